@@ -1,0 +1,32 @@
+//! `trust`: a user-space TCP engine for Linux.
+//!
+//! # The map
+//!
+//! Each room imports only the rooms to its left or above:
+//!
+//! | room | holds | imports |
+//! | --- | --- | --- |
+//! | [`wire`] | bytes <-> values: IP, TCP, options, ICMP, checksum, virtio header; no state | etherparse |
+//! | [`flow`] | quad, steering hash, owner table | `wire` |
+//! | [`buffer`] | packet pool, send memory, SPSC ring, wake-up protocol | crossbeam |
+//! | [`tcp`] | the sans-IO connection: no clock, no descriptor, no thread, no random source | `wire` |
+//! | [`device`] | queues: multi-queue TUN, plain tun-tap, in-memory; wrappers | `wire`, `flow`, `buffer` |
+//! | [`shard`] | flow table, timing wheel, byte stores, the turn, the `Service` trait | `tcp`, `wire`, `flow`, `buffer` |
+//! | [`services`] | echo, discard, daytime, chargen, iperf3: one file each | `shard` |
+//! | [`engine`] | rx, worker, tx, plan, start and stop: the only room with threads | all above |
+//! | [`observe`] | reads counters | read-only views |
+//!
+//! Life of a received segment: `device` queue -> `engine::rx` (owner) -> ring -> `engine::worker` -> `shard` (table)
+//! -> `tcp::connection` -> service; and back: `poll_transmit` -> `shard` -> ring -> `engine::tx` -> `device` queue.
+//! The same list is the reading order for a newcomer.
+
+pub mod buffer;
+pub mod config;
+pub mod device;
+pub mod engine;
+pub mod flow;
+pub mod observe;
+pub mod services;
+pub mod shard;
+pub mod tcp;
+pub mod wire;

@@ -1,0 +1,2 @@
+//! The `trust` command.
+fn main() {}

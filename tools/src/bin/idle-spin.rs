@@ -1,0 +1,2 @@
+//! Placeholder replaced by the tools room.
+fn main() {}
