@@ -1,0 +1,344 @@
+//! A bounded set of sequence ranges: the shape of what lies out of order.
+//!
+//! One type serves the receiver's reassembly queue and the sender's SACK scoreboard. It knows which octets are there,
+//! never the octets themselves, and it knows nothing of windows: callers trim before they insert.
+
+use super::seq::SeqNum;
+
+/// What became of an insertion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Insert {
+    /// The range is in the set now; so many octets of it were not there before (never 0).
+    Added(u32),
+    /// Every octet was there already, or the range was empty.
+    Duplicate,
+    /// The range touches no other and the set holds its limit of ranges: refused, the set is unchanged (OPS-26).
+    Full,
+}
+
+/// A half-open range `[start, end)` of sequence numbers.
+type Range = (SeqNum, SeqNum);
+
+/// Sorted, disjoint, non-touching half-open ranges of sequence numbers, at most `LIMIT` of them.
+///
+/// All numbers in the set at one time must lie within 2^31 of each other, which a window below 2^30 ensures; otherwise
+/// answers are meaningless but nothing panics. Searches take `O(log n)`; an insertion moves at most `LIMIT` pairs. An
+/// empty set that was never used owns no heap memory, one that was used keeps its (at most `8 * LIMIT` octets) for the
+/// next loss. The bound answers the attack by many tiny out-of-order segments (OPS-26, SC-31) and, for a scoreboard,
+/// the one by crafted SACKs (OPS-24).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RangeSet<const LIMIT: usize = 64> {
+    ranges: Vec<Range>,
+}
+
+impl RangeSet {
+    /// An empty set with the usual limit of 64 ranges.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self::with_limit()
+    }
+}
+
+impl<const LIMIT: usize> RangeSet<LIMIT> {
+    /// An empty set with the limit its type names.
+    #[must_use]
+    pub const fn with_limit() -> Self {
+        Self { ranges: Vec::new() }
+    }
+
+    /// Index of the first range that ends above `seq`.
+    fn first_ending_above(&self, seq: SeqNum) -> usize {
+        self.ranges.partition_point(|range| range.1.le(seq))
+    }
+
+    /// Adds `[start, end)`, merging it with every range it overlaps or touches.
+    pub fn insert(&mut self, start: SeqNum, end: SeqNum) -> Insert {
+        if end.le(start) {
+            return Insert::Duplicate;
+        }
+        // All ranges in `low..high` overlap or touch the new one.
+        let low = self.ranges.partition_point(|range| range.1.lt(start));
+        let high = low + self.ranges[low..].partition_point(|range| range.0.le(end));
+        if low == high {
+            if self.ranges.len() >= LIMIT {
+                return Insert::Full;
+            }
+            self.ranges.insert(low, (start, end));
+            return Insert::Added(span(start, end));
+        }
+        let held: u32 =
+            self.ranges[low..high].iter().map(|range| span(range.0.later(start), range.1.earlier(end))).sum();
+        let added = span(start, end).saturating_sub(held);
+        if added == 0 {
+            return Insert::Duplicate;
+        }
+        self.ranges[low] = (self.ranges[low].0.earlier(start), self.ranges[high - 1].1.later(end));
+        self.ranges.drain(low + 1..high);
+        Insert::Added(added)
+    }
+
+    /// Forgets every octet below `seq`.
+    pub fn remove_below(&mut self, seq: SeqNum) {
+        let gone = self.first_ending_above(seq);
+        self.ranges.drain(..gone);
+        if let Some(first) = self.ranges.first_mut() {
+            first.0 = first.0.later(seq);
+        }
+    }
+
+    /// The lowest range.
+    #[must_use]
+    pub fn first(&self) -> Option<(SeqNum, SeqNum)> {
+        self.ranges.first().copied()
+    }
+
+    /// The highest range.
+    #[must_use]
+    pub fn last(&self) -> Option<(SeqNum, SeqNum)> {
+        self.ranges.last().copied()
+    }
+
+    /// Takes the lowest range out if it starts at or below `seq` and reaches beyond, and gives its end: with
+    /// `seq = RCV.NXT`, the new RCV.NXT. Ranges wholly below `seq` are dropped on the way.
+    pub fn take_front_at(&mut self, seq: SeqNum) -> Option<SeqNum> {
+        if self.ranges.is_empty() {
+            return None;
+        }
+        self.remove_below(seq);
+        let (start, end) = self.first()?;
+        if start.gt(seq) {
+            return None;
+        }
+        self.ranges.remove(0);
+        Some(end)
+    }
+
+    /// Whether all of the (non-empty) `[start, end)` is held.
+    #[must_use]
+    pub fn contains(&self, start: SeqNum, end: SeqNum) -> bool {
+        start.lt(end) && self.covering(start).is_some_and(|range| end.le(range.1))
+    }
+
+    /// The range that holds the octet `seq`.
+    #[must_use]
+    pub fn covering(&self, seq: SeqNum) -> Option<(SeqNum, SeqNum)> {
+        self.ranges.get(self.first_ending_above(seq)).copied().filter(|range| range.0.le(seq))
+    }
+
+    /// The ranges from low to high.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (SeqNum, SeqNum)> + ExactSizeIterator + '_ {
+        self.ranges.iter().copied()
+    }
+
+    /// How many ranges there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ranges.len()
+    }
+
+    /// Whether nothing is held.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+
+    /// How many octets are held in all; counts at most `LIMIT` ranges.
+    #[must_use]
+    pub fn octets(&self) -> u32 {
+        self.ranges.iter().map(|range| span(range.0, range.1)).sum()
+    }
+
+    /// Forgets everything, and gives the memory back.
+    pub fn clear(&mut self) {
+        self.ranges = Vec::new();
+    }
+}
+
+/// Octets from `start` to `end`; 0 when they stand the other way round.
+fn span(start: SeqNum, end: SeqNum) -> u32 {
+    u32::try_from(end - start).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    const ANCHORS: [u32; 4] = [0, 1, i32::MAX as u32 - 100, u32::MAX - 100];
+
+    /// A set built from ranges relative to an anchor.
+    fn set(at: u32, ranges: &[(u32, u32)]) -> RangeSet {
+        let mut set = RangeSet::new();
+        for &(start, end) in ranges {
+            set.insert(SeqNum(at) + start, SeqNum(at) + end);
+        }
+        set
+    }
+
+    fn relative<const LIMIT: usize>(set: &RangeSet<LIMIT>, at: u32) -> Vec<(u32, u32)> {
+        set.iter().map(|(start, end)| (start.0.wrapping_sub(at), end.0.wrapping_sub(at))).collect()
+    }
+
+    #[test]
+    fn an_empty_set_is_small_and_owns_nothing() {
+        assert!(size_of::<RangeSet>() <= 24);
+        assert_eq!(RangeSet::new().ranges.capacity(), 0);
+    }
+
+    #[test]
+    fn neighbours_and_overlaps_merge() {
+        for at in ANCHORS {
+            assert_eq!(relative(&set(at, &[(10, 20), (20, 30)]), at), [(10, 30)]);
+            assert_eq!(relative(&set(at, &[(20, 30), (10, 20)]), at), [(10, 30)]);
+            assert_eq!(relative(&set(at, &[(10, 20), (30, 40), (50, 60), (15, 55)]), at), [(10, 60)]);
+            assert_eq!(relative(&set(at, &[(10, 20), (22, 30)]), at), [(10, 20), (22, 30)]);
+        }
+    }
+
+    #[test]
+    fn an_insertion_tells_only_the_new_octets() {
+        for at in ANCHORS {
+            let base = SeqNum(at);
+            let mut set = set(at, &[(10, 20), (30, 40)]);
+            assert_eq!(set.insert(base + 15, base + 35), Insert::Added(10));
+            assert_eq!(set.insert(base + 10, base + 40), Insert::Duplicate);
+            assert_eq!(set.insert(base + 12, base + 12), Insert::Duplicate);
+            assert_eq!(set.insert(base + 5, base + 50), Insert::Added(15));
+            assert_eq!(set.octets(), 45);
+        }
+    }
+
+    #[test]
+    fn ops_26_the_number_of_ranges_is_bounded() {
+        let mut set = RangeSet::<3>::with_limit();
+        for i in 0..3 {
+            assert_eq!(set.insert(SeqNum(i * 10), SeqNum(i * 10 + 1)), Insert::Added(1));
+        }
+        assert_eq!(set.insert(SeqNum(100), SeqNum(101)), Insert::Full);
+        assert_eq!(set.insert(SeqNum(1), SeqNum(2)), Insert::Added(1), "growing a range needs no room");
+        assert_eq!(set.insert(SeqNum(2), SeqNum(10)), Insert::Added(8), "filling a gap makes room");
+        assert_eq!(set.insert(SeqNum(100), SeqNum(101)), Insert::Added(1));
+    }
+
+    #[test]
+    fn the_front_leaves_when_it_becomes_in_order() {
+        for at in ANCHORS {
+            let base = SeqNum(at);
+            let mut set = set(at, &[(10, 20), (30, 40)]);
+            assert_eq!(set.take_front_at(base + 9), None);
+            assert_eq!(set.take_front_at(base + 10), Some(base + 20));
+            assert_eq!(set.take_front_at(base + 20), None);
+            assert_eq!(set.take_front_at(base + 35), Some(base + 40));
+            assert!(set.is_empty());
+            assert_eq!(set.take_front_at(base + 40), None);
+        }
+    }
+
+    #[test]
+    fn a_front_that_was_overtaken_is_dropped_not_returned() {
+        let mut set = set(0, &[(10, 20), (30, 40)]);
+        assert_eq!(set.take_front_at(SeqNum(20)), None);
+        assert_eq!(set.first(), Some((SeqNum(30), SeqNum(40))));
+        assert_eq!(set.last(), set.first());
+    }
+
+    #[test]
+    fn clear_gives_the_memory_back() {
+        let mut set = set(0, &[(10, 20), (30, 40)]);
+        set.clear();
+        assert_eq!((set.len(), set.octets(), set.ranges.capacity()), (0, 0, 0));
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Insert(u32, u32),
+        RemoveBelow(u32),
+        TakeFront(u32),
+    }
+
+    /// Octets of the naive model.
+    const LINE: usize = 160;
+
+    fn step() -> impl Strategy<Value = Step> {
+        let at = 0..LINE as u32;
+        prop_oneof![
+            6 => (at.clone(), 0..24_u32).prop_map(|(start, len)| Step::Insert(start, (start + len).min(LINE as u32))),
+            1 => at.clone().prop_map(Step::RemoveBelow),
+            1 => at.prop_map(Step::TakeFront),
+        ]
+    }
+
+    /// Runs of held octets in the bitmap.
+    fn runs(line: &[bool]) -> Vec<(u32, u32)> {
+        let mut runs: Vec<(u32, u32)> = Vec::new();
+        for (at, _) in line.iter().enumerate().filter(|(_, held)| **held) {
+            let at = at as u32;
+            match runs.last_mut() {
+                Some(run) if run.1 == at => run.1 += 1,
+                _ => runs.push((at, at + 1)),
+            }
+        }
+        runs
+    }
+
+    proptest! {
+        /// Against one flag an octet, at the places where the circle closes.
+        #[test]
+        fn agrees_with_a_bitmap(
+            anchor in prop_oneof![
+                0..4_u32, i32::MAX as u32 - 80..i32::MAX as u32 - 60, u32::MAX - 80..=u32::MAX - 60, any::<u32>(),
+            ],
+            steps in proptest::collection::vec(step(), 1..60),
+        ) {
+            const LIMIT: usize = 5;
+            let base = SeqNum(anchor);
+            let mut set = RangeSet::<LIMIT>::with_limit();
+            let mut line = [false; LINE];
+            for step in steps {
+                match step {
+                    Step::Insert(start, end) => {
+                        let mut after = line;
+                        after[start as usize..end as usize].fill(true);
+                        let new = after.iter().zip(&line).filter(|(after, before)| after != before).count() as u32;
+                        let expected = if new == 0 {
+                            Insert::Duplicate
+                        } else if runs(&line).len() == LIMIT && runs(&after).len() > LIMIT {
+                            Insert::Full
+                        } else {
+                            line = after;
+                            Insert::Added(new)
+                        };
+                        prop_assert_eq!(set.insert(base + start, base + end), expected);
+                    }
+                    Step::RemoveBelow(seq) => {
+                        line[..seq as usize].fill(false);
+                        set.remove_below(base + seq);
+                    }
+                    Step::TakeFront(seq) => {
+                        line[..seq as usize].fill(false);
+                        let run = runs(&line).first().copied().filter(|run| run.0 <= seq);
+                        if let Some((start, end)) = run {
+                            line[start as usize..end as usize].fill(false);
+                        }
+                        prop_assert_eq!(set.take_front_at(base + seq), run.map(|run| base + run.1));
+                        if run.is_none() {
+                            set.remove_below(base + seq);
+                        }
+                    }
+                }
+                let expected = runs(&line);
+                prop_assert_eq!(relative(&set, anchor), expected.clone());
+                prop_assert_eq!(set.octets() as usize, line.iter().filter(|held| **held).count());
+                prop_assert_eq!(set.len(), expected.len());
+                for seq in 0..LINE as u32 {
+                    let run = expected.iter().find(|run| run.0 <= seq && seq < run.1);
+                    prop_assert_eq!(set.covering(base + seq), run.map(|run| (base + run.0, base + run.1)));
+                    let end = (seq + 7).min(LINE as u32);
+                    let whole = line[seq as usize..end as usize].iter().all(|held| *held);
+                    prop_assert_eq!(set.contains(base + seq, base + end), whole);
+                }
+            }
+        }
+    }
+}
