@@ -1,0 +1,166 @@
+//! ICMP and ICMPv6: echo replies built in place (IP-17), and the quoted segment of error messages (ICMP-1).
+//!
+//! What an error means for a connection (ICMP-2..15), and how many replies a second are allowed, is decided elsewhere.
+
+use std::net::IpAddr;
+use std::ops::Range;
+
+use super::ip::{self, IpPacket};
+use super::{Malformed, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, checksum};
+
+/// Octets of the ICMP header common to echo and errors.
+const HEADER_LEN: usize = 8;
+
+const V4_ECHO_REPLY: u8 = 0;
+const V4_ECHO: u8 = 8;
+const V6_ECHO: u8 = 128;
+const V6_ECHO_REPLY: u8 = 129;
+
+/// An ICMP error about a TCP segment that we (or someone in our name) sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IcmpError {
+    /// The message is ICMPv6, which numbers types and codes differently.
+    pub ipv6: bool,
+    /// Type: for IPv4 3 unreachable, 11 time exceeded, 12 parameter problem; for IPv6 1, 2 packet too big, 3, 4.
+    pub kind: u8,
+    /// Code within the type.
+    pub code: u8,
+    /// Next-hop MTU of "fragmentation needed" (may be 0 from old routers, RFC 1191) and "packet too big", octets.
+    pub mtu: Option<u32>,
+    /// Source of the quoted segment: our address.
+    pub src: IpAddr,
+    /// Destination of the quoted segment: the peer's address.
+    pub dst: IpAddr,
+    /// Our port.
+    pub src_port: u16,
+    /// The peer's port.
+    pub dst_port: u16,
+    /// Sequence number of the quoted segment, to be checked against the send window (ICMP-2).
+    pub seq: u32,
+}
+
+/// Checks length and checksum of an ICMP message (`trusted`: length only) and returns it as type, code and rest.
+fn check(packet: &IpPacket<'_>, trusted: bool) -> Result<(), Malformed> {
+    let message = packet.payload;
+    if message.len() < HEADER_LEN {
+        return Err(Malformed::IcmpTruncated);
+    }
+    // ICMPv6 sums a pseudo-header too (RFC 4443 section 2.3).
+    let pseudo = match packet.protocol {
+        PROTOCOL_ICMPV6 => checksum::pseudo_header(packet.src, packet.dst, PROTOCOL_ICMPV6, message.len()),
+        _ => 0,
+    };
+    if !trusted && checksum::fold(pseudo + checksum::sum(message)) != 0xffff {
+        return Err(Malformed::IcmpChecksum);
+    }
+    Ok(())
+}
+
+fn is_icmp(packet: &IpPacket<'_>) -> bool {
+    matches!((packet.protocol, packet.src), (PROTOCOL_ICMP, IpAddr::V4(_)) | (PROTOCOL_ICMPV6, IpAddr::V6(_)))
+}
+
+/// Turns an echo request into its reply, in place: same identifier, sequence number and data, source and destination
+/// exchanged (IP-17). `packet` is the whole IP packet; `trusted` skips the ICMP checksum, never the IP header's.
+/// Returns where the reply lies in `packet` (a request with IP options loses them), or `None`, with nothing changed,
+/// when this is no echo request to a single host.
+///
+/// # Errors
+///
+/// Any `Ip*` or `Icmp*` variant of [`Malformed`].
+pub fn echo_reply(packet: &mut [u8], trusted: bool) -> Result<Option<Range<usize>>, Malformed> {
+    let request = ip::parse(packet, true)?;
+    if !is_icmp(&request) {
+        return Ok(None);
+    }
+    check(&request, trusted)?;
+    let (reply_type, single_host) = match (request.payload[0], request.dst) {
+        (V4_ECHO, IpAddr::V4(dst)) => (V4_ECHO_REPLY, !dst.is_multicast() && !dst.is_broadcast()),
+        (V6_ECHO, IpAddr::V6(dst)) => (V6_ECHO_REPLY, !dst.is_multicast()),
+        _ => return Ok(None),
+    };
+    if !single_host {
+        return Ok(None);
+    }
+    let (src, dst, protocol, traffic_class) = (request.src, request.dst, request.protocol, request.traffic_class);
+    let (message_at, message_len) = (request.header.len(), request.payload.len());
+    // Options go: the new header ends where the old one did.
+    let header_at = message_at - ip::header_len(src);
+    ip::write(&mut packet[header_at..], dst, src, protocol, message_len, ip::DEFAULT_TTL, traffic_class);
+    let end = message_at + message_len;
+    let message = &mut packet[message_at..end];
+    message[..4].copy_from_slice(&[reply_type, 0, 0, 0]);
+    let pseudo = match protocol {
+        PROTOCOL_ICMPV6 => checksum::pseudo_header(dst, src, protocol, message_len),
+        _ => 0,
+    };
+    let sum = checksum::finish(pseudo + checksum::sum(message));
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    Ok(Some(header_at..end))
+}
+
+/// Reads an ICMP error and the TCP segment it quotes (ICMP-1: IP header and at least 8 octets). `None` when the message
+/// is no error, or is about something else than the start of a TCP segment (ICMP-11).
+///
+/// # Errors
+///
+/// [`Malformed::IcmpTruncated`] when the quotation is cut before its sequence number, [`Malformed::IcmpChecksum`].
+pub fn parse_error(packet: &IpPacket<'_>, trusted: bool) -> Result<Option<IcmpError>, Malformed> {
+    if !is_icmp(packet) {
+        return Ok(None);
+    }
+    check(packet, trusted)?;
+    let (head, quoted) = packet.payload.split_at(HEADER_LEN);
+    let ipv6 = packet.protocol == PROTOCOL_ICMPV6;
+    let (kind, code) = (head[0], head[1]);
+    let is_error = if ipv6 { matches!(kind, 1..=4) } else { matches!(kind, 3 | 11 | 12) };
+    if !is_error {
+        return Ok(None);
+    }
+    let mtu = match (ipv6, kind, code) {
+        (false, 3, 4) => Some(u32::from(u16::from_be_bytes([head[6], head[7]]))),
+        (true, 2, _) => Some(u32::from_be_bytes([head[4], head[5], head[6], head[7]])),
+        _ => None,
+    };
+    let Some((src, dst, tcp)) = quoted_tcp(quoted, ipv6)? else { return Ok(None) };
+    let tcp: &[u8; 8] = tcp.first_chunk().ok_or(Malformed::IcmpTruncated)?;
+    Ok(Some(IcmpError {
+        ipv6,
+        kind,
+        code,
+        mtu,
+        src,
+        dst,
+        src_port: u16::from_be_bytes([tcp[0], tcp[1]]),
+        dst_port: u16::from_be_bytes([tcp[2], tcp[3]]),
+        seq: u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]),
+    }))
+}
+
+/// Addresses and TCP octets of a quoted packet. Its total length and checksum say nothing: the quotation is cut, and
+/// routers may have rewritten it.
+#[allow(clippy::type_complexity)]
+fn quoted_tcp(quoted: &[u8], ipv6: bool) -> Result<Option<(IpAddr, IpAddr, &[u8])>, Malformed> {
+    if ipv6 {
+        let header: &[u8; ip::IPV6_HEADER_LEN] = quoted.first_chunk().ok_or(Malformed::IcmpTruncated)?;
+        // We send no extension headers, so a quotation with some is not of our segments.
+        if header[0] >> 4 != 6 || header[6] != PROTOCOL_TCP {
+            return Ok(None);
+        }
+        let address = |at: usize| IpAddr::from(std::array::from_fn::<u8, 16, _>(|i| header[at + i]));
+        return Ok(Some((address(8), address(24), &quoted[ip::IPV6_HEADER_LEN..])));
+    }
+    let header: &[u8; ip::IPV4_HEADER_LEN] = quoted.first_chunk().ok_or(Malformed::IcmpTruncated)?;
+    let len = usize::from(header[0] & 15) * 4;
+    let fragment_offset = u16::from_be_bytes([header[6], header[7]]) & 0x1fff;
+    if header[0] >> 4 != 4 || len < ip::IPV4_HEADER_LEN || header[9] != PROTOCOL_TCP || fragment_offset != 0 {
+        return Ok(None);
+    }
+    let tcp = quoted.get(len..).ok_or(Malformed::IcmpTruncated)?;
+    let address = |at: usize| IpAddr::from(std::array::from_fn::<u8, 4, _>(|i| header[at + i]));
+    Ok(Some((address(12), address(16), tcp)))
+}
+
+#[cfg(test)]
+#[path = "icmp_tests.rs"]
+mod tests;
