@@ -1,1 +1,130 @@
-//! See the crate's map.
+//! Devices: where IP packets come from and go to.
+//!
+//! A [`Device`] is a set of queues. Each queue has a receiving and a sending half, which are taken once and then
+//! belong to the thread that runs them; nothing here locks. All system calls of the project on TUN devices live in
+//! this room. What must NOT be here: any knowledge of connections, owners of flows, or threads.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | [`tun`] | the multi-queue TUN device with virtio-net header and offloads (crate `tun-rs` creates it) |
+//! | [`plain`] | a single plain queue on the crate `tun-tap`: no offload, no second queue |
+//! | [`memory`] | a pair of devices joined in memory, and a raw port for tests |
+//! | [`impair`] | seeded loss, reordering, duplication and corruption around any device |
+//! | [`wrong_queue`] | delivers every packet on a queue that is not its own |
+//! | [`segment`] | cuts super-segments into wire segments in software |
+
+mod fd;
+pub mod memory;
+pub mod plain;
+mod sys;
+pub mod tun;
+
+use std::io;
+use std::os::fd::{BorrowedFd, RawFd};
+
+use crate::wire::vnet::{RxOffload, TxOffload};
+
+pub use fd::MAX_PAYLOAD_SLICES;
+pub use tun::{DeviceError, TunDevice, TunOptions};
+
+/// Octets a receive buffer must have: the largest IP packet and room for the header of the driver in front of it.
+pub const BUFFER_LEN: usize = 65_536 + 64;
+
+/// What a device can do, as granted (not as asked for).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Largest IP packet on the wire, in octets. Super-segments may be longer: their `gso_size` obeys it.
+    pub mtu: u16,
+    /// Number of queues: how many pairs [`Device::take_queues`] returns.
+    pub queues: u16,
+    /// The device completes checksums of sent packets ([`crate::wire::vnet::TxChecksum::Partial`]).
+    pub checksum_offload: bool,
+    /// The device takes IPv4 TCP super-segments.
+    pub tso4: bool,
+    /// The device takes IPv6 TCP super-segments.
+    pub tso6: bool,
+}
+
+/// A network device: a name, capabilities and queues.
+pub trait Device: Send {
+    /// The interface's name, or a made-up one for devices that are not interfaces.
+    fn name(&self) -> &str;
+
+    /// What was granted.
+    fn capabilities(&self) -> Capabilities;
+
+    /// The halves of all queues, index = queue number. The first call gets them, later calls get an empty vector.
+    fn take_queues(&mut self) -> Vec<(Box<dyn RxQueue>, Box<dyn TxQueue>)>;
+
+    /// Lets `program` (an eBPF socket filter whose return value is a queue number) choose the queue of every packet.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` where the device has no such thing; otherwise what the kernel says.
+    fn attach_steering(&mut self, program: BorrowedFd<'_>) -> io::Result<()> {
+        let _ = program;
+        Err(io::Error::new(io::ErrorKind::Unsupported, "this device cannot be steered by a program"))
+    }
+}
+
+/// One received packet: the IP packet lies at `buf[start..start + len]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Received {
+    /// Offset of the first octet of the IP header.
+    pub start: usize,
+    /// Octets of the IP packet. May be longer than the MTU: see [`RxOffload::gso_size`].
+    pub len: usize,
+    /// What the sender's side says about checksum and segment size.
+    pub offload: RxOffload,
+}
+
+/// The receiving half of a queue.
+pub trait RxQueue: Send {
+    /// Takes one packet into `buf` (of [`BUFFER_LEN`] octets) without blocking. `None`: the queue is empty.
+    ///
+    /// # Errors
+    ///
+    /// An error means that the device is gone and no further call will succeed; everything transient is handled inside.
+    fn receive(&mut self, buf: &mut [u8]) -> io::Result<Option<Received>>;
+
+    /// The descriptor that becomes readable when a packet arrives, for edge-triggered waiting: wait only after
+    /// [`receive`](Self::receive) has returned `None` since the last event. `None`: this queue can only be polled.
+    fn fd(&self) -> Option<RawFd>;
+}
+
+/// What became of a packet handed to [`TxQueue::transmit`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Transmitted {
+    /// The device has it.
+    Sent,
+    /// No room now; nothing was taken, try the same packet later.
+    Full,
+    /// The device refused this very packet (link down, out of memory, not a packet in its eyes): it is gone, as if the
+    /// network had lost it. Count it and go on.
+    Dropped,
+}
+
+/// The sending half of a queue.
+pub trait TxQueue: Send {
+    /// Sends one IP packet without blocking: `header`, then the slices of `payload` (at most [`MAX_PAYLOAD_SLICES`]).
+    ///
+    /// `offload` must keep within the device's [`Capabilities`]: on a device without checksum offload it is always
+    /// "checksum done, no `gso_size`".
+    ///
+    /// # Errors
+    ///
+    /// An error means that the device is gone (or the caller broke the rules above), not that one packet was lost:
+    /// that is [`Transmitted::Dropped`].
+    fn transmit(&mut self, header: &[u8], payload: &[&[u8]], offload: &TxOffload) -> io::Result<Transmitted>;
+
+    /// Says that no further packet comes for now; call it at the end of a burst. Only wrappers that hold packets back
+    /// (see [`impair`]) do something here.
+    ///
+    /// # Errors
+    ///
+    /// As [`transmit`](Self::transmit).
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,88 @@
+//! The few ioctls that no crate in the tree offers. Everything here is called at set-up only.
+
+use std::ffi::CString;
+use std::io;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// Does an interface of this name exist in our network namespace?
+pub(super) fn interface_exists(name: &str) -> bool {
+    let Ok(name) = CString::new(name) else { return false };
+    // SAFETY: the pointer is a NUL-terminated string that outlives the call.
+    unsafe { libc::if_nametoindex(name.as_ptr()) != 0 }
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// `TUNGETIFF`: the flags (`IFF_*`) of the queue as granted.
+pub(super) fn tun_flags(queue: BorrowedFd<'_>) -> io::Result<libc::c_int> {
+    // SAFETY: `ifreq` is plain old data; all zero is a valid value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes an `ifreq` through the pointer, which is valid for the call.
+    check(unsafe { libc::ioctl(queue.as_raw_fd(), libc::TUNGETIFF, &raw mut request) })?;
+    // SAFETY: TUNGETIFF fills the flags member of the union; any bit pattern is a valid `c_short`.
+    let flags = unsafe { request.ifr_ifru.ifru_flags };
+    Ok(libc::c_int::from(flags as u16))
+}
+
+/// `TUNGETVNETHDRSZ`: octets of the virtio-net header in front of every packet.
+pub(super) fn vnet_header_len(queue: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut len: libc::c_int = 0;
+    // SAFETY: the kernel writes one int through the pointer, which is valid for the call.
+    check(unsafe { libc::ioctl(queue.as_raw_fd(), libc::TUNGETVNETHDRSZ, &raw mut len) })?;
+    Ok(usize::try_from(len).unwrap_or(0))
+}
+
+/// `TUNSETOFFLOAD`: what the kernel may leave undone in packets it gives us (`TUN_F_*`). State of the device, not of
+/// the queue.
+pub(super) fn set_offload(queue: BorrowedFd<'_>, mask: libc::c_uint) -> io::Result<()> {
+    // SAFETY: the argument is a number, not a pointer.
+    check(unsafe { libc::ioctl(queue.as_raw_fd(), libc::TUNSETOFFLOAD, libc::c_ulong::from(mask)) })
+}
+
+/// `TUNSETSTEERINGEBPF`: attaches a loaded socket-filter program to the device.
+pub(super) fn set_steering(queue: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let program: libc::c_int = program.as_raw_fd();
+    // SAFETY: the kernel reads one int through the pointer, which is valid for the call.
+    check(unsafe { libc::ioctl(queue.as_raw_fd(), libc::TUNSETSTEERINGEBPF, &raw const program) })
+}
+
+/// Puts a descriptor into non-blocking mode.
+pub(super) fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let mut on: libc::c_int = 1;
+    // SAFETY: the kernel reads one int through the pointer, which is valid for the call.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::FIONBIO, &raw mut on) })
+}
+
+/// Gives an interface its IPv4 address, netmask and, if any, far end (`SIOCSIFADDR`, `SIOCSIFNETMASK`,
+/// `SIOCSIFDSTADDR`).
+pub(super) fn set_ipv4(name: &str, address: Ipv4Addr, prefix: u8, peer: Option<Ipv4Addr>) -> io::Result<()> {
+    let mask = Ipv4Addr::from(u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0));
+    set_ipv4_field(name, libc::SIOCSIFADDR, address)?;
+    set_ipv4_field(name, libc::SIOCSIFNETMASK, mask)?;
+    peer.map_or(Ok(()), |peer| set_ipv4_field(name, libc::SIOCSIFDSTADDR, peer))
+}
+
+fn set_ipv4_field(name: &str, field: libc::Ioctl, address: Ipv4Addr) -> io::Result<()> {
+    // Interface ioctls work on any socket of the address family.
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    // SAFETY: `ifreq` is plain old data; all zero is a valid value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    // The last octet stays zero: names are NUL-terminated.
+    let room = request.ifr_name.len() - 1;
+    for (to, from) in request.ifr_name[..room].iter_mut().zip(name.bytes()) {
+        *to = from as libc::c_char;
+    }
+    let value = libc::sockaddr_in {
+        sin_family: libc::AF_INET as libc::sa_family_t,
+        sin_port: 0,
+        sin_addr: libc::in_addr { s_addr: u32::from(address).to_be() },
+        sin_zero: [0; 8],
+    };
+    // SAFETY: `sockaddr_in` and `sockaddr` are both 16 octets of plain old data, and the union member is written whole.
+    request.ifr_ifru.ifru_addr = unsafe { std::mem::transmute::<libc::sockaddr_in, libc::sockaddr>(value) };
+    // SAFETY: the kernel reads an `ifreq` through the pointer, which is valid for the call.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), field, &raw const request) })
+}
