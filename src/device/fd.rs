@@ -8,7 +8,7 @@ use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
-use super::{Received, RxQueue, Transmitted, TxQueue};
+use super::{QueuePair, Received, RxQueue, Transmitted, TxQueue};
 use crate::wire::vnet::{self, ChecksumStatus, RxOffload, TxChecksum, TxOffload, VNET_HEADER_LEN};
 
 /// Most payload slices of one packet.
@@ -18,7 +18,7 @@ pub const MAX_PAYLOAD_SLICES: usize = 6;
 const PACKET_START: usize = 16;
 
 /// The two halves of one queue. Both hold the descriptor; the queue closes when both are gone.
-pub(super) fn halves(fd: OwnedFd, vnet_header: bool) -> (Box<dyn RxQueue>, Box<dyn TxQueue>) {
+pub(super) fn halves(fd: OwnedFd, vnet_header: bool) -> QueuePair {
     // `&File` reads and writes: no lock, and the `Arc` is cloned here only.
     let file = Arc::new(File::from(fd));
     let rx = FdRx { file: Arc::clone(&file), vnet_header };

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 use crossbeam::queue::ArrayQueue;
 
-use super::{Capabilities, Device, MAX_PAYLOAD_SLICES, Received, RxQueue, Transmitted, TxQueue};
+use super::{Capabilities, Device, MAX_PAYLOAD_SLICES, QueuePair, Received, RxQueue, Transmitted, TxQueue};
 use crate::wire::vnet::{ChecksumStatus, RxOffload, TxChecksum, TxOffload};
 
 /// Largest packet of a device with offload: an IPv6 header and 65,535 octets.
@@ -213,11 +213,11 @@ impl Device for MemoryDevice {
         Capabilities { mtu, queues, checksum_offload: offload, tso4: offload, tso6: offload }
     }
 
-    fn take_queues(&mut self) -> Vec<(Box<dyn RxQueue>, Box<dyn TxQueue>)> {
+    fn take_queues(&mut self) -> Vec<QueuePair> {
         if std::mem::replace(&mut self.taken, true) {
             return Vec::new();
         }
-        let half = |queue| -> (Box<dyn RxQueue>, Box<dyn TxQueue>) {
+        let half = |queue| -> QueuePair {
             let rx = MemoryRx { side: Arc::clone(&self.own), queue };
             (Box::new(rx), Box::new(MemoryTx { own: Arc::clone(&self.own), other: Arc::clone(&self.other), queue }))
         };

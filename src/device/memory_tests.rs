@@ -2,9 +2,7 @@
 use super::super::BUFFER_LEN;
 use super::*;
 
-fn two_sided(
-    options: &MemoryOptions,
-) -> (Vec<(Box<dyn RxQueue>, Box<dyn TxQueue>)>, Vec<(Box<dyn RxQueue>, Box<dyn TxQueue>)>) {
+fn two_sided(options: &MemoryOptions) -> (Vec<QueuePair>, Vec<QueuePair>) {
     let (mut a, mut b) = pair(options).unwrap();
     let queues = (a.take_queues(), b.take_queues());
     assert!(a.take_queues().is_empty(), "queues are taken once");

@@ -45,6 +45,9 @@ pub struct Capabilities {
     pub tso6: bool,
 }
 
+/// Both halves of one queue.
+pub type QueuePair = (Box<dyn RxQueue>, Box<dyn TxQueue>);
+
 /// A network device: a name, capabilities and queues.
 pub trait Device: Send {
     /// The interface's name, or a made-up one for devices that are not interfaces.
@@ -54,7 +57,7 @@ pub trait Device: Send {
     fn capabilities(&self) -> Capabilities;
 
     /// The halves of all queues, index = queue number. The first call gets them, later calls get an empty vector.
-    fn take_queues(&mut self) -> Vec<(Box<dyn RxQueue>, Box<dyn TxQueue>)>;
+    fn take_queues(&mut self) -> Vec<QueuePair>;
 
     /// Lets `program` (an eBPF socket filter whose return value is a queue number) choose the queue of every packet.
     ///

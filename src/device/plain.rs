@@ -10,7 +10,7 @@ use tun_rs::SyncDevice;
 use tun_tap::{Iface, Mode};
 
 use super::tun::{check_options, configure, creation_error, failed, ipv4_of};
-use super::{Capabilities, Device, DeviceError, RxQueue, TunOptions, TxQueue, fd, sys};
+use super::{Capabilities, Device, DeviceError, QueuePair, TunOptions, fd, sys};
 
 /// A TUN interface with a single plain queue.
 #[derive(Debug)]
@@ -68,7 +68,7 @@ impl Device for PlainDevice {
         self.capabilities
     }
 
-    fn take_queues(&mut self) -> Vec<(Box<dyn RxQueue>, Box<dyn TxQueue>)> {
+    fn take_queues(&mut self) -> Vec<QueuePair> {
         self.queue.take().into_iter().map(|queue| fd::halves(queue, false)).collect()
     }
 }

@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use tun_rs::{DeviceBuilder, SyncDevice};
 
-use super::{Capabilities, Device, RxQueue, TxQueue, fd, sys};
+use super::{Capabilities, Device, QueuePair, fd, sys};
 use crate::wire::vnet::VNET_HEADER_LEN;
 
 /// Where the kernel offers TUN devices.
@@ -299,7 +299,7 @@ impl Device for TunDevice {
         self.capabilities
     }
 
-    fn take_queues(&mut self) -> Vec<(Box<dyn RxQueue>, Box<dyn TxQueue>)> {
+    fn take_queues(&mut self) -> Vec<QueuePair> {
         std::mem::take(&mut self.queues).into_iter().map(|fd| fd::halves(fd, self.vnet_header)).collect()
     }
 
