@@ -1,1 +1,20 @@
-//! See the crate's map.
+//! Memory and hand-over between the threads of the engine.
+//!
+//! * [`ring`]: the single-producer single-consumer ring, the only road between two stages;
+//! * [`wake`]: how a stage that ran out of work goes to sleep without missing what arrives meanwhile;
+//! * [`packet`]: receive buffers, owned, moved through rings, never copied;
+//! * [`send_memory`]: chunks of memory for data to be sent, leased to the device by the slice;
+//! * [`frame`]: what travels in the rings: a received packet, a frame to be sent, the completion of one.
+//!
+//! Each pool belongs to one thread; a handle crosses the ring, the bytes do not. Nothing here knows of connections or
+//! devices, and nothing here starts a thread.
+
+#[cfg(not(loom))]
+pub mod frame;
+#[cfg(not(loom))]
+pub mod packet;
+pub mod ring;
+#[cfg(not(loom))]
+pub mod send_memory;
+pub(crate) mod sync;
+pub mod wake;

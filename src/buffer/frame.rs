@@ -1,0 +1,248 @@
+//! What travels in the rings between the stages: a received packet, a frame to be sent, the completion of one.
+//!
+//! All are plain values moved through a ring. A frame to be sent is a description: the header octets by themselves and up
+//! to [`MAX_SLICES`] slices of memory that stays where it is; the device writes them with one gathering call.
+
+use std::{fmt, ops::Deref};
+
+use super::{
+    packet::PacketBuf,
+    send_memory::{Lease, SendReader},
+};
+use crate::wire::vnet::{RxOffload, TxOffload};
+
+/// Payload slices a frame can hold. 64 KB of a connection's data lie in at most two chunks of send memory unless it was
+/// queued in small pieces of static memory.
+pub const MAX_SLICES: usize = 4;
+/// Header octets a frame can hold: IPv6 without extension headers (40) and the longest TCP header (60), and some to spare.
+pub const MAX_HEADER: usize = 120;
+
+/// A packet as it came from a device queue.
+#[derive(Debug)]
+pub struct RxFrame {
+    /// The IP packet, possibly a super-segment.
+    pub packet: PacketBuf,
+    /// What the device says of its checksum and segmentation.
+    pub offload: RxOffload,
+}
+
+/// One slice of a frame's payload.
+#[derive(Debug)]
+pub enum Payload {
+    /// Of send memory; must come back to it as part of the [`Completion`].
+    Chunk(Lease),
+    /// Of memory that never goes away.
+    Static(&'static [u8]),
+}
+
+impl Payload {
+    /// Octets.
+    #[inline]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Chunk(lease) => lease.len(),
+            Self::Static(bytes) => bytes.len(),
+        }
+    }
+
+    /// Whether there is no octet.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Whose data a frame carries, so that the completion finds its connection. Opaque to the tx stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameOwner {
+    /// Slot of the connection, or [`FrameOwner::NONE`]'s.
+    pub slot: u32,
+    /// Generation of the slot: the connection may be gone when the completion comes.
+    pub generation: u32,
+    /// Sequence number behind the last octet (data or FIN) of the frame.
+    pub end_seq: u32,
+    /// Octets this frame counts for in the connection's share of the tx ring.
+    pub bytes: u32,
+}
+
+impl FrameOwner {
+    /// Nobody wants to hear of the frame: a pure ACK, a RST, an echo reply.
+    pub const NONE: Self = Self { slot: u32::MAX, generation: 0, end_seq: 0, bytes: 0 };
+
+    /// Whether it is [`FrameOwner::NONE`].
+    #[inline]
+    pub fn is_none(&self) -> bool {
+        self.slot == u32::MAX
+    }
+}
+
+/// A frame for a device queue. Moved by value: a test pins its size.
+#[derive(Debug)]
+pub struct TxFrame {
+    header: Header,
+    payload: [Option<Payload>; MAX_SLICES],
+    /// What the device still has to do to it.
+    pub offload: TxOffload,
+    /// Who hears of its completion.
+    pub owner: FrameOwner,
+}
+
+/// Header octets and their number.
+struct Header {
+    octets: [u8; MAX_HEADER],
+    len: u8,
+}
+
+impl fmt::Debug for Header {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:02x?}", &self.octets[..self.len as usize])
+    }
+}
+
+impl TxFrame {
+    /// A frame without payload. `write` gets zeroed room for the IP and TCP header and returns the octets it has used.
+    ///
+    /// # Panics
+    ///
+    /// When `write` claims more than [`MAX_HEADER`].
+    #[inline]
+    pub fn new(offload: TxOffload, owner: FrameOwner, write: impl FnOnce(&mut [u8; MAX_HEADER]) -> usize) -> Self {
+        let mut octets = [0; MAX_HEADER];
+        let len = write(&mut octets);
+        assert!(len <= MAX_HEADER, "header of {len} octets");
+        Self { header: Header { octets, len: len as u8 }, payload: [const { None }; MAX_SLICES], offload, owner }
+    }
+
+    /// A frame without payload whose header is at hand.
+    ///
+    /// # Panics
+    ///
+    /// When the header is longer than [`MAX_HEADER`].
+    #[inline]
+    pub fn from_header(header: &[u8], offload: TxOffload, owner: FrameOwner) -> Self {
+        Self::new(offload, owner, |octets| {
+            octets[..header.len()].copy_from_slice(header);
+            header.len()
+        })
+    }
+
+    /// Appends a slice of payload.
+    ///
+    /// # Errors
+    ///
+    /// Gives it back when the frame holds [`MAX_SLICES`] already: send those first.
+    #[inline]
+    pub fn push(&mut self, slice: Payload) -> Result<(), Payload> {
+        match self.payload.iter_mut().find(|place| place.is_none()) {
+            Some(place) => {
+                *place = Some(slice);
+                Ok(())
+            }
+            None => Err(slice),
+        }
+    }
+
+    /// Slices that can still be pushed.
+    #[inline]
+    pub fn slices_left(&self) -> usize {
+        self.payload.iter().filter(|place| place.is_none()).count()
+    }
+
+    /// The header octets.
+    #[inline]
+    pub fn header(&self) -> &[u8] {
+        &self.header.octets[..self.header.len as usize]
+    }
+
+    /// The header octets, to be completed in place once the payload is known.
+    #[inline]
+    pub fn header_mut(&mut self) -> &mut [u8] {
+        &mut self.header.octets[..self.header.len as usize]
+    }
+
+    /// Payload octets.
+    #[inline]
+    pub fn payload_len(&self) -> usize {
+        self.payload.iter().flatten().map(Payload::len).sum()
+    }
+
+    /// Header and payload octets.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.header.len as usize + self.payload_len()
+    }
+
+    /// Whether there is not even a header.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The payload as slices to be written behind the header.
+    ///
+    /// # Panics
+    ///
+    /// When a slice is of another send memory than `reader`'s: a stage has mixed up its rings.
+    #[inline]
+    pub fn payload<'a>(&'a self, reader: &'a SendReader) -> Gather<'a> {
+        let mut gather = Gather { slices: [&[]; MAX_SLICES], len: 0 };
+        for slice in self.payload.iter().flatten() {
+            gather.slices[gather.len] = match slice {
+                Payload::Chunk(lease) => reader.bytes(lease),
+                Payload::Static(bytes) => bytes,
+            };
+            gather.len += 1;
+        }
+        gather
+    }
+
+    /// What has to go back to the shard now that the device has the frame (or has refused it for good). `None`: the frame
+    /// has neither leases nor an owner.
+    #[inline]
+    pub fn complete(self) -> Option<Completion> {
+        let leases = self.payload.map(|slice| match slice {
+            Some(Payload::Chunk(lease)) => Some(lease),
+            Some(Payload::Static(_)) | None => None,
+        });
+        if self.owner.is_none() && leases.iter().all(Option::is_none) {
+            return None;
+        }
+        Some(Completion { leases, owner: self.owner })
+    }
+}
+
+/// Payload of a frame as [`TxFrame::payload`] returns it: derefs to the slices.
+#[derive(Debug, Clone, Copy)]
+pub struct Gather<'a> {
+    slices: [&'a [u8]; MAX_SLICES],
+    len: usize,
+}
+
+impl<'a> Deref for Gather<'a> {
+    type Target = [&'a [u8]];
+
+    #[inline]
+    fn deref(&self) -> &Self::Target {
+        &self.slices[..self.len]
+    }
+}
+
+/// Word from the tx stage that a frame is done with.
+#[derive(Debug)]
+#[must_use = "its leases must go back to the send memory"]
+pub struct Completion {
+    leases: [Option<Lease>; MAX_SLICES],
+    /// As the frame had it.
+    pub owner: FrameOwner,
+}
+
+impl Completion {
+    /// The leases, each for [`SendMemory::complete`](super::send_memory::SendMemory::complete).
+    #[inline]
+    pub fn into_leases(self) -> impl Iterator<Item = Lease> {
+        self.leases.into_iter().flatten()
+    }
+}
+
+#[cfg(test)]
+#[path = "frame_tests.rs"]
+mod tests;

@@ -1,0 +1,299 @@
+//! Memory for data to be sent: 64 KB chunks that one shard fills and one tx stage reads.
+//!
+//! The shard appends a connection's data to a [`Chunk`] and sends slices of it as [`Lease`]s inside frames. The tx stage
+//! turns a lease into bytes through its [`SendReader`] and sends the lease back in the frame's completion. The counts are
+//! plain numbers that the shard alone changes: up in [`SendMemory::lease`], down in [`SendMemory::complete`]. A connection
+//! may die before its chunks ([`SendMemory::release`]), a chunk never before its last completion.
+//!
+//! # Why the sharing is sound
+//!
+//! ```text
+//!   chunk   |======== filled ========|------- spare -------|      leases lie within `filled`;
+//!           |   lease   |   |lease|                                writes go to `spare` only
+//! ```
+//!
+//! 1. Octets below `filled` are never written again until the chunk is allocated anew; `filled` only grows.
+//! 2. A lease covers filled octets only, and a chunk is allocated anew only when no lease on it is out. So what the tx
+//!    stage reads and what the shard writes never overlap, though both happen at the same time.
+//! 3. `Chunk` and `Lease` are unique tokens: neither can be cloned or made elsewhere, and each carries the number of its
+//!    memory, so that a token of another memory is refused.
+//! 4. The lease goes to the other thread and back through something that synchronizes (a ring), as safe Rust demands of
+//!    any value sent. That orders filling before reading, and reading before filling anew.
+
+use std::{
+    cell::UnsafeCell,
+    num::NonZeroU32,
+    ops::Range,
+    slice,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+/// Octets in a chunk.
+pub const CHUNK_LEN: usize = 65_536;
+
+/// The memory itself, alive as long as the shard or the tx stage is.
+#[derive(Debug)]
+struct Region {
+    bytes: Box<[UnsafeCell<u8>]>,
+    id: NonZeroU32,
+}
+
+// SAFETY: octets are written by `SendMemory` (by `&mut`, so by one thread) and read by holders of a `Lease`, never the same
+// octets at a time: see the head of this file.
+unsafe impl Sync for Region {}
+
+impl Region {
+    fn new(chunks: u32) -> Self {
+        /// Numbers regions, so that a token cannot be used with the wrong one. 0 is left out.
+        static NEXT_ID: AtomicU32 = AtomicU32::new(1);
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        let id = NonZeroU32::new(id).expect("four billion send memories");
+        // Zeroed by the kernel when first touched, which is what makes a large region free until it is used.
+        let bytes = Box::into_raw(vec![0_u8; chunks as usize * CHUNK_LEN].into_boxed_slice());
+        // SAFETY: `UnsafeCell<u8>` has the layout of `u8`, and the box is ours alone.
+        let bytes = unsafe { Box::from_raw(bytes as *mut [UnsafeCell<u8>]) };
+        Self { bytes, id }
+    }
+
+    /// Where `len` octets from `start` of chunk `index` lie. Panics when they are not within one chunk of this region.
+    #[inline]
+    fn range(&self, index: u32, start: usize, len: usize) -> &[UnsafeCell<u8>] {
+        assert!(start <= CHUNK_LEN && len <= CHUNK_LEN - start, "range beyond a chunk");
+        &self.bytes[index as usize * CHUNK_LEN + start..][..len]
+    }
+
+    /// Reads octets.
+    ///
+    /// # Safety
+    ///
+    /// They must be filled, and their chunk must not be allocated anew while the slice lives.
+    #[inline]
+    unsafe fn read(&self, index: u32, start: usize, len: usize) -> &[u8] {
+        let cells = self.range(index, start, len);
+        // SAFETY: initialized, in bounds, and not written meanwhile: the caller's promise.
+        unsafe { slice::from_raw_parts(cells.as_ptr().cast(), cells.len()) }
+    }
+}
+
+/// The right to fill one chunk. Lives with the connection whose data it holds; given back by [`SendMemory::release`].
+#[derive(Debug)]
+#[must_use = "a chunk dropped is memory lost: release it"]
+pub struct Chunk {
+    region: NonZeroU32,
+    index: u32,
+    /// At most `CHUNK_LEN`; only grows.
+    filled: u32,
+}
+
+impl Chunk {
+    /// Octets filled.
+    #[inline]
+    pub fn filled(&self) -> usize {
+        self.filled as usize
+    }
+
+    /// Octets that can still be filled.
+    #[inline]
+    pub fn room(&self) -> usize {
+        CHUNK_LEN - self.filled as usize
+    }
+}
+
+/// The right to read a slice of a chunk, on its way to the device or back. 16 bytes. Given back by
+/// [`SendMemory::complete`].
+#[derive(Debug)]
+#[must_use = "a lease dropped keeps its chunk for ever: complete it"]
+pub struct Lease {
+    region: NonZeroU32,
+    index: u32,
+    start: u32,
+    len: u32,
+}
+
+impl Lease {
+    /// Octets covered.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Whether it covers nothing.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct ChunkState {
+    /// Leases out.
+    leases: u32,
+    /// Its owner is done with it: free at the last completion.
+    released: bool,
+}
+
+/// The shard's side: all chunks and who holds them.
+#[derive(Debug)]
+pub struct SendMemory {
+    region: Arc<Region>,
+    chunks: Vec<ChunkState>,
+    /// Last-in first-out: the chunk freed last is the warmest.
+    free: Vec<u32>,
+    outstanding: u64,
+}
+
+/// The tx stage's side: turns leases into bytes.
+#[derive(Debug)]
+pub struct SendReader {
+    region: Arc<Region>,
+}
+
+impl SendMemory {
+    /// `chunks` chunks of [`CHUNK_LEN`] octets and the reader for the tx stage. The memory is touched when it is filled,
+    /// not now.
+    pub fn new(chunks: u32) -> (Self, SendReader) {
+        let region = Arc::new(Region::new(chunks));
+        let reader = SendReader { region: Arc::clone(&region) };
+        let chunk_states = vec![ChunkState::default(); chunks as usize];
+        (Self { region, chunks: chunk_states, free: (0..chunks).rev().collect(), outstanding: 0 }, reader)
+    }
+
+    /// An empty chunk. `None`: all are in use.
+    #[inline]
+    pub fn allocate(&mut self) -> Option<Chunk> {
+        let index = self.free.pop()?;
+        debug_assert_eq!(self.chunks[index as usize].leases, 0);
+        self.chunks[index as usize] = ChunkState::default();
+        Some(Chunk { region: self.region.id, index, filled: 0 })
+    }
+
+    /// Appends as much of `data` as the chunk has room for; returns how much that was.
+    #[inline]
+    pub fn append(&mut self, chunk: &mut Chunk, data: &[u8]) -> usize {
+        let spare = self.spare(chunk);
+        let len = data.len().min(spare.len());
+        spare[..len].copy_from_slice(&data[..len]);
+        chunk.filled += len as u32;
+        len
+    }
+
+    /// The part of the chunk that is not filled yet, to be filled in place: [`commit`](Self::commit) says how much was.
+    /// What it holds before is of no meaning.
+    #[inline]
+    pub fn spare<'a>(&'a mut self, chunk: &'a mut Chunk) -> &'a mut [u8] {
+        self.check(chunk.region);
+        let cells = self.region.range(chunk.index, chunk.filled(), chunk.room());
+        let first = cells.as_ptr();
+        // SAFETY: in bounds (`range` checked) and initialized (zeroed at creation). Nobody reads it: leases and `bytes`
+        // cover octets below `filled` only, and `filled` cannot grow while the slice borrows `chunk`. Nobody else writes
+        // it: the handle is unique and borrowed mutably. Writing is allowed: the pointer comes from `UnsafeCell`s.
+        unsafe { slice::from_raw_parts_mut(UnsafeCell::raw_get(first), cells.len()) }
+    }
+
+    /// Declares the first `octets` of [`spare`](Self::spare) filled.
+    ///
+    /// # Panics
+    ///
+    /// When the chunk has not so much room.
+    #[inline]
+    pub fn commit(&mut self, chunk: &mut Chunk, octets: usize) {
+        assert!(octets <= chunk.room(), "commit beyond a chunk");
+        chunk.filled += octets as u32;
+    }
+
+    /// Filled octets of a chunk.
+    ///
+    /// # Panics
+    ///
+    /// When the range is not filled.
+    #[inline]
+    pub fn bytes<'a>(&'a self, chunk: &'a Chunk, range: Range<usize>) -> &'a [u8] {
+        self.check(chunk.region);
+        assert!(range.start <= range.end && range.end <= chunk.filled(), "octets not filled");
+        // SAFETY: filled, and the chunk is not released while it is borrowed.
+        unsafe { self.region.read(chunk.index, range.start, range.len()) }
+    }
+
+    /// Lends `len` filled octets from `start` to the tx stage.
+    ///
+    /// # Panics
+    ///
+    /// When they are not filled.
+    #[inline]
+    pub fn lease(&mut self, chunk: &Chunk, start: usize, len: usize) -> Lease {
+        self.check(chunk.region);
+        assert!(start <= chunk.filled() && len <= chunk.filled() - start, "lease of octets not filled");
+        let state = &mut self.chunks[chunk.index as usize];
+        // A count that wrapped would free the chunk under its readers.
+        state.leases = state.leases.checked_add(1).expect("leases of one chunk fit 32 bits");
+        self.outstanding += 1;
+        Lease { region: chunk.region, index: chunk.index, start: start as u32, len: len as u32 }
+    }
+
+    /// Takes a lease back: the device has the bytes. The last one of a released chunk frees it.
+    #[inline]
+    pub fn complete(&mut self, lease: Lease) {
+        self.check(lease.region);
+        let state = &mut self.chunks[lease.index as usize];
+        // Each lease was counted when it was made and there is no second one like it.
+        debug_assert!(state.leases > 0);
+        state.leases -= 1;
+        self.outstanding -= 1;
+        if state.leases == 0 && state.released {
+            self.free.push(lease.index);
+        }
+    }
+
+    /// Gives a chunk back. It is free at once, or at the last completion of its leases.
+    #[inline]
+    pub fn release(&mut self, chunk: Chunk) {
+        self.check(chunk.region);
+        let state = &mut self.chunks[chunk.index as usize];
+        state.released = true;
+        if state.leases == 0 {
+            self.free.push(chunk.index);
+        }
+    }
+
+    /// Chunks not free: held by connections, or waiting for completions.
+    pub fn in_use(&self) -> u32 {
+        (self.chunks.len() - self.free.len()) as u32
+    }
+
+    /// Leases not yet completed.
+    pub fn outstanding(&self) -> u64 {
+        self.outstanding
+    }
+
+    /// Chunks in all.
+    pub fn capacity(&self) -> u32 {
+        self.chunks.len() as u32
+    }
+
+    #[inline]
+    fn check(&self, region: NonZeroU32) {
+        assert_eq!(region, self.region.id, "chunk or lease of another send memory");
+    }
+}
+
+impl SendReader {
+    /// The octets of a lease.
+    ///
+    /// # Panics
+    ///
+    /// When the lease is of another memory: a stage has mixed up its rings.
+    #[inline]
+    pub fn bytes<'a>(&'a self, lease: &'a Lease) -> &'a [u8] {
+        assert_eq!(lease.region, self.region.id, "lease of another send memory");
+        // SAFETY: a lease covers filled octets, and its chunk is not allocated anew before the lease is completed, which
+        // takes it by value and therefore ends this borrow.
+        unsafe { self.region.read(lease.index, lease.start as usize, lease.len as usize) }
+    }
+}
+
+#[cfg(test)]
+#[path = "send_memory_tests.rs"]
+mod tests;
