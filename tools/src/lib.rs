@@ -1,0 +1,16 @@
+//! Instruments for judging `trust` from the outside: everything here talks through *kernel* sockets or drives stock
+//! programs. Nothing here may import the engine: an instrument that shares code with what it measures proves little.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`sys`] | pinning, idle scheduling, limits, children that die with us |
+//! | [`netns`] | anonymous network namespaces |
+//! | [`client`] | the measuring client: bulk up and down, request/response, connections |
+//! | [`server`] | the same services as the engine, served by the kernel's TCP |
+//! | [`bench`] | the interleaved comparison and the demonstration |
+
+pub mod bench;
+pub mod client;
+pub mod netns;
+pub mod server;
+pub mod sys;

@@ -1,0 +1,118 @@
+//! Anonymous network namespaces: one lives as long as its handle or a process inside, so nothing is ever left behind,
+//! not even by `kill -9`. Needs CAP_SYS_ADMIN: root, or the root of a user namespace (`unshare -Ur`).
+
+use crate::sys;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+/// A network namespace of our own, loopback up.
+#[derive(Debug)]
+pub struct Namespace {
+    handle: File,
+}
+
+impl Namespace {
+    /// Makes an empty namespace.
+    ///
+    /// # Errors
+    /// `unshare(2)` is refused without CAP_SYS_ADMIN; `ip` is missing.
+    pub fn new() -> io::Result<Self> {
+        // A namespace belongs to a thread: a helper makes it and hands out the handle, ours stays where it is.
+        let handle = on_helper_thread(|| {
+            // SAFETY: touches no memory; it changes the namespace of the helper thread, which ends right after.
+            if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
+                let e = io::Error::last_os_error();
+                return Err(io::Error::new(e.kind(), format!("unshare(CLONE_NEWNET): {e}")));
+            }
+            File::open("/proc/thread-self/ns/net")
+        })?;
+        let namespace = Self { handle };
+        namespace.ip("link set lo up")?;
+        Ok(namespace)
+    }
+
+    /// A command that will run inside, and die with the thread that spawns it.
+    #[must_use]
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        let fd = self.handle.as_raw_fd();
+        // SAFETY: setns is async-signal-safe; the descriptor is ours and, being CLOEXEC, still open in the child here.
+        unsafe {
+            command.pre_exec(move || {
+                if libc::setns(fd, libc::CLONE_NEWNET) == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+            });
+        }
+        sys::die_with_parent(&mut command);
+        command
+    }
+
+    /// Runs `ip` with these words inside.
+    ///
+    /// # Errors
+    /// `ip` is missing or refuses.
+    pub fn ip(&self, words: &str) -> io::Result<()> {
+        let mut command = self.command("ip");
+        command.args(words.split_whitespace());
+        match sys::run(&mut command, std::time::Duration::from_secs(10)) {
+            Ok(_) => Ok(()),
+            Err(e) => Err(io::Error::new(e.kind(), format!("ip {words}: {e}"))),
+        }
+    }
+
+    /// Connects two namespaces by a veth pair; each side is given as (interface, address with prefix length).
+    ///
+    /// # Errors
+    /// As [`Namespace::ip`].
+    pub fn veth(&self, ours: (&str, &str), other: &Self, theirs: (&str, &str), mtu: u32) -> io::Result<()> {
+        let peer = format!("/proc/{}/fd/{}", std::process::id(), other.handle.as_raw_fd());
+        self.ip(&format!("link add {} mtu {mtu} type veth peer name {} mtu {mtu} netns {peer}", ours.0, theirs.0))?;
+        for (namespace, (name, address)) in [(self, ours), (other, theirs)] {
+            namespace.ip(&format!("address add {address} dev {name}"))?;
+            namespace.ip(&format!("link set {name} up"))?;
+        }
+        Ok(())
+    }
+
+    /// Reads a sysctl below `net.`, by its dotted name.
+    ///
+    /// # Errors
+    /// No such sysctl.
+    pub fn sysctl(&self, name: &str) -> io::Result<String> {
+        self.inside(|| Ok(std::fs::read_to_string(sysctl_path(name))?.trim().to_string()))
+    }
+
+    /// Writes a sysctl below `net.`, by its dotted name.
+    ///
+    /// # Errors
+    /// No such sysctl, a value it refuses, or no permission.
+    pub fn set_sysctl(&self, name: &str, value: &str) -> io::Result<()> {
+        self.inside(|| {
+            std::fs::write(sysctl_path(name), value)
+                .map_err(|e| io::Error::new(e.kind(), format!("sysctl {name}={value}: {e}")))
+        })
+    }
+
+    /// Runs a closure on a thread that has entered the namespace. It must not spawn processes.
+    fn inside<T: Send>(&self, what: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+        let fd = self.handle.as_raw_fd();
+        on_helper_thread(move || {
+            // SAFETY: touches no memory; the descriptor is open for as long as `self` is borrowed.
+            if unsafe { libc::setns(fd, libc::CLONE_NEWNET) } != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            what()
+        })
+    }
+}
+
+fn sysctl_path(name: &str) -> String {
+    format!("/proc/sys/{}", name.replace('.', "/"))
+}
+
+fn on_helper_thread<T: Send>(what: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    std::thread::scope(|scope| scope.spawn(what).join())
+        .unwrap_or_else(|_| Err(io::Error::other("helper thread panicked")))
+}

@@ -1,0 +1,182 @@
+//! The few calls to the operating system that the instruments share. Nothing about TCP belongs here.
+
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// Pins the calling thread to one CPU.
+///
+/// # Errors
+/// The CPU does not exist or the cpuset forbids it.
+pub fn pin_to_cpu(cpu: usize) -> io::Result<()> {
+    if core_affinity::set_for_current(core_affinity::CoreId { id: cpu }) {
+        Ok(())
+    } else {
+        Err(io::Error::other(format!("CPU {cpu} cannot be used by this process")))
+    }
+}
+
+/// CPUs this process may use, ascending. Never empty.
+#[must_use]
+pub fn usable_cpus() -> Vec<usize> {
+    let mut cpus: Vec<usize> = core_affinity::get_core_ids().unwrap_or_default().iter().map(|c| c.id).collect();
+    cpus.sort_unstable();
+    if cpus.is_empty() {
+        cpus.push(0);
+    }
+    cpus
+}
+
+/// Gives the calling thread the policy SCHED_IDLE: it runs only where a CPU would otherwise halt.
+///
+/// # Errors
+/// As `sched_setscheduler(2)`.
+pub fn run_only_when_idle() -> io::Result<()> {
+    // SAFETY: all-zero is a valid sched_param (SCHED_IDLE wants priority 0), and the pointer lives across the call.
+    let failed = unsafe {
+        let param: libc::sched_param = std::mem::zeroed();
+        libc::sched_setscheduler(0, libc::SCHED_IDLE, &param)
+    };
+    if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A limit of `setrlimit(2)` that many clients at once run into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// Open files of this process.
+    OpenFiles,
+    /// Processes of this user.
+    Processes,
+}
+
+/// Raises the soft limit to the hard one and returns what is in force now (`u64::MAX`: no limit).
+///
+/// # Errors
+/// As `getrlimit(2)` and `setrlimit(2)`.
+pub fn raise_limit(limit: Limit) -> io::Result<u64> {
+    let resource = match limit {
+        Limit::OpenFiles => libc::RLIMIT_NOFILE,
+        Limit::Processes => libc::RLIMIT_NPROC,
+    };
+    let mut now = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `now` is a valid rlimit for the call to fill.
+    if unsafe { libc::getrlimit(resource, &mut now) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    now.rlim_cur = now.rlim_max;
+    // SAFETY: `now` is a valid rlimit, only read.
+    if unsafe { libc::setrlimit(resource, &now) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(now.rlim_cur)
+}
+
+/// CPU seconds (user and system) this process has used.
+#[must_use]
+pub fn cpu_seconds() -> f64 {
+    // SAFETY: all-zero is a valid rusage and the pointer lives across the call; RUSAGE_SELF cannot fail.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_SELF, &mut usage);
+        usage
+    };
+    let seconds = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 / 1e6;
+    seconds(usage.ru_utime) + seconds(usage.ru_stime)
+}
+
+/// Arranges that the child is killed when the *thread* which spawns it ends, however it ends.
+///
+/// Spawn such children from the main thread only.
+pub fn die_with_parent(command: &mut Command) -> &mut Command {
+    // SAFETY: prctl is async-signal-safe and touches no memory of ours.
+    unsafe {
+        command.pre_exec(|| {
+            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) == 0 {
+                Ok(())
+            } else {
+                Err(io::Error::last_os_error())
+            }
+        })
+    }
+}
+
+/// Sends a signal to a child that has not been waited for.
+pub fn signal(child: &Child, signal: i32) {
+    if let Ok(pid) = i32::try_from(child.id()) {
+        // SAFETY: kill touches no memory. The child is not yet reaped, so its id names no other process.
+        unsafe { libc::kill(pid, signal) };
+    }
+}
+
+/// Waits for a child at most `patience`; `None`: it still runs.
+///
+/// # Errors
+/// As `waitpid(2)`.
+pub fn wait_at_most(child: &mut Child, patience: Duration) -> io::Result<Option<std::process::ExitStatus>> {
+    let end = Instant::now() + patience;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if Instant::now() >= end {
+            return Ok(None);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Asks a child to end (TERM), and kills it when it has not within `patience`. Returns whether it had to be killed.
+pub fn stop(child: &mut Child, patience: Duration) -> bool {
+    signal(child, libc::SIGTERM);
+    let ended = matches!(wait_at_most(child, patience), Ok(Some(_)));
+    if !ended {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    !ended
+}
+
+/// Runs a command to its end, with no stdin, collecting its output; kills it after `patience`.
+///
+/// # Errors
+/// It could not be started, ended unsuccessfully (the message carries the end of its output) or overran `patience`.
+pub fn run(command: &mut Command, patience: Duration) -> io::Result<Output> {
+    let what = command.get_program().to_string_lossy().into_owned();
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|e| io::Error::new(e.kind(), format!("{what}: {e}")))?;
+    // The pipes are drained by threads: a child that fills one would otherwise wait for us while we wait for it.
+    let mut stdout = child.stdout.take();
+    let mut stderr = child.stderr.take();
+    let (status, stdout, stderr) = std::thread::scope(|scope| {
+        let out = scope.spawn(move || drain(stdout.as_mut()));
+        let err = scope.spawn(move || drain(stderr.as_mut()));
+        let mut status = wait_at_most(&mut child, patience);
+        if matches!(status, Ok(None)) {
+            let _ = child.kill();
+            let _ = child.wait();
+            status = Err(io::Error::new(io::ErrorKind::TimedOut, format!("{what}: still running after {patience:?}")));
+        }
+        (status, out.join().unwrap_or_default(), err.join().unwrap_or_default())
+    });
+    let Some(status) = status? else { return Err(io::Error::other(format!("{what}: no status"))) };
+    if status.success() {
+        return Ok(Output { status, stdout, stderr });
+    }
+    let text = if stderr.is_empty() { &stdout } else { &stderr };
+    let text = String::from_utf8_lossy(text);
+    let last = text.lines().rev().take(3).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join(" / ");
+    Err(io::Error::other(format!("{what}: {status}: {last}")))
+}
+
+fn drain(pipe: Option<&mut impl io::Read>) -> Vec<u8> {
+    let mut all = Vec::new();
+    if let Some(pipe) = pipe {
+        let _ = pipe.read_to_end(&mut all);
+    }
+    all
+}
