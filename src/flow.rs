@@ -109,7 +109,6 @@ impl SteeringKeys {
         Self { k0: value as u64, k1: (value >> 64) as u64 }
     }
 
-    #[allow(dead_code)]
     /// The two key words, for the program that computes the same hash in the kernel.
     pub(crate) fn words(&self) -> [u64; 2] {
         [self.k0, self.k1]

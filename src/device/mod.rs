@@ -11,8 +11,10 @@
 //! | [`memory`] | a pair of devices joined in memory, and a raw port for tests |
 //! | [`impair`] | seeded loss, reordering, duplication and corruption around any device |
 //! | [`wrong_queue`] | delivers every packet on a queue that is not its own |
+//! | [`bpf`] | the steering program for the kernel, and the map that holds the owner table |
 //! | [`segment`] | cuts super-segments into wire segments in software |
 
+pub mod bpf;
 mod fd;
 pub mod memory;
 pub mod plain;

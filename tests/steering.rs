@@ -1,0 +1,219 @@
+//! The kernel's steering program and the Rust hash agree, packet by packet. The kernel runs the program
+//! (BPF_PROG_TEST_RUN), so this needs the right to use bpf(2): without it the tests are ignored with the reason, or
+//! fail when `TRUST_REQUIRE_TUN=1` is set.
+
+use std::io;
+use std::net::IpAddr;
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use trust::device::bpf::{self, Steering};
+use trust::flow::{BUCKETS, Endpoint, Quad, ShardId, SteeringKeys};
+
+fn main() -> ExitCode {
+    let tests = vec![
+        Trial::ignorable_test("program_and_rust_agree_on_10_000_packets", || with_program(1, agree)),
+        Trial::ignorable_test("plain_tcp_reaches_the_owner_of_its_quad", || with_program(3, owner_of_quad)),
+        Trial::ignorable_test("vacant_buckets_go_to_queue_0", || with_program(4, vacant)),
+        Trial::ignorable_test("a_change_of_the_table_is_seen_at_once", || with_program(4, change)),
+    ];
+    libtest_mimic::run(&Arguments::from_args(), tests).exit_code()
+}
+
+type Test = fn(&SteeringKeys, &Steering) -> Result<(), Failed>;
+
+fn with_program(shards: u16, test: Test) -> Result<Completion, Failed> {
+    let keys = SteeringKeys::from_random(*b"any 16 octets do");
+    match bpf::load(&keys, shards) {
+        Ok(steering) => test(&keys, &steering).map(|()| Completion::Completed),
+        Err(e)
+            if matches!(e.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported)
+                && std::env::var_os("TRUST_REQUIRE_TUN").is_none_or(|v| v != "1") =>
+        {
+            Ok(Completion::ignored_with(e))
+        }
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// A table whose entry `i` says owner `i`: the program then returns the hash itself.
+fn reveal_hash(steering: &Steering) {
+    for bucket in 0..BUCKETS {
+        steering.table.set(bucket as u32, Some(ShardId(bucket as u16)));
+    }
+}
+
+fn agree(keys: &SteeringKeys, steering: &Steering) -> Result<(), Failed> {
+    reveal_hash(steering);
+    let mut random = Random(0x5eed);
+    let mut by_class = [0u32; CLASSES];
+    for i in 0..10_000 {
+        let class = i % CLASSES;
+        let packet = generate(class, &mut random);
+        let (program, rust) = (steering.run(&packet)?, keys.hash_packet(&packet));
+        if program != rust {
+            return Err(format!("class {class}: program {program}, Rust {rust}, packet {packet:02x?}").into());
+        }
+        by_class[class] += u32::from(rust != 0);
+    }
+    // The comparison means something only where hashes are not all the 0 of the unknown.
+    for (class, &hashed) in by_class.iter().enumerate() {
+        if (class != GARBAGE && class != TRUNCATED) && hashed < 300 {
+            return Err(format!("class {class}: only {hashed} packets hashed").into());
+        }
+    }
+    Ok(())
+}
+
+fn owner_of_quad(keys: &SteeringKeys, steering: &Steering) -> Result<(), Failed> {
+    let mut random = Random(7);
+    for i in 0..1_000 {
+        let (quad, packet) = plain_tcp(i % 2 == 1, &mut random);
+        let (queue, owner) = (steering.run(&packet)?, steering.table.owner(keys.hash_quad(&quad)));
+        if queue != u32::from(owner.0) {
+            return Err(format!("{quad}: queue {queue}, owner {owner}").into());
+        }
+    }
+    Ok(())
+}
+
+fn vacant(keys: &SteeringKeys, steering: &Steering) -> Result<(), Failed> {
+    let mut random = Random(9);
+    let (quad, packet) = plain_tcp(false, &mut random);
+    let hash = keys.hash_quad(&quad);
+    steering.table.set(hash, None);
+    let (queue, owner, claimed) = (steering.run(&packet)?, steering.table.owner(hash), steering.table.claimed(hash));
+    if (queue, owner, claimed) == (0, ShardId(0), None) { Ok(()) } else { Err(format!("{queue} {owner}").into()) }
+}
+
+fn change(keys: &SteeringKeys, steering: &Steering) -> Result<(), Failed> {
+    let mut random = Random(11);
+    let (quad, packet) = plain_tcp(false, &mut random);
+    for owner in [3, 1, 2, 0, 3] {
+        steering.table.set(keys.hash_quad(&quad), Some(ShardId(owner)));
+        let queue = steering.run(&packet)?;
+        if queue != u32::from(owner) {
+            return Err(format!("owner {owner}, queue {queue}").into());
+        }
+    }
+    Ok(())
+}
+
+const CLASSES: usize = 16;
+const TRUNCATED: usize = 14;
+const GARBAGE: usize = 15;
+
+fn generate(class: usize, r: &mut Random) -> Vec<u8> {
+    match class {
+        0 => ipv4(r, 0, 6, 0, 20),
+        1 => {
+            let payload = 20 + r.below(1_400);
+            ipv4(r, 0, 6, 0x4000, payload)
+        }
+        2 => {
+            let words = 1 + r.below(10);
+            ipv4(r, words, 6, 0x4000, 20)
+        }
+        // The TCP header is cut, by the packet's end.
+        3 => {
+            let (words, payload) = (r.below(3), r.below(20));
+            ipv4(r, words, 6, 0, payload)
+        }
+        // Fragments: first, middle, last; the reserved bit and DF alone do not make one.
+        4 => {
+            let word = [0x2000, 0x2001 + r.below(0x1fff) as u16, 1 + r.below(0x1fff) as u16, 0xc000][r.below(4)];
+            ipv4(r, 0, 6, word, 40)
+        }
+        5 => ipv4(r, 0, 17, 0, 28),
+        // ICMP: echo and anything, then an error that quotes a segment.
+        6 => {
+            let payload = 8 + r.below(60);
+            ipv4(r, 0, 1, 0, payload)
+        }
+        7 => {
+            let quoted = ipv4(r, 0, 6, 0x4000, 20);
+            let mut packet = ipv4(r, 0, 1, 0, 8);
+            packet[20] = 3;
+            packet.extend_from_slice(&quoted[..28 + r.below(13)]);
+            packet
+        }
+        8 => {
+            let mut packet = ipv4(r, 0, 6, 0, 40);
+            packet[0] = 0x40 | r.below(5) as u8; // IHL below 5
+            packet
+        }
+        9 => {
+            let payload = 20 + r.below(1_400);
+            ipv6(r, 6, payload)
+        }
+        10 => {
+            let payload = r.below(25);
+            ipv6(r, 6, payload)
+        }
+        // Extension headers: hop-by-hop, routing, fragment, destination options, before TCP.
+        11 => {
+            let next = [0, 43, 44, 60][r.below(4)];
+            let mut packet = ipv6(r, next, 48);
+            packet[40..42].copy_from_slice(&[6, 0]);
+            packet
+        }
+        12 => ipv6(r, 17, 30),
+        13 => {
+            let quoted = ipv6(r, 6, 20);
+            let mut packet = ipv6(r, 58, 8);
+            packet[40] = 1;
+            packet.extend_from_slice(&quoted);
+            packet
+        }
+        TRUNCATED => {
+            let mut packet = if r.below(2) == 0 { ipv4(r, 0, 6, 0, 40) } else { ipv6(r, 6, 40) };
+            packet.truncate(1 + r.below(packet.len()));
+            packet
+        }
+        _ => (0..1 + r.below(100)).map(|_| r.next() as u8).collect(),
+    }
+}
+
+fn ipv4(r: &mut Random, option_words: usize, protocol: u8, fragment: u16, payload: usize) -> Vec<u8> {
+    let mut packet: Vec<u8> = (0..20 + 4 * option_words + payload).map(|_| r.next() as u8).collect();
+    packet[0] = 0x45 + option_words as u8;
+    packet[6..8].copy_from_slice(&fragment.to_be_bytes());
+    packet[9] = protocol;
+    packet
+}
+
+fn ipv6(r: &mut Random, next: u8, payload: usize) -> Vec<u8> {
+    let mut packet: Vec<u8> = (0..40 + payload).map(|_| r.next() as u8).collect();
+    packet[0] = 0x60 | packet[0] & 15;
+    packet[6] = next;
+    packet
+}
+
+fn plain_tcp(v6: bool, r: &mut Random) -> (Quad, Vec<u8>) {
+    let port = |packet: &[u8], at: usize| u16::from_be_bytes([packet[at], packet[at + 1]]);
+    let address = |bytes: &[u8]| match *bytes {
+        [a, b, c, d] => IpAddr::from([a, b, c, d]),
+        _ => IpAddr::from(<[u8; 16]>::try_from(bytes).expect("4 or 16 octets")),
+    };
+    let (packet, at, len, tcp) = if v6 { (ipv6(r, 6, 20), 8, 16, 40) } else { (ipv4(r, 0, 6, 0, 20), 12, 4, 20) };
+    let remote = Endpoint::new(address(&packet[at..at + len]), port(&packet, tcp));
+    let local = Endpoint::new(address(&packet[at + len..at + 2 * len]), port(&packet, tcp + 2));
+    (Quad { local, remote }, packet)
+}
+
+/// SplitMix64: the same packets in every run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        (self.next() % n as u64) as usize
+    }
+}
