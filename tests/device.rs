@@ -4,7 +4,7 @@
 
 mod netns;
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::RawFd;
 use std::process::ExitCode;
@@ -51,6 +51,7 @@ fn main() -> ExitCode {
         netns::trial("device_and_interface_live_and_die_together", lifetime),
         netns::trial("write_while_the_link_is_down_loses_that_packet_only", link_down),
         netns::trial("descriptor_becomes_readable", readiness),
+        netns::trial("queue_holds_as_many_packets_as_asked_for", queue_length),
     ];
     libtest_mimic::run(&Arguments::from_args(), tests).exit_code()
 }
@@ -213,6 +214,20 @@ impl<'a> Peer<'a> {
     }
 }
 
+/// Connects; the kernel needs some milliseconds after "up" before it uses a new IPv6 address.
+fn connect(engine: IpAddr) -> TcpStream {
+    let start = Instant::now();
+    loop {
+        match TcpStream::connect((engine, 80)) {
+            Ok(stream) => return stream,
+            Err(e) if e.kind() == ErrorKind::AddrNotAvailable && start.elapsed() < WAIT => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(e) => panic!("connect to {engine}: {e}"),
+        }
+    }
+}
+
 /// 128 KB from the kernel and 128 KB to it.
 fn bulk(device: &mut dyn Device, kernel: IpAddr, engine: IpAddr) {
     let granted = device.capabilities();
@@ -223,7 +238,7 @@ fn bulk(device: &mut dyn Device, kernel: IpAddr, engine: IpAddr) {
     let expected = text.clone();
     // The kernel's end, on a thread of its own because `connect` waits; it inherits the namespace.
     let client = std::thread::spawn(move || {
-        let mut stream = TcpStream::connect((engine, 80)).unwrap();
+        let mut stream = connect(engine);
         assert_eq!(stream.local_addr().unwrap().ip(), kernel);
         stream.set_read_timeout(Some(WAIT)).unwrap();
         stream.write_all(&expected).unwrap();
@@ -339,7 +354,22 @@ fn link_down() {
     ip::write_ipv4(&mut header, ENGINE, KERNEL, UDP, 8, 64, 0);
     let sent = queues[0].1.transmit(&header, &[], &TxOffload::default()).unwrap();
     assert_eq!(sent, Transmitted::Dropped);
-    assert_eq!(queues[0].0.receive(&mut vec![0; BUFFER_LEN]).unwrap(), None);
+    let mut buf = vec![0; BUFFER_LEN];
+    while queues[0].0.receive(&mut buf).unwrap().is_some() {}
+}
+
+fn queue_length() {
+    const PACKETS: usize = 5_000;
+    let mut device = tun(1, true);
+    let mut queues = device.take_queues();
+    let mut buf = vec![0; BUFFER_LEN];
+    let socket = UdpSocket::bind((KERNEL, 0)).unwrap();
+    for _ in 0..PACKETS {
+        socket.send_to(b"x", (ENGINE, 7)).unwrap();
+    }
+    for _ in 0..PACKETS {
+        next(&mut queues, &mut buf, UDP);
+    }
 }
 
 fn readiness() {

@@ -1,9 +1,11 @@
-//! The few ioctls that no crate in the tree offers. Everything here is called at set-up only.
+//! The few system calls that no crate in the tree offers. Everything here is called at set-up only.
 
 use std::ffi::CString;
+use std::fs::File;
 use std::io;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, UdpSocket};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// Does an interface of this name exist in our network namespace?
 pub(super) fn interface_exists(name: &str) -> bool {
@@ -85,4 +87,39 @@ fn set_ipv4_field(name: &str, field: libc::Ioctl, address: Ipv4Addr) -> io::Resu
     request.ifr_ifru.ifru_addr = unsafe { std::mem::transmute::<libc::sockaddr_in, libc::sockaddr>(value) };
     // SAFETY: the kernel reads an `ifreq` through the pointer, which is valid for the call.
     check(unsafe { libc::ioctl(socket.as_raw_fd(), field, &raw const request) })
+}
+
+/// Sets the number of packets an interface queues, by one rtnetlink request: the ioctl (`SIOCSIFTXQLEN`) wants
+/// CAP_NET_ADMIN of the whole machine, this one only that of the network namespace.
+pub(super) fn set_tx_queue_len(name: &str, packets: u32) -> io::Result<()> {
+    let c_name = CString::new(name)?;
+    // SAFETY: the pointer is a NUL-terminated string that outlives the call.
+    let index = unsafe { libc::if_nametoindex(c_name.as_ptr()) };
+    let socket = {
+        // SAFETY: plain numbers go in, a new descriptor or -1 comes out.
+        let fd = unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_ROUTE) };
+        check(fd)?;
+        // SAFETY: the descriptor is new and nobody else's.
+        File::from(unsafe { OwnedFd::from_raw_fd(fd) })
+    };
+    // struct nlmsghdr, struct ifinfomsg, struct rtattr with one u32; numbers in the machine's order.
+    let mut request = Vec::with_capacity(40);
+    request.extend_from_slice(&40u32.to_ne_bytes());
+    request.extend_from_slice(&libc::RTM_NEWLINK.to_ne_bytes());
+    request.extend_from_slice(&((libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16).to_ne_bytes());
+    request.extend_from_slice(&[0; 12]); // sequence, port, family, type
+    request.extend_from_slice(&index.to_ne_bytes());
+    request.extend_from_slice(&[0; 8]); // flags, which of them change
+    request.extend_from_slice(&8u16.to_ne_bytes());
+    request.extend_from_slice(&libc::IFLA_TXQLEN.to_ne_bytes());
+    request.extend_from_slice(&packets.to_ne_bytes());
+    (&socket).write_all(&request)?;
+    // NLMSG_ERROR: a struct nlmsghdr, then 0 or a negative errno.
+    let mut answer = [0; 256];
+    let len = (&socket).read(&mut answer)?;
+    match answer[..len].get(16..20) {
+        Some(&[0, 0, 0, 0]) => Ok(()),
+        Some(&[a, b, c, d]) => Err(io::Error::from_raw_os_error(-i32::from_ne_bytes([a, b, c, d]))),
+        _ => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
 }

@@ -163,7 +163,7 @@ pub(super) fn failed(what: &'static str, name: &str) -> impl FnOnce(io::Error) -
 /// MTU, queue length, IPv6 addresses and "up", for both backends; IPv4 is up to the caller (before this).
 pub(super) fn configure(device: &SyncDevice, name: &str, options: &TunOptions) -> Result<(), DeviceError> {
     device.set_mtu(options.mtu).map_err(failed("set the MTU", name))?;
-    device.set_tx_queue_len(options.tx_queue_len).map_err(failed("set the queue length", name))?;
+    sys::set_tx_queue_len(name, options.tx_queue_len).map_err(failed("set the queue length", name))?;
     for (address, prefix) in &options.addresses {
         if let IpAddr::V6(address) = address {
             device.add_address_v6(*address, *prefix).map_err(failed("set the IPv6 address", name))?;
