@@ -1,11 +1,66 @@
-//! See the crate's map.
+//! The sans-IO TCP core: segments, time and the user's calls go in; segments, dispositions and deadlines come out.
+//!
+//! # What is here
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | [`config`] | every tunable with its reason |
+//! | [`state`] | the states and their diagram |
+//! | [`segment`] | what arrives, what leaves, the RST for a closed port |
+//! | [`handshake`] | SYN-SENT and SYN-RECEIVED, option negotiation |
+//! | [`connection`] | the synchronized states: record and user calls |
+//! | `input`, `output`, `expiry` | its three verbs: `on_segment`, `poll_transmit`, `on_timeout` |
+//! | `send`, `recv` | the two sequence spaces with the RFC's figures |
+//! | `report` | which SACK blocks to report |
+//! | [`time_wait`] | the compact record of TIME-WAIT |
+//! | [`outcome`], [`info`] | what callers are told |
+//! | [`seq`], [`time`], [`ranges`], [`timers`] | arithmetic and small containers |
+//! | [`rtt`], [`congestion`], [`reno`] | how long to wait, how much to send |
+//! | [`isn`], [`challenge`] | initial numbers from a secret, the limit for challenge ACKs |
+//!
+//! # Invariants
+//!
+//! * No clock, descriptor, thread, log or random source: time, keys and numbers are handed in, and the same calls give
+//!   the same history.
+//! * No payload is owned: a store beside the connection keeps the octets, the core names ranges of them.
+//! * Nothing panics, whatever a segment says. Sequence arithmetic wraps, sizes saturate.
+//! * No allocation for a segment in order. What is out of order is bounded by the window and by 64 ranges.
+//! * Only `wire` is imported, for its value types.
+//! * No segment is answered by more than one segment, and none that carries RST by any.
 
 pub mod challenge;
+pub mod config;
 pub mod congestion;
+pub mod connection;
+pub mod handshake;
+pub mod info;
 pub mod isn;
+pub mod outcome;
 pub mod ranges;
 pub mod reno;
 pub mod rtt;
+pub mod segment;
 pub mod seq;
+pub mod state;
 pub mod time;
+pub mod time_wait;
 pub mod timers;
+
+mod expiry;
+mod input;
+mod marks;
+mod output;
+mod recv;
+mod report;
+mod send;
+
+pub use config::{BufferLimits, Config};
+pub use connection::{Connection, Opened};
+pub use handshake::{Handshake, HandshakeOutcome, OpenParams};
+pub use info::Info;
+pub use outcome::{CloseReason, Context, Events, Keep, Outcome, Payload};
+pub use segment::{Segment, Transmit, reset_for};
+pub use seq::SeqNum;
+pub use state::State;
+pub use time::{Duration, Instant};
+pub use time_wait::{TimeWait, TimeWaitOutcome};

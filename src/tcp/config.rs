@@ -1,0 +1,151 @@
+//! Every tunable of the TCP core, with unit, default and reason.
+//!
+//! Only values belong here. One `Config` is shared by all connections of a shard and handed into each call, so a
+//! connection carries no copy of it; what an application may change per connection is a method of
+//! [`Connection`](super::connection::Connection).
+
+use super::congestion::initial_window;
+use super::rtt::RttConfig;
+use super::time::Duration;
+
+/// First size and ceiling of one auto-tuned buffer, in octets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BufferLimits {
+    /// Size at the start of a connection.
+    pub initial: u32,
+    /// Size that auto-tuning never exceeds.
+    pub max: u32,
+}
+
+/// Settings of the TCP core. `Config::default()` is what the engine runs with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Config {
+    /// Offer and accept timestamps (RFC 7323 3). They bring PAWS and samples from retransmitted data.
+    pub timestamps: bool,
+    /// Drop a segment without timestamps on a connection that negotiated them (RFC7323-3.2b, a SHOULD). Switch it off
+    /// for peers or middleboxes that lose the option on some segments.
+    pub strict_timestamps: bool,
+    /// Offer and accept SACK (RFC 2018): we then report what we hold out of order, and duplicates (RFC 2883).
+    pub sack: bool,
+    /// Offer and accept window scaling (RFC 7323 2). The shift follows from `recv_buffer.max` (OPS-17).
+    pub window_scale: bool,
+
+    /// RTO before the first sample (RFC6298-2.1): 1 s.
+    pub initial_rto: Duration,
+    /// Floor of the RTO. RFC 6298 2.4 says 1 s; 200 ms is the deliberate and common deviation (OPS-1).
+    pub min_rto: Duration,
+    /// Ceiling of the RTO and of the interval between window probes (RFC6298-2.5): 120 s.
+    pub max_rto: Duration,
+    /// How long an active open retransmits its SYN before it fails (MUST-23 asks for at least 3 min): 180 s.
+    pub connect_timeout: Duration,
+    /// Retransmissions of a SYN-ACK before a half-open entry is dropped (OPS-3): 5.
+    pub syn_ack_retries: u8,
+    /// R2 (MUST-20, SHLD-11, OPS-2): with data unacknowledged for this long the connection ends with
+    /// [`CloseReason::TimedOut`](super::connection::CloseReason::TimedOut). 15 min; zero means never.
+    pub retransmit_limit: Duration,
+
+    /// Longest delay of an acknowledgment (MUST-40 asks for less than 500 ms): 40 ms (OPS-5).
+    pub delayed_ack: Duration,
+    /// Segments acknowledged at once at the start and after an irregularity (OPS-6): 16.
+    pub quick_acks: u8,
+    /// Nagle's algorithm on new connections (SHLD-7). The variant is Minshall's (RFC 9293 A.3): a small segment waits
+    /// only while an earlier *small* one is unacknowledged.
+    pub nagle: bool,
+    /// How long a sender keeps back a small segment for a larger window (SWS-4 allows 0.1 to 1 s): 200 ms.
+    pub sws_override: Duration,
+
+    /// Receive buffer; grown by the rate at which the application reads (OPS-15).
+    pub recv_buffer: BufferLimits,
+    /// Send buffer; grown to about two congestion windows (OPS-16).
+    pub send_buffer: BufferLimits,
+    /// Initial congestion window in segments (RFC6928-2a caps it at `max(2 * MSS, 14600)` octets as well): 10.
+    pub initial_window: u8,
+
+    /// Length of TIME-WAIT. Two MSL are 4 min by MUST-13; 60 s is the deliberate and common deviation.
+    pub time_wait: Duration,
+    /// How long a connection nobody reads any more waits in FIN-WAIT-2 (SM-FW2-5): 60 s.
+    pub fin_wait2: Duration,
+    /// Least time between two challenge acknowledgments of one connection (SM-GEN-7, OPS-23): 500 ms.
+    pub challenge_interval: Duration,
+    /// Smallest send MSS honoured: a peer that names a smaller one gets this (OPS-25, CVE-2019-11479): 88.
+    pub min_mss: u16,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            timestamps: true,
+            strict_timestamps: true,
+            sack: true,
+            window_scale: true,
+            initial_rto: Duration::from_secs(1),
+            min_rto: Duration::from_millis(200),
+            max_rto: Duration::from_secs(120),
+            connect_timeout: Duration::from_secs(180),
+            syn_ack_retries: 5,
+            retransmit_limit: Duration::from_secs(15 * 60),
+            delayed_ack: Duration::from_millis(40),
+            quick_acks: 16,
+            nagle: true,
+            sws_override: Duration::from_millis(200),
+            recv_buffer: BufferLimits { initial: 128 * 1024, max: 6 * 1024 * 1024 },
+            send_buffer: BufferLimits { initial: 256 * 1024, max: 4 * 1024 * 1024 },
+            initial_window: 10,
+            time_wait: Duration::from_secs(60),
+            fin_wait2: Duration::from_secs(60),
+            challenge_interval: Duration::from_millis(500),
+            min_mss: 88,
+        }
+    }
+}
+
+impl Config {
+    /// The window shift we offer: the smallest that lets the 16-bit field express the largest buffer (OPS-17), at most
+    /// 14 (RFC7323-2.3b).
+    #[must_use]
+    pub fn receive_shift(&self) -> u8 {
+        let largest = self.recv_buffer.max.max(self.recv_buffer.initial);
+        let mut shift = 0;
+        while shift < 14 && (largest >> shift) > 65_535 {
+            shift += 1;
+        }
+        shift
+    }
+
+    /// The part of the settings that the RTT estimator needs.
+    #[must_use]
+    pub fn rtt(&self) -> RttConfig {
+        RttConfig { initial: self.initial_rto, min: self.min_rto, max: self.max_rto }
+    }
+
+    /// Initial congestion window in octets for segments of `mss` (RFC6928-2a).
+    #[must_use]
+    pub fn initial_cwnd(&self, mss: u32) -> u32 {
+        initial_window(mss, u32::from(self.initial_window.max(1)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ops_17_shift_covers_the_largest_buffer() {
+        let with =
+            |max| Config { recv_buffer: BufferLimits { initial: 1000, max }, ..Config::default() }.receive_shift();
+        assert_eq!(with(65_535), 0);
+        assert_eq!(with(65_536), 1);
+        assert_eq!(with(131_071), 1);
+        assert_eq!(with(131_072), 2);
+        assert_eq!(with(6 * 1024 * 1024), 7);
+        assert_eq!(with(u32::MAX), 14);
+    }
+
+    #[test]
+    fn rfc6928_2a_initial_window() {
+        let config = Config::default();
+        assert_eq!(config.initial_cwnd(1460), 14_600);
+        assert_eq!(config.initial_cwnd(536), 5_360);
+        assert_eq!(config.initial_cwnd(9_000), 18_000);
+    }
+}

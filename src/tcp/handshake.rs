@@ -1,0 +1,409 @@
+//! Opening a connection: SYN-SENT, SYN-RECEIVED, and what the two SYNs negotiate.
+//!
+//! The record is small because a listener keeps many of them. It ends in a [`Connection`] or in nothing; listeners,
+//! backlogs and cookies belong to the table that holds it.
+
+use super::challenge::Limiter;
+use super::config::Config;
+use super::connection::{CloseReason, Connection, Opened};
+use super::segment::{Segment, Transmit, reset_for};
+use super::seq::SeqNum;
+use super::state::State;
+use super::time::{Duration, Instant};
+use crate::wire::options::{TcpOptions, Timestamps};
+use crate::wire::tcp::Flags;
+
+/// What only the caller can know when a connection is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenParams {
+    /// Our initial sequence number ([`IsnGenerator`](super::isn::IsnGenerator)).
+    pub iss: SeqNum,
+    /// What to add to our timestamp clock, from the same generator.
+    pub ts_offset: u32,
+    /// The MSS to advertise: MTU - 40 for IPv4, MTU - 60 for IPv6 (MUST-67).
+    pub mss: u16,
+    /// Whether addresses are IPv6: decides what a peer that names no MSS gets, 1220 or 536 (MUST-15).
+    pub ipv6: bool,
+}
+
+/// A connection that is being opened.
+#[derive(Clone, Debug)]
+pub struct Handshake {
+    iss: SeqNum,
+    irs: SeqNum,
+    ts_offset: u32,
+    /// TSval of the peer's SYN.
+    ts_recent: u32,
+    /// Window of the peer's SYN, which is never scaled (RFC7323-2.2c).
+    peer_window: u16,
+    /// What we advertise.
+    mss: u16,
+    /// What the peer advertised, or the default for a peer that did not (MUST-15).
+    peer_mss: u16,
+    state: State,
+    /// Came from LISTEN (MUST-11).
+    passive: bool,
+    /// A SYN or SYN-ACK is to be sent.
+    due: bool,
+    /// What our SYN offers, then what both offered.
+    timestamps: bool,
+    sack: bool,
+    peer_shift: Option<u8>,
+    scale: bool,
+    /// Times our SYN or SYN-ACK was repeated because the timer fired.
+    timeouts: u8,
+    /// What we sent was sent more than once: the round trip is ambiguous (RFC6298-3a).
+    ambiguous: bool,
+    challenge: Limiter,
+    started: Instant,
+    sent_at: Instant,
+    deadline: Option<Instant>,
+}
+
+/// What a segment or the timer did to an opening connection.
+#[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "moved once into the connection's slot, never stored")]
+pub enum HandshakeOutcome {
+    /// Nothing to send but what [`Handshake::poll_transmit`] gives.
+    Wait,
+    /// Send this (a RST or a challenge ACK), stay.
+    Reply(Transmit),
+    /// It is open. `rest` is what is left of the segment without its SYN: give it to
+    /// [`Connection::on_segment`] right away, also when it carries no payload.
+    Established {
+        /// The open connection, in ESTABLISHED.
+        connection: Connection,
+        /// The rest of the segment that completed the handshake.
+        rest: Segment,
+    },
+    /// It is over.
+    Closed(CloseReason),
+}
+
+impl Handshake {
+    fn new(config: &Config, params: OpenParams, state: State, now: Instant) -> Self {
+        Self {
+            iss: params.iss,
+            irs: SeqNum(0),
+            ts_offset: params.ts_offset,
+            ts_recent: 0,
+            peer_window: 0,
+            mss: params.mss,
+            peer_mss: if params.ipv6 { 1_220 } else { 536 },
+            state,
+            passive: false,
+            due: true,
+            timestamps: config.timestamps,
+            sack: config.sack,
+            peer_shift: None,
+            scale: config.window_scale,
+            timeouts: 0,
+            ambiguous: false,
+            challenge: Limiter::new(),
+            started: now,
+            sent_at: now,
+            deadline: None,
+        }
+    }
+
+    /// Active OPEN (SM-CLO-2): SYN-SENT, a SYN is due.
+    #[must_use]
+    pub fn connect(config: &Config, params: OpenParams, now: Instant) -> Self {
+        Self::new(config, params, State::SynSent, now)
+    }
+
+    /// A SYN came to LISTEN (SM-LIS-4): SYN-RECEIVED, a SYN-ACK is due. Payload and FIN on the SYN are left to be sent
+    /// again. The caller has checked that it is a SYN without RST and ACK.
+    #[must_use]
+    pub fn accept(config: &Config, params: OpenParams, syn: &Segment, now: Instant) -> Self {
+        let mut new = Self::new(config, params, State::SynReceived, now);
+        new.passive = true;
+        new.take_syn(syn);
+        new
+    }
+
+    /// SYN-SENT, SYN-RECEIVED or CLOSED.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Whether it came from LISTEN (MUST-11).
+    #[must_use]
+    pub fn is_passive(&self) -> bool {
+        self.passive
+    }
+
+    /// When [`on_timeout`](Self::on_timeout) is to be called. Nothing before the first
+    /// [`poll_transmit`](Self::poll_transmit).
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// Whether [`poll_transmit`](Self::poll_transmit) has something.
+    #[must_use]
+    pub fn wants_transmit(&self) -> bool {
+        self.due
+    }
+
+    /// Gives up. In SYN-RECEIVED the peer is sent the RST returned (SM-SR-7); in SYN-SENT nothing is (SM-SS-7).
+    pub fn abort(&mut self) -> Option<Transmit> {
+        let known = self.state == State::SynReceived;
+        self.state = State::Closed;
+        self.deadline = None;
+        self.due = false;
+        known.then(|| Transmit::bare(self.iss + 1, self.irs + 1, Flags::RST | Flags::ACK, 0))
+    }
+
+    /// What a SYN of the peer says: numbers, window, options. Options count on a SYN only.
+    fn take_syn(&mut self, syn: &Segment) {
+        self.irs = syn.seq;
+        self.peer_window = syn.window;
+        if let Some(mss) = syn.options.mss {
+            self.peer_mss = mss;
+        }
+        // RFC7323-2.2b, 3.2a, RFC2018-4a: only what both sides offer is in use. RFC7323-2.3b: more than 14 means 14.
+        self.peer_shift = syn.options.window_scale.filter(|_| self.scale).map(|shift| shift.min(14));
+        self.sack &= syn.options.sack_permitted;
+        self.timestamps &= syn.options.timestamps.is_some();
+        self.ts_recent = syn.options.timestamps.map_or(0, |stamps| stamps.val);
+        self.scale = self.peer_shift.is_some();
+    }
+
+    /// Octets our SYN advertises; the field cannot be scaled (RFC7323-2.2c).
+    fn receive_window(config: &Config) -> u16 {
+        u16::try_from(config.recv_buffer.initial).unwrap_or(u16::MAX)
+    }
+
+    /// The SYN or SYN-ACK that is due.
+    pub fn poll_transmit(&mut self, config: &Config, now: Instant) -> Option<Transmit> {
+        if !self.due {
+            return None;
+        }
+        self.due = false;
+        if self.deadline.is_none() {
+            self.sent_at = now;
+            self.deadline = Some(self.next_deadline(config, now));
+        } else {
+            self.ambiguous = true;
+        }
+        let received = self.state == State::SynReceived;
+        let (ack, flags) = if received { (self.irs + 1, Flags::SYN | Flags::ACK) } else { (SeqNum(0), Flags::SYN) };
+        let mut syn = Transmit::bare(self.iss, ack, flags, Self::receive_window(config));
+        syn.options = TcpOptions {
+            mss: Some(self.mss),
+            window_scale: self.scale.then(|| config.receive_shift()),
+            sack_permitted: self.sack,
+            timestamps: self.stamps(now),
+            ..TcpOptions::default()
+        };
+        syn.retransmission = self.ambiguous;
+        Some(syn)
+    }
+
+    /// Timestamps of a segment that leaves now; TSecr is 0 without ACK (RFC7323-3.2d).
+    fn stamps(&self, now: Instant) -> Option<Timestamps> {
+        let ecr = if self.state == State::SynReceived { self.ts_recent } else { 0 };
+        self.timestamps.then(|| Timestamps { val: ticks(now, self.ts_offset), ecr })
+    }
+
+    /// The timer fired: the SYN is repeated with doubled intervals (SM-SS-8, SM-SR-8, KP-10), or the open fails.
+    pub fn on_timeout(&mut self, config: &Config, now: Instant) -> HandshakeOutcome {
+        let Some(deadline) = self.deadline else { return HandshakeOutcome::Wait };
+        if now < deadline {
+            return HandshakeOutcome::Wait;
+        }
+        // MUST-23 for our own SYN; a half-open entry of a listener must not live that long (OPS-3).
+        let over = if self.passive {
+            self.timeouts >= config.syn_ack_retries
+        } else {
+            now - self.started >= config.connect_timeout
+        };
+        if over {
+            self.state = State::Closed;
+            self.deadline = None;
+            self.due = false;
+            return HandshakeOutcome::Closed(CloseReason::TimedOut);
+        }
+        self.timeouts = self.timeouts.saturating_add(1);
+        self.due = true;
+        self.deadline = Some(self.next_deadline(config, now));
+        HandshakeOutcome::Wait
+    }
+
+    /// RFC6298-5.5; an active open is not kept waiting for its end.
+    fn next_deadline(&self, config: &Config, now: Instant) -> Instant {
+        let factor = 1_u64.checked_shl(u32::from(self.timeouts)).unwrap_or(u64::MAX);
+        let at = now + (config.initial_rto * factor).min(config.max_rto);
+        if self.passive { at } else { at.min(self.started + config.connect_timeout) }
+    }
+
+    /// A segment for this connection.
+    pub fn on_segment(&mut self, config: &Config, seg: &Segment, now: Instant) -> HandshakeOutcome {
+        match self.state {
+            State::SynSent => self.in_syn_sent(config, seg, now),
+            State::SynReceived => self.in_syn_received(config, seg, now),
+            _ => reply(reset_for(seg)),
+        }
+    }
+
+    /// SM-SS-1 to SM-SS-5.
+    fn in_syn_sent(&mut self, config: &Config, seg: &Segment, now: Instant) -> HandshakeOutcome {
+        let acks_syn = seg.has(Flags::ACK) && seg.ack == self.iss + 1;
+        if seg.has(Flags::ACK) && !acks_syn {
+            return reply(reset_for(seg));
+        }
+        if seg.has(Flags::RST) {
+            if !acks_syn {
+                return HandshakeOutcome::Wait;
+            }
+            self.state = State::Closed;
+            self.deadline = None;
+            return HandshakeOutcome::Closed(CloseReason::Refused);
+        }
+        if !seg.has(Flags::SYN) {
+            return HandshakeOutcome::Wait;
+        }
+        self.take_syn(seg);
+        if acks_syn {
+            return self.establish(config, seg, now);
+        }
+        // Both sides opened (SM-SS-4, MUST-10). Payload of the SYN is left to be sent again.
+        self.state = State::SynReceived;
+        self.due = true;
+        HandshakeOutcome::Wait
+    }
+
+    /// SM-SR-1 to SM-SR-6.
+    fn in_syn_received(&mut self, config: &Config, seg: &Segment, now: Instant) -> HandshakeOutcome {
+        let nxt = self.irs + 1;
+        let edge = nxt + u32::from(Self::receive_window(config));
+        let acks_syn = seg.has(Flags::ACK) && seg.ack == self.iss + 1;
+        if seg.has(Flags::SYN) && seg.seq == self.irs && !seg.has(Flags::RST) {
+            // The peer's SYN again. With an ACK it is the answer to our own SYN in a simultaneous open and completes it
+            // (SM-SR-3, RFC 9293 A.2); without, our SYN-ACK was lost (SM-SR-1).
+            if acks_syn {
+                self.peer_window = seg.window;
+                return self.establish(config, seg, now);
+            }
+            if seg.has(Flags::ACK) {
+                return reply(reset_for(seg));
+            }
+            self.due = true;
+            return HandshakeOutcome::Wait;
+        }
+        if self.timestamps && !seg.has(Flags::RST) {
+            // RFC7323-5.3a, 3.2b.
+            let old = match seg.options.timestamps {
+                Some(stamps) => SeqNum(stamps.val).lt(SeqNum(self.ts_recent)),
+                None if config.strict_timestamps => return HandshakeOutcome::Wait,
+                None => false,
+            };
+            if old {
+                return self.challenge(config, now);
+            }
+        }
+        let in_window =
+            seg.seq.in_range(nxt, edge) || (seg.seq_len() > 0 && (seg.seq + (seg.seq_len() - 1)).in_range(nxt, edge));
+        if seg.has(Flags::RST) {
+            // SM-RST-1 to 3 (RFC5961-3.2); SM-SR-2 and 2.7: a passive open falls back to LISTEN without a word.
+            if seg.seq != nxt {
+                return if in_window { self.challenge(config, now) } else { HandshakeOutcome::Wait };
+            }
+            self.state = State::Closed;
+            self.deadline = None;
+            let reason = if self.passive { CloseReason::Reset } else { CloseReason::Refused };
+            return HandshakeOutcome::Closed(reason);
+        }
+        if !in_window && seg.seq != edge {
+            return self.challenge(config, now);
+        }
+        if seg.has(Flags::SYN) {
+            // SM-SR-3: as in the synchronized states, not back to LISTEN: a blind SYN must not undo a handshake.
+            return self.challenge(config, now);
+        }
+        if !seg.has(Flags::ACK) {
+            return HandshakeOutcome::Wait;
+        }
+        if !acks_syn {
+            return reply(reset_for(seg));
+        }
+        self.establish(config, seg, now)
+    }
+
+    /// SM-SS-3, SM-SR-4: the ACK of our SYN is there.
+    fn establish(&mut self, config: &Config, seg: &Segment, now: Instant) -> HandshakeOutcome {
+        let syn = seg.has(Flags::SYN);
+        let mut rest = *seg;
+        if syn {
+            rest.flags = rest.flags.without(Flags::SYN);
+            rest.seq = seg.seq + 1;
+        }
+        let shifts = self.peer_shift.map(|shift| (shift, config.receive_shift()));
+        let peer_shift = shifts.map_or(0, |(shift, _)| shift);
+        let scaled = u32::from(seg.window) << peer_shift;
+        let opened = Opened {
+            iss: self.iss,
+            irs: self.irs,
+            send_window: if syn { u32::from(seg.window) } else { scaled },
+            window_seq: rest.seq,
+            unscaled_rest: syn,
+            receive_window: u32::from(Self::receive_window(config)),
+            receive_mss: self.mss,
+            send_mss: self.peer_mss.min(self.mss),
+            window_shifts: shifts,
+            timestamps: self.timestamps.then_some(match (syn, seg.options.timestamps) {
+                (true, Some(stamps)) => stamps.val,
+                _ => self.ts_recent,
+            }),
+            ts_offset: self.ts_offset,
+            sack: self.sack,
+            rtt: self.sample(seg, now),
+            syn_timeouts: self.timeouts,
+            ack_due: syn,
+        };
+        self.state = State::Closed;
+        self.deadline = None;
+        self.due = false;
+        HandshakeOutcome::Established { connection: Connection::new(config, &opened, now), rest }
+    }
+
+    /// The round trip of the handshake; of a repeated SYN only timestamps tell (RFC6298-3a).
+    fn sample(&self, seg: &Segment, now: Instant) -> Option<Duration> {
+        if !self.ambiguous {
+            return Some(now - self.sent_at);
+        }
+        let echoed = seg.options.timestamps.filter(|_| self.timestamps)?.ecr;
+        let elapsed = ticks(now, self.ts_offset).wrapping_sub(echoed);
+        // Anything else is no echo of ours.
+        let longest = (now - self.started).as_millis() + 1;
+        (u64::from(elapsed) <= longest).then(|| Duration::from_millis(u64::from(elapsed).max(1)))
+    }
+
+    /// An ACK of what we have, if the limiter allows it (SM-GEN-6, SM-GEN-7).
+    fn challenge(&mut self, config: &Config, now: Instant) -> HandshakeOutcome {
+        if !self.challenge.allow(now, config.challenge_interval) {
+            return HandshakeOutcome::Wait;
+        }
+        let mut ack = Transmit::bare(self.iss + 1, self.irs + 1, Flags::ACK, 0);
+        let shift = if self.scale { config.receive_shift() } else { 0 };
+        ack.window = Self::receive_window(config) >> shift;
+        ack.options.timestamps = self.stamps(now);
+        HandshakeOutcome::Reply(ack)
+    }
+}
+
+/// Our timestamp clock: 1 ms a tick (RFC7323-5.4a).
+#[inline]
+pub(super) fn ticks(now: Instant, offset: u32) -> u32 {
+    (now.as_millis() as u32).wrapping_add(offset)
+}
+
+fn reply(transmit: Option<Transmit>) -> HandshakeOutcome {
+    transmit.map_or(HandshakeOutcome::Wait, HandshakeOutcome::Reply)
+}
+
+#[cfg(test)]
+#[path = "handshake_tests.rs"]
+mod tests;

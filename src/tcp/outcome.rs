@@ -1,0 +1,199 @@
+//! What a connection tells its caller: dispositions, events, reasons.
+//!
+//! Values only. What they lead to (freeing the send store, waking a service) is the caller's business.
+
+use core::fmt;
+use core::ops::{BitOr, BitOrAssign};
+
+use super::segment::Transmit;
+use super::time::Instant;
+
+/// What the caller hands in with each segment.
+#[derive(Clone, Copy, Debug)]
+pub struct Context {
+    /// The time now.
+    pub now: Instant,
+    /// What the store beside the connection can still hold.
+    pub keep: Keep,
+}
+
+/// How much payload the store beside a connection may still take (OPS-46).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// Everything that fits the window.
+    All,
+    /// Only what is in order; the rest is refused and must be sent again. The receive buffer stops growing.
+    InOrder,
+    /// No payload at all: it is neither accepted nor acknowledged. Acknowledgments are still processed.
+    Nothing,
+}
+
+/// What became of the payload of a segment. `from..to` indexes the payload of that segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Payload {
+    /// Nothing of it is wanted.
+    #[default]
+    Ignore,
+    /// In order: give it to the reader.
+    Deliver {
+        /// First octet wanted.
+        from: u32,
+        /// One behind the last octet wanted.
+        to: u32,
+        /// How many octets held before follow directly and are in order now. Held octets that the delivered ones cover
+        /// are to be dropped.
+        released: u32,
+    },
+    /// Out of order but wanted: keep it. Octets held already may come again; they are the same.
+    Hold {
+        /// First octet wanted.
+        from: u32,
+        /// One behind the last octet wanted.
+        to: u32,
+        /// Distance of the octet at `from` above RCV.NXT.
+        offset: u32,
+    },
+}
+
+/// What happened besides; a set.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Events(u16);
+
+impl Events {
+    /// Nothing.
+    pub const NONE: Self = Self(0);
+    /// The segment took the fast path (header prediction).
+    pub const PREDICTED: Self = Self(1);
+    /// There is room in the send buffer again after it was full.
+    pub const WRITABLE: Self = Self(1 << 1);
+    /// The peer's FIN is in order now: after what is unread comes the end of the stream.
+    pub const EOF: Self = Self(1 << 2);
+    /// The connection is gone; `Connection::close_reason` tells why.
+    pub const CLOSED: Self = Self(1 << 3);
+    /// TIME-WAIT begins: take the ACK asked for, then replace the connection by `Connection::time_wait`.
+    pub const TIME_WAIT: Self = Self(1 << 4);
+    /// The payload came out of order.
+    pub const OUT_OF_ORDER: Self = Self(1 << 5);
+    /// All of the segment was received before.
+    pub const DUPLICATE: Self = Self(1 << 6);
+    /// Dropped by PAWS (RFC7323-5.3a) or for lack of timestamps (RFC7323-3.2b).
+    pub const PAWS: Self = Self(1 << 7);
+    /// A challenge was due: sent if `reply` is set, else withheld by the limiter (SM-GEN-7).
+    pub const CHALLENGE: Self = Self(1 << 8);
+    /// The sequence number was outside of the window.
+    pub const OUT_OF_WINDOW: Self = Self(1 << 9);
+    /// The acknowledgment number was unacceptable (SM-ACK-2, SM-ACK-5).
+    pub const BAD_ACK: Self = Self(1 << 10);
+    /// The store had no room (`Keep`), or the reassembly queue no entry (OPS-26).
+    pub const REFUSED: Self = Self(1 << 11);
+    /// A duplicate ACK was counted.
+    pub const DUPLICATE_ACK: Self = Self(1 << 12);
+    /// Loss was found by duplicate ACKs; fast recovery began.
+    pub const FAST_RETRANSMIT: Self = Self(1 << 13);
+    /// The retransmission timer fired in earnest.
+    pub const TIMEOUT: Self = Self(1 << 14);
+    /// Urgent data was announced, or more of it (MUST-32).
+    pub const URGENT: Self = Self(1 << 15);
+
+    const NAMES: [&'static str; 16] = [
+        "PREDICTED",
+        "WRITABLE",
+        "EOF",
+        "CLOSED",
+        "TIME_WAIT",
+        "OUT_OF_ORDER",
+        "DUPLICATE",
+        "PAWS",
+        "CHALLENGE",
+        "OUT_OF_WINDOW",
+        "BAD_ACK",
+        "REFUSED",
+        "DUPLICATE_ACK",
+        "FAST_RETRANSMIT",
+        "TIMEOUT",
+        "URGENT",
+    ];
+
+    /// Whether all of `other` are in the set.
+    #[must_use]
+    #[inline]
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Whether any of `other` is in the set.
+    #[must_use]
+    #[inline]
+    pub const fn intersects(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// Whether the set is empty.
+    #[must_use]
+    #[inline]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl BitOr for Events {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl BitOrAssign for Events {
+    fn bitor_assign(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = Self::NAMES.iter().enumerate().filter(|(bit, _)| self.0 >> bit & 1 == 1).map(|(_, name)| *name);
+        f.write_str("Events(")?;
+        for (place, name) in names.enumerate() {
+            f.write_str(if place == 0 { "" } else { " " })?;
+            f.write_str(name)?;
+        }
+        f.write_str(")")
+    }
+}
+
+/// What a segment or a timer led to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Outcome {
+    /// Octets to free from the front of the send store.
+    pub acked: u32,
+    /// What to do with the payload.
+    pub payload: Payload,
+    /// An ACK must leave for this very segment: call `Connection::take_ack` before the next segment is processed
+    /// (RFC5681-3.2.0). ACKs that can wait for the end of the batch come out of `poll_transmit`.
+    pub ack_now: bool,
+    /// A RST or a challenge ACK to send.
+    pub reply: Option<Transmit>,
+    /// What happened besides.
+    pub events: Events,
+}
+
+/// Why a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum CloseReason {
+    /// Both sides closed and all data was acknowledged (MUST-12).
+    Normal,
+    /// The peer reset the connection (MUST-12).
+    Reset,
+    /// The peer refused the connection (SM-SS-2).
+    Refused,
+    /// Retransmissions went unanswered for too long: R2, or the limit of a handshake.
+    TimedOut,
+    /// The timeout which the user set for this connection passed without progress (SM-T-1).
+    UserTimeout,
+    /// We reset it: by `abort`, by a close with unread data, or for data that came after a close (SHLD-3).
+    Aborted,
+    /// The user gave up an open that was not answered yet (SM-SS-7).
+    LocalClose,
+}

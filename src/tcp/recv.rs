@@ -1,0 +1,137 @@
+//! The receive side's numbers: what arrived in order, what we allow the peer to send, and how large that shall be.
+//!
+//! Arithmetic over the sequence space and the window policy (SWS avoidance, buffer auto-tuning); what to do with a
+//! segment is decided in `input.rs`.
+
+use super::send::above;
+use super::seq::SeqNum;
+use super::time::{Duration, Instant};
+
+/// Receive Sequence Space (RFC 9293 3.3.1, Figure 4), with our own marks.
+///
+/// ```text
+///                       1          2          3
+///                   ----------|----------|----------
+///                          RCV.NXT    edge
+///
+///        1 - received, acknowledged or about to be
+///        2 - the window: may arrive, in any order
+///        3 - not yet allowed
+///
+///        edge    the largest RCV.NXT + RCV.WND ever advertised (SM-SEQ-6). It never moves left (SHLD-14): when the
+///                buffer fills, RCV.NXT moves up to it and the window closes. RCV.WND is `edge - RCV.NXT`.
+///        acked   Last.ACK.sent: RCV.NXT as the peer last heard of it (RFC7323-4.3a).
+/// ```
+#[derive(Clone, Debug)]
+#[repr(C)]
+pub(super) struct RecvSequenceSpace {
+    /// RCV.NXT: next octet expected, the peer's FIN included once it was processed.
+    pub(super) nxt: SeqNum,
+    /// Right edge of the window.
+    pub(super) edge: SeqNum,
+    /// Last.ACK.sent.
+    pub(super) acked: SeqNum,
+    /// RCV.USER: octets in order that the user has not taken.
+    pub(super) unread: u32,
+    /// RCV.BUFF: how much the user may leave unread.
+    pub(super) buffer: u32,
+    /// TS.Recent (RFC 7323 4.3).
+    pub(super) ts_recent: u32,
+    /// When TS.Recent was set, in seconds (RFC7323-5.5).
+    pub(super) ts_recent_at: u32,
+    /// What is added to the clock for our timestamps (RFC7323-5.4b).
+    pub(super) ts_offset: u32,
+    /// Shortest echo time in this measuring period, in timestamp ticks; `u32::MAX` before the first.
+    pub(super) echo_ticks: u32,
+    /// RMSS: largest segment the peer sends, options subtracted; what two of make an ACK due (SHLD-19).
+    pub(super) mss: u16,
+    /// Rcv.Wind.Shift.
+    pub(super) shift: u8,
+    /// Data segments since the last ACK.
+    pub(super) segments: u8,
+}
+
+impl RecvSequenceSpace {
+    /// RCV.WND as advertised.
+    #[inline]
+    pub(super) fn window(&self) -> u32 {
+        above(self.edge, self.nxt)
+    }
+
+    /// Least gain that moves the right edge (SWS-5, MUST-39).
+    fn least_gain(&self) -> u32 {
+        (self.buffer / 2).min(u32::from(self.mss)).max(1)
+    }
+
+    /// Octets by which the edge could move now.
+    pub(super) fn gain(&self) -> u32 {
+        let window = self.buffer.saturating_sub(self.unread).min(65_535 << self.shift);
+        above(self.nxt + (window >> self.shift << self.shift), self.edge)
+    }
+
+    /// The window field for a segment that leaves now; moves the edge if that is worth it.
+    #[inline]
+    pub(super) fn advertise(&mut self) -> u16 {
+        let gain = self.gain();
+        if gain >= self.least_gain() {
+            self.edge += gain;
+        }
+        (self.window() >> self.shift).min(65_535) as u16
+    }
+
+    /// Whether the window opened so far that the peer must hear of it at once (SWS-6): it was closed for all practical
+    /// purposes, or much was gained. Less than a quarter of a large buffer is not worth a segment of its own; the
+    /// window then still has most of its size.
+    pub(super) fn worth_an_update(&self) -> bool {
+        let gain = self.gain();
+        let closed = self.window() < u32::from(self.mss);
+        let much = (2 * u32::from(self.mss)).max(self.buffer / 4).min(self.buffer / 2).max(1);
+        (closed && gain >= self.least_gain()) || gain >= much
+    }
+}
+
+/// Grows the receive buffer with the rate at which the user reads: dynamic right-sizing (OPS-15).
+///
+/// In each round trip the octets read are counted. When they were more than in any round trip before, the buffer
+/// becomes twice that, plus room for the growth that a slow start brings in the meantime.
+#[derive(Clone, Debug)]
+pub(super) struct RightSizing {
+    /// Begin of this measuring period.
+    start: Instant,
+    /// Octets read in it.
+    copied: u32,
+    /// Octets read in the best period so far.
+    best: u32,
+}
+
+impl RightSizing {
+    /// Begins to measure; what makes the buffer grow is more than `initial` octets read in a round trip, halved.
+    pub(super) fn new(initial: u32, now: Instant) -> Self {
+        Self { start: now, copied: 0, best: (initial / 2).max(1) }
+    }
+
+    /// The user has read `octets`. `rtt` is the round trip as far as known; gives the size the buffer should have, when
+    /// a period ended in which more was read than ever before.
+    pub(super) fn on_read(&mut self, octets: u32, mss: u16, rtt: Option<Duration>, now: Instant) -> Option<u32> {
+        self.copied = self.copied.saturating_add(octets);
+        // A period must not be too short to hold a segment; without any estimate, take a longish one.
+        let period = rtt.unwrap_or(Duration::from_millis(100)).max(Duration::from_micros(50));
+        if now - self.start < period {
+            return None;
+        }
+        let copied = core::mem::take(&mut self.copied);
+        self.start = now;
+        if copied <= self.best {
+            return None;
+        }
+        let base = 2 * u64::from(copied) + 16 * u64::from(mss);
+        let growth = base * u64::from(copied - self.best) / u64::from(self.best);
+        self.best = copied;
+        Some(u32::try_from(base + 2 * growth).unwrap_or(u32::MAX))
+    }
+
+    /// Whether a measuring period ends with this reading (so that what is measured beside it starts anew).
+    pub(super) fn started_at(&self) -> Instant {
+        self.start
+    }
+}

@@ -1,0 +1,148 @@
+//! TIME-WAIT: the compact record that outlives a connection (SM-TW-7).
+//!
+//! Decisions recorded here: it lasts `Config::time_wait` (60 s; MUST-13 names 4 min), RST is ignored (RFC 1337 F1,
+//! SM-TW-4), a new SYN is accepted by RFC 6191 (SHLD-4).
+
+use super::challenge::Limiter;
+use super::config::Config;
+use super::connection::Connection;
+use super::handshake::ticks;
+use super::marks::Marks;
+use super::segment::{Segment, Transmit};
+use super::seq::SeqNum;
+use super::time::Instant;
+use crate::wire::options::Timestamps;
+use crate::wire::tcp::Flags;
+
+/// A connection in TIME-WAIT.
+#[derive(Clone, Debug)]
+pub struct TimeWait {
+    snd_nxt: SeqNum,
+    rcv_nxt: SeqNum,
+    /// The window field last advertised.
+    window: u16,
+    timestamps: bool,
+    ts_recent: u32,
+    ts_offset: u32,
+    deadline: Instant,
+    limiter: Limiter,
+}
+
+/// What a segment did to a record in TIME-WAIT.
+#[derive(Clone, Copy, Debug)]
+pub enum TimeWaitOutcome {
+    /// Nothing.
+    Ignore,
+    /// Send this ACK; the deadline may have moved.
+    Reply(Transmit),
+    /// The segment is a SYN that opens a new connection (SM-TW-5): drop the record and treat it as in LISTEN, with an
+    /// initial sequence number above `iss_floor` (SM-TW-5f). If that attempt is reset, the record may be put back.
+    Reuse {
+        /// The new ISS must be greater than this.
+        iss_floor: SeqNum,
+    },
+}
+
+impl TimeWait {
+    /// The record for `connection`, from `now` on.
+    #[must_use]
+    pub fn new(connection: &Connection, config: &Config, now: Instant) -> Self {
+        let hot = &connection.hot;
+        Self {
+            snd_nxt: hot.snd.nxt,
+            rcv_nxt: hot.rcv.nxt,
+            window: (hot.rcv.window() >> hot.rcv.shift).min(65_535) as u16,
+            timestamps: hot.marks.has(Marks::TIMESTAMPS),
+            ts_recent: hot.rcv.ts_recent,
+            ts_offset: hot.rcv.ts_offset,
+            deadline: now + config.time_wait,
+            limiter: Limiter::new(),
+        }
+    }
+
+    /// When the record may go (SM-TW-6).
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// TS.Recent, when timestamps were in use: an own active open over this record needs them (OPS-20).
+    #[must_use]
+    pub fn timestamps(&self) -> Option<u32> {
+        self.timestamps.then_some(self.ts_recent)
+    }
+
+    /// A new ISS of an own active open must be greater than this.
+    #[must_use]
+    pub fn iss_floor(&self) -> SeqNum {
+        self.snd_nxt + 65_535 + 2
+    }
+
+    /// A segment for the record.
+    pub fn on_segment(&mut self, config: &Config, seg: &Segment, now: Instant) -> TimeWaitOutcome {
+        if seg.has(Flags::RST) {
+            // RFC 1337 F1: an old RST must not end the wait early.
+            return TimeWaitOutcome::Ignore;
+        }
+        if seg.has(Flags::SYN) && !seg.has(Flags::ACK) {
+            return if self.is_newer(seg) {
+                TimeWaitOutcome::Reuse { iss_floor: self.iss_floor() }
+            } else {
+                // RFC 6191: silently, not with an ACK.
+                TimeWaitOutcome::Ignore
+            };
+        }
+        if !seg.has(Flags::ACK) {
+            return TimeWaitOutcome::Ignore;
+        }
+        let old = self.timestamps
+            && match seg.options.timestamps {
+                Some(stamps) => SeqNum(stamps.val).lt(SeqNum(self.ts_recent)),
+                None if config.strict_timestamps => return TimeWaitOutcome::Ignore,
+                None => false,
+            };
+        if !old && seg.has(Flags::FIN) && seg.seq + seg.seq_len() == self.rcv_nxt {
+            // SM-TW-1: the peer did not hear our last ACK.
+            self.deadline = now + config.time_wait;
+            if let Some(stamps) = seg.options.timestamps {
+                self.ts_recent = stamps.val;
+            }
+            return TimeWaitOutcome::Reply(self.ack(now));
+        }
+        if !old && seg.seq_len() == 0 && seg.seq == self.rcv_nxt && seg.ack == self.snd_nxt {
+            // Nothing is missing on either side. An answer could be answered without end (RFC 1337 H2).
+            return TimeWaitOutcome::Ignore;
+        }
+        // SM-TW-2, SM-TW-3.
+        if self.limiter.allow(now, config.challenge_interval) {
+            TimeWaitOutcome::Reply(self.ack(now))
+        } else {
+            TimeWaitOutcome::Ignore
+        }
+    }
+
+    /// Whether a SYN is provably newer than the old connection (RFC 6191, SM-TW-5a to 5e).
+    fn is_newer(&self, syn: &Segment) -> bool {
+        // "SEQ > last sequence number", which was the peer's FIN.
+        let above = syn.seq.ge(self.rcv_nxt);
+        match (self.timestamps, syn.options.timestamps) {
+            (true, Some(stamps)) if stamps.val == self.ts_recent => above,
+            (true, Some(stamps)) => SeqNum(stamps.val).gt(SeqNum(self.ts_recent)),
+            (false, Some(_)) => true,
+            (_, None) => above,
+        }
+    }
+
+    fn ack(&self, now: Instant) -> Transmit {
+        let mut ack = Transmit::bare(self.snd_nxt, self.rcv_nxt, Flags::ACK, self.window);
+        if self.timestamps {
+            let val = ticks(now, self.ts_offset);
+            ack.options.timestamps = Some(Timestamps { val, ecr: self.ts_recent });
+        }
+        ack
+    }
+}
+
+#[cfg(test)]
+#[path = "time_wait_tests.rs"]
+mod tests;
