@@ -21,12 +21,21 @@
 //! The same list is the reading order for a newcomer.
 
 pub mod buffer;
+#[cfg(not(loom))]
 pub mod config;
+#[cfg(not(loom))]
 pub mod device;
+#[cfg(not(loom))]
 pub mod engine;
+#[cfg(not(loom))]
 pub mod flow;
+#[cfg(not(loom))]
 pub mod observe;
+#[cfg(not(loom))]
 pub mod services;
+#[cfg(not(loom))]
 pub mod shard;
+#[cfg(not(loom))]
 pub mod tcp;
+#[cfg(not(loom))]
 pub mod wire;

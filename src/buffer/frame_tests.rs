@@ -49,7 +49,7 @@ fn only_frames_with_leases_or_an_owner_need_a_completion() {
 #[test]
 #[should_panic(expected = "header of")]
 fn a_header_is_bounded() {
-    drop(TxFrame::new(offload(), OWNER, |_| MAX_HEADER + 1));
+    let _ = TxFrame::new(offload(), OWNER, |_| MAX_HEADER + 1);
 }
 
 #[test]

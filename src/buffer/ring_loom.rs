@@ -39,7 +39,7 @@ fn take_all(consumer: &mut Consumer<Box<usize>>, items: usize, mut one_by_one: b
 
 #[test]
 fn loom_single_items_pass_in_order_through_full_and_empty_across_the_wrap() {
-    explore(2, || {
+    explore(3, || {
         let (mut producer, mut consumer) = ring_from(1, usize::MAX);
         let writer = thread::spawn(move || {
             for item in 0..2 {
@@ -58,7 +58,7 @@ fn loom_single_items_pass_in_order_through_full_and_empty_across_the_wrap() {
 
 #[test]
 fn loom_batches_pass_in_order_across_the_wrap() {
-    explore(2, || {
+    explore(3, || {
         let (mut producer, mut consumer) = ring_from(3, usize::MAX - 1);
         let writer = thread::spawn(move || {
             let mut next = 0;
@@ -78,7 +78,7 @@ fn loom_batches_pass_in_order_across_the_wrap() {
 
 #[test]
 fn loom_peeked_item_is_the_one_popped() {
-    explore(2, || {
+    explore(3, || {
         let (mut producer, mut consumer) = ring_from(2, 0);
         let writer = thread::spawn(move || {
             producer.push(Box::new(7)).unwrap();
@@ -105,7 +105,7 @@ impl Drop for Counted {
 
 #[test]
 fn loom_items_are_dropped_once_whichever_end_goes_first() {
-    explore(2, || {
+    explore(3, || {
         let drops = loom::sync::Arc::new(Count::new(0));
         let (mut producer, mut consumer) = ring_from(2, usize::MAX);
         let counted = (Counted(drops.clone()), Counted(drops.clone()));
@@ -123,7 +123,7 @@ fn loom_items_are_dropped_once_whichever_end_goes_first() {
 
 #[test]
 fn loom_nothing_comes_after_closed_and_empty() {
-    explore(2, || {
+    explore(3, || {
         let (mut producer, mut consumer) = ring_from(2, 0);
         let writer = thread::spawn(move || {
             producer.push(1).unwrap();
@@ -140,7 +140,7 @@ fn loom_nothing_comes_after_closed_and_empty() {
 
 #[test]
 fn loom_the_producer_sees_the_consumer_go() {
-    explore(2, || {
+    explore(3, || {
         let (mut producer, mut consumer) = ring_from(1, 0);
         let reader = thread::spawn(move || consumer.pop());
         let mut item = Some(Box::new(1));

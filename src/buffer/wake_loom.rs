@@ -88,7 +88,7 @@ fn loom_one_producer_never_loses_a_wake_up() {
 
 #[test]
 fn loom_two_producers_never_lose_a_wake_up() {
-    explore(2, || {
+    explore(3, || {
         let event = LoomArc::new(Event::default());
         let (parker, unparker) = parker(event.clone());
         let ((first, first_out), (second, second_out)) = (ring(2), ring(2));
@@ -105,7 +105,7 @@ fn loom_two_producers_never_lose_a_wake_up() {
 /// The sleeper waits for data, then for returns only. Data that comes meanwhile must not take the second announcement away.
 #[test]
 fn loom_a_notification_of_no_interest_takes_nothing_away() {
-    explore(2, || {
+    explore(3, || {
         let event = LoomArc::new(Event::default());
         let (parker, unparker) = parker(event.clone());
         let ((data, mut data_out), (returns, mut returns_out)) = (ring(2), ring(2));
@@ -129,7 +129,7 @@ fn loom_a_notification_of_no_interest_takes_nothing_away() {
 /// The same between a producer that waits for room and the consumer that makes it.
 #[test]
 fn loom_a_producer_waiting_for_room_is_woken() {
-    explore(2, || {
+    explore(3, || {
         let event = LoomArc::new(Event::default());
         let (parker, unparker) = parker(event.clone());
         let (mut producer, mut consumer) = ring(1);
