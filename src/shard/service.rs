@@ -1,0 +1,263 @@
+//! What a service is and what it can do: the [`Service`] trait and the [`Io`] handle given to every call.
+//!
+//! A service runs inside a shard, on the shard's thread, to completion: it never blocks, never locks and never waits.
+//! The shard calls it when something happened to one of its connections; it answers through [`Io`]. Several services
+//! of the same name, one on each shard, talk by bounded messages ([`Io::send_to`]).
+//!
+//! Not here: how the shard keeps connections and stores (that is the implementor of [`IoBackend`]), and any service.
+
+use std::any::Any;
+use std::fmt;
+
+use crate::flow::{Quad, ShardId};
+use crate::tcp::time::Instant;
+use crate::tcp::{CloseReason, Info};
+
+/// Names one connection of one shard. The generation tells a slot's present user from its earlier ones, so an id kept
+/// too long is recognised as stale and never reaches a stranger's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnId {
+    /// Index into the shard's table of connections.
+    pub slot: u32,
+    /// Count of the slot's reuses.
+    pub generation: u32,
+}
+
+impl fmt::Display for ConnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.slot, self.generation)
+    }
+}
+
+/// What services of the same port send each other over shards. Made at the pace of connections, not of segments.
+pub type Message = Box<dyn Any + Send>;
+
+/// An application inside the shard. One instance for each shard and port; all calls come from the shard's thread.
+///
+/// Calls never nest: whatever a service does through [`Io`] reports back in a later call.
+pub trait Service: Send {
+    /// A handshake is complete: passive (listening port) or active.
+    fn accepted(&mut self, io: &mut Io<'_>, conn: ConnId) {
+        let _ = (io, conn);
+    }
+
+    /// New in-order octets can be read, or the peer's stream has ended ([`Io::at_eof`]). Not repeated for octets the
+    /// service leaves unread: the next call comes with the next octets.
+    fn readable(&mut self, io: &mut Io<'_>, conn: ConnId);
+
+    /// The send side has room again after a call that found too little, or after an acknowledgment freed some.
+    fn writable(&mut self, io: &mut Io<'_>, conn: ConnId) {
+        let _ = (io, conn);
+    }
+
+    /// The connection is gone: the last call that names `conn`. Its user word and quad can still be read.
+    fn closed(&mut self, io: &mut Io<'_>, conn: ConnId, reason: CloseReason) {
+        let _ = (io, conn, reason);
+    }
+
+    /// A message from the same service on shard `from` (which may be this one). Order is kept for each pair of shards;
+    /// between different senders there is none.
+    fn message(&mut self, io: &mut Io<'_>, from: ShardId, message: Message) {
+        let _ = (io, from, message);
+    }
+
+    /// A timer set by [`Io::set_timer`] has run out.
+    fn timer(&mut self, io: &mut Io<'_>, token: u64) {
+        let _ = (io, token);
+    }
+}
+
+/// What stands behind [`Io`]: implemented by the shard, and by the fake in the services' tests.
+///
+/// Every method mirrors the one of the same name of [`Io`], where it is documented. With a [`ConnId`] that is no longer
+/// alive every method is a harmless no-op which yields zero, `false` or nothing.
+#[expect(missing_docs, reason = "each method is documented at its mirror in Io")]
+pub trait IoBackend {
+    fn now(&self) -> Instant;
+    fn shard(&self) -> ShardId;
+    fn shards(&self) -> u16;
+    fn quad(&self, conn: ConnId) -> Quad;
+    fn ticket(&self, conn: ConnId) -> u64;
+    fn user(&self, conn: ConnId) -> u64;
+    fn set_user(&mut self, conn: ConnId, user: u64);
+    fn peek(&self, conn: ConnId) -> &[u8];
+    fn unread(&self, conn: ConnId) -> u32;
+    fn consume(&mut self, conn: ConnId, octets: u32);
+    fn at_eof(&self, conn: ConnId) -> bool;
+    fn send(&mut self, conn: ConnId, data: &[u8]) -> usize;
+    fn send_static(&mut self, conn: ConnId, data: &'static [u8]) -> usize;
+    fn send_room(&self, conn: ConnId) -> u32;
+    fn unsent(&self, conn: ConnId) -> u32;
+    fn forward(&mut self, from: ConnId, to: ConnId) -> usize;
+    fn shutdown(&mut self, conn: ConnId);
+    fn close(&mut self, conn: ConnId);
+    fn abort(&mut self, conn: ConnId);
+    fn set_nodelay(&mut self, conn: ConnId, nodelay: bool);
+    fn info(&self, conn: ConnId) -> Info;
+    fn set_timer(&mut self, at: Instant, token: u64);
+    fn send_to(&mut self, shard: ShardId, message: Message);
+}
+
+/// The handle through which a service acts. Lives for one call.
+///
+/// No method blocks or fails. With a [`ConnId`] that is no longer alive they do nothing and yield zero.
+pub struct Io<'a> {
+    backend: &'a mut dyn IoBackend,
+}
+
+impl fmt::Debug for Io<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Io").field("shard", &self.shard()).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Io<'a> {
+    /// A handle over `backend`.
+    #[inline]
+    pub fn new(backend: &'a mut dyn IoBackend) -> Self {
+        Self { backend }
+    }
+
+    /// The time of this turn; constant during a call.
+    #[inline]
+    pub fn now(&self) -> Instant {
+        self.backend.now()
+    }
+
+    /// The shard this call runs on.
+    #[inline]
+    pub fn shard(&self) -> ShardId {
+        self.backend.shard()
+    }
+
+    /// How many shards there are; their ids are `0..shards`.
+    #[inline]
+    pub fn shards(&self) -> u16 {
+        self.backend.shards()
+    }
+
+    /// Both endpoints of `conn`.
+    #[inline]
+    pub fn quad(&self, conn: ConnId) -> Quad {
+        self.backend.quad(conn)
+    }
+
+    /// The place of `conn` in the order in which SYNs were answered, over all shards.
+    #[inline]
+    pub fn ticket(&self, conn: ConnId) -> u64 {
+        self.backend.ticket(conn)
+    }
+
+    /// The word the service keeps with `conn`; zero at first.
+    #[inline]
+    pub fn user(&self, conn: ConnId) -> u64 {
+        self.backend.user(conn)
+    }
+
+    /// Sets the word kept with `conn`.
+    #[inline]
+    pub fn set_user(&mut self, conn: ConnId, user: u64) {
+        self.backend.set_user(conn, user);
+    }
+
+    /// The first contiguous run of unread octets; empty when there is none. More may follow after [`Io::consume`].
+    #[inline]
+    pub fn peek(&self, conn: ConnId) -> &[u8] {
+        self.backend.peek(conn)
+    }
+
+    /// Count of all unread in-order octets.
+    #[inline]
+    pub fn unread(&self, conn: ConnId) -> u32 {
+        self.backend.unread(conn)
+    }
+
+    /// Drops the first `octets` unread octets (at most [`Io::unread`]); the receive window may open.
+    #[inline]
+    pub fn consume(&mut self, conn: ConnId, octets: u32) {
+        self.backend.consume(conn, octets);
+    }
+
+    /// Whether the peer's FIN has arrived in order and every octet before it has been consumed.
+    #[inline]
+    pub fn at_eof(&self, conn: ConnId) -> bool {
+        self.backend.at_eof(conn)
+    }
+
+    /// Queues a copy of as many octets of `data` as there is room for and tells how many; 0 means: wait for
+    /// [`Service::writable`].
+    #[inline]
+    pub fn send(&mut self, conn: ConnId, data: &[u8]) -> usize {
+        self.backend.send(conn, data)
+    }
+
+    /// Like [`Io::send`], but keeps a reference instead of a copy.
+    #[inline]
+    pub fn send_static(&mut self, conn: ConnId, data: &'static [u8]) -> usize {
+        self.backend.send_static(conn, data)
+    }
+
+    /// How many octets [`Io::send`] would accept now.
+    #[inline]
+    pub fn send_room(&self, conn: ConnId) -> u32 {
+        self.backend.send_room(conn)
+    }
+
+    /// Octets accepted and not yet acknowledged by the peer, whether on their way or still queued.
+    #[inline]
+    pub fn unsent(&self, conn: ConnId) -> u32 {
+        self.backend.unsent(conn)
+    }
+
+    /// Moves unread octets of `from` into the send side of `to`, as many as fit, and tells how many. Both may be the
+    /// same connection.
+    #[inline]
+    pub fn forward(&mut self, from: ConnId, to: ConnId) -> usize {
+        self.backend.forward(from, to)
+    }
+
+    /// Ends our direction: a FIN follows the queued octets. Reading goes on.
+    #[inline]
+    pub fn shutdown(&mut self, conn: ConnId) {
+        self.backend.shutdown(conn);
+    }
+
+    /// Ends both directions: queued octets and a FIN still go out, what arrives is no longer wanted. With unread
+    /// octets the connection is reset at once (RFC 1122 4.2.2.13). [`Service::closed`] is still to come.
+    #[inline]
+    pub fn close(&mut self, conn: ConnId) {
+        self.backend.close(conn);
+    }
+
+    /// Sends a RST and forgets the connection. [`Service::closed`] is still to come.
+    #[inline]
+    pub fn abort(&mut self, conn: ConnId) {
+        self.backend.abort(conn);
+    }
+
+    /// Switches Nagle's algorithm off (`true`) or on.
+    #[inline]
+    pub fn set_nodelay(&mut self, conn: ConnId, nodelay: bool) {
+        self.backend.set_nodelay(conn, nodelay);
+    }
+
+    /// Counters and estimates of the connection.
+    #[inline]
+    pub fn info(&self, conn: ConnId) -> Info {
+        self.backend.info(conn)
+    }
+
+    /// Asks for one call of [`Service::timer`] with `token` at or after `at`. Cannot be taken back: give tokens a
+    /// generation, or check on arrival whether they still mean something.
+    #[inline]
+    pub fn set_timer(&mut self, at: Instant, token: u64) {
+        self.backend.set_timer(at, token);
+    }
+
+    /// Sends `message` to the same service (same port) on `shard`, which may be this one. Never nests: it is delivered
+    /// in a later call.
+    #[inline]
+    pub fn send_to(&mut self, shard: ShardId, message: Message) {
+        self.backend.send_to(shard, message);
+    }
+}
