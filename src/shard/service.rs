@@ -93,7 +93,7 @@ pub trait IoBackend {
     fn close(&mut self, conn: ConnId);
     fn abort(&mut self, conn: ConnId);
     fn set_nodelay(&mut self, conn: ConnId, nodelay: bool);
-    fn info(&self, conn: ConnId) -> Info;
+    fn info(&self, conn: ConnId) -> Option<Info>;
     fn set_timer(&mut self, at: Instant, token: u64);
     fn send_to(&mut self, shard: ShardId, message: Message);
 }
@@ -241,9 +241,9 @@ impl<'a> Io<'a> {
         self.backend.set_nodelay(conn, nodelay);
     }
 
-    /// Counters and estimates of the connection.
+    /// Counters and estimates of the connection; `None` when it is gone.
     #[inline]
-    pub fn info(&self, conn: ConnId) -> Info {
+    pub fn info(&self, conn: ConnId) -> Option<Info> {
         self.backend.info(conn)
     }
 
