@@ -70,15 +70,15 @@ fn readable(fd: RawFd, wait: Duration) -> bool {
     unsafe { libc::poll(&raw mut poll, 1, wait.as_millis() as i32) == 1 }
 }
 
-/// Next packet of one protocol on any queue (a fresh interface also carries the kernel's own IPv6 chatter).
-fn next(queues: &mut [QueuePair], buf: &mut [u8], protocol: u8) -> Received {
+/// Queue and place of the next packet of one protocol (a fresh interface also carries the kernel's own IPv6 chatter).
+fn next(queues: &mut [QueuePair], buf: &mut [u8], protocol: u8) -> (usize, Received) {
     let start = Instant::now();
     while start.elapsed() < WAIT {
-        for (rx, _) in queues.iter_mut() {
+        for (queue, (rx, _)) in queues.iter_mut().enumerate() {
             while let Some(got) = rx.receive(buf).unwrap() {
                 let packet = &buf[got.start..got.start + got.len];
                 if ip::parse(packet, true).is_ok_and(|p| p.protocol == protocol) {
-                    return got;
+                    return (queue, got);
                 }
             }
         }
@@ -95,7 +95,7 @@ fn udp_both_ways(device: &mut dyn Device, offload: bool) {
     socket.set_read_timeout(Some(WAIT)).unwrap();
     socket.send_to(b"to the engine", (ENGINE, 7)).unwrap();
 
-    let got = next(&mut queues, &mut buf, UDP);
+    let (_, got) = next(&mut queues, &mut buf, UDP);
     let packet = ip::parse(&buf[got.start..got.start + got.len], true).unwrap();
     assert_eq!((packet.src, packet.dst), (IpAddr::V4(KERNEL), IpAddr::V4(ENGINE)));
     assert_eq!(&packet.payload[8..], b"to the engine");
@@ -143,6 +143,8 @@ fn udp_both_ways(device: &mut dyn Device, offload: bool) {
 struct Peer<'a> {
     queues: &'a mut [QueuePair],
     granted: Capabilities,
+    /// Where the flow arrives: answering elsewhere would make the kernel move it.
+    queue: usize,
     buf: Vec<u8>,
     local: SocketAddr,
     remote: SocketAddr,
@@ -156,7 +158,8 @@ impl<'a> Peer<'a> {
     fn accept(queues: &'a mut [QueuePair], granted: Capabilities, mss: u16) -> Peer<'a> {
         let any = SocketAddr::from((ENGINE, 0));
         let buf = vec![0; BUFFER_LEN];
-        let mut peer = Peer { queues, granted, buf, local: any, remote: any, snd_nxt: 1000, rcv_nxt: 0, ts_recent: 0 };
+        let mut peer =
+            Peer { queues, granted, queue: 0, buf, local: any, remote: any, snd_nxt: 1000, rcv_nxt: 0, ts_recent: 0 };
         let (syn, _, _) = peer.receive();
         assert_eq!(syn.flags, Flags::SYN);
         peer.rcv_nxt = syn.seq.wrapping_add(1);
@@ -170,7 +173,8 @@ impl<'a> Peer<'a> {
 
     /// Header, payload octets and `gso_size` of the next segment. Verifies the checksum of what nobody vouches for.
     fn receive(&mut self) -> (TcpHeader, Vec<u8>, u16) {
-        let got = next(self.queues, &mut self.buf, wire::PROTOCOL_TCP);
+        let (queue, got) = next(self.queues, &mut self.buf, wire::PROTOCOL_TCP);
+        self.queue = queue;
         let packet = ip::parse(&self.buf[got.start..got.start + got.len], true).unwrap();
         let trusted = got.offload.checksum == ChecksumStatus::Trusted;
         assert_eq!(trusted, self.granted.checksum_offload);
@@ -209,7 +213,7 @@ impl<'a> Peer<'a> {
         } else {
             tcp::set_checksum(&mut out[start..end], src, dst, &slices);
         }
-        let sent = self.queues[0].1.transmit(&out[..end], &slices, &how).unwrap();
+        let sent = self.queues[self.queue].1.transmit(&out[..end], &slices, &how).unwrap();
         assert_eq!(sent, Transmitted::Sent);
     }
 }
