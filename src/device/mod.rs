@@ -18,8 +18,10 @@ pub mod bpf;
 mod fd;
 pub mod memory;
 pub mod plain;
+pub mod segment;
 mod sys;
 pub mod tun;
+pub mod wrong_queue;
 
 use std::io;
 use std::os::fd::{BorrowedFd, RawFd};
@@ -69,6 +71,24 @@ pub trait Device: Send {
     fn attach_steering(&mut self, program: BorrowedFd<'_>) -> io::Result<()> {
         let _ = program;
         Err(io::Error::new(io::ErrorKind::Unsupported, "this device cannot be steered by a program"))
+    }
+}
+
+impl<D: Device + ?Sized> Device for Box<D> {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        (**self).capabilities()
+    }
+
+    fn take_queues(&mut self) -> Vec<QueuePair> {
+        (**self).take_queues()
+    }
+
+    fn attach_steering(&mut self, program: BorrowedFd<'_>) -> io::Result<()> {
+        (**self).attach_steering(program)
     }
 }
 
