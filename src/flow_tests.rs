@@ -1,1 +1,217 @@
+//! Tests of the steering hash, the owner table, the choice of ports and the hash of the flow table.
 #![allow(clippy::unwrap_used)]
+use super::*;
+use crate::wire::{PROTOCOL_ICMP, PROTOCOL_ICMPV6, ip};
+use proptest::prelude::*;
+use std::collections::HashSet;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+const US: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
+const PEER6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1));
+const US6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2));
+
+fn keys() -> SteeringKeys {
+    SteeringKeys::from_random(*b"0123456789abcdef")
+}
+
+fn quad(remote: IpAddr, remote_port: u16, local: IpAddr, local_port: u16) -> Quad {
+    Quad { local: Endpoint::new(local, local_port), remote: Endpoint::new(remote, remote_port) }
+}
+
+/// The start of a packet of this flow, as it comes in (`incoming`) or goes out.
+fn packet(quad: &Quad, incoming: bool) -> Vec<u8> {
+    let (from, to) = if incoming { (quad.remote, quad.local) } else { (quad.local, quad.remote) };
+    let mut packet = vec![0; ip::header_len(from.addr)];
+    ip::write(&mut packet, from.addr, to.addr, PROTOCOL_TCP, 20, 64, 0);
+    packet.extend_from_slice(&from.port.to_be_bytes());
+    packet.extend_from_slice(&to.port.to_be_bytes());
+    packet.extend_from_slice(&[0; 16]);
+    packet
+}
+
+#[test]
+fn displayed() {
+    assert_eq!(quad(PEER, 5, US, 80).to_string(), "10.0.0.2:80 -> 10.0.0.1:5");
+    assert_eq!(quad(PEER6, 5, US6, 80).to_string(), "[fd00::2]:80 -> [fd00::1]:5");
+    assert_eq!(format!("{:?}", keys()), "SteeringKeys(..)", "keys are not printed");
+}
+
+#[test]
+fn ip_options_do_not_move_a_flow() {
+    let q = quad(PEER, 40_000, US, 80);
+    let plain = packet(&q, true);
+    let mut long = [&plain[..20], &[1; 12], &plain[20..]].concat();
+    long[0] = 0x48;
+    assert_eq!(keys().hash_packet(&long), keys().hash_quad(&q));
+}
+
+#[test]
+fn fragments_and_others_go_by_addresses() {
+    let (a, b) = (packet(&quad(PEER, 1, US, 80), true), packet(&quad(PEER, 2, US, 80), true));
+    assert_ne!(keys().hash_packet(&a), keys().hash_packet(&b));
+    type Change = fn(&mut Vec<u8>);
+    let cases: &[(&str, Change)] = &[
+        ("first fragment", |p| p[6] = 0x20),
+        ("later fragment", |p| p[7] = 9),
+        ("UDP", |p| p[9] = 17),
+        ("ICMP", |p| p[9] = 1),
+        ("cut", |p| p.truncate(39)),
+        ("IHL 4", |p| p[0] = 0x44),
+    ];
+    for (name, change) in cases {
+        let (mut a, mut b) = (a.clone(), b.clone());
+        change(&mut a);
+        change(&mut b);
+        assert_eq!(keys().hash_packet(&a), keys().hash_packet(&b), "{name}");
+    }
+    assert_eq!(keys().hash_packet(&[]), 0);
+    assert_eq!(keys().hash_packet(&a[..19]), 0);
+    assert_eq!(keys().hash_packet(&[0x50; 60]), 0);
+}
+
+#[test]
+fn icmp_errors_go_to_the_quoted_flow() {
+    for (q, protocol, kind) in
+        [(quad(PEER, 40_000, US, 80), PROTOCOL_ICMP, 3), (quad(PEER6, 40_000, US6, 80), PROTOCOL_ICMPV6, 1)]
+    {
+        let mut error = vec![0; ip::header_len(US)];
+        if protocol == PROTOCOL_ICMPV6 {
+            error = vec![0; ip::header_len(US6)];
+        }
+        // From a router in between: its address must not matter.
+        let router =
+            if protocol == PROTOCOL_ICMP { IpAddr::from([172, 16, 0, 9]) } else { "fd00::99".parse().unwrap() };
+        let quoted = packet(&q, false);
+        ip::write(&mut error, router, q.local.addr, protocol, 8 + quoted.len(), 64, 0);
+        error.extend_from_slice(&[kind, 1, 0, 0, 0, 0, 0, 0]);
+        error.extend_from_slice(&quoted);
+        assert_eq!(keys().hash_icmp_error(&error), Some(keys().hash_quad(&q)));
+        assert_eq!(keys().hash_owner(&error), keys().hash_quad(&q));
+        let at = error.len() - quoted.len() - 8;
+        error[at] = if protocol == PROTOCOL_ICMP { 8 } else { 128 };
+        assert_eq!(keys().hash_icmp_error(&error), None, "echo");
+        assert_eq!(keys().hash_owner(&error), keys().hash_packet(&error), "echo");
+    }
+}
+
+#[test]
+fn extension_headers_do_not_move_a_flow() {
+    let q = quad(PEER6, 40_000, US6, 80);
+    let plain = packet(&q, true);
+    let mut extended = [&plain[..40], &[PROTOCOL_TCP, 0, 1, 4, 0, 0, 0, 0], &plain[40..]].concat();
+    (extended[5], extended[6]) = (28, 60);
+    assert_eq!(keys().hash_owner(&extended), keys().hash_quad(&q));
+    assert_ne!(keys().hash_packet(&extended), keys().hash_quad(&q), "what the kernel's program sees");
+}
+
+/// Flows that differ in few bits, as those of one client or of neighbours do, must spread over buckets and shards like
+/// balls thrown at random.
+#[test]
+fn spread() {
+    const FLOWS: u16 = 16_384;
+    type Nth = fn(u16, IpAddr, IpAddr) -> Quad;
+    let series: [(&str, Nth); 5] = [
+        ("one client, ports in order", |i, peer, us| quad(peer, 32_768 + i, us, 5_201)),
+        ("one client, every fourth port", |i, peer, us| quad(peer, i * 4, us, 80)),
+        ("we connect, ports in order", |i, peer, us| quad(peer, 80, us, 32_768 + i)),
+        ("many clients, one port", |i, peer, us| quad(neighbour(peer, i), 40_000, us, 80)),
+        ("many clients, some ports", |i, peer, us| quad(neighbour(peer, i / 64), 40_000 + i % 64, us, 80)),
+    ];
+    for key in 0..16u8 {
+        let byte = |i: usize| key.wrapping_mul(57).wrapping_add((i as u8).wrapping_mul(31));
+        let keys = SteeringKeys::from_random(std::array::from_fn(byte));
+        let table = OwnerTable::in_memory(4);
+        for (peer, us) in [(PEER, US), (PEER6, US6)] {
+            for (name, nth) in series {
+                let hashes: Vec<u32> = (0..FLOWS).map(|i| keys.hash_quad(&nth(i, peer, us))).collect();
+                let distinct = hashes.iter().collect::<HashSet<_>>().len();
+                assert!(distinct > 14_000, "{name}, key {key}, {peer}: {distinct} buckets, 14,500 by chance");
+                let mut shards = [0; 4];
+                hashes.iter().for_each(|&h| shards[table.owner(h).index()] += 1);
+                assert!(shards.iter().all(|n| (3_750..4_450).contains(n)), "{name}, key {key}, {peer}: {shards:?}");
+            }
+        }
+    }
+}
+
+fn neighbour(addr: IpAddr, n: u16) -> IpAddr {
+    match addr {
+        IpAddr::V4(a) => IpAddr::from((a.to_bits() + u32::from(n)).to_be_bytes()),
+        IpAddr::V6(a) => IpAddr::from((a.to_bits() + u128::from(n)).to_be_bytes()),
+    }
+}
+
+#[test]
+fn owner_table() {
+    let table = OwnerTable::in_memory(3);
+    for hash in [0, 1, 2, 3, 65_535] {
+        assert_eq!(table.owner(hash), ShardId((hash % 3) as u16));
+    }
+    assert_eq!(table.owner(65_536 + 4), ShardId(1), "only 16 bits count");
+    table.set(5, None);
+    assert_eq!((table.owner(5), table.claimed(5)), (ShardId(0), None));
+    table.set(5, Some(ShardId(9)));
+    assert_eq!((table.owner(5), table.claimed(5)), (ShardId(9), Some(ShardId(9))));
+    assert_eq!((table.shards(), table.owner(4), table.owner(6)), (3, ShardId(1), ShardId(0)));
+}
+
+#[test]
+fn rfc6056_ports_of_a_shard() {
+    let (keys, table, remote) = (keys(), OwnerTable::in_memory(4), Endpoint::new(PEER, 80));
+    let draw = |shard, start, range| ports_for_shard(&keys, &table, US, remote, ShardId(shard), start, range);
+    let mut all = Vec::new();
+    for shard in 0..4 {
+        let ports: Vec<u16> = draw(shard, 12_345, EPHEMERAL_PORTS).collect();
+        assert!(ports.iter().all(|&p| table.owner(keys.hash_quad(&quad(PEER, 80, US, p))) == ShardId(shard)));
+        assert!(ports.len() > 7_000, "shard {shard}: {}", ports.len());
+        all.extend(ports);
+    }
+    all.sort_unstable();
+    assert_eq!(all, EPHEMERAL_PORTS.collect::<Vec<_>>(), "each port has one owner and comes once");
+
+    assert_ne!(draw(1, 0, EPHEMERAL_PORTS).next(), draw(1, 9_999, EPHEMERAL_PORTS).next(), "the start is the caller's");
+    assert_eq!(draw(4, 7, EPHEMERAL_PORTS).next(), None, "a shard without buckets");
+    let one = OwnerTable::in_memory(1);
+    let ports: Vec<u16> = ports_for_shard(&keys, &one, US, remote, ShardId(0), 7, 10..=14).collect();
+    assert_eq!(ports, [12, 13, 14, 10, 11]);
+    assert_eq!(ports_for_shard(&keys, &one, US, remote, ShardId(0), 7, 0..=u16::MAX).count(), 65_536);
+}
+
+#[test]
+fn flow_hash_is_independent_of_the_steering_hash() {
+    let (keys, hasher) = (keys(), FlowHasher::from_random([3; 16]));
+    // Flows of one bucket: the steering hash says the same for all.
+    let bucket = keys.hash_quad(&quad(PEER, 1, US, 80));
+    let flows: Vec<Quad> = (0..=u16::MAX)
+        .flat_map(|p| (0..64).map(move |a| quad(IpAddr::from([10, 1, 0, a]), p, US, 80)))
+        .filter(|q| keys.hash_quad(q) == bucket)
+        .collect();
+    assert!(flows.len() > 30);
+    for shift in [0, 57] {
+        let distinct: HashSet<u64> = flows.iter().map(|q| hasher.hash(q) >> shift & 127).collect();
+        assert!(distinct.len() * 2 > flows.len().min(128), "{} of {}", distinct.len(), flows.len());
+    }
+    assert_ne!(hasher.hash(&flows[0]), FlowHasher::from_random([4; 16]).hash(&flows[0]), "the key counts");
+}
+
+proptest! {
+    #[test]
+    fn packet_and_quad_agree(a: [u8; 16], b: [u8; 16], ports: (u16, u16), v6: bool, key: [u8; 16]) {
+        let address = |o: [u8; 16]| if v6 { IpAddr::from(o) } else { IpAddr::from(*o.first_chunk::<4>().unwrap()) };
+        let q = quad(address(a), ports.0, address(b), ports.1);
+        let keys = SteeringKeys::from_random(key);
+        let incoming = packet(&q, true);
+        prop_assert_eq!(keys.hash_packet(&incoming), keys.hash_quad(&q));
+        prop_assert_eq!(keys.hash_owner(&incoming), keys.hash_quad(&q));
+        prop_assert!(keys.hash_quad(&q) < BUCKETS as u32);
+    }
+
+    #[test]
+    fn any_octets_end_without_a_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..120), version in 0u8..3) {
+        if let Some(first) = bytes.first_mut() {
+            *first = match version { 0 => 0x45, 1 => 0x60, _ => *first };
+        }
+        let _ = (keys().hash_packet(&bytes), keys().hash_owner(&bytes), keys().hash_icmp_error(&bytes));
+    }
+}

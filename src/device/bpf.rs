@@ -13,7 +13,7 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 
-use crate::flow::{BUCKETS, Entries, MULTIPLIERS, OwnerTable, SteeringKeys};
+use crate::flow::{Entries, MULTIPLIERS, OwnerTable, SteeringKeys};
 use crate::wire::PROTOCOL_TCP;
 
 /// The loaded program and the table it reads.
@@ -245,8 +245,8 @@ fn listing(keys: &SteeringKeys, map: RawFd) -> Vec<Op> {
     // The last round, over the ports.
     p.extend([At(Label::Finish), Xor(R7, R9), MovImm64(R1, k1), Xor(R7, R1), MovImm64(R8, MULTIPLIERS[1])]);
     p.extend(round(R7));
-    // The mask is also what convinces the verifier that the load below stays inside the value.
-    p.extend([AndImm(R7, BUCKETS as i32 - 1), Goto(Label::LookUp)]);
+    // 16 bits are left, which is also what convinces the verifier that the load below stays inside the value.
+    p.extend([Mul(R7, R8), ShrImm(R7, 48), Goto(Label::LookUp)]);
 
     p.extend([At(Label::Unknown), MovImm(R7, 0)]);
 

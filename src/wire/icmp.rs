@@ -39,7 +39,7 @@ pub struct IcmpError {
     pub seq: u32,
 }
 
-/// Checks length and checksum of an ICMP message (`trusted`: length only) and returns it as type, code and rest.
+/// Checks length and checksum of an ICMP message (`trusted`: length only).
 fn check(packet: &IpPacket<'_>, trusted: bool) -> Result<(), Malformed> {
     let message = packet.payload;
     if message.len() < HEADER_LEN {

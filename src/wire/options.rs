@@ -223,4 +223,4 @@ impl Writer<'_> {
 
 #[cfg(test)]
 #[path = "options_tests.rs"]
-mod tests;
+pub(in crate::wire) mod tests;

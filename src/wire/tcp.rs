@@ -180,7 +180,7 @@ pub fn write(header: &TcpHeader, out: &mut [u8]) -> usize {
     fixed[2..4].copy_from_slice(&header.dst_port.to_be_bytes());
     fixed[4..8].copy_from_slice(&header.seq.to_be_bytes());
     fixed[8..12].copy_from_slice(&header.ack.to_be_bytes());
-    fixed[12] = (len / 4 << 4) as u8;
+    fixed[12] = ((len / 4) << 4) as u8;
     fixed[13] = header.flags.0;
     fixed[14..16].copy_from_slice(&header.window.to_be_bytes());
     fixed[16..18].fill(0);

@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn received_headers() {
         use ChecksumStatus::{Trusted, Unverified};
-        let cases: &[([u8; 10], Option<(ChecksumStatus, u16)>)] = &[
+        let cases = [
             ([0; 10], Some((Unverified, 0))),
             ([1, 0, 0, 0, 0, 0, 20, 0, 16, 0], Some((Trusted, 0))),
             ([2, 0, 0, 0, 0, 0, 0, 0, 0, 0], Some((Trusted, 0))),
@@ -128,7 +128,7 @@ mod tests {
             ([1, 1, 52, 0, 0, 0, 20, 0, 16, 0], None),
             ([4, 0, 0, 0, 0, 0, 0, 0, 0, 0], Some((Unverified, 0))),
         ];
-        for (bytes, expected) in cases {
+        for (bytes, expected) in &cases {
             let expected = expected.map(|(checksum, gso_size)| RxOffload { checksum, gso_size });
             assert_eq!(decode(bytes), expected, "{bytes:?}");
         }
