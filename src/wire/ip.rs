@@ -277,7 +277,7 @@ pub fn write(
     }
 }
 
-/// Octets of the header [`write`] will write for an address of this family.
+/// Octets of the header [`write()`] will write for an address of this family.
 pub const fn header_len(addr: IpAddr) -> usize {
     match addr {
         IpAddr::V4(_) => IPV4_HEADER_LEN,

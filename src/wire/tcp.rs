@@ -160,7 +160,7 @@ pub fn parse(segment: &[u8], src: IpAddr, dst: IpAddr, trusted: bool) -> Result<
     Ok((header, tcp.payload()))
 }
 
-/// Octets [`write`] will write: 20 to 60.
+/// Octets [`write()`] will write: 20 to 60.
 #[inline]
 pub fn header_len(header: &TcpHeader) -> usize {
     MIN_HEADER_LEN + header.options.wire_len()
@@ -188,7 +188,7 @@ pub fn write(header: &TcpHeader, out: &mut [u8]) -> usize {
     len
 }
 
-/// Computes the checksum of a segment whose header is `header` (checksum field 0, as [`write`] leaves it) and whose
+/// Computes the checksum of a segment whose header is `header` (checksum field 0, as [`write()`] leaves it) and whose
 /// payload lies in pieces, and writes it into the header (MUST-2).
 ///
 /// # Panics
