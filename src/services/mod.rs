@@ -1,1 +1,209 @@
-//! See the crate's map.
+//! Applications that run inside the shards: echo, discard, daytime, chargen and an iperf3 server.
+//!
+//! Each is an implementation of [`Service`], one file (or folder) each. Here is the register: names, usual ports, and
+//! how to build one instance for a shard. Services see [`Io`](crate::shard::Io) and nothing else of the engine; clocks
+//! of the machine they get handed in by [`Environment`].
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::shard::Service;
+use crate::tcp::time::Duration;
+
+pub mod chargen;
+pub mod daytime;
+pub mod discard;
+pub mod echo;
+pub mod iperf3;
+#[cfg(test)]
+mod testing;
+
+/// Tells the wall-clock time.
+pub type WallClock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
+
+/// Tells how much processor time the process has used.
+pub type CpuClock = Arc<dyn Fn() -> CpuTime + Send + Sync>;
+
+/// Processor time used since the process began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CpuTime {
+    /// Time in user code.
+    pub user: Duration,
+    /// Time in the kernel.
+    pub system: Duration,
+}
+
+/// What services need of the machine besides the network. One is shared by all shards.
+#[derive(Clone)]
+pub struct Environment {
+    /// Read by daytime, once a connection.
+    pub wall_clock: WallClock,
+    /// Read by iperf3 at the start and the end of a test, for the processor use it reports.
+    pub cpu_clock: CpuClock,
+}
+
+impl Default for Environment {
+    /// The system's wall clock; a processor clock that stands still (iperf3 then reports 0 %).
+    fn default() -> Self {
+        Self { wall_clock: Arc::new(SystemTime::now), cpu_clock: Arc::new(CpuTime::default) }
+    }
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Environment").finish_non_exhaustive()
+    }
+}
+
+/// The services there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ServiceName {
+    /// RFC 862.
+    Echo,
+    /// RFC 863.
+    Discard,
+    /// RFC 867.
+    Daytime,
+    /// RFC 864.
+    Chargen,
+    /// A server for the stock `iperf3` client.
+    Iperf3,
+}
+
+impl ServiceName {
+    /// All of them, by port.
+    pub const ALL: [Self; 5] = [Self::Echo, Self::Discard, Self::Daytime, Self::Chargen, Self::Iperf3];
+
+    /// The name as users write it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Echo => "echo",
+            Self::Discard => "discard",
+            Self::Daytime => "daytime",
+            Self::Chargen => "chargen",
+            Self::Iperf3 => "iperf3",
+        }
+    }
+
+    /// The port the service usually has.
+    #[must_use]
+    pub const fn usual_port(self) -> u16 {
+        match self {
+            Self::Echo => 7,
+            Self::Discard => 9,
+            Self::Daytime => 13,
+            Self::Chargen => 19,
+            Self::Iperf3 => 5201,
+        }
+    }
+}
+
+impl fmt::Display for ServiceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for ServiceName {
+    type Err = ParseServiceError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|name| name.as_str() == text)
+            .ok_or_else(|| ParseServiceError::UnknownName(text.to_owned()))
+    }
+}
+
+/// A service and the port it listens on; written `NAME:PORT`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ServiceSpec {
+    /// Which service.
+    pub name: ServiceName,
+    /// The port, never 0.
+    pub port: u16,
+}
+
+/// Why a text is not a [`ServiceSpec`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ParseServiceError {
+    /// Not of the form `NAME:PORT`.
+    #[error("`{0}` is not of the form NAME:PORT, for example echo:7 or iperf3:5201")]
+    Form(String),
+    /// No service is called so.
+    #[error("there is no service `{0}`; there are {known}", known = known_services())]
+    UnknownName(String),
+    /// The port is not a number from 1 to 65535.
+    #[error("`{0}` is not a port from 1 to 65535")]
+    Port(String),
+}
+
+fn known_services() -> String {
+    ServiceName::ALL.map(ServiceName::as_str).join(", ")
+}
+
+impl fmt::Display for ServiceSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.name, self.port)
+    }
+}
+
+impl FromStr for ServiceSpec {
+    type Err = ParseServiceError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (name, port) = text.split_once(':').ok_or_else(|| ParseServiceError::Form(text.to_owned()))?;
+        let name = name.parse()?;
+        match port.parse() {
+            Ok(port) if port != 0 => Ok(Self { name, port }),
+            _ => Err(ParseServiceError::Port(port.to_owned())),
+        }
+    }
+}
+
+/// All services at their usual ports.
+#[must_use]
+pub fn default_services() -> Vec<ServiceSpec> {
+    ServiceName::ALL.into_iter().map(|name| ServiceSpec { name, port: name.usual_port() }).collect()
+}
+
+/// One instance of a service, for one shard.
+#[must_use]
+pub fn build(name: ServiceName, environment: &Environment) -> Box<dyn Service> {
+    match name {
+        ServiceName::Echo => Box::new(echo::Echo),
+        ServiceName::Discard => Box::new(discard::Discard),
+        ServiceName::Daytime => Box::new(daytime::Daytime::new(Arc::clone(&environment.wall_clock))),
+        ServiceName::Chargen => Box::new(chargen::Chargen),
+        ServiceName::Iperf3 => Box::new(iperf3::Iperf3::new(Arc::clone(&environment.cpu_clock))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn specs_read_back_as_written() {
+        for spec in default_services() {
+            assert_eq!(spec.to_string().parse(), Ok(spec));
+            let _ = build(spec.name, &Environment::default());
+        }
+        assert_eq!("iperf3:6000".parse(), Ok(ServiceSpec { name: ServiceName::Iperf3, port: 6000 }));
+    }
+
+    #[test]
+    fn errors_help() {
+        let error = |text: &str| text.parse::<ServiceSpec>().unwrap_err().to_string();
+        assert!(error("ecco:7").contains("echo, discard, daytime, chargen, iperf3"));
+        assert!(error("echo").contains("NAME:PORT"));
+        for port in ["", "0", "65536", "-1", "x"] {
+            assert!(error(&format!("echo:{port}")).contains("not a port"), "{port}");
+        }
+    }
+}
