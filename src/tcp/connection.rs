@@ -61,22 +61,25 @@ pub(super) struct Hot {
     pub(super) timers: Timers,
 }
 
-/// The rest: touched once a round trip, or only when something is lost, opened or closed.
+/// The rest.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub(super) struct Cold {
+    // Line 4: once an ACK.
     pub(super) rtt: RttEstimator,
+    /// Octets acknowledged.
+    pub(super) acked: u64,
+    /// When the peer last proved to make progress (R2, user timeout).
+    pub(super) progress: Instant,
+    /// When the segment being timed was sent.
+    pub(super) timed_at: Instant,
+    pub(super) min_rtt: Duration,
+    // Lines 5 to 7: once a reading, or only when something is lost, opened or closed.
+    pub(super) sizing: RightSizing,
     /// What arrived out of order.
     pub(super) held: RangeSet,
     pub(super) report: SackReport,
-    pub(super) sizing: RightSizing,
     pub(super) challenge: Limiter,
-    /// When the segment being timed was sent.
-    pub(super) timed_at: Instant,
-    /// When the peer last proved to make progress (R2, user timeout).
-    pub(super) progress: Instant,
-    /// Octets acknowledged.
-    pub(super) acked: u64,
-    pub(super) min_rtt: Duration,
     /// Wire segments sent again.
     pub(super) retransmits: u32,
     pub(super) timeouts: u32,
@@ -484,7 +487,7 @@ impl Connection {
         self.hot.predictable = self.hot.state == State::Established
             && self.hot.recovery == Recovery::Open
             && self.hot.snd.dup_acks == 0
-            && !self.hot.marks.has(Marks::UNSCALED.with(Marks::FIN_KNOWN))
+            && !self.hot.marks.has(Marks::UNSCALED.with(Marks::FIN_KNOWN).with(Marks::PRESSURE))
             && self.cold.held.is_empty();
     }
 }

@@ -1,12 +1,103 @@
-//! `on_timeout`.
+//! `on_timeout`: what the timers mean (section SM-T of the checklist, RFC 6298 5, RFC 9293 3.8.6.1).
 
 use super::config::Config;
-use super::connection::{Connection, Outcome};
-use super::time::Instant;
+use super::connection::{CloseReason, Cold, Connection, Events, Hot, Outcome, Recovery};
+use super::marks::Marks;
+use super::output::progress_limit;
+use super::time::{Duration, Instant};
+use super::timers::Timer;
 
 impl Connection {
-    /// Fires whichever timers are due.
-    pub fn on_timeout(&mut self, _config: &Config, _now: Instant) -> Outcome {
-        Outcome::default()
+    /// Fires whichever timers are due at `now`; harmless when none is. Segments come out of
+    /// [`poll_transmit`](Self::poll_transmit).
+    pub fn on_timeout(&mut self, config: &Config, now: Instant) -> Outcome {
+        self.hot.clock = now;
+        let mut outcome = Outcome::default();
+        while let Some(timer) = self.hot.timers.pop_expired(now) {
+            match timer {
+                Timer::Retransmit => self.retransmission_timeout(config, now, &mut outcome),
+                Timer::Persist => self.persist(config, now),
+                Timer::DelayedAck => self.hot.marks.set(Marks::ACK_DUE.with(Marks::POLL)),
+                Timer::SwsOverride => self.hot.marks.set(Marks::SWS_OVERRIDE.with(Marks::POLL)),
+                Timer::FinWait2 => {
+                    // SM-FW2-5: nobody is left to read, and the peer does not close. Our side was delivered entirely.
+                    self.finish(CloseReason::Normal);
+                    outcome.events |= Events::CLOSED;
+                }
+                Timer::UserTimeout => self.no_progress(config, now, &mut outcome),
+            }
+        }
+        outcome
+    }
+
+    /// RFC6298-5.4 to 5.6, RFC5681-3.1i and 3.1j.
+    fn retransmission_timeout(&mut self, config: &Config, now: Instant, outcome: &mut Outcome) {
+        let rtt_config = config.rtt();
+        let Hot { snd, congestion, timers, marks, recovery, predictable, .. } = &mut self.hot;
+        if snd.una == snd.nxt {
+            return;
+        }
+        if snd.una.ge(snd.written) {
+            // Nothing of it has left yet: the wait is our own and says nothing about the path.
+            timers.set(Timer::Retransmit, now + self.cold.rtt.rto(&rtt_config));
+            return;
+        }
+        let flight = snd.pipe();
+        let first = !marks.has(Marks::RTO_REPEAT);
+        self.cold.rtt.back_off(&rtt_config);
+        timers.set(Timer::Retransmit, now + self.cold.rtt.rto(&rtt_config));
+        // Everything above SND.UNA is sent again from there, in slow start.
+        snd.ptr = snd.una;
+        snd.recover = snd.nxt; // RFC6582-3.2.4
+        snd.dup_acks = 0;
+        self.cold.limited_transmit = 0;
+        *recovery = Recovery::Loss;
+        *predictable = false;
+        marks.set(Marks::KARN.with(Marks::RTO_REPEAT).with(Marks::POLL));
+        marks.clear(Marks::TIMING.with(Marks::FAST_RTX).with(Marks::PARTIAL_SEEN));
+        if snd.wnd == 0 {
+            // MUST-35: the window was closed over what is in flight. Nothing is known to be lost; ask.
+            marks.set(Marks::PROBE_DUE);
+            return;
+        }
+        congestion.on_rto(flight, first);
+        self.cold.timeouts = self.cold.timeouts.saturating_add(1);
+        outcome.events |= Events::TIMEOUT;
+    }
+
+    /// Another probe of a closed window (MUST-36, SHLD-30).
+    fn persist(&mut self, config: &Config, now: Instant) {
+        let Hot { snd, marks, timers, .. } = &mut self.hot;
+        let fin = marks.has(Marks::FIN_QUEUED) && !marks.has(Marks::FIN_SENT);
+        if snd.una != snd.nxt || snd.window_room() > 0 || (snd.unsent() == 0 && !fin) {
+            return;
+        }
+        marks.set(Marks::PROBE_DUE.with(Marks::POLL));
+        self.cold.probes = self.cold.probes.saturating_add(1);
+        timers.set(Timer::Persist, now + self.cold.persist_interval(config));
+    }
+
+    /// R2 or the user's own limit may be over (MUST-20, SM-T-1). The timer is not moved with each sign of progress; here
+    /// it is found out how long ago the last one was.
+    fn no_progress(&mut self, config: &Config, now: Instant, outcome: &mut Outcome) {
+        let Hot { snd, marks, timers, .. } = &mut self.hot;
+        let waiting = snd.una != snd.nxt || timers.is_set(Timer::Persist);
+        let Some(limit) = progress_limit(config, *marks, self.cold.user_timeout).filter(|_| waiting) else { return };
+        let over = self.cold.progress + limit;
+        if now < over {
+            timers.set(Timer::UserTimeout, over);
+            return;
+        }
+        let user = marks.has(Marks::USER_TIMEOUT);
+        self.finish(if user { CloseReason::UserTimeout } else { CloseReason::TimedOut });
+        outcome.events |= Events::CLOSED;
+    }
+}
+
+impl Cold {
+    /// Until the next probe: one RTO at first (SHLD-29), doubled each time (SHLD-30), up to the cap (ZW-1).
+    pub(super) fn persist_interval(&self, config: &Config) -> Duration {
+        let factor = 1_u64.checked_shl(u32::from(self.probes)).unwrap_or(u64::MAX);
+        (self.rtt.rto(&config.rtt()) * factor).min(config.max_rto)
     }
 }

@@ -9,7 +9,8 @@
 //! | [`segment`] | what arrives, what leaves, the RST for a closed port |
 //! | [`handshake`] | SYN-SENT and SYN-RECEIVED, option negotiation |
 //! | [`connection`] | the synchronized states: record and user calls |
-//! | `input`, `output`, `expiry` | its three verbs: `on_segment`, `poll_transmit`, `on_timeout` |
+//! | `input`, `acks` | `on_segment`: the checks, text and FIN; what an acknowledgment means |
+//! | `output`, `expiry` | `poll_transmit`, `on_timeout` |
 //! | `send`, `recv` | the two sequence spaces with the RFC's figures |
 //! | `report` | which SACK blocks to report |
 //! | [`time_wait`] | the compact record of TIME-WAIT |
@@ -46,6 +47,7 @@ pub mod time;
 pub mod time_wait;
 pub mod timers;
 
+mod acks;
 mod expiry;
 mod input;
 mod marks;

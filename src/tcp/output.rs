@@ -1,24 +1,396 @@
-//! `poll_transmit` and `take_ack`.
+//! `poll_transmit` and `take_ack`: what leaves, and when.
+//!
+//! In this order: the segment that recovery wants sent again, what a timeout wants sent again, new data with its FIN, a
+//! window probe, an ACK. Every segment but a RST carries the newest ACK, so data spares the pure one (MUST-58).
 
 use super::config::Config;
-use super::connection::Connection;
+use super::connection::{Connection, Hot, Recovery};
+use super::handshake::ticks;
+use super::marks::Marks;
 use super::segment::Transmit;
-use super::time::Instant;
+use super::send::above;
+use super::seq::SeqNum;
+use super::state::State;
+use super::time::{Duration, Instant};
+use super::timers::Timer;
+use crate::wire::options::{SackBlocks, TcpOptions, Timestamps};
 use crate::wire::tcp::Flags;
 
 impl Connection {
     /// The next segment to send, of at most `max_len` payload octets; call until `None`.
-    pub fn poll_transmit(&mut self, _config: &Config, _now: Instant, _max_len: u32) -> Option<Transmit> {
+    ///
+    /// With `max_len` above one segment's payload the result may be a super-segment, which the device cuts into wire
+    /// segments of `gso_size`. What is returned counts as sent: call only when there is room for it, and report with
+    /// [`on_device_write`](Self::on_device_write) when the device has taken it.
+    pub fn poll_transmit(&mut self, config: &Config, now: Instant, max_len: u32) -> Option<Transmit> {
+        if !self.wants_transmit() {
+            return None;
+        }
+        self.hot.clock = now;
+        if matches!(self.hot.state, State::Closed | State::TimeWait) {
+            self.hot.marks.clear(Marks::POLL.with(Marks::ACK_DUE));
+            return None;
+        }
+        let segment = self.resend(config, now, max_len).or_else(|| self.send(config, now, max_len));
+        if segment.is_some() {
+            return segment;
+        }
+        if self.hot.marks.take(Marks::PROBE_DUE)
+            && let Some(probe) = self.probe(config, now)
+        {
+            return Some(probe);
+        }
+        if self.hot.marks.has(Marks::ACK_DUE) {
+            return Some(self.take_ack(now));
+        }
+        self.hot.marks.clear(Marks::POLL);
+        self.arm_stalled(config, now);
         None
     }
 
-    /// The ACK that `Outcome::ack_now` asked for.
-    pub fn take_ack(&mut self, _now: Instant) -> Transmit {
-        self.reset()
+    /// The ACK that `Outcome::ack_now` asked for: a segment without payload that says what we have now (SM-GEN-6). It
+    /// stands for every ACK owed until now.
+    pub fn take_ack(&mut self, now: Instant) -> Transmit {
+        self.hot.clock = now;
+        let options = self.options(now);
+        let seq = self.hot.snd.nxt;
+        self.build(seq, Flags::ACK, options)
     }
 
-    /// The RST of an abort.
+    /// The RST that tells the peer of an abort: `<SEQ=SND.NXT>` (SM-EST-4), with timestamps (RFC7323-5.2a).
     pub(super) fn reset(&mut self) -> Transmit {
-        Transmit::bare(self.hot.snd.nxt, self.hot.rcv.nxt, Flags::RST | Flags::ACK, 0)
+        let hot = &self.hot;
+        let mut reset = Transmit::bare(hot.snd.nxt, hot.rcv.nxt, Flags::RST | Flags::ACK, 0);
+        reset.options.timestamps = self.stamps(hot.clock);
+        reset
     }
+
+    #[inline]
+    fn stamps(&self, now: Instant) -> Option<Timestamps> {
+        let rcv = &self.hot.rcv;
+        self.hot.marks.has(Marks::TIMESTAMPS).then(|| Timestamps { val: ticks(now, rcv.ts_offset), ecr: rcv.ts_recent })
+    }
+
+    /// The options of a segment that leaves now: timestamps on each (RFC7323-3.2a), SACK blocks while something is held
+    /// or was received twice (RFC2018-4b).
+    #[inline]
+    fn options(&self, now: Instant) -> TcpOptions {
+        let timestamps = self.stamps(now);
+        let mut sack = SackBlocks::default();
+        if self.hot.marks.has(Marks::SACK) && self.cold.report.is_due(&self.cold.held) {
+            // RFC2018-3a: four blocks fill the option space, three what timestamps leave of it.
+            let room = if timestamps.is_some() { 3 } else { 4 };
+            sack = self.cold.report.blocks(&self.cold.held, room);
+        }
+        TcpOptions { timestamps, sack, ..TcpOptions::default() }
+    }
+
+    /// A segment with the newest ACK and window. No ACK is owed after it.
+    #[inline]
+    fn build(&mut self, seq: SeqNum, flags: Flags, options: TcpOptions) -> Transmit {
+        let Hot { rcv, marks, timers, .. } = &mut self.hot;
+        let window = rcv.advertise();
+        rcv.acked = rcv.nxt;
+        rcv.segments = 0;
+        marks.clear(Marks::ACK_DUE);
+        timers.cancel(Timer::DelayedAck);
+        if !options.sack.is_empty() {
+            self.cold.report.told();
+        }
+        let mut segment = Transmit::bare(seq, rcv.nxt, flags | Flags::ACK, window);
+        segment.options = options;
+        segment
+    }
+
+    /// A segment with `len` octets of the store, and the FIN where `fin` says so. Marks what goes with each of them.
+    fn build_data(&mut self, seq: SeqNum, len: u32, fin: bool, mss: u32, options: TcpOptions) -> Transmit {
+        let snd = &self.hot.snd;
+        let offset = above(seq, snd.una);
+        let mut flags = Flags::ACK;
+        // MUST-61: PSH where the queue empties, SHLD-27: on the last wire segment only.
+        if len > 0 && seq + len == snd.data_end() {
+            flags |= Flags::PSH;
+        }
+        if fin {
+            flags |= Flags::FIN;
+        }
+        let mut segment = self.build(seq, flags, options);
+        segment.offset = offset;
+        segment.len = len;
+        // KP-18: what the options of this very segment leave of the MSS.
+        segment.gso_size = if len > mss { mss.min(65_535) as u16 } else { 0 };
+        segment
+    }
+
+    /// Payload of a full wire segment with these options (MUST-16, RFC6691-2b).
+    #[inline]
+    fn effective_mss(&self, options: &TcpOptions) -> u32 {
+        let len = u32::try_from(options.wire_len()).unwrap_or(40);
+        u32::from(self.hot.snd.mss).saturating_sub(len).max(1)
+    }
+
+    /// What is to be sent again: first what duplicate ACKs found lost, then what a timeout left behind.
+    fn resend(&mut self, config: &Config, now: Instant, max_len: u32) -> Option<Transmit> {
+        let fast = self.hot.marks.has(Marks::FAST_RTX);
+        if !fast && self.hot.snd.ptr == self.hot.snd.nxt {
+            return None;
+        }
+        let options = self.options(now);
+        let mss = self.effective_mss(&options);
+        let segment = if fast { self.resend_first(mss, options) } else { self.resend_from_ptr(mss, max_len, options) };
+        let mut segment = segment?;
+        segment.retransmission = true;
+        let pieces = segment.len.div_ceil(mss).max(1);
+        self.cold.retransmits = self.cold.retransmits.saturating_add(pieces);
+        let at = now + self.cold.rtt.rto(&config.rtt());
+        let Hot { snd, timers, marks, .. } = &mut self.hot;
+        snd.last_send = now;
+        if fast {
+            // RFC6298-5.0: the timer must not fire for this segment earlier than an RTO from now.
+            if !timers.is_set(Timer::Retransmit) || !marks.has(Marks::PARTIAL_SEEN) {
+                timers.set(Timer::Retransmit, at);
+            }
+        } else {
+            timers.set_if_unset(Timer::Retransmit, at); // RFC6298-5.1
+        }
+        Some(segment)
+    }
+
+    /// One segment at SND.UNA (RFC5681-3.2.3, KP-14).
+    fn resend_first(&mut self, mss: u32, options: TcpOptions) -> Option<Transmit> {
+        self.hot.marks.clear(Marks::FAST_RTX);
+        let snd = &self.hot.snd;
+        if snd.una.ge(snd.written) {
+            return None;
+        }
+        let sent = above(snd.written.earlier(snd.data_end()), snd.una);
+        let len = sent.min(mss).min(snd.wnd);
+        let fin = self.fin_at(snd.una + len);
+        (len > 0 || fin).then(|| self.build_data(self.hot.snd.una, len, fin, mss, options))
+    }
+
+    /// After a timeout: from `ptr` up to what was sent before, as the congestion window allows.
+    fn resend_from_ptr(&mut self, mss: u32, max_len: u32, options: TcpOptions) -> Option<Transmit> {
+        let snd = &mut self.hot.snd;
+        if snd.ptr.ge(snd.written) {
+            snd.ptr = snd.nxt; // the rest is on its way for the first time
+            return None;
+        }
+        let sent = above(snd.written.earlier(snd.data_end()), snd.ptr);
+        // SHLD-16: within the window as it is now.
+        let room = self.hot.congestion.cwnd().saturating_sub(snd.pipe()).min(snd.window_room());
+        let mut len = sent.min(room).min(whole_segments(max_len, mss));
+        if len < sent && len >= mss {
+            len -= len % mss;
+        }
+        // A piece only where it is the end, or all that the window lets through at SND.UNA.
+        if len < sent && len < mss && snd.ptr != snd.una {
+            return None;
+        }
+        let seq = snd.ptr;
+        let fin = room > len && self.fin_at(seq + len);
+        if len == 0 && !fin {
+            return None;
+        }
+        let segment = self.build_data(seq, len, fin, mss, options);
+        self.hot.snd.ptr = segment.end_seq();
+        Some(segment)
+    }
+
+    /// Whether our FIN, sent before and taken by the device, has the number `seq`.
+    fn fin_at(&self, seq: SeqNum) -> bool {
+        let snd = &self.hot.snd;
+        self.hot.marks.has(Marks::FIN_SENT) && seq == snd.data_end() && seq.lt(snd.written)
+    }
+
+    /// New data and the FIN, as far as windows, Nagle and SWS avoidance let them go.
+    fn send(&mut self, config: &Config, now: Instant, max_len: u32) -> Option<Transmit> {
+        let unsent = self.hot.snd.unsent();
+        let fin = self.hot.marks.has(Marks::FIN_QUEUED) && !self.hot.marks.has(Marks::FIN_SENT);
+        if self.hot.snd.ptr != self.hot.snd.nxt || (unsent == 0 && !fin) {
+            return None;
+        }
+        self.restart_after_idle(config, now);
+        let options = self.options(now);
+        let mss = self.effective_mss(&options);
+        let len = self.permitted(unsent, mss, max_len)?;
+        // KP-15: the FIN rides on the last data; it takes an octet of the peer's window, none of cwnd.
+        let fin = fin && len == unsent && self.hot.snd.window_room() > len;
+        if len == 0 && !fin {
+            return None;
+        }
+        Some(self.send_new(config, now, len, fin, mss, options))
+    }
+
+    /// Builds and books a segment of `len` new octets.
+    fn send_new(
+        &mut self,
+        config: &Config,
+        now: Instant,
+        len: u32,
+        fin: bool,
+        mss: u32,
+        options: TcpOptions,
+    ) -> Transmit {
+        let segment = self.build_data(self.hot.snd.nxt, len, fin, mss, options);
+        let end = segment.end_seq();
+        let Hot { snd, marks, timers, congestion, recovery, .. } = &mut self.hot;
+        if snd.una == snd.nxt {
+            self.cold.progress = now;
+            if let Some(limit) = progress_limit(config, *marks, self.cold.user_timeout) {
+                timers.set(Timer::UserTimeout, now + limit);
+            }
+        }
+        if snd.dup_acks > 0 && *recovery == Recovery::Open {
+            self.cold.limited_transmit = self.cold.limited_transmit.saturating_add(len);
+        }
+        snd.nxt = end;
+        snd.ptr = end;
+        snd.last_send = now;
+        if len % mss != 0 {
+            snd.sml = segment.seq + len;
+        }
+        if *recovery == Recovery::Open && !marks.has(Marks::TIMING.with(Marks::KARN)) {
+            marks.set(Marks::TIMING);
+            snd.timed = end;
+            self.cold.timed_at = now;
+        }
+        if fin {
+            marks.set(Marks::FIN_SENT);
+        }
+        marks.clear(Marks::SWS_OVERRIDE.with(Marks::PROBE_DUE));
+        // RFC9438-5.8: whether the window is what ends this burst.
+        let full = congestion.cwnd().saturating_sub(snd.flight()) < mss && snd.unsent() > 0;
+        marks.put(Marks::CWND_LIMITED, full);
+        timers.cancel(Timer::SwsOverride);
+        timers.cancel(Timer::Persist);
+        timers.set_if_unset(Timer::Retransmit, now + self.cold.rtt.rto(&config.rtt())); // RFC6298-5.1
+        segment
+    }
+
+    /// How much of `unsent` may leave now; `None` to wait. `Some(0)` when there is nothing but a FIN.
+    fn permitted(&mut self, unsent: u32, mss: u32, max_len: u32) -> Option<u32> {
+        if unsent == 0 {
+            return Some(0);
+        }
+        let Hot { snd, congestion, marks, recovery, .. } = &mut self.hot;
+        let flight = snd.flight();
+        let dup_acks = u32::from(snd.dup_acks);
+        let mut cwnd = congestion.cwnd();
+        if *recovery == Recovery::Open && dup_acks > 0 {
+            cwnd = cwnd.saturating_add(dup_acks.min(2) * mss); // RFC3042-2a, 2b
+        }
+        let by_window = snd.window_room();
+        let by_cwnd = cwnd.saturating_sub(flight);
+        let usable = by_window.min(by_cwnd); // RFC5681-3.1a
+        if usable >= unsent {
+            // Everything fits. SHLD-28: a part of a segment goes only at the very end.
+            let most = whole_segments(max_len, mss);
+            if unsent > most {
+                return Some(most);
+            }
+            let tail = unsent % mss;
+            let held = tail > 0 && self.holds_tail();
+            let len = if held { unsent - tail } else { unsent };
+            return (len > 0).then_some(len);
+        }
+        if by_cwnd < by_window {
+            marks.set(Marks::CWND_LIMITED);
+        }
+        let len = (usable - usable % mss).min(whole_segments(max_len, mss));
+        if len == 0 {
+            // SWS-3, SWS-4: a piece only when the peer's own window is small, and ACKs will not open it soon.
+            let small_window = by_window <= by_cwnd && usable > 0;
+            let idle = flight == 0;
+            let half = usable >= snd.max_wnd / 2 && (idle || !marks.has(Marks::NAGLE));
+            let piece = small_window && (half || (idle && marks.has(Marks::SWS_OVERRIDE)));
+            return piece.then_some(usable);
+        }
+        // While ACKs are due, rather one large segment with the next of them than many small ones: at most half of what
+        // may be in flight is held back, so the ACK clock never stops (OPS-12).
+        let may_wait = flight > 0 && *recovery == Recovery::Open && dup_acks == 0;
+        let half = cwnd.min(snd.wnd) / 2;
+        let goal = whole_segments(max_len, mss).min(half - half % mss);
+        if may_wait && len < goal { None } else { Some(len) }
+    }
+
+    /// Nagle in Minshall's variant (SHLD-7, NAGLE-3): a small segment waits while another small one is unacknowledged.
+    /// Never the last one before a FIN (NAGLE-4, KP-15).
+    fn holds_tail(&self) -> bool {
+        self.hot.marks.has(Marks::NAGLE) && !self.hot.marks.has(Marks::FIN_QUEUED) && self.hot.snd.small_outstanding()
+    }
+
+    /// RFC5681-4.1: after an RTO without sending, the path is unknown again.
+    fn restart_after_idle(&mut self, config: &Config, now: Instant) {
+        let snd = &self.hot.snd;
+        if snd.una == snd.nxt && now - snd.last_send > self.cold.rtt.rto(&config.rtt()) {
+            let window = config.initial_cwnd(self.smss());
+            self.hot.congestion.on_idle_restart(window);
+        }
+    }
+
+    /// A window probe: below SND.UNA and empty, so that it is answered whatever the window, and there is nothing to be
+    /// accepted by halves (ZW-2). When a FIN is all that is left, the FIN itself (SM-FW1-5): it needs no buffer.
+    fn probe(&mut self, config: &Config, now: Instant) -> Option<Transmit> {
+        let snd = &self.hot.snd;
+        let una = snd.una;
+        let options = self.options(now);
+        if snd.queued == 0 && self.hot.marks.has(Marks::FIN_QUEUED) {
+            let mss = self.effective_mss(&options);
+            if !self.hot.marks.has(Marks::FIN_SENT) {
+                return Some(self.send_new(config, now, 0, true, mss, options));
+            }
+            if self.fin_at(una) {
+                let mut fin = self.build_data(una, 0, true, mss, options);
+                fin.retransmission = true;
+                self.cold.retransmits = self.cold.retransmits.saturating_add(1);
+                return Some(fin);
+            }
+            return None;
+        }
+        (snd.queued > 0).then(|| self.build(una - 1, Flags::ACK, options))
+    }
+
+    /// Nothing leaves by itself any more. What waits for the peer's window, and has no retransmission timer to wake it,
+    /// gets a timer of its own (MUST-36, SHLD-29, SWS-4).
+    fn arm_stalled(&mut self, config: &Config, now: Instant) {
+        let Hot { snd, marks, timers, state, .. } = &mut self.hot;
+        if *state == State::FinWait2 && marks.has(Marks::NO_READER) {
+            timers.set_if_unset(Timer::FinWait2, now + config.fin_wait2);
+        }
+        let fin = marks.has(Marks::FIN_QUEUED) && !marks.has(Marks::FIN_SENT);
+        if snd.una != snd.nxt || (snd.unsent() == 0 && !fin) {
+            return;
+        }
+        if snd.window_room() == 0 {
+            if !timers.is_set(Timer::Persist) {
+                timers.set(Timer::Persist, now + self.cold.persist_interval(config));
+                if !timers.is_set(Timer::UserTimeout) {
+                    self.cold.progress = now;
+                    if let Some(limit) = progress_limit(config, *marks, self.cold.user_timeout) {
+                        timers.set(Timer::UserTimeout, now + limit);
+                    }
+                }
+            }
+        } else {
+            timers.set_if_unset(Timer::SwsOverride, now + config.sws_override);
+        }
+    }
+}
+
+/// As many octets as fit `max_len` in whole segments; a single piece of one where not even one fits.
+#[inline]
+fn whole_segments(max_len: u32, mss: u32) -> u32 {
+    let max_len = max_len.clamp(1, 65_535);
+    if max_len < mss { max_len } else { max_len - max_len % mss }
+}
+
+/// How long there may be no progress (SM-T-1, MUST-20); `None` for ever.
+pub(super) fn progress_limit(config: &Config, marks: Marks, user_timeout: u32) -> Option<Duration> {
+    let limit = if marks.has(Marks::USER_TIMEOUT) {
+        Duration::from_millis(u64::from(user_timeout))
+    } else {
+        config.retransmit_limit
+    };
+    (!limit.is_zero()).then_some(limit)
 }

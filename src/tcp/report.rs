@@ -48,8 +48,13 @@ impl SackReport {
         self.duplicate.is_some() || !held.is_empty()
     }
 
-    /// At most `room` blocks for the ACK that leaves now.
-    pub(super) fn blocks(&mut self, held: &RangeSet, room: usize) -> SackBlocks {
+    /// A segment with the blocks leaves.
+    pub(super) fn told(&mut self) {
+        self.duplicate = None;
+    }
+
+    /// At most `room` blocks for a segment that leaves now.
+    pub(super) fn blocks(&self, held: &RangeSet, room: usize) -> SackBlocks {
         let mut blocks = SackBlocks::default();
         let room = room.min(SackBlocks::MAX);
         let mut told: [Option<(SeqNum, SeqNum)>; SackBlocks::MAX] = [None; SackBlocks::MAX];
@@ -61,7 +66,7 @@ impl SackReport {
                 }
             }
         };
-        if let Some((start, end)) = self.duplicate.take() {
+        if let Some((start, end)) = self.duplicate {
             if room > 0 {
                 blocks.push(start.0, end.0);
             }
@@ -115,6 +120,7 @@ mod tests {
         assert_eq!(list(report.blocks(&held, 3)), [(1, 1001), (3001, 4001)]);
         report.duplicate(SeqNum(3001), SeqNum(4001));
         assert_eq!(list(report.blocks(&held, 3)), [(3001, 4001), (3001, 4001)]);
+        report.told();
         assert_eq!(list(report.blocks(&held, 3)), [(3001, 4001)]);
     }
 }
