@@ -1,13 +1,18 @@
 //! The kernel's steering program and the Rust hash agree, packet by packet. The kernel runs the program
 //! (BPF_PROG_TEST_RUN), so this needs the right to use bpf(2): without it the tests are ignored with the reason, or
-//! fail when `TRUST_REQUIRE_TUN=1` is set.
+//! fail when `TRUST_REQUIRE_TUN=1` is set. The last test attaches the program to a device and sends through it.
+
+mod netns;
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use trust::device::bpf::{self, Steering};
+use trust::device::{BUFFER_LEN, Device, TunDevice, TunOptions};
 use trust::flow::{BUCKETS, Endpoint, Quad, ShardId, SteeringKeys};
 
 fn main() -> ExitCode {
@@ -16,14 +21,23 @@ fn main() -> ExitCode {
         Trial::ignorable_test("plain_tcp_reaches_the_owner_of_its_quad", || with_program(3, owner_of_quad)),
         Trial::ignorable_test("vacant_buckets_go_to_queue_0", || with_program(4, vacant)),
         Trial::ignorable_test("a_change_of_the_table_is_seen_at_once", || with_program(4, change)),
+        match bpf::load(&steering_keys(), 4) {
+            Ok(steering) => netns::trial("the_kernel_obeys_the_table", move || obey(&steering)),
+            // For the reason.
+            Err(_) => Trial::ignorable_test("the_kernel_obeys_the_table", || with_program(4, |_, _| Ok(()))),
+        },
     ];
     libtest_mimic::run(&Arguments::from_args(), tests).exit_code()
+}
+
+fn steering_keys() -> SteeringKeys {
+    SteeringKeys::from_random(*b"any 16 octets do")
 }
 
 type Test = fn(&SteeringKeys, &Steering) -> Result<(), Failed>;
 
 fn with_program(shards: u16, test: Test) -> Result<Completion, Failed> {
-    let keys = SteeringKeys::from_random(*b"any 16 octets do");
+    let keys = steering_keys();
     match bpf::load(&keys, shards) {
         Ok(steering) => test(&keys, &steering).map(|()| Completion::Completed),
         Err(e)
@@ -97,6 +111,49 @@ fn change(keys: &SteeringKeys, steering: &Steering) -> Result<(), Failed> {
         }
     }
     Ok(())
+}
+
+/// Packets of many flows (TCP and, by address only, UDP) come in on the queue that the table names.
+fn obey(steering: &Steering) {
+    const QUEUES: usize = 4;
+    let options = TunOptions {
+        addresses: vec![(IpAddr::V4(Ipv4Addr::new(10, 7, 0, 1)), 24)],
+        queues: QUEUES as u16,
+        ..TunOptions::default()
+    };
+    let mut device = TunDevice::create(&options).expect("a device in a namespace of its own");
+    device.attach_steering(steering.program.as_fd()).expect("the program is a socket filter");
+    let mut queues = device.take_queues();
+    let udp = UdpSocket::bind("10.7.0.1:0").expect("an address of this host");
+    let flows = 100;
+    (0..flows).for_each(|i| try_connect(Ipv4Addr::new(10, 7, 0, 2), 1_000 + i));
+    for host in 2..2 + flows as u8 {
+        udp.send_to(b"x", (Ipv4Addr::new(10, 7, 0, host), 9)).expect("room on an idle device");
+    }
+    let (keys, mut buffer) = (steering_keys(), vec![0; BUFFER_LEN]);
+    let mut seen = [[0; QUEUES]; 2];
+    for (queue, (rx, _)) in queues.iter_mut().enumerate() {
+        while let Some(packet) = rx.receive(&mut buffer).expect("an open queue") {
+            let packet = &buffer[packet.start..packet.start + packet.len];
+            // Not what the host sends by itself when the link comes up, before the program was there (IPv6).
+            let kind = match (packet[0], packet[9]) {
+                (0x45, 6) => 0,
+                (0x45, 17) => 1,
+                _ => continue,
+            };
+            assert_eq!(steering.table.owner(keys.hash_packet(packet)).index(), queue, "{packet:02x?}");
+            seen[kind][queue] += 1;
+        }
+    }
+    for counts in seen {
+        assert!(counts.iter().sum::<u32>() >= u32::from(flows) && counts.iter().all(|&n| n > 0), "{seen:?}");
+    }
+}
+
+/// Starts a connection that nobody answers: its SYN has left when this returns.
+fn try_connect(addr: Ipv4Addr, port: u16) {
+    let refused = TcpStream::connect_timeout(&(addr, port).into(), Duration::from_millis(1));
+    assert_eq!(refused.err().map(|e| e.kind()), Some(io::ErrorKind::TimedOut));
 }
 
 const CLASSES: usize = 16;
