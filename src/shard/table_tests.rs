@@ -1,0 +1,90 @@
+//! Tests of the flow table: by hand, and against a list.
+#![allow(clippy::unwrap_used)]
+
+use proptest::prelude::*;
+
+use super::*;
+
+#[test]
+fn finds_what_was_filed_and_asks_only_about_the_same_hash() {
+    let mut table = FlowTable::default();
+    table.insert(7 << 32, 1);
+    table.insert(7 << 32, 2);
+    table.insert((7 + 16) << 32, 3);
+    let mut asked = Vec::new();
+    let found = table.get(7 << 32, |slot| {
+        asked.push(slot);
+        slot == 2
+    });
+    assert_eq!((found, asked), (Some(2), vec![1, 2]));
+    assert_eq!(table.get((7 + 16) << 32, |_| true), Some(3));
+    assert_eq!(table.get(8 << 32, |_| true), None);
+    assert!(table.remove(7 << 32, 1));
+    assert!(!table.remove(7 << 32, 1));
+    assert_eq!(table.get((7 + 16) << 32, |_| true), Some(3));
+    assert_eq!(table.len(), 2);
+    table.prefetch(1);
+}
+
+#[test]
+fn grows_without_losing_anything() {
+    let mut table = FlowTable::with_capacity(10);
+    let hash = |slot: u32| u64::from(slot).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    for slot in 0..10_000 {
+        table.insert(hash(slot), slot);
+    }
+    for slot in 0..10_000 {
+        assert_eq!(table.get(hash(slot), |found| found == slot), Some(slot));
+    }
+    for slot in 0..10_000 {
+        assert!(table.remove(hash(slot), slot));
+    }
+    assert!(table.is_empty());
+    assert!(table.entries.iter().all(|entry| entry.slot == VACANT));
+}
+
+#[test]
+fn does_not_grow_before_its_capacity() {
+    for flows in [0, 1, 9, 10, 1000, 4096, 100_000] {
+        let mut table = FlowTable::with_capacity(flows);
+        let entries = table.entries.len();
+        for slot in 0..flows as u32 {
+            table.insert(u64::from(slot) << 32, slot);
+        }
+        assert_eq!(table.entries.len(), entries, "{flows}");
+    }
+}
+
+proptest! {
+    /// With few hashes, so that runs collide, wrap around the end and are torn apart by removals.
+    #[test]
+    fn behaves_as_a_list(steps in prop::collection::vec((any::<bool>(), 0_u64..40, 0_u32..24), 0..300)) {
+        let mut table = FlowTable::default();
+        let mut model: Vec<(u64, u32)> = Vec::new();
+        for (insert, hash, slot) in steps {
+            let hash = hash << 32;
+            if insert && !model.contains(&(hash, slot)) {
+                table.insert(hash, slot);
+                model.push((hash, slot));
+            } else {
+                let there = model.iter().position(|entry| *entry == (hash, slot));
+                prop_assert_eq!(table.remove(hash, slot), there.is_some());
+                if let Some(index) = there {
+                    model.swap_remove(index);
+                }
+            }
+            prop_assert_eq!(table.len(), model.len());
+            for hash in 0..40 {
+                let mut found = Vec::new();
+                table.get(hash << 32, |slot| {
+                    found.push(slot);
+                    false
+                });
+                let mut expected: Vec<_> = model.iter().filter(|entry| entry.0 == hash << 32).map(|entry| entry.1).collect();
+                found.sort_unstable();
+                expected.sort_unstable();
+                prop_assert_eq!(found, expected);
+            }
+        }
+    }
+}
