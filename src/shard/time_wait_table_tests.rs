@@ -53,7 +53,7 @@ fn records_expire_in_order_of_entry() {
         assert_eq!(waiting.insert(flow, 60 + u64::from(flow)), None);
     }
     assert_eq!(waiting.table.next(), Some(Instant::from_secs(60)));
-    assert_eq!(waiting.expire(59), []);
+    assert_eq!(waiting.expire(59), [0_u32; 0]);
     assert_eq!(waiting.expire(61), [0, 1]);
     assert_eq!((waiting.get(1), waiting.get(2)), (None, Some(2)));
     assert_eq!(waiting.expire(1000), [2, 3]);
@@ -71,7 +71,7 @@ fn a_restarted_record_goes_to_the_end() {
         assert!(waiting.table.restart(hash, &quad(flow), Instant::from_secs(90)));
     }
     assert!(!waiting.table.restart(0, &quad(9), Instant::from_secs(90)));
-    assert_eq!(waiting.expire(89), []);
+    assert_eq!(waiting.expire(89), [0_u32; 0]);
     assert_eq!(waiting.expire(90), [1, 2, 0]);
 }
 
