@@ -6,15 +6,17 @@ mod netns;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd, RawFd};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Arguments;
+use trust::device::bpf;
 use trust::device::plain::PlainDevice;
 use trust::device::{
     BUFFER_LEN, Capabilities, Device, DeviceError, QueuePair, Received, Transmitted, TunDevice, TunOptions,
 };
+use trust::flow::{Endpoint, Quad, SteeringKeys};
 use trust::wire::options::{TcpOptions, Timestamps};
 use trust::wire::tcp::{Flags, TcpHeader};
 use trust::wire::vnet::{ChecksumStatus, TxChecksum, TxOffload};
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         netns::trial("device_and_interface_live_and_die_together", lifetime),
         netns::trial("write_while_the_link_is_down_loses_that_packet_only", link_down),
         netns::trial("descriptor_becomes_readable", readiness),
+        netns::trial_or_skip("syns_arrive_on_the_queue_of_their_owner", steering),
         netns::trial("queue_holds_as_many_packets_as_asked_for", queue_length),
     ];
     libtest_mimic::run(&Arguments::from_args(), tests).exit_code()
@@ -374,6 +377,35 @@ fn queue_length() {
     for _ in 0..PACKETS {
         next(&mut queues, &mut buf, UDP);
     }
+}
+
+fn steering() -> Result<(), String> {
+    let keys = SteeringKeys::from_random(*b"sixteen octets!!");
+    let loaded = match bpf::load(&keys, 2) {
+        Ok(loaded) => loaded,
+        Err(e) if matches!(e.kind(), ErrorKind::PermissionDenied | ErrorKind::Unsupported) => return Err(e.to_string()),
+        Err(e) => panic!("{e}"),
+    };
+    let mut device = tun(2, true);
+    device.attach_steering(loaded.program.as_fd()).unwrap();
+    let mut queues = device.take_queues();
+    let mut buf = vec![0; BUFFER_LEN];
+    let mut by_queue = [0; 2];
+    for _ in 0..64 {
+        let client = std::thread::spawn(|| TcpStream::connect_timeout(&(ENGINE, 80).into(), Duration::from_millis(1)));
+        let (queue, got) = next(&mut queues, &mut buf, wire::PROTOCOL_TCP);
+        let packet = ip::parse(&buf[got.start..got.start + got.len], true).unwrap();
+        let (header, _) = tcp::parse(packet.payload, packet.src, packet.dst, true).unwrap();
+        let quad = Quad {
+            local: Endpoint::new(packet.dst, header.dst_port),
+            remote: Endpoint::new(packet.src, header.src_port),
+        };
+        assert_eq!(queue, loaded.table.owner(keys.hash_quad(&quad)).index(), "{quad}");
+        by_queue[queue] += 1;
+        assert!(client.join().unwrap().is_err());
+    }
+    assert!(by_queue.iter().all(|&flows| flows > 10), "both queues get flows: {by_queue:?}");
+    Ok(())
 }
 
 fn readiness() {

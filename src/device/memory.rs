@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use crossbeam::queue::ArrayQueue;
 
 use super::{Capabilities, Device, MAX_PAYLOAD_SLICES, QueuePair, Received, RxQueue, Transmitted, TxQueue};
+use crate::flow::{OwnerTable, SteeringKeys};
 use crate::wire::vnet::{ChecksumStatus, RxOffload, TxChecksum, TxOffload};
 
 /// Largest packet of a device with offload: an IPv6 header and 65,535 octets.
@@ -35,6 +36,11 @@ pub enum Overflow {
 /// Chooses a receiving queue: (number of the sending queue, IP header and what follows it) to any number, of which the
 /// remainder by the number of queues counts.
 pub type Steering = Arc<dyn Fn(usize, &[u8]) -> usize + Send + Sync>;
+
+/// Steering by the owner table, as the kernel's program does on a TUN device; queue `i` is shard `i`'s.
+pub fn steer_by_owner(keys: SteeringKeys, table: Arc<OwnerTable>) -> Steering {
+    Arc::new(move |_, header| table.owner(keys.hash_packet(header)).index())
+}
 
 /// One side of a pair.
 #[derive(Clone)]

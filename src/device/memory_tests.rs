@@ -137,3 +137,25 @@ fn a_port_is_the_world_to_a_device() {
         "longer than the MTU"
     );
 }
+
+#[test]
+fn steering_by_owner_is_the_tables_word() {
+    use crate::flow::{Endpoint, Quad, ShardId};
+    use crate::wire::tcp::Flags;
+    let keys = SteeringKeys::from_random([7; 16]);
+    let table = Arc::new(OwnerTable::in_memory(4));
+    let (src, dst) = super::super::segment::tests::V4;
+    let packet = super::super::segment::tests::packet((src, dst), 1, Flags::SYN, b"");
+    let hash = keys.hash_quad(&Quad { local: Endpoint::new(dst, 80), remote: Endpoint::new(src, 1000) });
+    let steering = Some(steer_by_owner(keys, Arc::clone(&table)));
+    let (mut device, mut port) = port(&MemoryOptions { queues: 4, steering, ..MemoryOptions::default() }).unwrap();
+    let mut queues = device.take_queues();
+    let mut buf = vec![0; BUFFER_LEN];
+    for owner in [ShardId(2), ShardId(0), ShardId(3)] {
+        table.set(hash, Some(owner));
+        assert!(port.inject(&packet));
+        for (queue, (rx, _)) in queues.iter_mut().enumerate() {
+            assert_eq!(rx.receive(&mut buf).unwrap().is_some(), queue == owner.index());
+        }
+    }
+}

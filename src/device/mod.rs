@@ -16,6 +16,7 @@
 
 pub mod bpf;
 mod fd;
+pub mod impair;
 pub mod memory;
 pub mod plain;
 pub mod segment;

@@ -10,12 +10,21 @@ use libtest_mimic::{Completion, Failed, Trial};
 
 /// A test in a fresh network namespace with write access to `/dev/net/tun`.
 pub(crate) fn trial(name: &str, test: impl FnOnce() + Send + 'static) -> Trial {
+    trial_or_skip(name, || {
+        test();
+        Ok(())
+    })
+}
+
+/// As [`trial`], for a test that may find out by itself that something is not permitted, and says what.
+pub(crate) fn trial_or_skip(name: &str, test: impl FnOnce() -> Result<(), String> + Send + 'static) -> Trial {
     Trial::ignorable_test(name, move || {
         let thread = std::thread::Builder::new().name("netns".to_owned()).spawn(move || {
-            if let Err(reason) = enter() {
-                return Err(reason);
+            enter()?;
+            match catch_unwind(AssertUnwindSafe(test)) {
+                Ok(outcome) => outcome.map(Ok),
+                Err(panic) => Ok(Err(panic)),
             }
-            Ok(catch_unwind(AssertUnwindSafe(test)))
         })?;
         match thread.join() {
             Ok(Ok(Ok(()))) => Ok(Completion::Completed),
