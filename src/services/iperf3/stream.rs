@@ -206,9 +206,11 @@ impl Stream {
     /// The end: closes the connection and tells what was counted.
     pub(super) fn stop(&mut self, io: &mut Io<'_>, conn: ConnId) -> StreamResult {
         self.readable(io, conn);
-        let result = self.result(io, conn);
+        let mut result = self.result(io, conn);
         self.running = false;
         if self.plan.abort_at_end {
+            // What the reset throws away was not sent.
+            result.octets = result.octets.saturating_sub(u64::from(io.unsent(conn)));
             io.abort(conn);
         } else {
             io.close(conn);

@@ -212,7 +212,8 @@ fn bidirectional_roles_follow_the_order_of_syns_over_three_shards() {
         net.advance(Duration::from_secs(1));
         let results = test.finish(&mut net);
         assert_eq!(ids(&results), [1, 3, 4, 5, 6, 7]);
-        assert_eq!(octets(&results)[..3], [100, 101, 102], "seed {seed}");
+        // The client took nothing, and the reset throws away what waits.
+        assert_eq!(octets(&results), [100, 101, 102, 0, 0, 0], "seed {seed}");
         for (index, &conn) in test.data.iter().enumerate() {
             assert_eq!(net.got_reset(conn), index >= 3, "only senders are reset");
         }
