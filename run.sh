@@ -1,0 +1,481 @@
+#!/usr/bin/env bash
+# Builds and runs trust in an anonymous network namespace of its own, and whatever is to run beside it.
+# `./run.sh help` says what it can do. State lies under target/run, so two clones run side by side.
+#
+# Nothing outlives the engine: the namespace, its TUN device and its addresses end with the last process inside; the
+# engine is killed when this script is (pdeathsig); "is it running?" is answered by a lock, which dies with its holder.
+
+set -u
+PATH=$PATH:/usr/sbin:/sbin
+command -v cargo >/dev/null 2>&1 || PATH=$PATH:${HOME:-/root}/.cargo/bin
+
+top=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
+built=${CARGO_TARGET_DIR:-$top/target}/release
+engine=${TRUST_BIN:-$built/trust} # TRUST_BIN: run this binary and do not build
+run=${TRUST_RUN_DIR:-$top/target/run}
+me=$top/run.sh
+
+say() { printf '%s\n' "$*"; }
+warn() { printf 'run.sh: %s\n' "$*" >&2; }
+die() {
+    warn "$@"
+    exit 1
+}
+
+usage() {
+    cat <<'EOF'
+usage: ./run.sh [COMMAND]
+
+  serve [OPTION...]         build, then serve on 10.7.0.2 in a network namespace of its own; ^C ends it (the default)
+                            options go to `trust serve`: ./run.sh serve --offload off --workers 2
+                            (so do the words in TRUST_ARGS)
+  exec [CMD...]             run CMD beside the running engine (nc, iperf3, ping, tshark ...); without CMD a shell
+  connect HOST PORT         nc on our stack: an engine with a TUN device of its own, beside the running one if any
+  load N [BYTES] [--kill K] N stock nc clients at once against echo, compared octet by octet (BYTES each: 100000);
+                            --kill K: kill K of them midway, the others must be exact
+  demo                      one minute: ping, echo, iperf3, 100 clients; the same on the kernel's TCP; ratios
+  bench [--quick]           the interleaved comparison with the kernel; says first how long it takes
+  test                      everything: format, lints, unit, integration and doc tests, loom, the whole by stock tools
+  stop                      end the running engine
+  help                      this text
+
+  --host [OPTION...]        serve in the CURRENT namespace: device trust0 and 10.7.0.1/24, nothing else is touched.
+                            As a normal user it asks sudo once to give the binary cap_net_admin.
+
+environment: TRUST_NO_INSTALL=1 never installs, only prints the apt-get line (installing happens as root only);
+             TRUST_REQUIRE_TUN=1 turns tests skipped for want of a TUN device into failures.
+EOF
+}
+
+# ---- what is needed ---------------------------------------------------------------------------------------------
+
+is_root() { [ "$EUID" = 0 ]; }
+
+package_of() {
+    case $1 in
+        cc) echo gcc ;;
+        ip | ss) echo iproute2 ;;
+        unshare | nsenter | setpriv | flock | setsid) echo util-linux ;;
+        nc) echo netcat-openbsd ;;
+        nft) echo nftables ;;
+        ping) echo iputils-ping ;;
+        getcap | setcap) echo libcap2-bin ;;
+        *) echo "$1" ;;
+    esac
+}
+
+# need PROGRAM...: installs the packages of those that are missing (root), or prints the line that does.
+# Returns 1 when something is still missing.
+need() {
+    local program line missing=()
+    for program in "$@"; do
+        command -v "$program" >/dev/null 2>&1 && continue
+        program=$(package_of "$program")
+        [[ " ${missing[*]-} " == *" $program "* ]] || missing+=("$program")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    if ! command -v apt-get >/dev/null 2>&1; then
+        warn "missing here (Debian's package names): ${missing[*]}"
+        return 1
+    fi
+    line="apt-get install -y --no-install-recommends ${missing[*]}"
+    if ! is_root; then
+        warn "missing programs; this line installs them: sudo $line"
+        return 1
+    fi
+    # A fresh container has no package lists at all.
+    compgen -G '/var/lib/apt/lists/*Packages*' >/dev/null || line="apt-get update && $line"
+    say "DEBIAN_FRONTEND=noninteractive $line"
+    [ "${TRUST_NO_INSTALL:-}" != 1 ] || return 1
+    if ! DEBIAN_FRONTEND=noninteractive sh -c "$line" </dev/null; then
+        warn "installing failed; with fresh package lists once more"
+        DEBIAN_FRONTEND=noninteractive sh -c "apt-get update && ${line#apt-get update && }" </dev/null || return 1
+    fi
+}
+
+require() { need "$@" || die "cannot go on without: $*"; }
+
+check_rust() {
+    command -v cargo >/dev/null 2>&1 || die "cargo is not installed; see https://rustup.rs, or: apt-get install rustup"
+    local have want
+    have=$(cd "$top" && cargo --version 2>&1) || die "cargo does not work here: $have"
+    have=$(sed -n 's/^cargo \([0-9.]*\).*/\1/p' <<<"$have")
+    want=$(sed -n 's/^rust-version *= *"\([0-9.]*\)".*/\1/p' "$top/Cargo.toml")
+    [ "$(printf '%s\n' "$want" "$have" | sort -V | head -n 1)" = "$want" ] ||
+        die "cargo $have is older than the $want this needs; update it: rustup update stable"
+}
+
+check_tun() {
+    [ -e /dev/net/tun ] ||
+        die "/dev/net/tun is missing; load it: modprobe tun (a container needs --device /dev/net/tun --cap-add NET_ADMIN)"
+    if (exec 7<>/dev/net/tun) 2>/dev/null; then return 0; fi
+    is_root && die "/dev/net/tun cannot be opened even by root; a container needs --device /dev/net/tun --cap-add NET_ADMIN"
+    die "/dev/net/tun is not writable for $(id -un); as on most systems: sudo chmod 666 /dev/net/tun (or run as root)"
+}
+
+# Sets `fresh`: the words that start a command in a new network namespace.
+choose_namespace() {
+    if is_root && unshare -n true 2>/dev/null; then
+        fresh=(unshare -n)
+    elif unshare -Urn true 2>/dev/null; then
+        fresh=(unshare -Urn)
+    elif is_root; then
+        die "network namespaces are forbidden here, as in a plain container; it needs --cap-add SYS_ADMIN --cap-add NET_ADMIN"
+    else
+        local fix="run it as root, or use ./run.sh --host"
+        # 0 in the first two forbids, 1 in the third.
+        [ "$(cat /proc/sys/kernel/unprivileged_userns_clone 2>/dev/null)" = 0 ] &&
+            fix="sudo sysctl kernel.unprivileged_userns_clone=1"
+        [ "$(cat /proc/sys/user/max_user_namespaces 2>/dev/null)" = 0 ] && fix="sudo sysctl user.max_user_namespaces=10000"
+        [ "$(cat /proc/sys/kernel/apparmor_restrict_unprivileged_userns 2>/dev/null)" = 1 ] &&
+            fix="sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0"
+        die "user namespaces are forbidden for $(id -un); allow them: $fix"
+    fi
+}
+
+build() { # PACKAGE...
+    [ -z "${TRUST_BIN:-}" ] || [ "$*" != trust ] || return 0
+    check_rust
+    require cc
+    if [ -e "$top/target" ] && [ ! -w "$top/target" ]; then
+        die "$top/target belongs to $(stat -c %U "$top/target"); give it back: sudo chown -R $(id -un) $top/target"
+    fi
+    local words=() package
+    for package in "$@"; do words+=(-p "$package"); done
+    (cd "$top" && cargo build --release "${words[@]}") || die "the build failed; nothing was started"
+}
+
+# ---- the running engine -----------------------------------------------------------------------------------------
+
+# kill -0 says yes to a zombie; a lock is free at the moment its holders are dead.
+running() { [ -e "$run/lock" ] && ! flock -n "$run/lock" true 2>/dev/null; }
+
+engine_pid() { cat "$run/pid" 2>/dev/null; }
+
+# Waits until the engine of this clone has said "ready".
+await_ready() {
+    local _
+    for _ in {1..200}; do
+        [ -e "$run/ready" ] && return 0
+        running || return 1
+        sleep 0.05
+    done
+    return 1
+}
+
+# Sets `enter`: the words that start a command in the engine's namespace, with all rights there. Empty: we are in it.
+choose_entry() {
+    local pid
+    running || die "no engine is running in this clone; start one in another terminal: ./run.sh"
+    await_ready || die "the engine of this clone does not get ready; look at its terminal, or: ./run.sh stop"
+    pid=$(engine_pid)
+    enter=()
+    local ours theirs
+    theirs=$(readlink "/proc/$pid/ns/net") ||
+        die "the engine (process $pid) belongs to $(stat -c %U "/proc/$pid" 2>/dev/null || echo another user); use sudo"
+    ours=$(readlink /proc/self/ns/net)
+    [ "$ours" != "$theirs" ] || return 0
+    if [ "$(readlink /proc/self/ns/user)" = "$(readlink "/proc/$pid/ns/user")" ]; then
+        enter=(nsenter -t "$pid" -n --)
+    else
+        enter=(nsenter -t "$pid" -U -n --preserve-credentials --)
+    fi
+}
+
+hints() {
+    local address=$1
+    say "  what to type next, in another terminal:"
+    if [ "$2" = host ]; then
+        say "    ping $address    |    nc -N $address 7    |    iperf3 -c $address    |    iperf3 -c $address -R"
+    else
+        say "    ./run.sh exec ping $address"
+        say "    ./run.sh exec nc -N $address 7            # echo; ^D ends it"
+        say "    ./run.sh exec iperf3 -c $address          # and -R for the other way"
+        say "    ./run.sh load 100    |    ./run.sh exec    # 100 clients at once; a shell in there"
+    fi
+    say "  ^C here, or ./run.sh stop, ends it and leaves nothing behind"
+}
+
+# Inside the new namespace: dies with its parent, loopback up, forwarding between TUN devices (for `connect`).
+# shellcheck disable=SC2016
+inside='[ "$PPID" = "$0" ] || exit 1
+ip link set lo up || exit 1
+echo 1 >/proc/sys/net/ipv4/ip_forward 2>/dev/null
+exec "$@"'
+
+# supervise WHERE WORD...: runs the engine as our child until it ends, passes its output, and ends it when we are told to.
+supervise() {
+    local where=$1 out pid line status asked='' address=''
+    shift
+    mkdir -p "$run" || die "cannot write $run"
+    exec 9>>"$run/lock" || die "cannot write $run/lock; remove it: sudo rm -r $run"
+    flock -w 1 9 || die "an engine is already running in this clone (process $(engine_pid)); end it: ./run.sh stop"
+    rm -f "$run/ready"
+    # A session of its own: ^C reaches only us, and the engine is asked once.
+    exec {out}< <(exec setsid "$@" </dev/null)
+    pid=$!
+    echo "$pid" >"$run/pid"
+    # shellcheck disable=SC2329
+    on_signal() {
+        if [ -z "$asked" ]; then kill -TERM "$pid"; else kill -KILL -- "-$pid"; fi 2>/dev/null
+        asked=$1
+    }
+    # Asked twice, it is killed.
+    trap 'on_signal 130' INT
+    trap 'on_signal 143' TERM HUP
+    while :; do
+        IFS= read -r line <&"$out" || {
+            # Above 128: a signal cut the read short. Else the end, perhaps behind a last line without its newline.
+            [ $? -le 128 ] || continue
+            [ -n "$line" ] || break
+        }
+        say "$line"
+        if [[ $line == ready:* ]]; then
+            address=${line#ready: }
+            address=${address%%[ /,]*}
+            hints "$address" "$where"
+            echo "$address" >"$run/ready"
+        fi
+    done
+    # A wait that a signal cut short is not the end either.
+    while wait "$pid"; status=$?; [ -e "/proc/$pid/exe" ]; do :; done
+    trap - INT TERM HUP
+    rm -f "$run/ready" "$run/pid"
+    [ -n "$address" ] || [ -n "$asked" ] || warn "the engine ended before it was ready (status $status)"
+    [ "$status" = 0 ] && [ -n "$asked" ] && exit "$asked"
+    exit "$status"
+}
+
+# option NAME DEFAULT WORD...: the value of --NAME in the words.
+option() {
+    local name=--$1 value=$2
+    shift 2
+    while [ $# -gt 0 ]; do
+        case $1 in
+            "$name") value=${2-} ;;
+            "$name="*) value=${1#*=} ;;
+        esac
+        shift
+    done
+    printf '%s' "$value"
+}
+
+serve_words() { # puts into `words` what `trust serve` is started with
+    local extra=()
+    read -ra extra <<<"${TRUST_ARGS:-}"
+    words=(serve ${extra[@]+"${extra[@]}"} "$@")
+    [ -n "$(option address '' "${words[@]}")" ] || words+=(--address 10.7.0.2/24)
+}
+
+cmd_serve() {
+    if [ "${1-}" = --host ]; then
+        shift
+        cmd_host "$@"
+    fi
+    require ip unshare setpriv flock setsid
+    check_tun
+    choose_namespace
+    build trust
+    serve_words "$@"
+    supervise namespace "${fresh[@]}" setpriv --pdeathsig KILL sh -c "$inside" "$BASHPID" "$engine" "${words[@]}"
+}
+
+cmd_host() {
+    require ip flock setsid setpriv
+    check_tun
+    build trust
+    serve_words "$@"
+    local tun address used
+    tun=$(option tun trust0 "${words[@]}")
+    address=$(option address '' "${words[@]}")
+    [ ! -e "/sys/class/net/$tun" ] && ! ip link show dev "$tun" >/dev/null 2>&1 ||
+        die "a device $tun exists already; choose another: ./run.sh --host --tun trust1"
+    used=$({ ip route show match "${address%/*}" && ip route show root "$address"; } 2>/dev/null | grep -v '^default' | head -n 1)
+    [ -z "$used" ] || die "$address is in use here ($used); choose another: ./run.sh --host --address 10.77.0.2/24"
+    if ! is_root; then
+        require getcap setcap
+        if [[ $(getcap "$engine") != *cap_net_admin*=*e* ]]; then
+            say "sudo setcap cap_net_admin=eip $engine"
+            sudo setcap cap_net_admin=eip "$engine" || die "without cap_net_admin no device can be made in this namespace; run as root"
+        fi
+    fi
+    if is_root; then
+        supervise host setpriv --pdeathsig KILL "$engine" "${words[@]}"
+    fi
+    # A binary that carries capabilities loses its pdeathsig when it starts: a small shell stands in between.
+    # shellcheck disable=SC2016
+    supervise host setpriv --pdeathsig TERM sh -c '
+        [ "$PPID" = "$0" ] || exit 1
+        trap "kill -TERM \$child 2>/dev/null" TERM
+        "$@" & child=$!
+        wait $child; status=$?
+        while kill -0 $child 2>/dev/null; do wait $child; status=$?; done
+        exit $status' "$BASHPID" "$engine" "${words[@]}"
+}
+
+cmd_exec() {
+    choose_entry
+    if [ $# = 0 ]; then
+        say "a shell beside the engine; ^D leaves it"
+        set -- "${SHELL:-/bin/sh}"
+    elif ! command -v -- "$1" >/dev/null 2>&1; then
+        warn "$1 is not installed here; perhaps: $(is_root || echo sudo) apt-get install -y $(package_of "$1")"
+        exit 127
+    fi
+    exec ${enter[@]+"${enter[@]}"} "$@"
+}
+
+cmd_connect() {
+    [ $# -ge 2 ] || die "usage: ./run.sh connect HOST PORT"
+    require ip unshare nsenter setpriv flock
+    check_tun
+    build trust
+    local host=$1 port=$2 i
+    shift 2
+    if ! running; then
+        choose_namespace
+        # shellcheck disable=SC2016
+        exec "${fresh[@]}" sh -c 'ip link set lo up; exec "$@"' sh \
+            "$engine" connect "$host" "$port" --address 10.7.1.2/24 --tun trust1 "$@"
+    fi
+    choose_entry
+    local links addresses
+    links=$(${enter[@]+"${enter[@]}"} ip -o link)
+    addresses=$(${enter[@]+"${enter[@]}"} ip -o -4 addr)
+    for i in {1..254}; do
+        [[ $links != *" trust$i:"* && $addresses != *" 10.7.$i."* ]] || continue
+        # Held until this connection ends: another one started now takes the next number.
+        exec 8>>"$run/net$i.lock"
+        flock -n 8 || continue
+        exec ${enter[@]+"${enter[@]}"} "$engine" connect "$host" "$port" --address "10.7.$i.2/24" --tun "trust$i" "$@"
+    done
+    die "all subnets 10.7.1.0/24 to 10.7.254.0/24 are in use in the engine's namespace"
+}
+
+# Starts an engine beside this script when none is running; it ends with this script.
+engine_beside() {
+    running && return 0
+    mkdir -p "$run"
+    setpriv --pdeathsig KILL "$me" serve >"$run/beside.log" 2>&1 </dev/null &
+    beside=$!
+    trap 'end_engine; exit 143' INT TERM HUP
+    local _
+    for _ in {1..400}; do
+        [ -e "$run/ready" ] && return 0
+        [ -e "/proc/$beside/exe" ] || break
+        sleep 0.05
+    done
+    cat "$run/beside.log" >&2
+    die "the engine did not start"
+}
+
+cmd_load() {
+    [[ ${1-} =~ ^[1-9][0-9]*$ ]] || die "usage: ./run.sh load N [BYTES] [--kill K]"
+    require nc ip unshare nsenter setpriv flock setsid
+    build trust
+    build trust-tools
+    local beside='' status=0 n=$1 bytes=()
+    shift
+    if [[ ${1-} =~ ^[0-9]+$ ]]; then
+        bytes=("$1")
+        shift
+    fi
+    engine_beside
+    choose_entry
+    ${enter[@]+"${enter[@]}"} "$built/nc-load" "$(cat "$run/ready")" 7 "$n" ${bytes[@]+"${bytes[@]}"} "$@" || status=$?
+    [ -z "$beside" ] || end_engine
+    exit "$status"
+}
+
+# Asks the running engine to end, and kills it when it has not after 5 s.
+end_engine() {
+    local pid _
+    pid=$(engine_pid)
+    [ -n "$pid" ] || die "an engine is just starting; try again"
+    kill -TERM "$pid" 2>/dev/null || die "process $pid belongs to $(stat -c %U "/proc/$pid" 2>/dev/null || echo another user); use sudo"
+    for _ in {1..100}; do
+        running || return 0
+        sleep 0.05
+    done
+    warn "no answer within 5 s: killing it"
+    # It leads a process group of its own.
+    kill -KILL -- "-$pid" 2>/dev/null
+    sleep 0.2
+    ! running
+}
+
+cmd_stop() {
+    running || { say "no engine is running in this clone"; return 0; }
+    end_engine && say "stopped"
+}
+
+# ---- measuring and testing --------------------------------------------------------------------------------------
+
+driver() { # COMMAND OPTION...
+    require nc ip unshare iperf3 ping
+    check_tun
+    choose_namespace
+    build trust
+    build trust-tools
+    local words=()
+    # Namespaces are made by the driver; a user must be root of a user namespace for that.
+    [[ ${fresh[1]} == -n ]] || words=(unshare -Ur)
+    exec ${words[@]+"${words[@]}"} "$built/bench-driver" "$@" --engine "$engine" --tools "$built"
+}
+
+steps=()
+step() { # NAME WORD...
+    local name=$1 began=$SECONDS
+    shift
+    say "== $name: $*"
+    if (cd "$top" && "$@" </dev/null); then
+        steps+=("ok      $name ($((SECONDS - began)) s)")
+    else
+        steps+=("FAILED  $name ($((SECONDS - began)) s): $*")
+    fi
+}
+
+cmd_test() {
+    check_rust
+    require cc ip unshare setpriv
+    need nsenter flock setsid iperf3 nc tshark nft ping || warn "tests that need the programs above are skipped or fail"
+    if cargo fmt --version >/dev/null 2>&1; then
+        step format cargo fmt --all --check
+    else
+        steps+=("left out  format: rustup component add rustfmt")
+    fi
+    if cargo clippy --version >/dev/null 2>&1; then
+        step lints cargo clippy --workspace --all-targets -- -D warnings
+    else
+        steps+=("left out  lints: rustup component add clippy")
+    fi
+    step tests cargo test --workspace --no-fail-fast
+    step loom env RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS="${LOOM_MAX_PREEMPTIONS:-3}" \
+        timeout 900 cargo test --release --lib --target-dir target/loom loom
+    step build cargo build --release --workspace
+    step whole timeout 300 tools/smoke
+    say "== summary"
+    printf '%s\n' "${steps[@]}"
+    ! printf '%s\n' "${steps[@]}" | grep -q '^FAILED'
+}
+
+command=${1-serve}
+[ $# = 0 ] || shift
+case $command in
+    serve) cmd_serve "$@" ;;
+    --host) cmd_host "$@" ;;
+    exec) cmd_exec "$@" ;;
+    connect) cmd_connect "$@" ;;
+    load) cmd_load "$@" ;;
+    demo) driver demo "$@" ;;
+    bench) driver compare "$@" ;;
+    test) cmd_test ;;
+    stop) cmd_stop ;;
+    help | --help | -h) usage ;;
+    --*) cmd_serve "$command" "$@" ;;
+    *)
+        warn "no command is called $command"
+        usage >&2
+        exit 2
+        ;;
+esac
