@@ -1,1 +1,540 @@
-//! See the crate's map.
+//! The engine: shards on pinned threads between the queues of a device. The only room with threads.
+//!
+//! ```text
+//!   device queue ──► rx ──ring──► worker (shard) ──ring──► tx ──► device queue
+//!                     ▲            │        ▲               │
+//!                     └───returns──┘        └──completions──┘
+//! ```
+//!
+//! `rx`, `worker` and `tx` are plain structs whose `poll` does a bounded batch. A [`Plan`] says which thread runs which
+//! of them; the rings between two stages are the same whether they share a thread or not.
+
+mod clock;
+mod plan;
+mod runner;
+mod rx;
+mod tx;
+mod worker;
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+pub use self::plan::{Pin, Plan, PlanError, PlanKind, StageId, ThreadPlan};
+use self::clock::Clock;
+use self::runner::{Runner, Stage};
+use self::rx::{Rx, ToWorker};
+use self::tx::{FromWorker, Tx};
+use self::worker::{Control, FromRx, Peer, Worker};
+use crate::buffer::packet::PacketPool;
+use crate::buffer::ring::ring;
+use crate::buffer::send_memory::SendMemory;
+use crate::buffer::wake::{Interest, Parker, Unparker, parker};
+use crate::device::{BUFFER_LEN, Device, bpf};
+use crate::flow::{Endpoint, FlowHasher, OwnerTable, ShardId, SteeringKeys};
+use crate::shard::{
+    Counters, DropReason, Limits, Message, Offload, PublishedCounters, Service, Shard, ShardConfig, ShardShared,
+};
+use crate::tcp;
+use crate::tcp::isn::IsnGenerator;
+
+/// How packets reach the shard that owns their flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Steer {
+    /// `Hash` where bpf(2) allows, else `Learn`.
+    #[default]
+    Auto,
+    /// The kernel runs our program over our owner table: packets arrive on their owner's queue.
+    Hash,
+    /// The driver learns from the queue we write a flow to; strays are handed over by ring.
+    Learn,
+}
+
+impl std::str::FromStr for Steer {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "hash" => Ok(Self::Hash),
+            "learn" => Ok(Self::Learn),
+            other => Err(format!("no steering is called {other:?}: auto, hash or learn")),
+        }
+    }
+}
+
+/// What an engine is told at its start.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// Our addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Steering.
+    pub steer: Steer,
+    /// Never park: spin. Takes whole CPUs.
+    pub busy_poll: bool,
+    /// Receive buffers a queue, 64 KiB each, touched when first used. Default 512.
+    pub packet_buffers: usize,
+    /// Send memory a shard, in chunks of 64 KiB, touched when first used. Default 4,096.
+    pub send_chunks: u32,
+    /// Frames in the ring from a worker to its writer. Default 1,024.
+    pub tx_ring: usize,
+    /// Bounds on each shard.
+    pub limits: Limits,
+    /// Tunables of each connection.
+    pub tcp: tcp::Config,
+    /// One event when a connection opens, one when it ends.
+    pub log_connections: bool,
+    /// One event a segment.
+    pub log_segments: bool,
+}
+
+impl EngineConfig {
+    /// The defaults, for these addresses.
+    pub fn new(addresses: Vec<IpAddr>) -> Self {
+        Self {
+            addresses,
+            steer: Steer::Auto,
+            busy_poll: false,
+            packet_buffers: 512,
+            send_chunks: 4_096,
+            tx_ring: 1_024,
+            limits: Limits::default(),
+            tcp: tcp::Config::default(),
+            log_connections: false,
+            log_segments: false,
+        }
+    }
+}
+
+/// A service and where it listens: made once for each shard.
+pub struct ServiceFactory {
+    /// `None`: for connections that the engine opens.
+    pub port: Option<u16>,
+    /// Makes the instance of one shard.
+    pub make: Box<dyn Fn() -> Box<dyn Service>>,
+}
+
+impl std::fmt::Debug for ServiceFactory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServiceFactory").field("port", &self.port).finish_non_exhaustive()
+    }
+}
+
+/// Why an engine did not start or came to an end.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The device has another number of queues than the plan.
+    #[error("the device has {device} queues, the plan needs {plan}")]
+    Queues {
+        /// Of the device.
+        device: usize,
+        /// Of the plan.
+        plan: usize,
+    },
+    /// `--steer hash` was asked for and is not to be had.
+    #[error("--steer hash: {0}; use --steer learn, which needs no rights")]
+    Steering(io::Error),
+    /// The kernel gave no random numbers.
+    #[error("no random numbers from the kernel: {0}")]
+    Random(String),
+    /// Epoll, eventfd or a thread could not be made.
+    #[error("cannot set up a stage thread: {0}")]
+    Thread(io::Error),
+    /// A stage thread panicked or lost its device.
+    #[error("engine thread {thread} failed: {why}")]
+    Failed {
+        /// Its name.
+        thread: String,
+        /// What it said.
+        why: String,
+    },
+}
+
+/// What one call of a stage's `poll` did.
+#[derive(Debug, Clone, Copy)]
+struct Poll {
+    /// Items moved; zero: there was nothing to do.
+    work: usize,
+    /// The device queue was left empty (always so for stages without one).
+    drained: bool,
+}
+
+/// Figures of a reader or writer that its shard does not see.
+#[derive(Debug, Default)]
+struct StageStats {
+    forwarded: AtomicU64,
+    refused: AtomicU64,
+}
+
+/// A running engine. Dropping it stops it.
+#[derive(Debug)]
+pub struct Engine {
+    plan: Plan,
+    steering: &'static str,
+    threads: Vec<JoinHandle<Result<(), EngineError>>>,
+    stop: Arc<AtomicBool>,
+    unparkers: Vec<Unparker<mio::Waker>>,
+    peers: Vec<Peer>,
+    counters: Vec<Arc<PublishedCounters>>,
+    stages: Vec<Arc<StageStats>>,
+    // Queues, and with them the steering program, live as long as the engine.
+    _device: Box<dyn Device>,
+}
+
+/// A way into a running engine from any thread: messages to services, connections to be opened.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    peers: Vec<Peer>,
+}
+
+impl Handle {
+    /// Sends a message to the service with that index (its place in the list given to [`Engine::start`]) on a shard.
+    ///
+    /// # Errors
+    ///
+    /// `false`: the shard is behind with its messages or gone; the message is dropped.
+    pub fn send(&self, shard: ShardId, service: u16, message: Message) -> bool {
+        self.control(shard, Control::Message { service, from: shard, message })
+    }
+
+    /// Asks a shard to open a connection for a service, which hears `accepted` or `closed`. `false`: as [`send`](Self::send).
+    pub fn connect(&self, shard: ShardId, service: u16, remote: Endpoint) -> bool {
+        self.control(shard, Control::Connect { service, remote })
+    }
+
+    fn control(&self, shard: ShardId, control: Control) -> bool {
+        self.peers.get(shard.index()).is_some_and(|peer| peer.send(control).is_ok())
+    }
+}
+
+/// Messages that may wait for a shard.
+const CONTROL_QUEUE: usize = 4_096;
+
+impl Engine {
+    /// Starts the stages of `plan` on `device`, with the given services on every shard.
+    ///
+    /// # Errors
+    ///
+    /// See [`EngineError`].
+    pub fn start(
+        config: EngineConfig,
+        plan: Plan,
+        mut device: Box<dyn Device>,
+        services: &[ServiceFactory],
+    ) -> Result<Self, EngineError> {
+        let capabilities = device.capabilities();
+        let keys = SteeringKeys::from_random(random()?);
+        let (owners, steering) = steer(config.steer, &keys, plan.workers, plan.queues, &mut *device)?;
+        let shared = ShardShared {
+            keys: keys.clone(),
+            owners: Arc::clone(&owners),
+            isn: IsnGenerator::new(random()?),
+            tickets: Arc::new(AtomicU64::new(1)),
+            hasher: FlowHasher::from_random(random()?),
+            seed: u64::from_ne_bytes(random()?),
+        };
+        let queues = device.take_queues();
+        if queues.len() != plan.queues {
+            return Err(EngineError::Queues { device: queues.len(), plan: plan.queues });
+        }
+        let clock = Clock::start();
+        let mut threads = plan.threads.iter().map(|_| Waiting::new()).collect::<Result<Vec<_>, _>>()?;
+        let unparker_to = |threads: &[Waiting], from: StageId, to: StageId| {
+            let (from, to) = (plan.thread_of(from), plan.thread_of(to)?);
+            (from != Some(to)).then(|| threads[to].parker.unparker())
+        };
+
+        // Control plane: one channel a shard.
+        let (senders, receivers): (Vec<_>, Vec<_>) =
+            (0..plan.workers).map(|_| crossbeam::channel::bounded(CONTROL_QUEUE)).unzip();
+        let peers_from = |threads: &[Waiting], from: Option<usize>| -> Vec<Peer> {
+            senders
+                .iter()
+                .enumerate()
+                .map(|(to, control)| {
+                    let thread = plan.thread_of(StageId::Worker(to));
+                    let same = from.is_some() && from == thread;
+                    let unparker = thread.filter(|_| !same).map(|thread| threads[thread].parker.unparker());
+                    Peer { control: control.clone(), unparker }
+                })
+                .collect()
+        };
+        let peers = peers_from(&threads, None);
+
+        // Workers, with the far ends of their rings collected for readers and writers.
+        let mut to_workers: Vec<Vec<ToWorker>> = (0..plan.queues).map(|_| Vec::new()).collect();
+        let mut from_workers: Vec<Vec<FromWorker>> = (0..plan.queues).map(|_| Vec::new()).collect();
+        let mut counters = Vec::new();
+        for (index, control) in receivers.into_iter().enumerate() {
+            let me = StageId::Worker(index);
+            let mut inbound = Vec::new();
+            for (queue, to_workers) in to_workers.iter_mut().enumerate() {
+                // As many places as buffers: neither ring is ever full.
+                let (frames_in, frames_out) = ring(config.packet_buffers);
+                let (returns_in, returns_out) = ring(config.packet_buffers);
+                let unparker = unparker_to(&threads, StageId::Rx(queue), me);
+                to_workers.push(ToWorker::new(frames_in, returns_out, unparker));
+                let unparker = unparker_to(&threads, me, StageId::Rx(queue));
+                inbound.push(FromRx { frames: frames_out, returns: returns_in, unparker });
+            }
+            let (memory, reader) = SendMemory::new(config.send_chunks);
+            let (frames_in, frames_out) = ring(config.tx_ring);
+            let (completions_in, completions_out) = ring(config.tx_ring);
+            let queue = plan.queue_of(index);
+            from_workers[queue].push(FromWorker {
+                frames: frames_out,
+                completions: completions_in,
+                memory: reader,
+                unparker: unparker_to(&threads, StageId::Tx(queue), me),
+            });
+            let shard_config = ShardConfig {
+                id: ShardId(index as u16),
+                shards: plan.workers as u16,
+                addresses: config.addresses.clone(),
+                mtu: capabilities.mtu,
+                offload: Offload {
+                    checksum: capabilities.checksum_offload,
+                    tso4: capabilities.tso4,
+                    tso6: capabilities.tso6,
+                },
+                limits: config.limits,
+                tcp: config.tcp.clone(),
+                log_connections: config.log_connections,
+                log_segments: config.log_segments,
+            };
+            let mut shard = Shard::new(shard_config, shared.clone(), memory, frames_in, clock.now());
+            for service in services {
+                shard.add_service(service.port, (service.make)());
+            }
+            let published = Arc::new(PublishedCounters::default());
+            counters.push(Arc::clone(&published));
+            let thread = plan.thread_of(me);
+            let worker = Worker::new(
+                shard,
+                ShardId(index as u16),
+                clock,
+                inbound,
+                completions_out,
+                unparker_to(&threads, me, StageId::Tx(queue)),
+                control,
+                peers_from(&threads, thread),
+                published,
+            );
+            if let Some(thread) = thread {
+                threads[thread].put(&plan, me, Stage::Worker(Box::new(worker)));
+            }
+        }
+        let mut stages = Vec::new();
+        let ends = to_workers.into_iter().zip(from_workers);
+        for (queue, ((rx_queue, tx_queue), (to_workers, from_workers))) in queues.into_iter().zip(ends).enumerate() {
+            let stats = Arc::new(StageStats::default());
+            stages.push(Arc::clone(&stats));
+            let pool = PacketPool::new(queue as u16, config.packet_buffers, BUFFER_LEN);
+            let owners = Arc::clone(&owners);
+            let rx = Rx::new(rx_queue, pool, to_workers, keys.clone(), owners, queue, Arc::clone(&stats));
+            let tx = Tx::new(tx_queue, from_workers, stats);
+            for (id, stage) in [(StageId::Rx(queue), Stage::Rx(rx)), (StageId::Tx(queue), Stage::Tx(tx))] {
+                if let Some(thread) = plan.thread_of(id) {
+                    threads[thread].put(&plan, id, stage);
+                }
+            }
+        }
+
+        let stop = Arc::new(AtomicBool::new(false));
+        let unparkers: Vec<_> = threads.iter().map(|thread| thread.parker.unparker()).collect();
+        let mut engine = Self {
+            steering,
+            threads: Vec::new(),
+            stop: Arc::clone(&stop),
+            unparkers,
+            peers,
+            counters,
+            stages,
+            _device: device,
+            plan,
+        };
+        let spin = engine.plan.exclusive;
+        for (thread, waiting) in engine.plan.threads.clone().into_iter().zip(threads) {
+            let runner = Runner {
+                stages: waiting.stages.into_iter().map(|(_, stage)| stage).collect(),
+                parker: waiting.parker,
+                poll: waiting.poll,
+                clock,
+                stop: Arc::clone(&stop),
+                busy_poll: config.busy_poll,
+                spin,
+            };
+            let others = engine.unparkers.clone();
+            engine.threads.push(spawn(thread, runner, others)?);
+        }
+        Ok(engine)
+    }
+
+    /// The plan it runs.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// How packets are steered: `hash` or `learn`, or `one queue`.
+    pub fn steering(&self) -> &'static str {
+        self.steering
+    }
+
+    /// A handle for other threads.
+    pub fn handle(&self) -> Handle {
+        Handle { peers: self.peers.clone() }
+    }
+
+    /// Last published counters of each shard.
+    pub fn shard_counters(&self) -> Vec<Counters> {
+        self.counters.iter().map(|counters| counters.read()).collect()
+    }
+
+    /// Counters of all shards and stages together.
+    pub fn counters(&self) -> Counters {
+        let mut total = Counters::default();
+        for shard in self.shard_counters() {
+            total.add(&shard);
+        }
+        for stage in &self.stages {
+            total.forwarded += stage.forwarded.load(Ordering::Relaxed);
+            total.drops[DropReason::DeviceRefused.index()] += stage.refused.load(Ordering::Relaxed);
+        }
+        total
+    }
+
+    /// Whether a thread has ended by itself: then [`stop`](Self::stop) tells why.
+    pub fn has_failed(&self) -> bool {
+        self.stop.load(Ordering::Relaxed) || self.threads.iter().any(JoinHandle::is_finished)
+    }
+
+    /// Stops all threads and waits for them.
+    ///
+    /// # Errors
+    ///
+    /// The first failure of a thread, if one failed.
+    pub fn stop(&mut self) -> Result<(), EngineError> {
+        self.stop.store(true, Ordering::SeqCst);
+        for unparker in &self.unparkers {
+            unparker.notify(Interest::ALL);
+        }
+        let mut result = Ok(());
+        for thread in self.threads.drain(..) {
+            let ended = thread.join().unwrap_or_else(|_| {
+                Err(EngineError::Failed { thread: "?".to_owned(), why: "panicked twice".to_owned() })
+            });
+            if result.is_ok() {
+                result = ended;
+            }
+        }
+        result
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop() {
+            tracing::error!("{error}");
+        }
+    }
+}
+
+/// A thread to be: what it waits on and the stages it has so far.
+struct Waiting {
+    poll: mio::Poll,
+    parker: Parker<mio::Waker>,
+    stages: Vec<(StageId, Stage)>,
+}
+
+impl Waiting {
+    fn new() -> Result<Self, EngineError> {
+        let poll = mio::Poll::new().map_err(EngineError::Thread)?;
+        let waker = mio::Waker::new(poll.registry(), runner::WAKER).map_err(EngineError::Thread)?;
+        let (parker, _) = parker(waker);
+        Ok(Self { poll, parker, stages: Vec::new() })
+    }
+
+    /// Adds a stage in its place of the plan's order.
+    fn put(&mut self, plan: &Plan, id: StageId, stage: Stage) {
+        let order = |id: &StageId| {
+            plan.threads.iter().find_map(|thread| thread.stages.iter().position(|planned| planned == id))
+        };
+        self.stages.push((id, stage));
+        self.stages.sort_by_key(|(id, _)| order(id));
+    }
+}
+
+fn spawn(
+    plan: ThreadPlan,
+    mut runner: Runner,
+    others: Vec<Unparker<mio::Waker>>,
+) -> Result<JoinHandle<Result<(), EngineError>>, EngineError> {
+    let name = plan.name.clone();
+    std::thread::Builder::new()
+        .name(plan.name)
+        .spawn(move || {
+            if let Some(cpu) = plan.cpu
+                && !core_affinity::set_for_current(core_affinity::CoreId { id: cpu })
+            {
+                tracing::warn!("{name}: the kernel refused to pin this thread to CPU {cpu}");
+            }
+            let stop = Arc::clone(&runner.stop);
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runner.run()));
+            // Whatever ended this thread ends the engine: half an engine would hang its clients.
+            stop.store(true, Ordering::SeqCst);
+            for other in &others {
+                other.notify(Interest::ALL);
+            }
+            match result {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(error)) => Err(EngineError::Failed { thread: name, why: error.to_string() }),
+                Err(panic) => {
+                    let why = panic
+                        .downcast_ref::<&str>()
+                        .map(|text| (*text).to_owned())
+                        .or_else(|| panic.downcast_ref::<String>().cloned())
+                        .unwrap_or_else(|| "panic".to_owned());
+                    Err(EngineError::Failed { thread: name, why: format!("panicked: {why}") })
+                }
+            }
+        })
+        .map_err(EngineError::Thread)
+}
+
+/// Makes the owner table and, where it may, has the kernel follow it.
+fn steer(
+    steer: Steer,
+    keys: &SteeringKeys,
+    workers: usize,
+    queues: usize,
+    device: &mut dyn Device,
+) -> Result<(Arc<OwnerTable>, &'static str), EngineError> {
+    let in_memory = || Arc::new(OwnerTable::in_memory(workers as u16));
+    if queues == 1 {
+        return Ok((in_memory(), "one queue"));
+    }
+    if steer != Steer::Learn {
+        let loaded = bpf::load(keys, workers as u16)
+            .and_then(|steering| device.attach_steering(steering.program.as_fd()).map(|()| steering));
+        match loaded {
+            Ok(steering) => return Ok((Arc::new(steering.table), "hash")),
+            Err(error) if steer == Steer::Hash => return Err(EngineError::Steering(error)),
+            Err(error) => tracing::warn!("steering by learning: {error}"),
+        }
+    }
+    Ok((in_memory(), "learn"))
+}
+
+fn random<const N: usize>() -> Result<[u8; N], EngineError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| EngineError::Random(error.to_string()))?;
+    Ok(bytes)
+}
+
+/// The CPUs this process may use.
+pub fn usable_cpus() -> Vec<usize> {
+    core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect()
+}

@@ -1,1 +1,117 @@
-//! See the crate's map.
+//! What an engine's counters say, in words: the live line, the periodic figures, the summary.
+//!
+//! Reads published counters only; nothing here can slow a shard down. Must not contain: anything that changes an engine.
+
+use std::fmt::Write;
+use std::time::{Duration, Instant};
+
+use crate::engine::Engine;
+use crate::shard::{Counters, DropReason};
+
+/// Counters of an engine at one moment.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// Since the start of the engine.
+    pub at: Duration,
+    /// Each shard's.
+    pub shards: Vec<Counters>,
+    /// All shards and stages together.
+    pub total: Counters,
+}
+
+impl Sample {
+    /// What `engine`, started at `start`, says now.
+    pub fn take(engine: &Engine, start: Instant) -> Self {
+        Self { at: start.elapsed(), shards: engine.shard_counters(), total: engine.counters() }
+    }
+}
+
+fn gigabits(octets: u64, over: Duration) -> f64 {
+    octets as f64 * 8.0 / 1e9 / over.as_secs_f64().max(1e-9)
+}
+
+fn percent(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 }
+}
+
+/// One line for a terminal: connections a shard, rates, retransmissions, drops.
+pub fn live_line(before: &Sample, now: &Sample) -> String {
+    let over = now.at.saturating_sub(before.at);
+    let connections: Vec<_> = now.shards.iter().map(|shard| shard.connections.to_string()).collect();
+    format!(
+        "connections {} | in {:.2} out {:.2} Gbit/s | retransmits {} | drops {}",
+        connections.join("+"),
+        gigabits(now.total.bytes_in - before.total.bytes_in, over),
+        gigabits(now.total.bytes_out - before.total.bytes_out, over),
+        now.total.retransmits,
+        now.total.dropped_total(),
+    )
+}
+
+/// Periodic figures: one line for the engine, one a shard.
+pub fn stats_lines(before: &Sample, now: &Sample) -> String {
+    let over = now.at.saturating_sub(before.at);
+    let mut text = format!("[{:8.1} s] {}\n", now.at.as_secs_f64(), live_line(before, now));
+    for (index, (shard, earlier)) in now.shards.iter().zip(&before.shards).enumerate() {
+        let segments = shard.segments_in - earlier.segments_in;
+        let predicted = shard.segments_predicted - earlier.segments_predicted;
+        let _ = writeln!(
+            text,
+            "  shard {index}: connections {} (accepted {}), time-wait {}, in {:.2} out {:.2} Gbit/s, segments in {segments} \
+             (predicted {:.1} %), out of order {}, retransmits {}, chunks {}, held {} packets {} octets, parks {}",
+            shard.connections,
+            shard.accepted,
+            shard.time_wait,
+            gigabits(shard.bytes_in - earlier.bytes_in, over),
+            gigabits(shard.bytes_out - earlier.bytes_out, over),
+            percent(predicted, segments),
+            shard.segments_out_of_order,
+            shard.retransmits,
+            shard.send_chunks,
+            shard.held_packets,
+            shard.held_octets,
+            shard.parks - earlier.parks,
+        );
+    }
+    text
+}
+
+/// What there is to say at the end. Drop reasons that never occurred are left out.
+pub fn summary(sample: &Sample) -> String {
+    let total = &sample.total;
+    let mut text = format!(
+        "served {:.1} s: {} connections accepted, {} opened, {} closed\n",
+        sample.at.as_secs_f64(),
+        total.accepted,
+        total.connected,
+        total.closed,
+    );
+    let _ = writeln!(
+        text,
+        "  in  {} packets, {} octets ({} payload); {} segments, {:.1} % predicted, {} out of order, {} duplicate",
+        total.packets_in,
+        total.bytes_in,
+        total.payload_in,
+        total.segments_in,
+        percent(total.segments_predicted, total.segments_in),
+        total.segments_out_of_order,
+        total.segments_duplicate,
+    );
+    let _ = writeln!(
+        text,
+        "  out {} packets, {} octets ({} payload); {} retransmitted, {} resets",
+        total.packets_out, total.bytes_out, total.payload_out, total.retransmits, total.resets_out,
+    );
+    let shares: Vec<_> = sample.shards.iter().map(|shard| shard.accepted.to_string()).collect();
+    let _ = writeln!(text, "  accepted by shard: {}; forwarded between shards: {}", shares.join(" "), total.forwarded);
+    if total.dropped_total() == 0 {
+        let _ = writeln!(text, "  dropped: nothing");
+    }
+    for reason in DropReason::all() {
+        let count = total.dropped(reason);
+        if count > 0 {
+            let _ = writeln!(text, "  dropped {count}: {}", reason.name());
+        }
+    }
+    text
+}

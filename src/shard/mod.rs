@@ -1,9 +1,212 @@
-//! See the crate's map.
+//! One shard: the connections of one worker thread and everything they need, in plain memory of that thread.
+//!
+//! [`Shard`] is single-threaded and owns no thread, device or clock: packets, time and completions are handed in, frames
+//! leave through an SPSC ring. The engine runs one on each worker; an embedder may run one by itself. A turn is
+//!
+//! ```text
+//! begin_turn(now) -> complete()* -> receive()* -> message()* -> finish_turn()
+//!                    tx is done     packets       other shards   timers, transmit
+//! ```
+//!
+//! No lock, no atomic read-modify-write, no allocation and no log line for a segment on the fast path.
 
+mod core;
+pub mod counters;
+mod icmp;
+mod receive;
+mod receive_store;
+mod send_store;
 pub mod service;
 pub mod slab;
 pub mod table;
 pub mod time_wait_table;
+mod transmit;
 pub mod wheel;
 
-pub use service::{ConnId, Io, IoBackend, Message, Service};
+use std::cmp::Reverse;
+
+pub use self::core::{Limits, Offload, ShardConfig, ShardShared};
+use self::core::{Core, Phase};
+pub use self::counters::{Counters, DropReason, PublishedCounters};
+pub use self::service::{ConnId, Io, IoBackend, Message, Service};
+use crate::buffer::frame::{Completion, TxFrame};
+use crate::buffer::packet::PacketBuf;
+use crate::buffer::ring::Producer;
+use crate::buffer::send_memory::SendMemory;
+use crate::flow::{Endpoint, Quad, ShardId};
+use crate::tcp::Instant;
+
+/// A service on its port.
+struct Listening {
+    /// `None`: for connections that we open ourselves.
+    port: Option<u16>,
+    service: Box<dyn Service>,
+}
+
+/// See the module.
+pub struct Shard {
+    core: Core,
+    services: Vec<Listening>,
+    /// Connections whose deadline came; kept to reuse its memory.
+    due: Vec<u32>,
+}
+
+impl std::fmt::Debug for Shard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shard").field("core", &self.core).field("services", &self.services.len()).finish_non_exhaustive()
+    }
+}
+
+impl Shard {
+    /// A shard without services. Its frames go into `out`; whoever drains that ring hands each frame's completion to
+    /// [`complete`](Self::complete).
+    pub fn new(config: ShardConfig, shared: ShardShared, memory: SendMemory, out: Producer<TxFrame>, now: Instant) -> Self {
+        let egress = transmit::Egress::new(out);
+        Self { core: Core::new(config, shared, memory, egress, now), services: Vec::new(), due: Vec::new() }
+    }
+
+    /// Adds a service: on a port, or (`None`) for connections opened by [`connect`](Self::connect). Returns its index,
+    /// which is the same on every shard that adds the same services in the same order.
+    pub fn add_service(&mut self, port: Option<u16>, service: Box<dyn Service>) -> u16 {
+        self.services.push(Listening { port, service });
+        (self.services.len() - 1) as u16
+    }
+
+    /// Begins a turn at `now`, which holds until the next one.
+    pub fn begin_turn(&mut self, now: Instant) {
+        self.core.now = now;
+    }
+
+    /// The tx stage is done with a frame.
+    pub fn complete(&mut self, completion: Completion) {
+        self.core.complete(completion);
+    }
+
+    /// A message of another shard (or of the engine's control plane) to the service with that index.
+    pub fn message(&mut self, service: u16, from: ShardId, message: Message) {
+        self.call(service, |service, io| service.message(io, from, message));
+        self.deliver_events();
+    }
+
+    /// Opens a connection to `remote` for the service with that index. `None`: no address of that family, no port free
+    /// or the shard is full. The service hears `accepted` or `closed`.
+    pub fn connect(&mut self, service: u16, remote: Endpoint) -> Option<ConnId> {
+        self.core.connect(service, remote)
+    }
+
+    /// Ends a turn: timers, then everything that connections may send now. Returns whether anything was handed to the
+    /// tx stage.
+    pub fn finish_turn(&mut self) -> bool {
+        self.deliver_events();
+        self.run_timers();
+        self.deliver_events();
+        self.core.transmit();
+        self.deliver_events();
+        self.core.egress.publish()
+    }
+
+    /// When the shard next needs a turn even if nothing happens.
+    pub fn next_deadline(&mut self) -> Option<Instant> {
+        let service = self.core.service_timers.peek().map(|Reverse((at, ..))| *at);
+        [self.core.wheel.next(), service, self.core.time_wait.next()].into_iter().flatten().min()
+    }
+
+    /// Whether connections wait for their turn or for room in the tx ring.
+    pub fn has_work(&self) -> bool {
+        !self.core.touched.is_empty() || !self.core.events.is_empty() || !self.core.outbox.is_empty()
+    }
+
+    /// Whether frames are out whose completion has not come back.
+    pub fn awaits_completions(&self) -> bool {
+        self.core.memory.outstanding() > 0
+    }
+
+    /// The next packet buffer that is to go back to its pool.
+    pub fn take_released(&mut self) -> Option<PacketBuf> {
+        self.core.holdings.released.pop()
+    }
+
+    /// The next message for another shard: receiver, service, message.
+    pub fn take_message(&mut self) -> Option<(ShardId, u16, Message)> {
+        self.core.outbox.pop_front()
+    }
+
+    /// Puts back a message that could not be delivered now.
+    pub fn return_message(&mut self, to: ShardId, service: u16, message: Message) {
+        self.core.outbox.push_front((to, service, message));
+    }
+
+    /// The shard's counters, gauges as of now.
+    pub fn counters(&mut self) -> &mut Counters {
+        self.core.refresh_gauges();
+        &mut self.core.counters
+    }
+
+    /// The shard's counters, to be added to.
+    pub fn counters_mut(&mut self) -> &mut Counters {
+        &mut self.core.counters
+    }
+
+    /// Whether a connection waits until the tx stage has taken more of its frames.
+    pub fn waits_for_tx(&self) -> bool {
+        self.core.ring_blocked
+    }
+
+    /// Quads and states of all connections, for reports.
+    pub fn connections(&self) -> impl Iterator<Item = (ConnId, Quad, crate::tcp::State)> + '_ {
+        self.core.conns.iter().filter_map(|(id, conn)| {
+            let state = match &conn.phase {
+                Phase::Handshake(handshake) => handshake.state(),
+                Phase::Open(connection) => connection.state(),
+                Phase::Drained(_) => return None,
+            };
+            Some((id, conn.quad, state))
+        })
+    }
+
+    fn listener(&self, port: u16) -> Option<u16> {
+        self.services.iter().position(|listening| listening.port == Some(port)).map(|index| index as u16)
+    }
+
+    fn run_timers(&mut self) {
+        let now = self.core.now;
+        while let Some(Reverse((at, _, service, token))) = self.core.service_timers.peek().copied() {
+            if at > now {
+                break;
+            }
+            self.core.service_timers.pop();
+            self.call(service, |service, io| service.timer(io, token));
+        }
+        self.core.time_wait.expire(now);
+        let mut due = std::mem::take(&mut self.due);
+        self.core.run_timers(&mut due, now);
+        for slot in due.drain(..) {
+            let Some(id) = self.core.conns.id_at(slot) else { continue };
+            self.fire(id);
+        }
+        self.due = due;
+    }
+
+    fn fire(&mut self, id: ConnId) {
+        let now = self.core.now;
+        let Some(conn) = self.core.conns.get_mut(id) else { return };
+        conn.armed = None;
+        match &mut conn.phase {
+            Phase::Handshake(handshake) => {
+                if handshake.next_timeout().is_some_and(|deadline| deadline <= now) {
+                    let outcome = handshake.on_timeout(&self.core.config.tcp, now);
+                    self.handshake_outcome(id, outcome);
+                }
+            }
+            Phase::Open(connection) => {
+                if connection.next_timeout().is_some_and(|deadline| deadline <= now) {
+                    let outcome = connection.on_timeout(&self.core.config.tcp, now);
+                    self.outcome(id, outcome, false);
+                }
+            }
+            Phase::Drained(_) => {}
+        }
+        // Re-arms it where nothing was due: the deadline had moved.
+        self.core.touch(id);
+    }
+}

@@ -1,0 +1,119 @@
+//! `trust serve`: an engine with its services until TERM or INT.
+
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use crossbeam::channel::{RecvTimeoutError, bounded};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use trust::engine::{Engine, PlanKind, ServiceFactory, StageId};
+use trust::observe::{Sample, live_line, stats_lines, summary};
+use trust::services::{self, ServiceSpec};
+
+use super::{Address, EngineOptions, Error, Setup};
+
+/// Options of `trust serve`.
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Our address; the kernel's side gets the first other one of the prefix.
+    #[arg(long, value_name = "ADDRESS/PREFIX", default_value = "10.7.0.2/24")]
+    address: Address,
+
+    /// One more service on one more port, like echo:4242. The usual ports are served anyway.
+    #[arg(long, value_name = "NAME:PORT")]
+    service: Vec<ServiceSpec>,
+
+    /// Print counters every so many seconds.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    stats: Option<u64>,
+
+    #[command(flatten)]
+    engine: EngineOptions,
+}
+
+impl Serve {
+    pub(crate) fn run(self) -> Result<(), Error> {
+        self.engine.start_logging();
+        let mut signals = Signals::new([SIGTERM, SIGINT])?;
+        let mut specs = services::default_services();
+        for spec in self.service {
+            if specs.iter().any(|known| known.port() == spec.port()) {
+                return Err(format!("--service {spec}: port {} has a service already", spec.port()).into());
+            }
+            specs.push(spec);
+        }
+        let Setup { device, plan, config } = self.engine.setup(self.address, "trust0")?;
+        let tun = device.name().to_owned();
+        let capabilities = device.capabilities();
+        let factories: Vec<_> = specs
+            .iter()
+            .cloned()
+            .map(|spec| ServiceFactory { port: Some(spec.port()), make: Box::new(move || spec.build()) })
+            .collect();
+        let mut engine = Engine::start(config, plan, device, &factories)?;
+
+        let plan = engine.plan();
+        let shape = if plan.kind == PlanKind::Fused { "fused" } else { "pipeline" };
+        println!(
+            "{tun}: mtu {}, {} queues, checksum offload {}, tso {}, plan {shape}, steering {}",
+            capabilities.mtu,
+            capabilities.queues,
+            on(capabilities.checksum_offload),
+            on(capabilities.tso4),
+            engine.steering(),
+        );
+        for thread in &plan.threads {
+            let cpu = thread.cpu.map_or_else(|| "any CPU".to_owned(), |cpu| format!("CPU {cpu}"));
+            let stages: Vec<_> = thread
+                .stages
+                .iter()
+                .map(|stage| match stage {
+                    StageId::Rx(queue) => format!("rx (queue {queue})"),
+                    StageId::Worker(shard) => format!("worker (shard {shard})"),
+                    StageId::Tx(queue) => format!("tx (queue {queue})"),
+                })
+                .collect();
+            println!("  {} -> {cpu} -> {}", thread.name, stages.join(", "));
+        }
+        let list: Vec<_> = specs.iter().map(ToString::to_string).collect();
+        println!("ready: {} {}", self.address.ip, list.join(" "));
+        std::io::stdout().flush()?;
+
+        let (stop, stopped) = bounded(1);
+        std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            if let Some(signal) = signals.forever().next() {
+                let _ = stop.send(signal);
+            }
+        })?;
+        let terminal = std::io::stderr().is_terminal();
+        let start = Instant::now();
+        let mut before = Sample::take(&engine, start);
+        loop {
+            let interval = Duration::from_secs(self.stats.unwrap_or(1));
+            match stopped.recv_timeout(interval) {
+                Ok(_) | Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) if engine.has_failed() => break,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            let now = Sample::take(&engine, start);
+            if self.stats.is_some() {
+                print!("{}", stats_lines(&before, &now));
+                std::io::stdout().flush()?;
+            } else if terminal {
+                eprint!("\r\x1b[K{}", live_line(&before, &now));
+            }
+            before = now;
+        }
+        if terminal {
+            eprintln!();
+        }
+        let result = engine.stop();
+        print!("{}", summary(&Sample::take(&engine, start)));
+        Ok(result?)
+    }
+}
+
+fn on(granted: bool) -> &'static str {
+    if granted { "on" } else { "off" }
+}

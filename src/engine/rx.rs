@@ -1,0 +1,147 @@
+//! The receiving stage: reads a device queue and hands each packet to the ring of the shard that owns its flow.
+//!
+//! It looks at addresses and ports, never at connections. Must not contain: threads, waiting, TCP.
+
+use std::io;
+use std::sync::Arc;
+
+use super::{Poll, StageStats};
+use crate::buffer::frame::RxFrame;
+use crate::buffer::packet::{PacketBuf, PacketPool};
+use crate::buffer::ring::{Consumer, Producer};
+use crate::buffer::wake::{Interest, Unparker};
+use crate::device::RxQueue;
+use crate::flow::{OwnerTable, SteeringKeys};
+
+/// A batch ends at this many packets ...
+pub(super) const BATCH_PACKETS: usize = 64;
+/// ... or at this many octets, whichever comes first: 64 super-segments would be 4 MB and fall out of the cache.
+pub(super) const BATCH_OCTETS: usize = 256 << 10;
+
+/// The rings between this stage and one worker.
+#[derive(Debug)]
+pub(super) struct ToWorker {
+    /// Packets of that worker's flows. As large as the pool, so it is never full.
+    pub(super) frames: Producer<RxFrame>,
+    /// Buffers that the worker is done with. As large as the pool, so a return never fails.
+    pub(super) returns: Consumer<PacketBuf>,
+    /// `None`: the worker runs on the same thread.
+    pub(super) unparker: Option<Unparker<mio::Waker>>,
+    staged: bool,
+}
+
+impl ToWorker {
+    pub(super) fn new(
+        frames: Producer<RxFrame>,
+        returns: Consumer<PacketBuf>,
+        unparker: Option<Unparker<mio::Waker>>,
+    ) -> Self {
+        Self { frames, returns, unparker, staged: false }
+    }
+}
+
+/// One receiving stage: one device queue. See the module.
+pub(super) struct Rx {
+    queue: Box<dyn RxQueue>,
+    pool: PacketPool,
+    workers: Vec<ToWorker>,
+    keys: SteeringKeys,
+    owners: Arc<OwnerTable>,
+    /// The shard whose worker writes to this same queue: packets of others are counted as forwarded.
+    home: usize,
+    stats: Arc<StageStats>,
+    forwarded: u64,
+    /// The pool is empty: nothing can be read before a buffer comes back.
+    starved: bool,
+}
+
+impl Rx {
+    pub(super) fn new(
+        queue: Box<dyn RxQueue>,
+        pool: PacketPool,
+        workers: Vec<ToWorker>,
+        keys: SteeringKeys,
+        owners: Arc<OwnerTable>,
+        home: usize,
+        stats: Arc<StageStats>,
+    ) -> Self {
+        Self { queue, pool, workers, keys, owners, home, stats, forwarded: 0, starved: false }
+    }
+
+    /// The descriptor that becomes readable when packets wait.
+    pub(super) fn fd(&self) -> Option<std::os::fd::RawFd> {
+        self.queue.fd()
+    }
+
+    /// Reads one batch.
+    pub(super) fn poll(&mut self) -> io::Result<Poll> {
+        self.take_returns();
+        let mut octets = 0;
+        let mut packets = 0;
+        let mut drained = false;
+        while packets < BATCH_PACKETS && octets < BATCH_OCTETS {
+            let Some(mut packet) = self.pool.take() else {
+                self.starved = true;
+                break;
+            };
+            let Some(received) = self.queue.receive(packet.storage_mut())? else {
+                self.pool.put(packet);
+                drained = true;
+                break;
+            };
+            packet.set_range(received.start, received.len);
+            packets += 1;
+            octets += received.len;
+            let owner = if self.workers.len() == 1 {
+                0
+            } else {
+                self.owners.owner(self.keys.hash_owner(packet.bytes())).index()
+            };
+            self.forwarded += u64::from(owner != self.home && self.workers.len() > 1);
+            let frame = RxFrame { packet, offload: received.offload };
+            let Some(worker) = self.workers.get_mut(owner) else {
+                self.pool.put(frame.packet);
+                continue;
+            };
+            match worker.frames.stage(frame) {
+                Ok(()) => worker.staged = true,
+                // Cannot be: the ring is as large as the pool.
+                Err(frame) => self.pool.put(frame.packet),
+            }
+        }
+        for worker in &mut self.workers {
+            if std::mem::take(&mut worker.staged) {
+                worker.frames.publish();
+                if let Some(unparker) = &worker.unparker {
+                    unparker.notify(Interest::DATA);
+                }
+            }
+        }
+        if packets > 0 {
+            self.stats.forwarded.store(self.forwarded, std::sync::atomic::Ordering::Relaxed);
+        }
+        // Without buffers there is no use in looking at the queue: a return wakes us.
+        Ok(Poll { work: packets, drained: drained || self.starved })
+    }
+
+    fn take_returns(&mut self) {
+        for worker in &mut self.workers {
+            while let Some(mut packet) = worker.returns.pop() {
+                packet.set_range(0, 0);
+                self.pool.put(packet);
+                self.starved = false;
+            }
+            worker.returns.release();
+        }
+    }
+
+    /// What this stage must be woken for, besides its queue.
+    pub(super) fn interest(&self) -> Interest {
+        if self.starved { Interest::RETURNS } else { Interest::NONE }
+    }
+
+    /// Whether a turn would find something in the rings.
+    pub(super) fn ready(&mut self) -> bool {
+        self.starved && self.workers.iter_mut().any(|worker| !worker.returns.is_empty())
+    }
+}

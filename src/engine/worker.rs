@@ -1,0 +1,217 @@
+//! The working stage: one shard between its rings.
+//!
+//! Must not contain: threads, waiting, protocol. The shard does all of that work; this moves packets, completions and
+//! messages in and out of it.
+
+use std::sync::Arc;
+
+use super::clock::Clock;
+use super::rx::{BATCH_OCTETS, BATCH_PACKETS};
+use super::Poll;
+use crate::buffer::frame::{Completion, RxFrame};
+use crate::buffer::packet::PacketBuf;
+use crate::buffer::ring::{Consumer, Producer};
+use crate::buffer::wake::{Interest, Unparker};
+use crate::flow::{Endpoint, ShardId};
+use crate::shard::{Message, PublishedCounters, Shard};
+use crate::tcp::{Duration, Instant};
+
+/// Counters are published this often while there is work, and before a thread parks.
+const PUBLISH_INTERVAL: Duration = Duration::from_millis(10);
+
+/// What reaches a shard besides packets: the control plane.
+#[derive(Debug)]
+pub(super) enum Control {
+    /// For a service, from another shard or from a thread outside.
+    Message { service: u16, from: ShardId, message: Message },
+    /// Open a connection for a service.
+    Connect { service: u16, remote: Endpoint },
+}
+
+/// The way to another shard's control plane.
+#[derive(Debug, Clone)]
+pub(super) struct Peer {
+    pub(super) control: crossbeam::channel::Sender<Control>,
+    /// `None`: that shard runs on the same thread.
+    pub(super) unparker: Option<Unparker<mio::Waker>>,
+}
+
+impl Peer {
+    pub(super) fn send(&self, control: Control) -> Result<(), Control> {
+        self.control.try_send(control).map_err(crossbeam::channel::TrySendError::into_inner)?;
+        if let Some(unparker) = &self.unparker {
+            unparker.notify(Interest::DATA);
+        }
+        Ok(())
+    }
+}
+
+/// The rings between one receiving stage and this worker.
+#[derive(Debug)]
+pub(super) struct FromRx {
+    pub(super) frames: Consumer<RxFrame>,
+    pub(super) returns: Producer<PacketBuf>,
+    /// `None`: that stage runs on the same thread.
+    pub(super) unparker: Option<Unparker<mio::Waker>>,
+}
+
+/// One worker. See the module.
+pub(super) struct Worker {
+    shard: Shard,
+    id: ShardId,
+    clock: Clock,
+    /// By pool: packets of pool `i` come from and go back to `inbound[i]`.
+    inbound: Vec<FromRx>,
+    completions: Consumer<Completion>,
+    tx: Option<Unparker<mio::Waker>>,
+    control: crossbeam::channel::Receiver<Control>,
+    peers: Vec<Peer>,
+    published: Arc<PublishedCounters>,
+    publish_at: Instant,
+    parks: u64,
+}
+
+impl Worker {
+    #[allow(clippy::too_many_arguments)] // Everything a worker is connected to; made in one place.
+    pub(super) fn new(
+        shard: Shard,
+        id: ShardId,
+        clock: Clock,
+        inbound: Vec<FromRx>,
+        completions: Consumer<Completion>,
+        tx: Option<Unparker<mio::Waker>>,
+        control: crossbeam::channel::Receiver<Control>,
+        peers: Vec<Peer>,
+        published: Arc<PublishedCounters>,
+    ) -> Self {
+        let publish_at = clock.now();
+        Self { shard, id, clock, inbound, completions, tx, control, peers, published, publish_at, parks: 0 }
+    }
+
+    /// One turn of the shard.
+    pub(super) fn poll(&mut self) -> Poll {
+        let now = self.clock.now();
+        self.shard.begin_turn(now);
+        let mut work = 0;
+        while let Some(completion) = self.completions.pop() {
+            self.shard.complete(completion);
+            work += 1;
+        }
+        self.completions.release();
+        let mut octets = 0;
+        let mut packets = 0;
+        for inbound in &mut self.inbound {
+            while packets < BATCH_PACKETS && octets < BATCH_OCTETS {
+                let Some(frame) = inbound.frames.pop() else { break };
+                packets += 1;
+                octets += frame.packet.len();
+                self.shard.receive(frame);
+            }
+            inbound.frames.release();
+        }
+        work += packets;
+        while let Ok(control) = self.control.try_recv() {
+            work += 1;
+            match control {
+                Control::Message { service, from, message } => self.shard.message(service, from, message),
+                Control::Connect { service, remote } => {
+                    self.shard.connect(service, remote);
+                }
+            }
+        }
+        let due = self.shard.next_deadline().is_some_and(|deadline| deadline <= now);
+        if work > 0 || due || self.shard.has_work() {
+            work += usize::from(due);
+            let sent = self.shard.finish_turn();
+            work += usize::from(sent);
+            if sent && let Some(tx) = &self.tx {
+                tx.notify(Interest::DATA);
+            }
+            work += self.send_messages();
+        }
+        self.return_packets();
+        if work > 0 {
+            self.shard.counters_mut().turns += 1;
+            if now >= self.publish_at {
+                self.publish(now);
+            }
+        }
+        Poll { work, drained: true }
+    }
+
+    fn send_messages(&mut self) -> usize {
+        let mut sent = 0;
+        while let Some((to, service, message)) = self.shard.take_message() {
+            let Some(peer) = self.peers.get(to.index()) else { continue };
+            if let Err(Control::Message { service, message, .. }) =
+                peer.send(Control::Message { service, from: self.id, message })
+            {
+                // The other shard is behind: try again next turn.
+                self.shard.return_message(to, service, message);
+                break;
+            }
+            sent += 1;
+        }
+        sent
+    }
+
+    fn return_packets(&mut self) {
+        let mut returned = false;
+        while let Some(packet) = self.shard.take_released() {
+            if let Some(inbound) = self.inbound.get_mut(usize::from(packet.pool())) {
+                // Never full: as large as the pool.
+                let _ = inbound.returns.stage(packet);
+                returned = true;
+            }
+        }
+        if returned {
+            for inbound in &mut self.inbound {
+                inbound.returns.publish();
+                if let Some(unparker) = &inbound.unparker {
+                    unparker.notify(Interest::RETURNS);
+                }
+            }
+        }
+    }
+
+    fn publish(&mut self, now: Instant) {
+        self.publish_at = now + PUBLISH_INTERVAL;
+        let parks = self.parks;
+        let counters = self.shard.counters();
+        counters.parks = parks;
+        self.published.publish(counters);
+    }
+
+    /// Called before the thread parks.
+    pub(super) fn before_park(&mut self) {
+        self.parks += 1;
+        let now = self.clock.now();
+        self.publish(now);
+    }
+
+    /// What this stage must be woken for.
+    pub(super) fn interest(&self) -> Interest {
+        if self.shard.has_work() || self.shard.waits_for_tx() { Interest::DATA | Interest::ROOM } else { Interest::DATA }
+    }
+
+    /// Whether a turn would find something in the rings.
+    pub(super) fn ready(&mut self) -> bool {
+        !self.completions.is_empty()
+            || !self.control.is_empty()
+            || self.inbound.iter_mut().any(|inbound| !inbound.frames.is_empty())
+    }
+
+    /// When the shard needs its next turn.
+    pub(super) fn deadline(&mut self) -> Option<Instant> {
+        let deadline = self.shard.next_deadline();
+        // Completions draw no signal of their own unless room was waited for; they are looked at soon enough.
+        let completions = self.shard.awaits_completions().then(|| self.clock.now() + PUBLISH_INTERVAL);
+        [deadline, completions].into_iter().flatten().min()
+    }
+
+    /// Publishes the last figures.
+    pub(super) fn finish(&mut self) {
+        let now = self.clock.now();
+        self.publish(now);
+    }
+}

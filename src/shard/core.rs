@@ -1,0 +1,622 @@
+//! Everything a shard owns except its services: connections, tables, timers, memory, counters.
+//!
+//! Split from [`Shard`](super::Shard) so that a service can be called with a handle on all the rest. Must not contain:
+//! devices, threads, clocks (`now` is handed in once a turn).
+
+use std::collections::{BinaryHeap, VecDeque};
+use std::cmp::Reverse;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::counters::{Counters, DropReason};
+use super::icmp::EchoLimiter;
+use super::receive_store::{Holdings, ReceiveStore};
+use super::send_store::SendStore;
+use super::service::{ConnId, IoBackend, Message};
+use super::table::{FlowTable, Slab};
+use super::time_wait_table::TimeWaitTable;
+use super::transmit::Egress;
+use super::wheel::Wheel;
+use crate::buffer::send_memory::SendMemory;
+use crate::flow::{
+    EPHEMERAL_PORTS, Endpoint, FlowHasher, OwnerTable, Quad, ShardId, SteeringKeys, ports_for_shard,
+};
+use crate::tcp::isn::IsnGenerator;
+use crate::tcp::{self, CloseReason, Connection, Handshake, Info, Instant, OpenParams, TimeWait};
+
+/// What a shard is told at its start.
+#[derive(Debug, Clone)]
+pub struct ShardConfig {
+    /// Which shard this is.
+    pub id: ShardId,
+    /// How many shards there are.
+    pub shards: u16,
+    /// Our own addresses; packets to others are dropped (IP-2).
+    pub addresses: Vec<IpAddr>,
+    /// Largest IP packet on the link, octets.
+    pub mtu: u16,
+    /// What the device does for us.
+    pub offload: Offload,
+    /// Limits of the shard.
+    pub limits: Limits,
+    /// Tunables of every connection.
+    pub tcp: tcp::Config,
+    /// Emit one event when a connection opens and one when it ends.
+    pub log_connections: bool,
+    /// Emit one event a segment.
+    pub log_segments: bool,
+}
+
+/// What the device was granted; decides who computes checksums and who cuts segments.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Offload {
+    /// The device completes TCP checksums.
+    pub checksum: bool,
+    /// The device cuts IPv4 super-segments.
+    pub tso4: bool,
+    /// The device cuts IPv6 super-segments.
+    pub tso6: bool,
+}
+
+/// Bounds on what a shard holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections, half-open ones included. Default 262,144.
+    pub connections: usize,
+    /// Connections in SYN-RECEIVED. Default 16,384.
+    pub half_open: usize,
+    /// TIME-WAIT records. Default 262,144 (OPS-21).
+    pub time_wait: usize,
+    /// Packet buffers that connections may hold by reference. Default 256.
+    pub held_packets: u64,
+    /// Octets of copied payload that connections may hold. Default 256 MiB. Above it nothing out of order is kept,
+    /// above five quarters of it nothing at all (OPS-46).
+    pub held_octets: u64,
+    /// Octets of one connection that may wait in the tx ring (OPS-13). Default 256 KiB.
+    pub in_ring: u32,
+    /// Octets a connection may send in one turn before the next one has its turn. Default 256 KiB.
+    pub quantum: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 262_144,
+            half_open: 16_384,
+            time_wait: 262_144,
+            held_packets: 256,
+            held_octets: 256 << 20,
+            in_ring: 256 << 10,
+            quantum: 256 << 10,
+        }
+    }
+}
+
+/// Secrets and shared tables, the same for all shards of an engine.
+#[derive(Debug, Clone)]
+pub struct ShardShared {
+    /// Key of the steering hash.
+    pub keys: SteeringKeys,
+    /// Which shard owns which bucket.
+    pub owners: Arc<OwnerTable>,
+    /// Initial sequence numbers and timestamp offsets (RFC 6528, RFC 7323 section 5.4).
+    pub isn: IsnGenerator,
+    /// Global order of answered SYNs.
+    pub tickets: Arc<AtomicU64>,
+    /// Key of the flow tables.
+    pub hasher: FlowHasher,
+    /// Seed of the port selection (RFC 6056).
+    pub seed: u64,
+}
+
+/// A connection's protocol state.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // Nearly all are open; a box would cost every segment a cache miss.
+pub(crate) enum Phase {
+    /// SYN-SENT or SYN-RECEIVED.
+    Handshake(Handshake),
+    /// ESTABLISHED to LAST-ACK.
+    Open(Connection),
+    /// The protocol is done (its TIME-WAIT record is elsewhere); the reader still has octets to fetch.
+    Drained(CloseReason),
+}
+
+/// One connection with all that lies around it.
+#[derive(Debug)]
+pub(crate) struct Conn {
+    pub(crate) phase: Phase,
+    pub(crate) send: SendStore,
+    pub(crate) receive: ReceiveStore,
+    pub(crate) quad: Quad,
+    /// Deadline for which the wheel holds this connection.
+    pub(crate) armed: Option<Instant>,
+    pub(crate) user: u64,
+    pub(crate) ticket: u64,
+    /// Octets handed to the tx stage that it has not completed.
+    pub(crate) in_ring: u32,
+    /// Index of the service, also its port's.
+    pub(crate) service: u16,
+    /// Waits in the list of connections to look after at the end of the turn.
+    pub(crate) touched: bool,
+    /// The service asked for more room than there was and waits for `writable`.
+    pub(crate) wants_room: bool,
+    /// The service has closed or aborted its side: no more callbacks but `closed`.
+    pub(crate) detached: bool,
+    /// The peer's FIN is in order.
+    pub(crate) eof: bool,
+}
+
+/// A thing to tell a service, queued because it came up inside another call of a service.
+#[derive(Debug)]
+pub(crate) enum Event {
+    Closed(ConnId, CloseReason),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) config: ShardConfig,
+    pub(crate) shared: ShardShared,
+    pub(crate) now: Instant,
+    pub(crate) conns: Slab<Conn>,
+    pub(crate) flows: FlowTable,
+    pub(crate) time_wait: TimeWaitTable<TimeWait>,
+    pub(crate) wheel: Wheel,
+    pub(crate) memory: SendMemory,
+    pub(crate) holdings: Holdings,
+    pub(crate) egress: Egress,
+    pub(crate) counters: Counters,
+    /// Connections to look after at the end of the turn, in order.
+    pub(crate) touched: VecDeque<ConnId>,
+    pub(crate) events: VecDeque<Event>,
+    pub(crate) outbox: VecDeque<(ShardId, u16, Message)>,
+    /// Timers of services: (when, order, service, token).
+    pub(crate) service_timers: BinaryHeap<Reverse<(Instant, u64, u16, u64)>>,
+    pub(crate) timer_order: u64,
+    /// The service now being called.
+    pub(crate) current: u16,
+    pub(crate) half_open: usize,
+    /// A connection has as many octets in the tx ring as it may; cleared by the next completion.
+    pub(crate) ring_blocked: bool,
+    pub(crate) echo_limiter: EchoLimiter,
+    next_port: u32,
+}
+
+impl Core {
+    pub(crate) fn new(config: ShardConfig, shared: ShardShared, memory: SendMemory, egress: Egress, now: Instant) -> Self {
+        let time_wait = TimeWaitTable::new(config.limits.time_wait);
+        let next_port = shared.seed as u32;
+        Self {
+            shared,
+            now,
+            conns: Slab::default(),
+            flows: FlowTable::default(),
+            time_wait,
+            wheel: Wheel::new(now),
+            memory,
+            holdings: Holdings::default(),
+            egress,
+            counters: Counters::default(),
+            touched: VecDeque::new(),
+            events: VecDeque::new(),
+            outbox: VecDeque::new(),
+            service_timers: BinaryHeap::new(),
+            timer_order: 0,
+            current: 0,
+            half_open: 0,
+            ring_blocked: false,
+            echo_limiter: EchoLimiter::new(now),
+            next_port,
+            config,
+        }
+    }
+
+    /// Puts a connection on the list for the end of the turn.
+    pub(crate) fn touch(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(id)
+            && !conn.touched
+        {
+            conn.touched = true;
+            self.touched.push_back(id);
+        }
+    }
+
+    pub(crate) fn lookup(&self, quad: &Quad) -> Option<ConnId> {
+        let conns = &self.conns;
+        let slot = self.flows.get(self.shared.hasher.hash(quad), |slot| {
+            conns.at(slot).is_some_and(|conn| conn.quad == *quad)
+        })?;
+        conns.id_at(slot)
+    }
+
+    /// Adds a connection to the slab and the flow table. `None`: the shard is full.
+    pub(crate) fn insert(&mut self, quad: Quad, service: u16, handshake: Handshake, ticket: u64) -> Option<ConnId> {
+        if self.conns.len() >= self.config.limits.connections {
+            return None;
+        }
+        let id = self.conns.insert(Conn {
+            phase: Phase::Handshake(handshake),
+            send: SendStore::default(),
+            receive: ReceiveStore::default(),
+            quad,
+            armed: None,
+            user: 0,
+            ticket,
+            in_ring: 0,
+            service,
+            touched: false,
+            wants_room: false,
+            detached: false,
+            eof: false,
+        });
+        let Self { conns, flows, shared, .. } = self;
+        flows.insert(shared.hasher.hash(&quad), id.slot, |slot| {
+            conns.at(slot).map_or(0, |conn| shared.hasher.hash(&conn.quad))
+        });
+        self.half_open += 1;
+        Some(id)
+    }
+
+    /// Takes a connection out of the flow table: segments no longer find it.
+    pub(crate) fn unlink(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get(id) {
+            let slot = id.slot;
+            self.flows.remove(self.shared.hasher.hash(&conn.quad), |candidate| candidate == slot);
+        }
+    }
+
+    /// Removes a connection and gives all its memory back. Frames still in the tx ring keep their chunks alive.
+    pub(crate) fn remove(&mut self, id: ConnId) {
+        self.wheel.remove(id.slot);
+        if let Some(mut conn) = self.conns.remove(id) {
+            conn.send.clear(&mut self.memory);
+            conn.receive.clear(&mut self.holdings);
+            if matches!(conn.phase, Phase::Handshake(_)) {
+                self.half_open -= 1;
+            }
+        }
+    }
+
+    /// The protocol of this connection has ended: no segment and no timer will find it any more. What is unread stays
+    /// readable if the end was an orderly one; `closed` follows when it has been read.
+    pub(crate) fn finish(&mut self, id: ConnId, reason: CloseReason) {
+        self.unlink(id);
+        self.wheel.remove(id.slot);
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        match conn.phase {
+            Phase::Handshake(_) => self.half_open -= 1,
+            Phase::Drained(_) => return,
+            Phase::Open(_) => {}
+        }
+        self.counters.closed += 1;
+        match reason {
+            CloseReason::Reset => self.counters.resets_in += 1,
+            CloseReason::TimedOut | CloseReason::UserTimeout => self.counters.timed_out += 1,
+            _ => {}
+        }
+        if self.config.log_connections {
+            log_end(&self.config.tcp, conn, reason);
+        }
+        conn.phase = Phase::Drained(reason);
+        conn.armed = None;
+        conn.send.clear(&mut self.memory);
+        let orderly = matches!(reason, CloseReason::Normal);
+        if !orderly || conn.detached {
+            conn.receive.clear(&mut self.holdings);
+        }
+        if conn.receive.unread() == 0 {
+            self.events.push_back(Event::Closed(id, reason));
+        }
+    }
+
+    /// What may still be kept of received payload (OPS-46).
+    pub(crate) fn keep(&self, conn: &Conn) -> tcp::Keep {
+        let limit = self.config.limits.held_octets;
+        if self.holdings.octets > limit + limit / 4 {
+            tcp::Keep::Nothing
+        } else if self.holdings.octets > limit || conn.receive.held_pieces() >= 1_024 {
+            tcp::Keep::InOrder
+        } else {
+            tcp::Keep::All
+        }
+    }
+
+    /// Parameters for a new connection: initial sequence number (MUST-8, MUST-9), timestamp offset, our MSS.
+    pub(crate) fn open_params(&self, quad: &Quad) -> OpenParams {
+        let header = if quad.local.addr.is_ipv4() { 40 } else { 60 };
+        OpenParams {
+            iss: self.shared.isn.isn(quad.local.addr, quad.local.port, quad.remote.addr, quad.remote.port, self.now),
+            ts_offset: self.shared.isn.ts_offset(quad.local.addr, quad.remote.addr),
+            mss: self.config.mtu - header,
+        }
+    }
+
+    /// Opens a connection to `remote` from a port whose bucket this shard owns (RFC6056-MC).
+    pub(crate) fn connect(&mut self, service: u16, remote: Endpoint) -> Option<ConnId> {
+        let local = self.config.addresses.iter().copied().find(|addr| addr.is_ipv4() == remote.addr.is_ipv4())?;
+        self.next_port = self.next_port.wrapping_mul(0x9e37_79b1).wrapping_add(0x7f4a_7c15);
+        let start = (self.next_port >> 16) as u16;
+        let ports = ports_for_shard(
+            &self.shared.keys,
+            &self.shared.owners,
+            local,
+            remote,
+            self.config.id,
+            start,
+            EPHEMERAL_PORTS,
+        );
+        let quad = ports
+            .map(|port| Quad { local: Endpoint { addr: local, port }, remote })
+            .find(|quad| self.lookup(quad).is_none() && self.time_wait.get(quad).is_none())?;
+        let handshake = Handshake::connect(&self.config.tcp, self.open_params(&quad), self.now);
+        let ticket = self.shared.tickets.fetch_add(1, Ordering::Relaxed);
+        let id = self.insert(quad, service, handshake, ticket)?;
+        self.touch(id);
+        Some(id)
+    }
+
+    /// Copies the gauges into the counters.
+    pub(crate) fn refresh_gauges(&mut self) {
+        let gauges = &mut self.counters;
+        gauges.connections = self.conns.len() as u64;
+        gauges.half_open = self.half_open as u64;
+        gauges.time_wait = self.time_wait.len() as u64;
+        gauges.time_wait_evicted = self.time_wait.evicted();
+        gauges.send_chunks = u64::from(self.memory.in_use());
+        gauges.held_packets = self.holdings.packets;
+        gauges.held_octets = self.holdings.octets;
+    }
+
+    fn send_budget(&self, id: ConnId) -> Option<u32> {
+        let conn = self.conns.get(id)?;
+        let room = match &conn.phase {
+            Phase::Open(connection) => connection.send_room(&self.config.tcp),
+            Phase::Handshake(_) | Phase::Drained(_) => 0,
+        };
+        (!conn.detached).then_some(room)
+    }
+
+    fn sent(&mut self, id: ConnId, octets: u32, wanted: usize) -> usize {
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.wants_room |= (octets as usize) < wanted;
+            if let Phase::Open(connection) = &mut conn.phase {
+                connection.on_send(octets);
+            }
+        }
+        if octets > 0 {
+            self.touch(id);
+        }
+        octets as usize
+    }
+}
+
+impl IoBackend for Core {
+    fn now(&self) -> Instant {
+        self.now
+    }
+
+    fn shard(&self) -> ShardId {
+        self.config.id
+    }
+
+    fn shards(&self) -> u16 {
+        self.config.shards
+    }
+
+    fn quad(&self, id: ConnId) -> Quad {
+        let none = Endpoint { addr: IpAddr::V4(Ipv4Addr::UNSPECIFIED), port: 0 };
+        self.conns.get(id).map_or(Quad { local: none, remote: none }, |conn| conn.quad)
+    }
+
+    fn ticket(&self, id: ConnId) -> u64 {
+        self.conns.get(id).map_or(0, |conn| conn.ticket)
+    }
+
+    fn user(&self, id: ConnId) -> u64 {
+        self.conns.get(id).map_or(0, |conn| conn.user)
+    }
+
+    fn set_user(&mut self, id: ConnId, user: u64) {
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.user = user;
+        }
+    }
+
+    fn peek(&self, id: ConnId) -> &[u8] {
+        self.conns.get(id).map_or(&[], |conn| conn.receive.peek())
+    }
+
+    fn unread(&self, id: ConnId) -> u32 {
+        self.conns.get(id).map_or(0, |conn| conn.receive.unread())
+    }
+
+    fn consume(&mut self, id: ConnId, octets: u32) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let consumed = conn.receive.consume(&mut self.holdings, octets);
+        let unread = conn.receive.unread();
+        match &mut conn.phase {
+            Phase::Open(connection) => connection.on_recv(&self.config.tcp, consumed, self.now),
+            Phase::Drained(reason) if unread == 0 && consumed > 0 => {
+                self.events.push_back(Event::Closed(id, *reason));
+                return;
+            }
+            Phase::Handshake(_) | Phase::Drained(_) => {}
+        }
+        if consumed > 0 {
+            self.touch(id);
+        }
+    }
+
+    fn at_eof(&self, id: ConnId) -> bool {
+        self.conns.get(id).is_some_and(|conn| conn.eof && conn.receive.unread() == 0)
+    }
+
+    fn send(&mut self, id: ConnId, bytes: &[u8]) -> usize {
+        let Some(room) = self.send_budget(id) else { return 0 };
+        let Some(conn) = self.conns.get_mut(id) else { return 0 };
+        let octets = conn.send.append(&mut self.memory, &bytes[..bytes.len().min(room as usize)]);
+        self.sent(id, octets as u32, bytes.len())
+    }
+
+    fn send_static(&mut self, id: ConnId, bytes: &'static [u8]) -> usize {
+        let Some(room) = self.send_budget(id) else { return 0 };
+        let Some(conn) = self.conns.get_mut(id) else { return 0 };
+        let octets = bytes.len().min(room as usize);
+        conn.send.append_static(&bytes[..octets]);
+        self.sent(id, octets as u32, bytes.len())
+    }
+
+    fn send_room(&self, id: ConnId) -> u32 {
+        self.send_budget(id).unwrap_or(0)
+    }
+
+    fn unsent(&self, id: ConnId) -> u32 {
+        self.conns.get(id).map_or(0, |conn| conn.send.len())
+    }
+
+    fn forward(&mut self, from: ConnId, to: ConnId) -> usize {
+        let mut total = 0;
+        loop {
+            let Some(room) = self.send_budget(to) else { return total };
+            // The source leaves its place for a moment, so that octets go straight from one store into the other.
+            let Some(source) = self.conns.get_mut(from) else { return total };
+            let mut store = std::mem::take(&mut source.receive);
+            let run = store.peek();
+            let wanted = run.len();
+            let octets = match self.conns.get_mut(to) {
+                Some(conn) => conn.send.append(&mut self.memory, &run[..wanted.min(room as usize)]),
+                None => 0,
+            };
+            store.consume(&mut self.holdings, octets as u32);
+            if let Some(source) = self.conns.get_mut(from) {
+                source.receive = store;
+            }
+            if wanted == 0 {
+                return total;
+            }
+            self.sent(to, octets as u32, wanted);
+            self.forwarded(from, octets as u32);
+            total += octets;
+            if octets < wanted {
+                return total;
+            }
+        }
+    }
+
+    fn shutdown(&mut self, id: ConnId) {
+        if let Some(Conn { phase: Phase::Open(connection), .. }) = self.conns.get_mut(id) {
+            connection.shutdown();
+            self.touch(id);
+        }
+    }
+
+    fn close(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        if conn.detached {
+            return;
+        }
+        conn.detached = true;
+        match &mut conn.phase {
+            Phase::Open(connection) => {
+                let reset = connection.close();
+                conn.receive.clear(&mut self.holdings);
+                let quad = conn.quad;
+                if let Some(reset) = reset {
+                    self.send_control(&quad, &reset);
+                    self.finish(id, CloseReason::Aborted);
+                } else {
+                    self.touch(id);
+                }
+            }
+            Phase::Handshake(_) => self.finish(id, CloseReason::Aborted),
+            Phase::Drained(reason) => {
+                let reason = *reason;
+                if conn.receive.unread() > 0 {
+                    conn.receive.clear(&mut self.holdings);
+                    self.events.push_back(Event::Closed(id, reason));
+                }
+            }
+        }
+    }
+
+    fn abort(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let quad = conn.quad;
+        match &mut conn.phase {
+            Phase::Open(connection) => {
+                let reset = connection.abort();
+                if let Some(reset) = reset {
+                    self.send_control(&quad, &reset);
+                }
+                self.finish(id, CloseReason::Aborted);
+            }
+            Phase::Handshake(_) => self.finish(id, CloseReason::Aborted),
+            Phase::Drained(_) => self.close(id),
+        }
+    }
+
+    fn set_nodelay(&mut self, id: ConnId, nodelay: bool) {
+        if let Some(Conn { phase: Phase::Open(connection), .. }) = self.conns.get_mut(id) {
+            connection.set_nodelay(nodelay);
+            self.touch(id);
+        }
+    }
+
+    fn info(&self, id: ConnId) -> Option<Info> {
+        match &self.conns.get(id)?.phase {
+            Phase::Open(connection) => Some(connection.info(&self.config.tcp)),
+            Phase::Handshake(_) | Phase::Drained(_) => None,
+        }
+    }
+
+    fn set_timer(&mut self, at: Instant, token: u64) {
+        self.timer_order += 1;
+        self.service_timers.push(Reverse((at, self.timer_order, self.current, token)));
+    }
+
+    fn send_to(&mut self, shard: ShardId, message: Message) {
+        self.outbox.push_back((shard, self.current, message));
+    }
+}
+
+impl Core {
+    fn forwarded(&mut self, id: ConnId, octets: u32) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let unread = conn.receive.unread();
+        match &mut conn.phase {
+            Phase::Open(connection) => connection.on_recv(&self.config.tcp, octets, self.now),
+            Phase::Drained(reason) if unread == 0 && octets > 0 => {
+                let reason = *reason;
+                self.events.push_back(Event::Closed(id, reason));
+            }
+            Phase::Handshake(_) | Phase::Drained(_) => {}
+        }
+        if octets > 0 {
+            self.touch(id);
+        }
+    }
+
+    /// Sends a segment that no connection repeats: a RST, a challenge ACK.
+    pub(crate) fn send_control(&mut self, quad: &Quad, segment: &tcp::Transmit) {
+        if segment.flags.contains(crate::wire::tcp::Flags::RST) {
+            self.counters.resets_out += 1;
+        }
+        if !self.egress.send_control(&self.config, quad, segment, &mut self.counters) {
+            self.counters.drop_packet(DropReason::TxRingFull);
+        }
+    }
+}
+
+fn log_end(config: &tcp::Config, conn: &Conn, reason: CloseReason) {
+    let Phase::Open(connection) = &conn.phase else {
+        tracing::info!(target: "trust::connections", "{} end: {reason:?} before it was established", conn.quad);
+        return;
+    };
+    let info = connection.info(config);
+    tracing::info!(
+        target: "trust::connections",
+        "{} end: {reason:?} from {:?}, {} octets in, {} octets acknowledged, {} retransmitted",
+        conn.quad, info.state, info.bytes_received, info.bytes_acked, info.retransmits,
+    );
+}

@@ -1,0 +1,258 @@
+//! What a shard counts: plain integers of one thread, published now and then to shared memory for readers.
+//!
+//! Must not contain: locks, formatting for people (that is `observe`'s work), anything per connection.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::wire::Malformed;
+
+/// Declares the counters once: the plain struct, its names, and the flat view that readers see.
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Counters and gauges of one shard (or one stage), since its start.
+        #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+        pub struct Counters {
+            $($(#[$doc])* pub $name: u64,)*
+            /// Packets dropped, by reason; index by [`DropReason`].
+            pub drops: [u64; DropReason::COUNT],
+        }
+
+        impl Counters {
+            /// Names of the counters before the drop reasons, in publishing order.
+            pub const NAMES: &'static [&'static str] = &[$(stringify!($name),)*];
+
+            /// Number of published cells.
+            pub const CELLS: usize = Self::NAMES.len() + DropReason::COUNT;
+
+            fn store(&self, cells: &[AtomicU64]) {
+                let mut cells = cells.iter();
+                $(if let Some(cell) = cells.next() { cell.store(self.$name, Ordering::Relaxed); })*
+                for (cell, value) in cells.zip(self.drops) {
+                    cell.store(value, Ordering::Relaxed);
+                }
+            }
+
+            fn load(cells: &[AtomicU64]) -> Self {
+                let mut read = cells.iter().map(|cell| cell.load(Ordering::Relaxed));
+                let mut drops = [0; DropReason::COUNT];
+                let counters = Self { $($name: read.next().unwrap_or(0),)* drops };
+                for (drop, value) in drops.iter_mut().zip(read) {
+                    *drop = value;
+                }
+                Self { drops, ..counters }
+            }
+
+            /// Adds another shard's figures to these.
+            pub fn add(&mut self, other: &Self) {
+                $(self.$name += other.$name;)*
+                for (mine, theirs) in self.drops.iter_mut().zip(other.drops) {
+                    *mine += theirs;
+                }
+            }
+        }
+    };
+}
+
+counters! {
+    /// IP packets received (a super-segment counts once).
+    packets_in,
+    /// IP octets received.
+    bytes_in,
+    /// IP packets handed to the device (a super-segment counts once).
+    packets_out,
+    /// IP octets handed to the device.
+    bytes_out,
+    /// TCP segments received that reached a connection.
+    segments_in,
+    /// Of those, the ones that took header prediction.
+    segments_predicted,
+    /// Segments that arrived out of order and were held.
+    segments_out_of_order,
+    /// Segments that repeated octets already received.
+    segments_duplicate,
+    /// TCP payload octets delivered in order.
+    payload_in,
+    /// TCP payload octets sent, retransmissions included.
+    payload_out,
+    /// Frames sent again.
+    retransmits,
+    /// RST segments sent.
+    resets_out,
+    /// Connections opened by the other side.
+    accepted,
+    /// Connections opened by us.
+    connected,
+    /// Connections ended, for whatever reason.
+    closed,
+    /// Connections ended by a reset of the peer.
+    resets_in,
+    /// Connections that timed out.
+    timed_out,
+    /// SYNs that took over a TIME-WAIT record (RFC 6191).
+    time_wait_reused,
+    /// TIME-WAIT records evicted because the table was full.
+    time_wait_evicted,
+    /// ICMP echo requests answered.
+    echo_replies,
+    /// Packets that came on a queue of another shard and were handed over by ring.
+    forwarded,
+    /// Gauge: connections now, half-open ones included.
+    connections,
+    /// Gauge: connections now in SYN-RECEIVED or SYN-SENT.
+    half_open,
+    /// Gauge: TIME-WAIT records now.
+    time_wait,
+    /// Gauge: 64 KB chunks of send memory now in use.
+    send_chunks,
+    /// Gauge: packet buffers that connections now hold.
+    held_packets,
+    /// Gauge: octets copied out of packet buffers that connections now hold.
+    held_octets,
+    /// Turns of the worker that did something.
+    turns,
+    /// Times the thread parked.
+    parks,
+}
+
+/// Why a packet was dropped. Each reason is one counter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DropReason {
+    /// The packet itself was bad.
+    Malformed(Malformed),
+    /// Destination is not an address of ours (IP-2).
+    NotOurAddress,
+    /// Source is an address of ours: reflected or forged (MUST-63, OPS-33).
+    OurOwnSource,
+    /// Neither TCP nor ICMP (ICMP-14).
+    UnknownProtocol,
+    /// An ICMP message that we neither answer nor use (ICMP-15).
+    IcmpUnknown,
+    /// Echo request over the rate limit (IP-17).
+    IcmpRateLimited,
+    /// A segment of no connection that may not be answered: a RST (SM-LIS-1, SM-GEN-4).
+    NoConnection,
+    /// SYN refused because too many connections are half open.
+    BacklogFull,
+    /// Refused because the shard has no room for another connection or no memory to answer.
+    NoRoom,
+    /// Segment for a TIME-WAIT record that had no claim to an answer (SM-TW-4, SM-TW-5).
+    TimeWait,
+    /// A RST or challenge ACK found the tx ring full.
+    TxRingFull,
+    /// The device refused a frame of ours.
+    DeviceRefused,
+    /// The packet's owner was not to be found (its shard has ended).
+    ShardGone,
+}
+
+impl DropReason {
+    const OWN: [Self; 12] = [
+        Self::NotOurAddress,
+        Self::OurOwnSource,
+        Self::UnknownProtocol,
+        Self::IcmpUnknown,
+        Self::IcmpRateLimited,
+        Self::NoConnection,
+        Self::BacklogFull,
+        Self::NoRoom,
+        Self::TimeWait,
+        Self::TxRingFull,
+        Self::DeviceRefused,
+        Self::ShardGone,
+    ];
+
+    /// How many reasons there are.
+    pub const COUNT: usize = Malformed::COUNT + Self::OWN.len();
+
+    /// All reasons, in the order of their counters.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Malformed::ALL.iter().copied().map(Self::Malformed).chain(Self::OWN)
+    }
+
+    /// Place of this reason among the counters.
+    pub fn index(self) -> usize {
+        match self {
+            Self::Malformed(malformed) => malformed.index(),
+            own => Malformed::COUNT + Self::OWN.iter().position(|reason| *reason == own).unwrap_or(0),
+        }
+    }
+
+    /// The reason's name, as reports print it.
+    pub fn name(self) -> String {
+        match self {
+            Self::Malformed(malformed) => malformed.name().to_owned(),
+            own => format!("{own:?}"),
+        }
+    }
+}
+
+impl From<Malformed> for DropReason {
+    fn from(malformed: Malformed) -> Self {
+        Self::Malformed(malformed)
+    }
+}
+
+impl Counters {
+    /// Counts one dropped packet.
+    pub(crate) fn drop_packet(&mut self, reason: DropReason) {
+        self.drops[reason.index()] += 1;
+    }
+
+    /// Packets dropped for `reason`.
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.drops[reason.index()]
+    }
+
+    /// All packets dropped.
+    pub fn dropped_total(&self) -> u64 {
+        self.drops.iter().sum()
+    }
+}
+
+/// The shared copy of one shard's counters: written by its owner with relaxed stores, read by anybody.
+#[derive(Debug)]
+pub struct PublishedCounters {
+    cells: Box<[AtomicU64]>,
+}
+
+impl Default for PublishedCounters {
+    fn default() -> Self {
+        Self { cells: (0..Counters::CELLS).map(|_| AtomicU64::new(0)).collect() }
+    }
+}
+
+impl PublishedCounters {
+    /// Makes `counters` visible to readers.
+    pub fn publish(&self, counters: &Counters) {
+        counters.store(&self.cells);
+    }
+
+    /// What was last published. The figures are read one by one: a snapshot, not an instant.
+    pub fn read(&self) -> Counters {
+        Counters::load(&self.cells)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn published_counters_come_back_as_they_were() {
+        let mut counters = Counters { packets_in: 7, parks: 9, ..Counters::default() };
+        counters.drop_packet(Malformed::IpTruncated.into());
+        counters.drop_packet(DropReason::DeviceRefused);
+        let published = PublishedCounters::default();
+        published.publish(&counters);
+        assert_eq!(published.read(), counters);
+        assert_eq!(published.read().dropped_total(), 2);
+    }
+
+    #[test]
+    fn every_drop_reason_has_its_own_cell() {
+        for (index, reason) in DropReason::all().enumerate() {
+            assert_eq!(reason.index(), index, "{reason:?}");
+        }
+        assert_eq!(DropReason::all().count(), DropReason::COUNT);
+    }
+}

@@ -1,0 +1,68 @@
+//! ICMP as far as a host must (IP-17): answers echo requests, at a bounded rate.
+//!
+//! Must not contain: errors of our own (TCP answers with RST, ICMP-14).
+
+use super::core::Core;
+use super::counters::DropReason;
+use crate::buffer::frame::{FrameOwner, MAX_HEADER, Payload, RxFrame, TxFrame};
+use crate::tcp::Instant;
+use crate::wire;
+use crate::wire::vnet::{ChecksumStatus, TxChecksum, TxOffload};
+
+/// Tokens a second and bucket size: `ping` needs 1, `ping -f` is cut.
+const ECHO_RATE: u64 = 1_000;
+
+/// Token bucket (ICMP-12).
+#[derive(Debug)]
+pub(crate) struct EchoLimiter {
+    tokens: u64,
+    filled: Instant,
+}
+
+impl EchoLimiter {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { tokens: ECHO_RATE, filled: now }
+    }
+
+    fn allow(&mut self, now: Instant) -> bool {
+        let elapsed = now.saturating_since(self.filled).as_nanos();
+        let earned = elapsed / (1_000_000_000 / ECHO_RATE);
+        if earned > 0 {
+            self.tokens = (self.tokens + earned).min(ECHO_RATE);
+            self.filled = now;
+        }
+        let allowed = self.tokens > 0;
+        self.tokens = self.tokens.saturating_sub(1);
+        allowed
+    }
+}
+
+impl Core {
+    /// Handles a packet with an ICMP message to one of our addresses.
+    pub(crate) fn receive_icmp(&mut self, frame: &mut RxFrame) -> Result<(), DropReason> {
+        let trusted = frame.offload.checksum == ChecksumStatus::Trusted;
+        let packet = frame.packet.bytes_mut();
+        let Some(reply) = wire::icmp::echo_reply(packet, trusted)? else { return Err(DropReason::IcmpUnknown) };
+        if !self.echo_limiter.allow(self.now) {
+            return Err(DropReason::IcmpRateLimited);
+        }
+        if !self.egress.has_room() {
+            return Err(DropReason::TxRingFull);
+        }
+        // The headers go inline, the data from send memory, like any payload.
+        let reply = &packet[reply];
+        let (header, data) = reply.split_at(reply.len().min(MAX_HEADER));
+        let header_len = header.len() as u16;
+        let offload = TxOffload { checksum: TxChecksum::Done, gso_size: 0, header_len, ipv6: header[0] >> 4 == 6 };
+        let mut frame = TxFrame::from_header(header, offload, FrameOwner::NONE);
+        if !data.is_empty() {
+            let Some(mut chunk) = self.memory.allocate() else { return Err(DropReason::NoRoom) };
+            let copied = self.memory.append(&mut chunk, data);
+            let _ = frame.push(Payload::Chunk(self.memory.lease(&chunk, 0, copied)));
+            self.memory.release(chunk);
+        }
+        self.egress.stage(&self.config, frame, &mut self.counters);
+        self.counters.echo_replies += 1;
+        Ok(())
+    }
+}

@@ -1,0 +1,359 @@
+//! A received packet's way through the shard: checks, lookup, the TCP core, the stores, the service.
+//!
+//! Must not contain: protocol decisions (they are `tcp`'s), device calls.
+
+use std::sync::atomic::Ordering;
+
+use super::Shard;
+use super::core::{Conn, Event, Phase};
+use super::counters::DropReason;
+use super::service::{ConnId, Io};
+use crate::buffer::frame::RxFrame;
+use crate::buffer::packet::PacketBuf;
+use crate::flow::{Endpoint, Quad};
+use crate::tcp::{
+    self, CloseReason, Context, Events, Handshake, HandshakeOutcome, Outcome, Segment, TimeWaitOutcome,
+};
+use crate::wire::tcp::Flags;
+use crate::wire::vnet::ChecksumStatus;
+use crate::wire::{self, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP};
+
+/// A packet with the place of its TCP payload in the packet's storage.
+struct Arrival {
+    frame: RxFrame,
+    start: usize,
+}
+
+impl Arrival {
+    /// The packet cut to octets `from..to` of its payload.
+    fn cut(self, from: u32, to: u32) -> PacketBuf {
+        let mut packet = self.frame.packet;
+        packet.set_range(self.start + from as usize, (to - from) as usize);
+        packet
+    }
+}
+
+impl Shard {
+    /// Handles one packet that this shard owns. The packet's buffer comes back through
+    /// [`take_released`](Self::take_released), now or when its reader is done with it.
+    pub fn receive(&mut self, frame: RxFrame) {
+        self.core.counters.packets_in += 1;
+        self.core.counters.bytes_in += frame.packet.len() as u64;
+        if let Err((reason, frame)) = self.receive_ip(frame) {
+            self.core.counters.drop_packet(reason);
+            self.release(frame);
+        }
+    }
+
+    fn release(&mut self, frame: RxFrame) {
+        self.core.holdings.released.push(frame.packet);
+    }
+
+    fn receive_ip(&mut self, frame: RxFrame) -> Result<(), (DropReason, RxFrame)> {
+        let packet = match wire::ip::parse(frame.packet.bytes(), true) {
+            Ok(packet) => packet,
+            Err(malformed) => return Err((malformed.into(), frame)),
+        };
+        let (src, dst) = (packet.src, packet.dst);
+        if !self.core.config.addresses.contains(&dst) {
+            return Err((DropReason::NotOurAddress, frame));
+        }
+        if self.core.config.addresses.contains(&src) {
+            return Err((DropReason::OurOwnSource, frame));
+        }
+        match packet.protocol {
+            PROTOCOL_TCP => {
+                let trusted = frame.offload.checksum == ChecksumStatus::Trusted;
+                let (header, payload) = match wire::tcp::parse(packet.payload, src, dst, trusted) {
+                    Ok(parsed) => parsed,
+                    Err(malformed) => return Err((malformed.into(), frame)),
+                };
+                let segment = Segment::from((&header, payload.len()));
+                let quad = Quad {
+                    local: Endpoint { addr: dst, port: header.dst_port },
+                    remote: Endpoint { addr: src, port: header.src_port },
+                };
+                // Padding behind the datagram is no payload (SC-74): count from the payload's own place.
+                let offset = payload.as_ptr() as usize - frame.packet.bytes().as_ptr() as usize;
+                let start = frame.packet.start() + offset;
+                self.receive_tcp(&quad, &segment, Arrival { frame, start })
+            }
+            PROTOCOL_ICMP | PROTOCOL_ICMPV6 => {
+                let mut frame = frame;
+                match self.core.receive_icmp(&mut frame) {
+                    Ok(()) => {
+                        self.release(frame);
+                        Ok(())
+                    }
+                    Err(reason) => Err((reason, frame)),
+                }
+            }
+            _ => Err((DropReason::UnknownProtocol, frame)),
+        }
+    }
+
+    fn receive_tcp(&mut self, quad: &Quad, segment: &Segment, arrival: Arrival) -> Result<(), (DropReason, RxFrame)> {
+        if self.core.config.log_segments {
+            tracing::info!(
+                target: "trust::segments",
+                "in  {}:{} > {}:{} {} seq {} ack {} win {} len {}",
+                quad.remote.addr, quad.remote.port, quad.local.addr, quad.local.port,
+                segment.flags, segment.seq.0, segment.ack.0, segment.window, segment.len,
+            );
+        }
+        if let Some(id) = self.core.lookup(quad) {
+            self.core.counters.segments_in += 1;
+            self.receive_connection(id, segment, arrival);
+            return Ok(());
+        }
+        let mut iss_floor = None;
+        if let Some(record) = self.core.time_wait.get_mut(quad) {
+            let before = record.deadline();
+            match record.on_segment(&self.core.config.tcp, segment, self.core.now) {
+                TimeWaitOutcome::Ignore => return Err((DropReason::TimeWait, arrival.frame)),
+                TimeWaitOutcome::Reply(reply) => {
+                    let after = record.deadline();
+                    if after != before {
+                        self.core.time_wait.restart(quad, after);
+                    }
+                    self.core.send_control(quad, &reply);
+                    self.release(arrival.frame);
+                    return Ok(());
+                }
+                // SM-TW-5f: a listener may take the quad over; without one the SYN gets its RST below.
+                TimeWaitOutcome::Reuse { iss_floor: floor } => {
+                    self.core.time_wait.remove(quad);
+                    self.core.counters.time_wait_reused += 1;
+                    iss_floor = Some(floor);
+                }
+            }
+        }
+        let syn_only = segment.flags.contains(Flags::SYN) && !segment.flags.intersects(Flags::ACK | Flags::RST);
+        match self.listener(quad.local.port) {
+            Some(service) if syn_only => self.accept(quad, segment, service, iss_floor, arrival),
+            _ => match tcp::reset_for(segment) {
+                // SM-CLO-1, SM-LIS-2.
+                Some(reset) => {
+                    self.core.send_control(quad, &reset);
+                    self.release(arrival.frame);
+                    Ok(())
+                }
+                None => Err((DropReason::NoConnection, arrival.frame)),
+            },
+        }
+    }
+
+    /// SM-LIS-4: answers a SYN. Data on it is not kept (the peer sends it again).
+    fn accept(
+        &mut self,
+        quad: &Quad,
+        syn: &Segment,
+        service: u16,
+        iss_floor: Option<tcp::SeqNum>,
+        arrival: Arrival,
+    ) -> Result<(), (DropReason, RxFrame)> {
+        if self.core.half_open >= self.core.config.limits.half_open {
+            return Err((DropReason::BacklogFull, arrival.frame));
+        }
+        let mut params = self.core.open_params(quad);
+        if let Some(floor) = iss_floor
+            && !params.iss.gt(floor)
+        {
+            params.iss = floor + 1;
+        }
+        let handshake = Handshake::accept(&self.core.config.tcp, params, syn, self.core.now);
+        let ticket = self.core.shared.tickets.fetch_add(1, Ordering::Relaxed);
+        match self.core.insert(*quad, service, handshake, ticket) {
+            Some(id) => {
+                self.core.touch(id);
+                self.release(arrival.frame);
+                Ok(())
+            }
+            None => Err((DropReason::NoRoom, arrival.frame)),
+        }
+    }
+
+    fn receive_connection(&mut self, id: ConnId, segment: &Segment, arrival: Arrival) {
+        let core = &mut self.core;
+        let Some(conn) = core.conns.get_mut(id) else { return self.release(arrival.frame) };
+        if let Phase::Handshake(handshake) = &mut conn.phase {
+            let passive = handshake.is_passive();
+            match handshake.on_segment(&core.config.tcp, segment, core.now) {
+                HandshakeOutcome::Established { connection, rest } => {
+                    conn.phase = Phase::Open(connection);
+                    core.half_open -= 1;
+                    self.established(id, passive);
+                    self.receive_open(id, &rest, arrival);
+                }
+                outcome => {
+                    self.release(arrival.frame);
+                    self.handshake_outcome(id, outcome);
+                }
+            }
+        } else {
+            self.receive_open(id, segment, arrival);
+        }
+    }
+
+    /// What a handshake says that has not established the connection.
+    pub(super) fn handshake_outcome(&mut self, id: ConnId, outcome: HandshakeOutcome) {
+        let quad = self.core.conns.get(id).map(|conn| conn.quad);
+        match outcome {
+            HandshakeOutcome::Reply(reply) => {
+                if let Some(quad) = quad {
+                    self.core.send_control(&quad, &reply);
+                }
+            }
+            HandshakeOutcome::Closed(reason) => return self.handshake_failed(id, reason),
+            HandshakeOutcome::Wait | HandshakeOutcome::Established { .. } => {}
+        }
+        self.core.touch(id);
+    }
+
+    fn handshake_failed(&mut self, id: ConnId, reason: CloseReason) {
+        // SM-SR-2: of a passive child that never was established, nobody is told.
+        let passive = self.core.conns.get(id).is_some_and(|conn| {
+            matches!(&conn.phase, Phase::Handshake(handshake) if handshake.is_passive())
+        });
+        if passive {
+            self.core.unlink(id);
+            self.core.remove(id);
+        } else {
+            self.core.finish(id, reason);
+        }
+    }
+
+    fn established(&mut self, id: ConnId, passive: bool) {
+        let Some(conn) = self.core.conns.get(id) else { return };
+        let service = conn.service;
+        if let Phase::Open(connection) = &conn.phase {
+            if passive {
+                self.core.counters.accepted += 1;
+            } else {
+                self.core.counters.connected += 1;
+            }
+            if self.core.config.log_connections {
+                let info = connection.info(&self.core.config.tcp);
+                tracing::info!(
+                    target: "trust::connections",
+                    "{} open: shard {}, mss {}, window shifts {:?}, timestamps {}, sack {}",
+                    conn.quad, self.core.config.id.0, info.mss, info.window_shifts, info.timestamps, info.sack,
+                );
+            }
+        }
+        self.core.touch(id);
+        self.call(service, |service, io| service.accepted(io, id));
+    }
+
+    fn receive_open(&mut self, id: ConnId, segment: &Segment, arrival: Arrival) {
+        let core = &mut self.core;
+        let Some(conn) = core.conns.get(id) else { return self.release(arrival.frame) };
+        let keep = core.keep(conn);
+        let Some(Conn { phase: Phase::Open(connection), receive, .. }) = core.conns.get_mut(id) else {
+            return self.release(arrival.frame);
+        };
+        let outcome = connection.on_segment(&core.config.tcp, segment, &Context { now: core.now, keep });
+        let events = outcome.events;
+        let counters = &mut core.counters;
+        counters.segments_predicted += u64::from(events.contains(Events::PREDICTED));
+        counters.segments_out_of_order += u64::from(events.contains(Events::OUT_OF_ORDER));
+        counters.segments_duplicate += u64::from(events.contains(Events::DUPLICATE));
+        match outcome.payload {
+            tcp::Payload::Ignore => core.holdings.released.push(arrival.frame.packet),
+            tcp::Payload::Deliver { from, to, released } => {
+                let held = receive.deliver(&mut core.holdings, arrival.cut(from, to));
+                debug_assert_eq!(held, released, "store and core disagree about what was held");
+                counters.payload_in += u64::from(to - from + released);
+            }
+            tcp::Payload::Hold { from, to, offset } => {
+                let tight = core.holdings.packets >= core.config.limits.held_packets;
+                receive.hold(&mut core.holdings, arrival.cut(from, to), offset, tight);
+            }
+        }
+        let delivered = matches!(outcome.payload, tcp::Payload::Deliver { .. });
+        self.outcome(id, outcome, delivered);
+    }
+
+    /// What the TCP core asks for after a segment or a timer.
+    pub(super) fn outcome(&mut self, id: ConnId, outcome: Outcome, delivered: bool) {
+        let core = &mut self.core;
+        let Some(conn) = core.conns.get_mut(id) else { return };
+        let (quad, service) = (conn.quad, conn.service);
+        if outcome.acked > 0 {
+            conn.send.acknowledge(&mut core.memory, outcome.acked);
+        }
+        let eof = outcome.events.contains(Events::EOF);
+        conn.eof |= eof;
+        let writable = conn.wants_room && outcome.acked > 0;
+        let detached = conn.detached;
+        if let Some(reply) = outcome.reply {
+            core.send_control(&quad, &reply);
+        }
+        if outcome.ack_now {
+            core.send_immediate_ack(id);
+        }
+        if (delivered || eof) && !detached {
+            self.call(service, |service, io| service.readable(io, id));
+            self.settle(id);
+        }
+        if writable && !detached {
+            if let Some(conn) = self.core.conns.get_mut(id) {
+                conn.wants_room = false;
+            }
+            self.call(service, |service, io| service.writable(io, id));
+        }
+        if outcome.events.contains(Events::TIME_WAIT) {
+            self.enter_time_wait(id);
+        } else if outcome.events.contains(Events::CLOSED) {
+            let reason = self.core.conns.get(id).and_then(|conn| match &conn.phase {
+                Phase::Open(connection) => connection.close_reason(),
+                _ => None,
+            });
+            self.core.finish(id, reason.unwrap_or(CloseReason::Normal));
+        } else {
+            self.core.touch(id);
+        }
+    }
+
+    /// Payload that the service left unread must not pin its packet for long.
+    fn settle(&mut self, id: ConnId) {
+        let core = &mut self.core;
+        let tight = core.holdings.packets >= core.config.limits.held_packets;
+        if let Some(conn) = core.conns.get_mut(id)
+            && conn.receive.unread() > 0
+        {
+            conn.receive.settle(&mut core.holdings, tight);
+        }
+    }
+
+    fn enter_time_wait(&mut self, id: ConnId) {
+        let core = &mut self.core;
+        let Some(Conn { phase: Phase::Open(connection), quad, .. }) = core.conns.get(id) else { return };
+        let record = connection.time_wait(&core.config.tcp, core.now);
+        let deadline = record.deadline();
+        core.time_wait.insert(*quad, record, deadline);
+        core.finish(id, CloseReason::Normal);
+    }
+
+    /// Calls a service with a handle on the shard.
+    pub(super) fn call(&mut self, service: u16, f: impl FnOnce(&mut dyn super::Service, &mut Io<'_>)) {
+        if let Some(slot) = self.services.get_mut(usize::from(service)) {
+            self.core.current = service;
+            f(&mut *slot.service, &mut Io::new(&mut self.core));
+        }
+    }
+
+    /// Delivers what came up inside calls of services.
+    pub(super) fn deliver_events(&mut self) {
+        while let Some(event) = self.core.events.pop_front() {
+            match event {
+                Event::Closed(id, reason) => {
+                    let Some(conn) = self.core.conns.get(id) else { continue };
+                    let service = conn.service;
+                    self.call(service, |service, io| service.closed(io, id, reason));
+                    self.core.remove(id);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! The octets of one connection that were received and not yet read: what is in order, and what waits behind a gap.
+//!
+//! The TCP core decides which octets go where and never owns one; this store keeps them. Octets stay in the packet
+//! buffer they came in as long as that is cheap, and move to right-sized memory when a small payload would pin a large
+//! buffer. Must not contain: sequence numbers, windows, timers.
+//!
+//! ```text
+//!            read             next          held
+//!   ----------|----------------|-----[ ]--[    ]----->  stream offset (octets since the first)
+//!     gone        in order       gap
+//! ```
+
+use std::collections::VecDeque;
+
+use crate::buffer::packet::PacketBuf;
+
+/// A run of octets, in the packet it came in or copied out of it.
+#[derive(Debug)]
+enum Piece {
+    /// The packet's range.
+    Packet(PacketBuf),
+    /// `data[start..]`.
+    Copy { data: Box<[u8]>, start: u32 },
+}
+
+impl Piece {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Packet(packet) => packet.bytes(),
+            Self::Copy { data, start } => &data[*start as usize..],
+        }
+    }
+
+    fn len(&self) -> u32 {
+        match self {
+            Self::Packet(packet) => packet.len() as u32,
+            Self::Copy { data, start } => data.len() as u32 - start,
+        }
+    }
+
+    fn advance(&mut self, octets: u32) {
+        match self {
+            Self::Packet(packet) => packet.trim_front(octets as usize),
+            Self::Copy { start, .. } => *start += octets,
+        }
+    }
+}
+
+/// What does not fit into the store's inline slot: made on first need, gone when empty.
+#[derive(Debug, Default)]
+struct Backlog {
+    /// In order, behind the inline piece.
+    queue: VecDeque<Piece>,
+    /// Behind a gap, sorted by stream offset; pieces may overlap.
+    held: Vec<(u64, Piece)>,
+}
+
+/// What the stores of one shard hold together.
+#[derive(Debug, Default)]
+pub(crate) struct Holdings {
+    /// Packet buffers held by reference.
+    pub(crate) packets: u64,
+    /// Octets in copies.
+    pub(crate) octets: u64,
+    /// Packet buffers given up, to go back to their pools.
+    pub(crate) released: Vec<PacketBuf>,
+}
+
+impl Holdings {
+    fn drop_piece(&mut self, piece: Piece) {
+        match piece {
+            Piece::Packet(packet) => {
+                self.packets -= 1;
+                self.released.push(packet);
+            }
+            Piece::Copy { data, .. } => self.octets -= data.len() as u64,
+        }
+    }
+}
+
+/// The receive store of one connection. See the module's figure.
+#[derive(Debug, Default)]
+pub(crate) struct ReceiveStore {
+    head: Option<Piece>,
+    backlog: Option<Box<Backlog>>,
+    /// Stream offset of the first octet behind all in-order ones.
+    next: u64,
+    unread: u32,
+}
+
+/// Payloads up to this many octets are copied out of their packet when they must wait (architecture: a tiny segment
+/// must not pin 64 KB).
+pub(crate) const COPY_LIMIT: u32 = 4_096;
+
+impl ReceiveStore {
+    /// In-order octets not yet read.
+    pub(crate) fn unread(&self) -> u32 {
+        self.unread
+    }
+
+    /// Number of pieces that wait behind a gap.
+    pub(crate) fn held_pieces(&self) -> usize {
+        self.backlog.as_ref().map_or(0, |backlog| backlog.held.len())
+    }
+
+    /// Takes the packet's range as the next octets in order, then whatever held octets became contiguous. Returns how
+    /// many of those there were.
+    pub(crate) fn deliver(&mut self, holdings: &mut Holdings, packet: PacketBuf) -> u32 {
+        let len = packet.len() as u32;
+        holdings.packets += 1;
+        self.push(Piece::Packet(packet));
+        self.next += u64::from(len);
+        self.unread += len;
+        if self.backlog.is_some() { self.release_held(holdings) } else { 0 }
+    }
+
+    /// Keeps the packet's range, which lies `offset` octets above the in-order end. `tight`: not by reference.
+    pub(crate) fn hold(&mut self, holdings: &mut Holdings, packet: PacketBuf, offset: u32, tight: bool) {
+        let at = self.next + u64::from(offset);
+        holdings.packets += 1;
+        let mut piece = Piece::Packet(packet);
+        if tight || piece.len() <= COPY_LIMIT {
+            piece = copied(holdings, piece);
+        }
+        let backlog = self.backlog.get_or_insert_default();
+        let index = backlog.held.partition_point(|(offset, _)| *offset <= at);
+        backlog.held.insert(index, (at, piece));
+    }
+
+    /// First contiguous run of unread octets; empty when there are none.
+    pub(crate) fn peek(&self) -> &[u8] {
+        self.head.as_ref().map_or(&[], Piece::bytes)
+    }
+
+    /// The reader is done with `octets`. Returns how many there really were.
+    pub(crate) fn consume(&mut self, holdings: &mut Holdings, octets: u32) -> u32 {
+        let mut left = octets.min(self.unread);
+        let consumed = left;
+        self.unread -= consumed;
+        while left > 0 {
+            let Some(head) = &mut self.head else { break };
+            let len = head.len();
+            if left < len {
+                head.advance(left);
+                break;
+            }
+            left -= len;
+            let next = self.backlog.as_mut().and_then(|backlog| backlog.queue.pop_front());
+            if let Some(piece) = std::mem::replace(&mut self.head, next) {
+                holdings.drop_piece(piece);
+            }
+        }
+        self.shrink();
+        consumed
+    }
+
+    /// Octets that now have to wait for their reader: small ones leave the packet they came in. `tight`: all of them.
+    pub(crate) fn settle(&mut self, holdings: &mut Holdings, tight: bool) {
+        let last = match &mut self.backlog {
+            Some(backlog) if !backlog.queue.is_empty() => backlog.queue.back_mut(),
+            _ => self.head.as_mut(),
+        };
+        if let Some(piece @ Piece::Packet(_)) = last
+            && (tight || piece.len() <= COPY_LIMIT)
+        {
+            let empty = Piece::Copy { data: Box::default(), start: 0 };
+            let old = std::mem::replace(piece, empty);
+            *piece = copied(holdings, old);
+        }
+    }
+
+    /// Gives everything up.
+    pub(crate) fn clear(&mut self, holdings: &mut Holdings) {
+        if let Some(piece) = self.head.take() {
+            holdings.drop_piece(piece);
+        }
+        if let Some(backlog) = self.backlog.take() {
+            let Backlog { queue, held } = *backlog;
+            for piece in queue.into_iter().chain(held.into_iter().map(|(_, piece)| piece)) {
+                holdings.drop_piece(piece);
+            }
+        }
+        self.unread = 0;
+    }
+
+    fn push(&mut self, piece: Piece) {
+        if self.head.is_none() {
+            self.head = Some(piece);
+        } else {
+            self.backlog.get_or_insert_default().queue.push_back(piece);
+        }
+    }
+
+    fn release_held(&mut self, holdings: &mut Holdings) -> u32 {
+        let mut released = 0;
+        while let Some(backlog) = &mut self.backlog {
+            let Some((at, _)) = backlog.held.first() else { break };
+            if *at > self.next {
+                break;
+            }
+            let (at, mut piece) = backlog.held.remove(0);
+            let known = self.next - at;
+            if known >= u64::from(piece.len()) {
+                holdings.drop_piece(piece);
+                continue;
+            }
+            piece.advance(known as u32);
+            let len = piece.len();
+            self.next += u64::from(len);
+            self.unread += len;
+            released += len;
+            self.push(piece);
+        }
+        self.shrink();
+        released
+    }
+
+    fn shrink(&mut self) {
+        if self.backlog.as_ref().is_some_and(|backlog| backlog.queue.is_empty() && backlog.held.is_empty()) {
+            self.backlog = None;
+        }
+    }
+}
+
+/// Moves a piece into memory of its own size and gives its packet back.
+fn copied(holdings: &mut Holdings, piece: Piece) -> Piece {
+    let data: Box<[u8]> = piece.bytes().into();
+    holdings.drop_piece(piece);
+    holdings.octets += data.len() as u64;
+    Piece::Copy { data, start: 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::buffer::packet::PacketPool;
+
+    fn packet(pool: &mut PacketPool, bytes: &[u8]) -> PacketBuf {
+        let mut packet = pool.take().unwrap();
+        packet.storage_mut()[..bytes.len()].copy_from_slice(bytes);
+        packet.set_range(0, bytes.len());
+        packet
+    }
+
+    fn read_all(store: &mut ReceiveStore, holdings: &mut Holdings) -> Vec<u8> {
+        let mut out = Vec::new();
+        while store.unread() > 0 {
+            let run = store.peek().to_vec();
+            assert!(!run.is_empty());
+            out.extend_from_slice(&run);
+            assert_eq!(store.consume(holdings, run.len() as u32), run.len() as u32);
+        }
+        out
+    }
+
+    #[test]
+    fn octets_come_out_in_order_whatever_order_they_came_in() {
+        let mut pool = PacketPool::new(0, 16, 64);
+        let mut holdings = Holdings::default();
+        let mut store = ReceiveStore::default();
+        let later = packet(&mut pool, b"ghi");
+        store.hold(&mut holdings, later, 6, false);
+        let overlapping = packet(&mut pool, b"efgh");
+        store.hold(&mut holdings, overlapping, 4, false);
+        assert_eq!(store.unread(), 0);
+        let first = packet(&mut pool, b"abcd");
+        assert_eq!(store.deliver(&mut holdings, first), 5);
+        assert_eq!(read_all(&mut store, &mut holdings), b"abcdefghi");
+        assert_eq!((holdings.packets, holdings.octets), (0, 0));
+        assert_eq!(holdings.released.len(), 3);
+    }
+
+    #[test]
+    fn partial_reads_and_settling_keep_every_octet() {
+        let mut pool = PacketPool::new(0, 4, 64);
+        let mut holdings = Holdings::default();
+        let mut store = ReceiveStore::default();
+        let first = packet(&mut pool, b"hello");
+        store.deliver(&mut holdings, first);
+        store.consume(&mut holdings, 2);
+        store.settle(&mut holdings, false);
+        assert_eq!(holdings.packets, 0, "a small rest must not pin its packet");
+        assert_eq!(holdings.released.len(), 1);
+        let second = packet(&mut pool, b" world");
+        store.deliver(&mut holdings, second);
+        assert_eq!(read_all(&mut store, &mut holdings), b"llo world");
+        assert_eq!(holdings.octets, 0);
+    }
+
+    #[test]
+    fn clearing_gives_every_buffer_back() {
+        let mut pool = PacketPool::new(0, 4, 64);
+        let mut holdings = Holdings::default();
+        let mut store = ReceiveStore::default();
+        let first = packet(&mut pool, b"abc");
+        store.deliver(&mut holdings, first);
+        let held = packet(&mut pool, b"xyz");
+        store.hold(&mut holdings, held, 9, false);
+        store.clear(&mut holdings);
+        assert_eq!((store.unread(), holdings.packets, holdings.octets, holdings.released.len()), (0, 0, 0, 2));
+    }
+}

@@ -1,0 +1,165 @@
+//! The octets of one connection that were queued for sending and not yet acknowledged.
+//!
+//! They lie in chunks of the shard's send memory or in static memory, from SND.UNA on. Must not contain: sequence
+//! numbers, windows, timers.
+
+use std::collections::VecDeque;
+
+use crate::buffer::frame::{Payload, TxFrame};
+use crate::buffer::send_memory::{Chunk, SendMemory};
+use crate::wire::checksum::Accumulator;
+
+#[derive(Debug)]
+enum Piece {
+    /// Octets `start..end` of the chunk.
+    Chunk { chunk: Chunk, start: u32, end: u32 },
+    Static { bytes: &'static [u8] },
+}
+
+impl Piece {
+    fn len(&self) -> u32 {
+        match self {
+            Self::Chunk { start, end, .. } => end - start,
+            Self::Static { bytes } => bytes.len() as u32,
+        }
+    }
+}
+
+/// The send store of one connection. The first piece lies inline: short exchanges need no list.
+#[derive(Debug, Default)]
+pub(crate) struct SendStore {
+    front: Option<Piece>,
+    more: Option<Box<VecDeque<Piece>>>,
+    octets: u32,
+}
+
+impl SendStore {
+    /// Octets queued and not yet acknowledged.
+    pub(crate) fn len(&self) -> u32 {
+        self.octets
+    }
+
+    /// Appends as much of `bytes` as there is send memory for; returns how much.
+    pub(crate) fn append(&mut self, memory: &mut SendMemory, bytes: &[u8]) -> usize {
+        let mut done = 0;
+        while done < bytes.len() {
+            let copied = match self.back_mut() {
+                Some(Piece::Chunk { chunk, end, .. }) => {
+                    let copied = memory.append(chunk, &bytes[done..]);
+                    *end += copied as u32;
+                    copied
+                }
+                _ => 0,
+            };
+            if copied == 0 {
+                let Some(chunk) = memory.allocate() else { break };
+                self.push(Piece::Chunk { chunk, start: 0, end: 0 });
+            }
+            done += copied;
+        }
+        self.octets += done as u32;
+        done
+    }
+
+    /// Appends static octets without copying them.
+    pub(crate) fn append_static(&mut self, bytes: &'static [u8]) {
+        if !bytes.is_empty() {
+            self.octets += bytes.len() as u32;
+            self.push(Piece::Static { bytes });
+        }
+    }
+
+    /// The first `octets` were acknowledged.
+    pub(crate) fn acknowledge(&mut self, memory: &mut SendMemory, octets: u32) {
+        let mut left = octets.min(self.octets);
+        self.octets -= left;
+        while let Some(front) = &mut self.front {
+            let len = front.len();
+            if left < len {
+                match front {
+                    Piece::Chunk { start, .. } => *start += left,
+                    Piece::Static { bytes } => *bytes = &bytes[left as usize..],
+                }
+                return;
+            }
+            left -= len;
+            let next = self.more.as_mut().and_then(|more| more.pop_front());
+            if let Some(Piece::Chunk { chunk, .. }) = std::mem::replace(&mut self.front, next) {
+                memory.release(chunk);
+            }
+        }
+        self.more = None;
+    }
+
+    /// Leases up to `len` octets from `offset` on to `frame` and adds them to `sum` if there is one. Returns how many:
+    /// less when they lie in more pieces than a frame takes.
+    pub(crate) fn lease(
+        &self,
+        memory: &mut SendMemory,
+        offset: u32,
+        len: u32,
+        frame: &mut TxFrame,
+        mut sum: Option<&mut Accumulator>,
+    ) -> u32 {
+        let mut skip = offset;
+        let mut left = len;
+        for piece in self.front.iter().chain(self.more.iter().flat_map(|more| more.iter())) {
+            let piece_len = piece.len();
+            if skip >= piece_len {
+                skip -= piece_len;
+                continue;
+            }
+            if left == 0 || frame.slices_left() == 0 {
+                break;
+            }
+            let take = left.min(piece_len - skip);
+            let payload = match piece {
+                Piece::Chunk { chunk, start, .. } => {
+                    let from = (start + skip) as usize;
+                    if let Some(sum) = &mut sum {
+                        sum.push(memory.bytes(chunk, from..from + take as usize));
+                    }
+                    Payload::Chunk(memory.lease(chunk, from, take as usize))
+                }
+                Piece::Static { bytes } => {
+                    let bytes = &bytes[skip as usize..(skip + take) as usize];
+                    if let Some(sum) = &mut sum {
+                        sum.push(bytes);
+                    }
+                    Payload::Static(bytes)
+                }
+            };
+            // There is a place: looked for above.
+            let _ = frame.push(payload);
+            skip = 0;
+            left -= take;
+        }
+        len - left
+    }
+
+    /// Gives everything up.
+    pub(crate) fn clear(&mut self, memory: &mut SendMemory) {
+        let more = self.more.take().map(|more| *more).unwrap_or_default();
+        for piece in self.front.take().into_iter().chain(more) {
+            if let Piece::Chunk { chunk, .. } = piece {
+                memory.release(chunk);
+            }
+        }
+        self.octets = 0;
+    }
+
+    fn back_mut(&mut self) -> Option<&mut Piece> {
+        match &mut self.more {
+            Some(more) if !more.is_empty() => more.back_mut(),
+            _ => self.front.as_mut(),
+        }
+    }
+
+    fn push(&mut self, piece: Piece) {
+        if self.front.is_none() {
+            self.front = Some(piece);
+        } else {
+            self.more.get_or_insert_default().push_back(piece);
+        }
+    }
+}
