@@ -170,7 +170,6 @@ struct StageStats {
 }
 
 /// A running engine. Dropping it stops it.
-#[derive(Debug)]
 pub struct Engine {
     plan: Plan,
     steering: &'static str,
@@ -182,6 +181,12 @@ pub struct Engine {
     stages: Vec<Arc<StageStats>>,
     // Queues, and with them the steering program, live as long as the engine.
     _device: Box<dyn Device>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("plan", &self.plan).field("steering", &self.steering).finish_non_exhaustive()
+    }
 }
 
 /// A way into a running engine from any thread: messages to services, connections to be opened.

@@ -14,7 +14,8 @@ use super::icmp::EchoLimiter;
 use super::receive_store::{Holdings, ReceiveStore};
 use super::send_store::SendStore;
 use super::service::{ConnId, IoBackend, Message};
-use super::table::{FlowTable, Slab};
+use super::slab::Slab;
+use super::table::FlowTable;
 use super::time_wait_table::TimeWaitTable;
 use super::transmit::Egress;
 use super::wheel::Wheel;
@@ -222,12 +223,13 @@ impl Core {
         }
     }
 
-    pub(crate) fn lookup(&self, quad: &Quad) -> Option<ConnId> {
-        let conns = &self.conns;
-        let slot = self.flows.get(self.shared.hasher.hash(quad), |slot| {
-            conns.at(slot).is_some_and(|conn| conn.quad == *quad)
-        })?;
-        conns.id_at(slot)
+    pub(crate) fn hash(&self, quad: &Quad) -> u64 {
+        self.shared.hasher.hash(quad)
+    }
+
+    pub(crate) fn lookup(&self, hash: u64, quad: &Quad) -> Option<ConnId> {
+        let slot = self.flows.get(hash, |slot| self.conns.at(slot).is_some_and(|conn| conn.quad == *quad))?;
+        self.conns.key(slot)
     }
 
     /// Adds a connection to the slab and the flow table. `None`: the shard is full.
@@ -250,10 +252,7 @@ impl Core {
             detached: false,
             eof: false,
         });
-        let Self { conns, flows, shared, .. } = self;
-        flows.insert(shared.hasher.hash(&quad), id.slot, |slot| {
-            conns.at(slot).map_or(0, |conn| shared.hasher.hash(&conn.quad))
-        });
+        self.flows.insert(self.hash(&quad), id.slot);
         self.half_open += 1;
         Some(id)
     }
@@ -261,8 +260,7 @@ impl Core {
     /// Takes a connection out of the flow table: segments no longer find it.
     pub(crate) fn unlink(&mut self, id: ConnId) {
         if let Some(conn) = self.conns.get(id) {
-            let slot = id.slot;
-            self.flows.remove(self.shared.hasher.hash(&conn.quad), |candidate| candidate == slot);
+            self.flows.remove(self.hash(&conn.quad), id.slot);
         }
     }
 
@@ -328,7 +326,8 @@ impl Core {
         OpenParams {
             iss: self.shared.isn.isn(quad.local.addr, quad.local.port, quad.remote.addr, quad.remote.port, self.now),
             ts_offset: self.shared.isn.ts_offset(quad.local.addr, quad.remote.addr),
-            mss: self.config.mtu - header,
+            mss: self.config.mtu.saturating_sub(header),
+            ipv6: quad.local.addr.is_ipv6(),
         }
     }
 
@@ -348,7 +347,10 @@ impl Core {
         );
         let quad = ports
             .map(|port| Quad { local: Endpoint { addr: local, port }, remote })
-            .find(|quad| self.lookup(quad).is_none() && self.time_wait.get(quad).is_none())?;
+            .find(|quad| {
+                let hash = self.hash(quad);
+                self.lookup(hash, quad).is_none() && self.time_wait.get(hash, quad).is_none()
+            })?;
         let handshake = Handshake::connect(&self.config.tcp, self.open_params(&quad), self.now);
         let ticket = self.shared.tickets.fetch_add(1, Ordering::Relaxed);
         let id = self.insert(quad, service, handshake, ticket)?;

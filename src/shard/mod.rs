@@ -47,8 +47,6 @@ struct Listening {
 pub struct Shard {
     core: Core,
     services: Vec<Listening>,
-    /// Connections whose deadline came; kept to reuse its memory.
-    due: Vec<u32>,
 }
 
 impl std::fmt::Debug for Shard {
@@ -62,7 +60,7 @@ impl Shard {
     /// [`complete`](Self::complete).
     pub fn new(config: ShardConfig, shared: ShardShared, memory: SendMemory, out: Producer<TxFrame>, now: Instant) -> Self {
         let egress = transmit::Egress::new(out);
-        Self { core: Core::new(config, shared, memory, egress, now), services: Vec::new(), due: Vec::new() }
+        Self { core: Core::new(config, shared, memory, egress, now), services: Vec::new() }
     }
 
     /// Adds a service: on a port, or (`None`) for connections opened by [`connect`](Self::connect). Returns its index,
@@ -177,14 +175,12 @@ impl Shard {
             self.core.service_timers.pop();
             self.call(service, |service, io| service.timer(io, token));
         }
-        self.core.time_wait.expire(now);
-        let mut due = std::mem::take(&mut self.due);
-        self.core.run_timers(&mut due, now);
-        for slot in due.drain(..) {
-            let Some(id) = self.core.conns.id_at(slot) else { continue };
-            self.fire(id);
+        self.core.time_wait.expire(now, &mut |_, _| {});
+        while let Some(slot) = self.core.wheel.pop_expired(now) {
+            if let Some(id) = self.core.conns.key(slot) {
+                self.fire(id);
+            }
         }
-        self.due = due;
     }
 
     fn fire(&mut self, id: ConnId) {

@@ -96,25 +96,26 @@ impl Shard {
         if self.core.config.log_segments {
             tracing::info!(
                 target: "trust::segments",
-                "in  {}:{} > {}:{} {} seq {} ack {} win {} len {}",
+                "in  {}:{} > {}:{} {:?} seq {} ack {} win {} len {}",
                 quad.remote.addr, quad.remote.port, quad.local.addr, quad.local.port,
                 segment.flags, segment.seq.0, segment.ack.0, segment.window, segment.len,
             );
         }
-        if let Some(id) = self.core.lookup(quad) {
+        let hash = self.core.hash(quad);
+        if let Some(id) = self.core.lookup(hash, quad) {
             self.core.counters.segments_in += 1;
             self.receive_connection(id, segment, arrival);
             return Ok(());
         }
         let mut iss_floor = None;
-        if let Some(record) = self.core.time_wait.get_mut(quad) {
+        if let Some(record) = self.core.time_wait.get_mut(hash, quad) {
             let before = record.deadline();
             match record.on_segment(&self.core.config.tcp, segment, self.core.now) {
                 TimeWaitOutcome::Ignore => return Err((DropReason::TimeWait, arrival.frame)),
                 TimeWaitOutcome::Reply(reply) => {
                     let after = record.deadline();
                     if after != before {
-                        self.core.time_wait.restart(quad, after);
+                        self.core.time_wait.restart(hash, quad, after);
                     }
                     self.core.send_control(quad, &reply);
                     self.release(arrival.frame);
@@ -122,7 +123,7 @@ impl Shard {
                 }
                 // SM-TW-5f: a listener may take the quad over; without one the SYN gets its RST below.
                 TimeWaitOutcome::Reuse { iss_floor: floor } => {
-                    self.core.time_wait.remove(quad);
+                    self.core.time_wait.remove(hash, quad);
                     self.core.counters.time_wait_reused += 1;
                     iss_floor = Some(floor);
                 }
@@ -331,7 +332,8 @@ impl Shard {
         let Some(Conn { phase: Phase::Open(connection), quad, .. }) = core.conns.get(id) else { return };
         let record = connection.time_wait(&core.config.tcp, core.now);
         let deadline = record.deadline();
-        core.time_wait.insert(*quad, record, deadline);
+        let quad = *quad;
+        core.time_wait.insert(core.hash(&quad), quad, record, deadline);
         core.finish(id, CloseReason::Normal);
     }
 

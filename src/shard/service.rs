@@ -15,13 +15,7 @@ use crate::tcp::{CloseReason, Info};
 
 /// Names one connection of one shard. The generation tells a slot's present user from its earlier ones, so an id kept
 /// too long is recognised as stale and never reaches a stranger's connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ConnId {
-    /// Index into the shard's table of connections.
-    pub slot: u32,
-    /// Count of the slot's reuses.
-    pub generation: u32,
-}
+pub type ConnId = super::slab::Key;
 
 impl fmt::Display for ConnId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

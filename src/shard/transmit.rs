@@ -8,7 +8,7 @@ use super::service::ConnId;
 use crate::buffer::frame::{Completion, FrameOwner, TxFrame};
 use crate::buffer::ring::Producer;
 use crate::flow::Quad;
-use crate::tcp::{Instant, SeqNum, Transmit};
+use crate::tcp::{SeqNum, Transmit};
 use crate::wire::checksum::Accumulator;
 use crate::wire::tcp::{Flags, TcpHeader};
 use crate::wire::vnet::{TxChecksum, TxOffload};
@@ -165,7 +165,7 @@ impl Core {
             if *in_ring >= config.limits.in_ring {
                 // Completions bring this connection back; a pending ACK must not wait for them.
                 *ring_blocked = true;
-                if connection.ack_pending() && egress.has_room() {
+                if connection.ack_due() && egress.has_room() {
                     let ack = connection.take_ack(*now);
                     egress.send_control(config, quad, &ack, counters);
                 }
@@ -254,11 +254,6 @@ impl Core {
             self.wheel.insert(id.slot, next);
         }
     }
-
-    /// Fires the timers that are due.
-    pub(crate) fn run_timers(&mut self, due: &mut Vec<u32>, now: Instant) {
-        self.wheel.expire(now, |slot| due.push(slot));
-    }
 }
 
 /// One line about a frame on its way out, as packet dumpers print it.
@@ -271,7 +266,7 @@ fn log_frame(frame: &TxFrame) {
     if let Ok((tcp, _)) = wire::tcp::parse(&header[ip_len..], none, none, true) {
         tracing::info!(
             target: "trust::segments",
-            "out {} > {} {} seq {} ack {} win {} len {payload_len}",
+            "out {} > {} {:?} seq {} ack {} win {} len {payload_len}",
             tcp.src_port, tcp.dst_port, tcp.flags, tcp.seq, tcp.ack, tcp.window,
         );
     }

@@ -289,6 +289,13 @@ impl Connection {
         self.hot.marks.has(Marks::POLL)
     }
 
+    /// Whether an ACK is due that no data carries yet: [`take_ack`](Self::take_ack) sends it by itself.
+    #[must_use]
+    #[inline]
+    pub fn ack_due(&self) -> bool {
+        self.hot.marks.has(Marks::ACK_DUE)
+    }
+
     /// Octets the send store may take now; 0 after the user closed.
     #[must_use]
     #[inline]
