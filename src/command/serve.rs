@@ -1,6 +1,7 @@
 //! `trust serve`: an engine with its services until TERM or INT.
 
 use std::io::{IsTerminal, Write};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -9,7 +10,8 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use trust::engine::{Engine, PlanKind, ServiceFactory, StageId};
 use trust::observe::{Sample, live_line, stats_lines, summary};
-use trust::services::{self, ServiceSpec};
+use trust::services::{self, CpuTime, Environment, ServiceSpec};
+use trust::tcp;
 
 use super::{Address, EngineOptions, Error, Setup};
 
@@ -38,18 +40,22 @@ impl Serve {
         let mut signals = Signals::new([SIGTERM, SIGINT])?;
         let mut specs = services::default_services();
         for spec in self.service {
-            if specs.iter().any(|known| known.port() == spec.port()) {
-                return Err(format!("--service {spec}: port {} has a service already", spec.port()).into());
+            if specs.iter().any(|known| known.port == spec.port) {
+                return Err(format!("--service {spec}: port {} has a service already", spec.port).into());
             }
             specs.push(spec);
         }
         let Setup { device, plan, config } = self.engine.setup(self.address, "trust0")?;
         let tun = device.name().to_owned();
         let capabilities = device.capabilities();
+        let environment = Environment { cpu_clock: Arc::new(cpu_time), ..Environment::default() };
         let factories: Vec<_> = specs
             .iter()
-            .cloned()
-            .map(|spec| ServiceFactory { port: Some(spec.port()), make: Box::new(move || spec.build()) })
+            .copied()
+            .map(|spec| {
+                let environment = environment.clone();
+                ServiceFactory { port: Some(spec.port), make: Box::new(move || services::build(spec.name, &environment)) }
+            })
             .collect();
         let mut engine = Engine::start(config, plan, device, &factories)?;
 
@@ -116,4 +122,20 @@ impl Serve {
 
 fn on(granted: bool) -> &'static str {
     if granted { "on" } else { "off" }
+}
+
+/// Processor time of this process so far, for the use that iperf3 reports.
+fn cpu_time() -> CpuTime {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: `usage` is large enough and lives through the call.
+    let result = unsafe { libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) };
+    if result != 0 {
+        return CpuTime::default();
+    }
+    // SAFETY: filled by the call (and zeroed before, which is a valid value).
+    let usage = unsafe { usage.assume_init() };
+    let span = |time: libc::timeval| {
+        tcp::Duration::from_secs(time.tv_sec as u64).saturating_add(tcp::Duration::from_micros(time.tv_usec as u64))
+    };
+    CpuTime { user: span(usage.ru_utime), system: span(usage.ru_stime) }
 }
