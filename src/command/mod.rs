@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use trust::device::impair::{Impair, Impairment};
+use trust::device::impair::{Impaired, Impairment};
 use trust::device::plain::PlainDevice;
 use trust::device::{Device, TunDevice, TunOptions};
 use trust::engine::{EngineConfig, Pin, Plan, PlanKind, Steer, usable_cpus};
@@ -179,7 +179,7 @@ impl EngineOptions {
         let mut device: Box<dyn Device> =
             if plain { Box::new(PlainDevice::create(&options)?) } else { Box::new(TunDevice::create(&options)?) };
         if let Some(impairment) = &self.impair {
-            device = Box::new(Impair::new(device, impairment.clone()));
+            device = Box::new(Impaired::new(device, *impairment));
         }
         let mut config = EngineConfig::new(vec![IpAddr::V4(address.ip)]);
         config.steer = self.steer.unwrap_or_default();

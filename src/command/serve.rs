@@ -54,7 +54,10 @@ impl Serve {
             .copied()
             .map(|spec| {
                 let environment = environment.clone();
-                ServiceFactory { port: Some(spec.port), make: Box::new(move || services::build(spec.name, &environment)) }
+                ServiceFactory {
+                    port: Some(spec.port),
+                    make: Box::new(move || services::build(spec.name, &environment)),
+                }
             })
             .collect();
         let mut engine = Engine::start(config, plan, device, &factories)?;

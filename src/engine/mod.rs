@@ -23,8 +23,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
-pub use self::plan::{Pin, Plan, PlanError, PlanKind, StageId, ThreadPlan};
 use self::clock::Clock;
+pub use self::plan::{Pin, Plan, PlanError, PlanKind, StageId, ThreadPlan};
 use self::runner::{Runner, Stage};
 use self::rx::{Rx, ToWorker};
 use self::tx::{FromWorker, Tx};

@@ -158,7 +158,8 @@ impl Plan {
                 threads.push(thread(format!("fused-{worker}"), stages));
             }
         } else {
-            threads.extend((0..workers).map(|worker| thread(format!("worker-{worker}"), vec![StageId::Worker(worker)])));
+            threads
+                .extend((0..workers).map(|worker| thread(format!("worker-{worker}"), vec![StageId::Worker(worker)])));
             // One reader and one writer serve two workers.
             let ends = queues.div_ceil(2);
             for end in 0..ends {
@@ -214,7 +215,9 @@ impl FromStr for Pin {
             "none" => Ok(Self::None),
             list => list
                 .split(',')
-                .map(|cpu| cpu.trim().parse().map_err(|_| format!("{text:?} is not auto, none or a list of CPUs like 0,1")))
+                .map(|cpu| {
+                    cpu.trim().parse().map_err(|_| format!("{text:?} is not auto, none or a list of CPUs like 0,1"))
+                })
                 .collect::<Result<_, _>>()
                 .map(Self::Cpus),
         }

@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
+use super::Poll;
 use super::clock::Clock;
 use super::rx::{BATCH_OCTETS, BATCH_PACKETS};
-use super::Poll;
 use crate::buffer::frame::{Completion, RxFrame};
 use crate::buffer::packet::PacketBuf;
 use crate::buffer::ring::{Consumer, Producer};
@@ -191,7 +191,11 @@ impl Worker {
 
     /// What this stage must be woken for.
     pub(super) fn interest(&self) -> Interest {
-        if self.shard.has_work() || self.shard.waits_for_tx() { Interest::DATA | Interest::ROOM } else { Interest::DATA }
+        if self.shard.has_work() || self.shard.waits_for_tx() {
+            Interest::DATA | Interest::ROOM
+        } else {
+            Interest::DATA
+        }
     }
 
     /// Whether a turn would find something in the rings.

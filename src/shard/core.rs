@@ -3,8 +3,8 @@
 //! Split from [`Shard`](super::Shard) so that a service can be called with a handle on all the rest. Must not contain:
 //! devices, threads, clocks (`now` is handed in once a turn).
 
-use std::collections::{BinaryHeap, VecDeque};
 use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,9 +20,7 @@ use super::time_wait_table::TimeWaitTable;
 use super::transmit::Egress;
 use super::wheel::Wheel;
 use crate::buffer::send_memory::SendMemory;
-use crate::flow::{
-    EPHEMERAL_PORTS, Endpoint, FlowHasher, OwnerTable, Quad, ShardId, SteeringKeys, ports_for_shard,
-};
+use crate::flow::{EPHEMERAL_PORTS, Endpoint, FlowHasher, OwnerTable, Quad, ShardId, SteeringKeys, ports_for_shard};
 use crate::tcp::isn::IsnGenerator;
 use crate::tcp::{self, CloseReason, Connection, Handshake, Info, Instant, OpenParams, TimeWait};
 
@@ -185,7 +183,13 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn new(config: ShardConfig, shared: ShardShared, memory: SendMemory, egress: Egress, now: Instant) -> Self {
+    pub(crate) fn new(
+        config: ShardConfig,
+        shared: ShardShared,
+        memory: SendMemory,
+        egress: Egress,
+        now: Instant,
+    ) -> Self {
         let time_wait = TimeWaitTable::new(config.limits.time_wait);
         let next_port = shared.seed as u32;
         Self {
@@ -345,12 +349,10 @@ impl Core {
             start,
             EPHEMERAL_PORTS,
         );
-        let quad = ports
-            .map(|port| Quad { local: Endpoint { addr: local, port }, remote })
-            .find(|quad| {
-                let hash = self.hash(quad);
-                self.lookup(hash, quad).is_none() && self.time_wait.get(hash, quad).is_none()
-            })?;
+        let quad = ports.map(|port| Quad { local: Endpoint { addr: local, port }, remote }).find(|quad| {
+            let hash = self.hash(quad);
+            self.lookup(hash, quad).is_none() && self.time_wait.get(hash, quad).is_none()
+        })?;
         let handshake = Handshake::connect(&self.config.tcp, self.open_params(&quad), self.now);
         let ticket = self.shared.tickets.fetch_add(1, Ordering::Relaxed);
         let id = self.insert(quad, service, handshake, ticket)?;

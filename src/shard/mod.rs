@@ -25,8 +25,8 @@ pub mod wheel;
 
 use std::cmp::Reverse;
 
-pub use self::core::{Limits, Offload, ShardConfig, ShardShared};
 use self::core::{Core, Phase};
+pub use self::core::{Limits, Offload, ShardConfig, ShardShared};
 pub use self::counters::{Counters, DropReason, PublishedCounters};
 pub use self::service::{ConnId, Io, IoBackend, Message, Service};
 use crate::buffer::frame::{Completion, TxFrame};
@@ -51,14 +51,23 @@ pub struct Shard {
 
 impl std::fmt::Debug for Shard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shard").field("core", &self.core).field("services", &self.services.len()).finish_non_exhaustive()
+        f.debug_struct("Shard")
+            .field("core", &self.core)
+            .field("services", &self.services.len())
+            .finish_non_exhaustive()
     }
 }
 
 impl Shard {
     /// A shard without services. Its frames go into `out`; whoever drains that ring hands each frame's completion to
     /// [`complete`](Self::complete).
-    pub fn new(config: ShardConfig, shared: ShardShared, memory: SendMemory, out: Producer<TxFrame>, now: Instant) -> Self {
+    pub fn new(
+        config: ShardConfig,
+        shared: ShardShared,
+        memory: SendMemory,
+        out: Producer<TxFrame>,
+        now: Instant,
+    ) -> Self {
         let egress = transmit::Egress::new(out);
         Self { core: Core::new(config, shared, memory, egress, now), services: Vec::new() }
     }

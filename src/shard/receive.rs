@@ -11,9 +11,7 @@ use super::service::{ConnId, Io};
 use crate::buffer::frame::RxFrame;
 use crate::buffer::packet::PacketBuf;
 use crate::flow::{Endpoint, Quad};
-use crate::tcp::{
-    self, CloseReason, Context, Events, Handshake, HandshakeOutcome, Outcome, Segment, TimeWaitOutcome,
-};
+use crate::tcp::{self, CloseReason, Context, Events, Handshake, HandshakeOutcome, Outcome, Segment, TimeWaitOutcome};
 use crate::wire::tcp::Flags;
 use crate::wire::vnet::ChecksumStatus;
 use crate::wire::{self, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP};
@@ -213,9 +211,11 @@ impl Shard {
 
     fn handshake_failed(&mut self, id: ConnId, reason: CloseReason) {
         // SM-SR-2: of a passive child that never was established, nobody is told.
-        let passive = self.core.conns.get(id).is_some_and(|conn| {
-            matches!(&conn.phase, Phase::Handshake(handshake) if handshake.is_passive())
-        });
+        let passive = self
+            .core
+            .conns
+            .get(id)
+            .is_some_and(|conn| matches!(&conn.phase, Phase::Handshake(handshake) if handshake.is_passive()));
         if passive {
             self.core.unlink(id);
             self.core.remove(id);

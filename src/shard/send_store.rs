@@ -12,8 +12,14 @@ use crate::wire::checksum::Accumulator;
 #[derive(Debug)]
 enum Piece {
     /// Octets `start..end` of the chunk.
-    Chunk { chunk: Chunk, start: u32, end: u32 },
-    Static { bytes: &'static [u8] },
+    Chunk {
+        chunk: Chunk,
+        start: u32,
+        end: u32,
+    },
+    Static {
+        bytes: &'static [u8],
+    },
 }
 
 impl Piece {

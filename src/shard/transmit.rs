@@ -50,7 +50,13 @@ impl Egress {
     }
 
     /// Sends a segment without payload that nobody waits for. `false`: no room.
-    pub(crate) fn send_control(&mut self, config: &ShardConfig, quad: &Quad, segment: &Transmit, counters: &mut Counters) -> bool {
+    pub(crate) fn send_control(
+        &mut self,
+        config: &ShardConfig,
+        quad: &Quad,
+        segment: &Transmit,
+        counters: &mut Counters,
+    ) -> bool {
         let mut frame = blank(quad, segment);
         seal(config, quad, segment, segment.seq.0, segment.flags, &mut frame, 0);
         self.stage(config, frame, counters)
@@ -73,10 +79,13 @@ impl Egress {
 
 /// A frame with room for the headers of `segment`, to which its payload can be added.
 fn blank(quad: &Quad, segment: &Transmit) -> TxFrame {
-    let header_len =
-        wire::ip::header_len(quad.remote.addr) + wire::tcp::MIN_HEADER_LEN + segment.options.wire_len();
-    let offload =
-        TxOffload { checksum: TxChecksum::Done, gso_size: 0, header_len: header_len as u16, ipv6: quad.remote.addr.is_ipv6() };
+    let header_len = wire::ip::header_len(quad.remote.addr) + wire::tcp::MIN_HEADER_LEN + segment.options.wire_len();
+    let offload = TxOffload {
+        checksum: TxChecksum::Done,
+        gso_size: 0,
+        header_len: header_len as u16,
+        ipv6: quad.remote.addr.is_ipv6(),
+    };
     TxFrame::new(offload, FrameOwner::NONE, |_| header_len)
 }
 
