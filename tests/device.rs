@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::Arguments;
 use trust::device::bpf;
+use trust::device::impair::Impaired;
 use trust::device::plain::PlainDevice;
 use trust::device::{
     BUFFER_LEN, Capabilities, Device, DeviceError, QueuePair, Received, Transmitted, TunDevice, TunOptions,
@@ -48,6 +49,14 @@ fn main() -> ExitCode {
         netns::trial("tcp_bulk_both_ways_without_offload", || tcp_bulk_both_ways(&mut tun(2, false))),
         netns::trial("tcp_bulk_both_ways_on_tun_tap", || tcp_bulk_both_ways(&mut plain())),
         netns::trial("ipv6_address_and_super_segments", ipv6),
+        netns::trial("kernel_accepts_cut_super_segments", || {
+            let bad_network = "tx.dup=0.05,tx.reorder=0.1,seed=1".parse().unwrap();
+            let mut device = Impaired::new(tun(2, true), bad_network);
+            let stats = device.stats();
+            tcp_bulk_both_ways(&mut device);
+            assert!(stats.tx().duplicated > 0 && stats.tx().reordered > 0, "{:?}", stats.tx());
+        }),
+        netns::trial("kernel_drops_corrupted_segments", corrupted),
         netns::trial("name_in_use_is_refused", name_in_use),
         netns::trial("bad_options_are_refused", bad_options),
         netns::trial("device_and_interface_live_and_die_together", lifetime),
@@ -218,6 +227,7 @@ impl<'a> Peer<'a> {
         }
         let sent = self.queues[self.queue].1.transmit(&out[..end], &slices, &how).unwrap();
         assert_eq!(sent, Transmitted::Sent);
+        self.queues[self.queue].1.flush().unwrap();
     }
 }
 
@@ -302,6 +312,27 @@ fn name_in_use() {
     let other = TunOptions { name: String::new(), addresses: Vec::new(), ..TunOptions::default() };
     let device = PlainDevice::create(&other).unwrap();
     assert!(device.name().starts_with("tun"), "{}: the kernel names what has no name", device.name());
+}
+
+/// Segments for a closed port: were one of them believed, an RST would come back.
+fn corrupted() {
+    const SEGMENTS: u64 = 50;
+    let mut device = Impaired::new(tun(1, true), "tx.corrupt=1".parse().unwrap());
+    let granted = device.capabilities();
+    let mut queues = device.take_queues();
+    let (local, remote) = ((ENGINE, 1000).into(), (KERNEL, 1000).into());
+    let buf = vec![0; BUFFER_LEN];
+    let mut peer =
+        Peer { queues: &mut queues, granted, queue: 0, buf, local, remote, snd_nxt: 1, rcv_nxt: 0, ts_recent: 0 };
+    for _ in 0..SEGMENTS {
+        peer.send(Flags::ACK, TcpOptions::default(), b"payload", 0);
+    }
+    // The second "Tcp:" line of the file has the numbers; the first says what they are.
+    let file = std::fs::read_to_string("/proc/thread-self/net/snmp").unwrap();
+    let mut lines = file.lines().filter(|line| line.starts_with("Tcp:")).map(str::split_whitespace);
+    let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
+    let value = |name| names.clone().zip(values.clone()).find(|(n, _)| *n == name).unwrap().1.parse::<u64>().unwrap();
+    assert_eq!((value("InErrs"), value("OutRsts")), (SEGMENTS, 0));
 }
 
 fn bad_options() {
