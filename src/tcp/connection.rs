@@ -47,7 +47,7 @@ pub(super) struct Hot {
     pub(super) quick: u8,
     pub(super) state: State,
     pub(super) recovery: Recovery,
-    /// Header prediction may be tried: ESTABLISHED, nothing out of order, no recovery, no duplicate ACKs.
+    /// Header prediction may be tried: nothing is held out of order, no recovery, no duplicate ACKs.
     pub(super) predictable: bool,
     pub(super) marks: Marks,
     /// The time of the last call.
@@ -350,7 +350,6 @@ impl Connection {
             _ => return,
         };
         self.hot.marks.set(Marks::FIN_QUEUED.with(Marks::POLL));
-        self.hot.predictable = false;
     }
 
     /// Full close: [`shutdown`](Self::shutdown), and nobody reads any more. With unread data the connection is reset at
@@ -491,10 +490,11 @@ impl Connection {
     /// Decides anew whether header prediction may be tried.
     #[inline]
     pub(super) fn review_prediction(&mut self) {
-        self.hot.predictable = self.hot.state == State::Established
+        let flowing = !matches!(self.hot.state, State::Closing | State::TimeWait | State::Closed);
+        self.hot.predictable = flowing
             && self.hot.recovery == Recovery::Open
             && self.hot.snd.dup_acks == 0
-            && !self.hot.marks.has(Marks::UNSCALED.with(Marks::FIN_KNOWN).with(Marks::PRESSURE))
+            && !self.hot.marks.has(Marks::UNSCALED.with(Marks::PRESSURE))
             && self.cold.held.is_empty();
     }
 }

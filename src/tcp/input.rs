@@ -49,12 +49,15 @@ impl Connection {
         let acked = seg.ack.0.wrapping_sub(snd.una.0);
         if seg.seq != rcv.nxt
             || seg.flags.without(Flags::PSH) != Flags::ACK
-            || acked > snd.flight()
+            || acked > snd.flight().min(snd.queued) // the ACK of our FIN is special
             || !seg.options.sack.is_empty()
         {
             return None;
         }
-        let wanted = if seg.len == 0 { acked > 0 } else { seg.len <= rcv.window() && context.keep == Keep::All };
+        // Not data that a known FIN or a closed reader forbids.
+        let data =
+            seg.len <= rcv.window() && context.keep == Keep::All && !marks.has(Marks::FIN_KNOWN.with(Marks::NO_READER));
+        let wanted = if seg.len == 0 { acked > 0 } else { data };
         if !wanted {
             return None;
         }

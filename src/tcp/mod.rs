@@ -66,3 +66,6 @@ pub use seq::SeqNum;
 pub use state::State;
 pub use time::{Duration, Instant};
 pub use time_wait::{TimeWait, TimeWaitOutcome};
+
+#[cfg(test)]
+mod world_tests;
