@@ -17,7 +17,8 @@ use crate::wire::options::{SackBlocks, TcpOptions, Timestamps};
 use crate::wire::tcp::Flags;
 
 impl Connection {
-    /// The next segment to send, of at most `max_len` payload octets; call until `None`.
+    /// The next segment to send, of at most `max_len` payload octets or one wire segment, whichever is more (0: always
+    /// one wire segment, for a device that cuts nothing); call until `None`.
     ///
     /// With `max_len` above one segment's payload the result may be a super-segment, which the device cuts into wire
     /// segments of `gso_size`. What is returned counts as sent: call only when there is room for it, and report with
@@ -378,11 +379,11 @@ impl Connection {
     }
 }
 
-/// As many octets as fit `max_len` in whole segments; a single piece of one where not even one fits.
+/// As many octets as fit `max_len` in whole segments; one segment where not even that fits.
 #[inline]
 fn whole_segments(max_len: u32, mss: u32) -> u32 {
-    let max_len = max_len.clamp(1, 65_535);
-    if max_len < mss { max_len } else { max_len - max_len % mss }
+    let max_len = max_len.min(65_535);
+    (max_len - max_len % mss).max(mss)
 }
 
 /// How long there may be no progress (SM-T-1, MUST-20); `None` for ever.
