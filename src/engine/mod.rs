@@ -305,7 +305,11 @@ impl Engine {
                     tso4: capabilities.tso4,
                     tso6: capabilities.tso6,
                 },
-                limits: config.limits,
+                limits: Limits {
+                    // A quarter of the buffers stays free for rx, however many readers stall on all the shards.
+                    held_packets: config.limits.held_packets.min((config.packet_buffers * 3 / 4 / plan.workers) as u64),
+                    ..config.limits
+                },
                 tcp: config.tcp.clone(),
                 log_connections: config.log_connections,
                 log_segments: config.log_segments,

@@ -208,9 +208,11 @@ impl Worker {
     /// When the shard needs its next turn.
     pub(super) fn deadline(&mut self) -> Option<Instant> {
         let deadline = self.shard.next_deadline();
-        // Completions draw no signal of their own unless room was waited for; they are looked at soon enough.
-        let completions = self.shard.awaits_completions().then(|| self.clock.now() + PUBLISH_INTERVAL);
-        [deadline, completions].into_iter().flatten().min()
+        // Completions draw no signal of their own unless room was waited for, and a message that found its shard's queue
+        // full draws none at all: both are looked at soon enough.
+        let waits = self.shard.awaits_completions() || self.shard.has_work();
+        let look_again = waits.then(|| self.clock.now() + PUBLISH_INTERVAL);
+        [deadline, look_again].into_iter().flatten().min()
     }
 
     /// Publishes the last figures.
