@@ -350,7 +350,7 @@ impl Ports {
         let ephemeral = match (bounds.next(), bounds.next()) {
             // Unless hardly anything is left besides it.
             (Some(low), Some(high)) if high.saturating_sub(low) < 60_000 => low..=high,
-            _ => 1..=0,
+            _ => 0..=0,
         };
         Self { next, ephemeral }
     }
@@ -488,7 +488,7 @@ mod tests {
         assert_eq!([ports.take(), ports.take()], [32_767, 61_000]);
         let mut ports = Ports { next: 65_534, ephemeral: 60_000..=65_535 };
         assert_eq!([ports.take(), ports.take()], [1100, 1101]);
-        let mut ports = Ports { next: u16::MAX, ephemeral: 1..=0 };
+        let mut ports = Ports { next: u16::MAX, ephemeral: 0..=0 };
         assert_eq!([ports.take(), ports.take()], [u16::MAX, 1100]);
     }
 

@@ -95,6 +95,17 @@ impl Namespace {
         })
     }
 
+    /// The kernel's table of IPv4 and IPv6 TCP sockets inside, as text.
+    ///
+    /// # Errors
+    /// `/proc` is not mounted.
+    pub fn listening(&self) -> io::Result<String> {
+        self.inside(|| {
+            let v6 = std::fs::read_to_string("/proc/thread-self/net/tcp6").unwrap_or_default();
+            Ok(std::fs::read_to_string("/proc/thread-self/net/tcp")? + &v6)
+        })
+    }
+
     /// Runs a closure on a thread that has entered the namespace. It must not spawn processes.
     fn inside<T: Send>(&self, what: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
         let fd = self.handle.as_raw_fd();

@@ -1,0 +1,140 @@
+//! `bench-driver`: compares the engine with the kernel's TCP by the same clients, in namespaces of its own. Started by
+//! `./run.sh bench` and `./run.sh demo`; needs to be root, or root of a user namespace.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use trust_tools::bench::compare::{Options, Row, compare};
+use trust_tools::bench::{Kind, Programs, demo::demo};
+
+/// Compare the engine with the kernel's TCP.
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The interleaved comparison
+    Compare(Compare),
+    /// One minute of stock programs
+    Demo(Paths),
+}
+
+#[derive(Debug, Args)]
+struct Paths {
+    /// The trust binary
+    #[arg(long)]
+    engine: PathBuf,
+    /// The directory of the tools
+    #[arg(long)]
+    tools: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OnOff {
+    On,
+    Off,
+}
+
+#[derive(Debug, Args)]
+struct Compare {
+    #[command(flatten)]
+    paths: Paths,
+    /// Less than three minutes: short rows, two rounds
+    #[arg(long)]
+    quick: bool,
+    /// Rounds of everything (default 5; --quick 2)
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Counted seconds of each row (default 2; --quick 0.6)
+    #[arg(long)]
+    seconds: Option<f64>,
+    /// Congestion controls of the kernel's sockets, with commas; "default" is the kernel's own
+    #[arg(long, default_value = "default,reno", value_delimiter = ',')]
+    congestion: Vec<String>,
+    /// Plans of the engine, with commas
+    #[arg(long, default_value = "fused,pipeline", value_delimiter = ',')]
+    plans: Vec<String>,
+    /// Only rows whose name contains one of these (up, down8, rr, iperf3 ...), with commas
+    #[arg(long, value_delimiter = ',')]
+    rows: Vec<String>,
+    /// Further words for `trust serve`, as one argument
+    #[arg(long, default_value = "")]
+    serve: String,
+    /// MTU of TUN and veth
+    #[arg(long, default_value_t = 1500)]
+    mtu: u32,
+    /// Segmentation and checksum by the device; off needs ethtool for the kernel's side
+    #[arg(long, value_enum, default_value_t = OnOff::On)]
+    offload: OnOff,
+    /// Let idle CPUs halt, as they do without a spinner
+    #[arg(long)]
+    halt: bool,
+    /// Write every single value to this file
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+const ROWS: [(&str, Row); 12] = [
+    ("up1", Row::Up(1)),
+    ("up8", Row::Up(8)),
+    ("down1", Row::Down(1)),
+    ("down8", Row::Down(8)),
+    ("rr1", Row::Rr(1)),
+    ("rr32", Row::Rr(32)),
+    ("cr1", Row::Cr(1)),
+    ("cr64", Row::Cr(64)),
+    ("iperf3-up1", Row::IperfUp(1)),
+    ("iperf3-up8", Row::IperfUp(8)),
+    ("iperf3-down1", Row::IperfDown(1)),
+    ("iperf3-down8", Row::IperfDown(8)),
+];
+
+fn options(c: Compare) -> Options {
+    let wanted = |name: &str| c.rows.is_empty() || c.rows.iter().any(|part| name.contains(part.as_str()));
+    // The quick form leaves iperf3's eight flows out: its seconds are whole ones.
+    let quick = |name: &str| !(c.quick && name.starts_with("iperf3") && name.ends_with('8'));
+    let words: Vec<String> = c.serve.split_whitespace().map(str::to_string).collect();
+    let mut sides: Vec<Kind> = c
+        .plans
+        .iter()
+        .map(|plan| {
+            let words = ["--plan".to_string(), plan.clone()].into_iter().chain(words.iter().cloned()).collect();
+            Kind::Engine { name: plan.clone(), words }
+        })
+        .collect();
+    sides.push(Kind::Kernel);
+    Options {
+        sides,
+        rows: ROWS.iter().filter(|(name, _)| wanted(name) && quick(name)).map(|(_, row)| *row).collect(),
+        congestion: c.congestion.into_iter().map(|name| (name != "default").then_some(name)).collect(),
+        rounds: c.rounds.unwrap_or(if c.quick { 2 } else { 5 }),
+        seconds: c.seconds.unwrap_or(if c.quick { 0.6 } else { 2.0 }),
+        warmup: if c.quick { 0.2 } else { 0.5 },
+        iperf_seconds: if c.quick { 1 } else { 3 },
+        mtu: c.mtu,
+        offload: c.offload == OnOff::On,
+        spin: !c.halt,
+        json: c.json,
+    }
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Compare(c) => {
+            let programs = Programs { engine: c.paths.engine.clone(), tools: c.paths.tools.clone() };
+            compare(&options(c), &programs)
+        }
+        Command::Demo(paths) => demo(&Programs { engine: paths.engine, tools: paths.tools }),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(e) => {
+            eprintln!("bench-driver: {e}");
+            ExitCode::from(2)
+        }
+    }
+}
