@@ -169,6 +169,8 @@ pub(crate) struct Core {
     /// Connections to look after at the end of the turn, in order.
     pub(crate) touched: VecDeque<ConnId>,
     pub(crate) events: VecDeque<Event>,
+    /// Connections whose service found no send memory and waits for `writable`.
+    pub(crate) starved: VecDeque<ConnId>,
     pub(crate) outbox: VecDeque<(ShardId, u16, Message)>,
     /// Timers of services: (when, order, service, token).
     pub(crate) service_timers: BinaryHeap<Reverse<(Instant, u64, u16, u64)>>,
@@ -205,6 +207,7 @@ impl Core {
             counters: Counters::default(),
             touched: VecDeque::new(),
             events: VecDeque::new(),
+            starved: VecDeque::new(),
             outbox: VecDeque::new(),
             service_timers: BinaryHeap::new(),
             timer_order: 0,
@@ -381,9 +384,14 @@ impl Core {
         (!conn.detached).then_some(room)
     }
 
-    fn sent(&mut self, id: ConnId, octets: u32, wanted: usize) -> usize {
+    /// Books `octets` that were put into the send store of the `wanted` ones, for which the connection had `room`.
+    fn sent(&mut self, id: ConnId, octets: u32, wanted: usize, room: u32) -> usize {
         if let Some(conn) = self.conns.get_mut(id) {
             conn.wants_room |= (octets as usize) < wanted;
+            if (octets as usize) < wanted.min(room as usize) {
+                // The connection has room, the shard has no memory: no ACK of its own will bring this one back.
+                self.starved.push_back(id);
+            }
             if let Phase::Open(connection) = &mut conn.phase {
                 connection.on_send(octets);
             }
@@ -460,7 +468,7 @@ impl IoBackend for Core {
         let Some(room) = self.send_budget(id) else { return 0 };
         let Some(conn) = self.conns.get_mut(id) else { return 0 };
         let octets = conn.send.append(&mut self.memory, &bytes[..bytes.len().min(room as usize)]);
-        self.sent(id, octets as u32, bytes.len())
+        self.sent(id, octets as u32, bytes.len(), room)
     }
 
     fn send_static(&mut self, id: ConnId, bytes: &'static [u8]) -> usize {
@@ -468,7 +476,7 @@ impl IoBackend for Core {
         let Some(conn) = self.conns.get_mut(id) else { return 0 };
         let octets = bytes.len().min(room as usize);
         conn.send.append_static(&bytes[..octets]);
-        self.sent(id, octets as u32, bytes.len())
+        self.sent(id, octets as u32, bytes.len(), room)
     }
 
     fn send_room(&self, id: ConnId) -> u32 {
@@ -499,7 +507,7 @@ impl IoBackend for Core {
             if wanted == 0 {
                 return total;
             }
-            self.sent(to, octets as u32, wanted);
+            self.sent(to, octets as u32, wanted, room);
             self.forwarded(from, octets as u32);
             total += octets;
             if octets < wanted {

@@ -141,12 +141,10 @@ pub enum DropReason {
     TxRingFull,
     /// The device refused a frame of ours.
     DeviceRefused,
-    /// The packet's owner was not to be found (its shard has ended).
-    ShardGone,
 }
 
 impl DropReason {
-    const OWN: [Self; 12] = [
+    const OWN: [Self; 11] = [
         Self::NotOurAddress,
         Self::OurOwnSource,
         Self::UnknownProtocol,
@@ -158,7 +156,6 @@ impl DropReason {
         Self::TimeWait,
         Self::TxRingFull,
         Self::DeviceRefused,
-        Self::ShardGone,
     ];
 
     /// How many reasons there are.

@@ -106,6 +106,7 @@ impl Shard {
     pub fn finish_turn(&mut self) -> bool {
         self.deliver_events();
         self.run_timers();
+        self.feed_starved();
         self.deliver_events();
         self.core.transmit();
         self.deliver_events();

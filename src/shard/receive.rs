@@ -285,7 +285,7 @@ impl Shard {
         }
         let eof = outcome.events.contains(Events::EOF);
         conn.eof |= eof;
-        let writable = conn.wants_room && outcome.acked > 0;
+        let writable = conn.wants_room && outcome.events.contains(Events::WRITABLE);
         let detached = conn.detached;
         if let Some(reply) = outcome.reply {
             core.send_control(&quad, &reply);
@@ -297,11 +297,8 @@ impl Shard {
             self.call(service, |service, io| service.readable(io, id));
             self.settle(id);
         }
-        if writable && !detached {
-            if let Some(conn) = self.core.conns.get_mut(id) {
-                conn.wants_room = false;
-            }
-            self.call(service, |service, io| service.writable(io, id));
+        if writable {
+            self.writable(id);
         }
         if outcome.events.contains(Events::TIME_WAIT) {
             self.enter_time_wait(id);
@@ -313,6 +310,29 @@ impl Shard {
             self.core.finish(id, reason.unwrap_or(CloseReason::Normal));
         } else {
             self.core.touch(id);
+        }
+    }
+
+    /// Tells the service that the room it waited for is there.
+    fn writable(&mut self, id: ConnId) {
+        if let Some(conn) = self.core.conns.get_mut(id)
+            && !conn.detached
+        {
+            conn.wants_room = false;
+            let service = conn.service;
+            self.call(service, |service, io| service.writable(io, id));
+        }
+    }
+
+    /// Gives connections that found no send memory another try, as long as there is some.
+    pub(super) fn feed_starved(&mut self) {
+        for _ in 0..self.core.starved.len() {
+            if self.core.memory.in_use() == self.core.memory.capacity() {
+                return;
+            }
+            if let Some(id) = self.core.starved.pop_front() {
+                self.writable(id);
+            }
         }
     }
 
