@@ -68,4 +68,6 @@ pub use time::{Duration, Instant};
 pub use time_wait::{TimeWait, TimeWaitOutcome};
 
 #[cfg(test)]
+mod fuzz_tests;
+#[cfg(test)]
 mod world_tests;
