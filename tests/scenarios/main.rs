@@ -1,0 +1,18 @@
+//! Scripted conversations with one connection under a virtual clock.
+//!
+//! Test names carry the ids of the scenarios (`sc_..`), of the known implementation problems of RFC 2525 (`kp_..`) and
+//! of requirements. Each scenario runs with initial sequence numbers near 0, 2^31 and 2^32.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod closing;
+mod congestion;
+mod flow;
+mod harness;
+mod opening;
+mod recovery;
+mod regressions;
+mod resets;
+mod script;
+mod sequence;
+mod timestamps;
