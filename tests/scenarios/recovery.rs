@@ -116,13 +116,21 @@ fn a_loss_of_new_data_after_recovery_is_a_new_event() {
         host.inject("A 1:1 ack 12001");
         host.take_all();
         let before = host.info().ssthresh;
-        let mut dup = 0;
-        while host.info().ssthresh == before && dup < 3 {
-            dup += 1;
+        // RFC6582-3.2.2: duplicates of the ACK that ended recovery do not begin another one; the next ones do.
+        for _ in 0..3 {
             host.inject("A 1:1 ack 12001");
             host.take_all();
         }
-        assert_eq!(dup, 3);
+        assert_eq!(host.info().ssthresh, before);
+        host.inject("A 1:1 ack 13001");
+        host.take_all();
+        for _ in 0..2 {
+            host.inject("A 1:1 ack 13001");
+            host.take_all();
+        }
+        assert_eq!(host.info().ssthresh, before);
+        host.inject("A 1:1 ack 13001");
+        assert_eq!(host.take_all().first().map(|sent| sent.script.seq), Some(13_001));
         assert!(host.info().ssthresh < before);
     });
 }

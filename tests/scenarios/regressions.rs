@@ -168,6 +168,7 @@ fn smoltcp_1160_options_stripped_on_the_way() {
         host.expect("A 1:537 <>");
         host.expect("PA 537:1001 <>");
         host.inject("PA 1:101 ack 1001 win 20000");
+        host.take_all();
         host.inject("PA 301:401 ack 1001 win 20000");
         for sent in host.take_all() {
             assert!(sent.script.options.unwrap().sack.is_empty());
