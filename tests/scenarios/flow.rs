@@ -346,3 +346,18 @@ fn super_segments_are_cut_at_the_mss_and_obey_both_windows() {
         assert!(rest.iter().all(|sent| sent.script.len <= 1_000));
     });
 }
+
+/// The peer's buffer fills while its data is lost and sent again: the window on the retransmission is the newest.
+#[test]
+fn sm_ack_6_an_ack_that_advances_brings_its_window_along() {
+    each_isn(|isn| {
+        let mut host = Host::established_with(isn, plain(), "S 0:0 win 2000 <mss 1000>", "A 1:1 ack 1 win 2000");
+        host.write(10_000);
+        host.expect_data(1, 2_001, 1_000);
+        host.inject("A 501:601 ack 1 win 2000");
+        host.expect("A 2001:2001 ack 1");
+        host.inject("A 1:501 ack 2001 win 0");
+        host.expect("A 2001:2001 ack 601");
+        host.expect_nothing();
+    });
+}
