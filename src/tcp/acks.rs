@@ -41,7 +41,9 @@ impl Connection {
         } else if ahead == 0 {
             self.repeated(seg, now, outcome);
         }
-        if ahead >= 0 && self.is_window_update(seg) {
+        // An ACK that advances is newer than all before, also on a segment sent again, whose SEG.SEQ is old. Without its
+        // window the old one would be taken to lie above the new SND.UNA: an edge nobody offered.
+        if ahead > 0 || (ahead == 0 && self.is_window_update(seg)) {
             self.update_window(seg);
         }
         true
@@ -246,7 +248,7 @@ impl Connection {
         }
     }
 
-    /// SM-ACK-6, for an ACK of SND.UNA or more.
+    /// SM-ACK-6, for an ACK of SND.UNA.
     fn is_window_update(&self, seg: &Segment) -> bool {
         let snd = &self.hot.snd;
         snd.wl1.lt(seg.seq) || (snd.wl1 == seg.seq && snd.wl2.le(seg.ack))
@@ -266,7 +268,7 @@ impl Connection {
         marks.clear(Marks::UNSCALED);
         let more = window > snd.wnd;
         snd.wnd = window;
-        snd.wl1 = seg.seq;
+        snd.wl1 = snd.wl1.later(seg.seq);
         snd.wl2 = seg.ack;
         snd.max_wnd = snd.max_wnd.max(window);
         if more {
