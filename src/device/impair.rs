@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::segment::{self, Shape};
 use super::{Capabilities, Device, QueuePair, Received, RxQueue, Transmitted, TxQueue};
+use crate::flow::{OwnerTable, SteeringKeys};
 use crate::wire::vnet::{ChecksumStatus, RxOffload, TxChecksum, TxOffload};
 
 /// What happens to wire segments of one direction: probabilities from 0 to 1.
@@ -201,6 +202,10 @@ impl<D: Device> Device for Impaired<D> {
 
     fn attach_steering(&mut self, program: BorrowedFd<'_>) -> io::Result<()> {
         self.inner.attach_steering(program)
+    }
+
+    fn steer_by_owner(&mut self, keys: &SteeringKeys, owners: &Arc<OwnerTable>) -> bool {
+        self.inner.steer_by_owner(keys, owners)
     }
 }
 

@@ -8,8 +8,8 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::{Arc, OnceLock};
 
 use crossbeam::queue::ArrayQueue;
 
@@ -173,16 +173,19 @@ impl Lane {
 struct Side {
     lanes: Vec<Lane>,
     options: MemoryOptions,
+    /// Set by the owner of this side, in place of the options'.
+    by_owner: OnceLock<Steering>,
 }
 
 impl Side {
     fn new(options: &MemoryOptions) -> io::Result<Arc<Side>> {
         let lanes = (0..options.queues.max(1)).map(|_| Lane::new(options)).collect::<io::Result<_>>()?;
-        Ok(Arc::new(Side { lanes, options: options.clone() }))
+        Ok(Arc::new(Side { lanes, options: options.clone(), by_owner: OnceLock::new() }))
     }
 
     fn lane_for(&self, sending_queue: usize, header: &[u8]) -> &Lane {
-        let queue = self.options.steering.as_ref().map_or(sending_queue, |choose| choose(sending_queue, header));
+        let steering = self.by_owner.get().or(self.options.steering.as_ref());
+        let queue = steering.map_or(sending_queue, |choose| choose(sending_queue, header));
         &self.lanes[queue % self.lanes.len()]
     }
 }
@@ -228,6 +231,12 @@ impl Device for MemoryDevice {
             (Box::new(rx), Box::new(MemoryTx { own: Arc::clone(&self.own), other: Arc::clone(&self.other), queue }))
         };
         (0..self.own.lanes.len()).map(half).collect()
+    }
+
+    /// Unless the options say how this side is steered.
+    fn steer_by_owner(&mut self, keys: &SteeringKeys, owners: &Arc<OwnerTable>) -> bool {
+        self.own.options.steering.is_none()
+            && self.own.by_owner.set(steer_by_owner(keys.clone(), Arc::clone(owners))).is_ok()
     }
 }
 

@@ -159,3 +159,19 @@ fn steering_by_owner_is_the_tables_word() {
         }
     }
 }
+
+#[test]
+fn a_device_follows_the_owner_table_it_is_given() {
+    let keys = SteeringKeys::from_random([7; 16]);
+    let table = Arc::new(OwnerTable::in_memory(4));
+    let (mut device, mut port) = port(&MemoryOptions { queues: 4, ..MemoryOptions::default() }).unwrap();
+    assert!(device.steer_by_owner(&keys, &table));
+    let mut queues = device.take_queues();
+    let mut buf = vec![0; BUFFER_LEN];
+    for last in 0..64u8 {
+        let packet = [0x45, 0, 0, 20, 0, 0, 0, 0, 64, 17, 0, 0, 10, 7, 0, last, 10, 7, 0, 2];
+        assert!(port.inject(&packet));
+        let owner = table.owner(keys.hash_packet(&packet)).index();
+        assert!(queues[owner].0.receive(&mut buf).unwrap().is_some());
+    }
+}

@@ -26,7 +26,9 @@ pub mod wrong_queue;
 
 use std::io;
 use std::os::fd::{BorrowedFd, RawFd};
+use std::sync::Arc;
 
+use crate::flow::{OwnerTable, SteeringKeys};
 use crate::wire::vnet::{RxOffload, TxOffload};
 
 pub use fd::MAX_PAYLOAD_SLICES;
@@ -73,6 +75,13 @@ pub trait Device: Send {
         let _ = program;
         Err(io::Error::new(io::ErrorKind::Unsupported, "this device cannot be steered by a program"))
     }
+
+    /// Lets the owner table choose the queue of every packet, for devices that need no kernel for that. `false`: this
+    /// device cannot, and nothing has changed.
+    fn steer_by_owner(&mut self, keys: &SteeringKeys, owners: &Arc<OwnerTable>) -> bool {
+        let _ = (keys, owners);
+        false
+    }
 }
 
 impl<D: Device + ?Sized> Device for Box<D> {
@@ -90,6 +99,10 @@ impl<D: Device + ?Sized> Device for Box<D> {
 
     fn attach_steering(&mut self, program: BorrowedFd<'_>) -> io::Result<()> {
         (**self).attach_steering(program)
+    }
+
+    fn steer_by_owner(&mut self, keys: &SteeringKeys, owners: &Arc<OwnerTable>) -> bool {
+        (**self).steer_by_owner(keys, owners)
     }
 }
 

@@ -4,8 +4,10 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
 use super::{Capabilities, Device, QueuePair};
+use crate::flow::{OwnerTable, SteeringKeys};
 
 /// Wraps a device; with a single queue it changes nothing.
 #[derive(Debug)]
@@ -39,6 +41,10 @@ impl<D: Device> Device for WrongQueue<D> {
 
     fn attach_steering(&mut self, program: BorrowedFd<'_>) -> io::Result<()> {
         self.inner.attach_steering(program)
+    }
+
+    fn steer_by_owner(&mut self, keys: &SteeringKeys, owners: &Arc<OwnerTable>) -> bool {
+        self.inner.steer_by_owner(keys, owners)
     }
 }
 
