@@ -106,7 +106,7 @@ counters! {
     send_chunks,
     /// Gauge: packet buffers that connections now hold.
     held_packets,
-    /// Gauge: octets copied out of packet buffers that connections now hold.
+    /// Gauge: octets copied out of packet buffers that connections now hold, and 64 more a copy.
     held_octets,
     /// Turns of the worker that did something.
     turns,

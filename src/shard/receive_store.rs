@@ -60,7 +60,7 @@ struct Backlog {
 pub(crate) struct Holdings {
     /// Packet buffers held by reference.
     pub(crate) packets: u64,
-    /// Octets in copies.
+    /// Octets in copies, [`PIECE_COST`] a copy included.
     pub(crate) octets: u64,
     /// Packet buffers given up, to go back to their pools.
     pub(crate) released: Vec<PacketBuf>,
@@ -73,7 +73,7 @@ impl Holdings {
                 self.packets -= 1;
                 self.released.push(packet);
             }
-            Piece::Copy { data, .. } => self.octets -= data.len() as u64,
+            Piece::Copy { data, .. } => self.octets -= data.len() as u64 + PIECE_COST,
         }
     }
 }
@@ -91,6 +91,10 @@ pub(crate) struct ReceiveStore {
 /// Payloads up to this many octets are copied out of their packet when they must wait (architecture: a tiny segment
 /// must not pin 64 KB).
 pub(crate) const COPY_LIMIT: u32 = 4_096;
+
+/// What a copy costs besides its octets: its record, and what the allocator adds. Without it a peer that sends single
+/// octets to a reader that has stalled would hold many times the memory it is charged for.
+const PIECE_COST: u64 = 64;
 
 impl ReceiveStore {
     /// In-order octets not yet read.
@@ -226,7 +230,7 @@ impl ReceiveStore {
 fn copied(holdings: &mut Holdings, piece: Piece) -> Piece {
     let data: Box<[u8]> = piece.bytes().into();
     holdings.drop_piece(piece);
-    holdings.octets += data.len() as u64;
+    holdings.octets += data.len() as u64 + PIECE_COST;
     Piece::Copy { data, start: 0 }
 }
 
