@@ -263,6 +263,12 @@ impl SendMemory {
         (self.chunks.len() - self.free.len()) as u32
     }
 
+    /// Whether no chunk is free.
+    #[inline]
+    pub fn is_exhausted(&self) -> bool {
+        self.free.is_empty()
+    }
+
     /// Leases not yet completed.
     pub fn outstanding(&self) -> u64 {
         self.outstanding

@@ -286,8 +286,10 @@ impl Engine {
                 inbound.push(FromRx { frames: frames_out, returns: returns_in, unparker });
             }
             let (memory, reader) = SendMemory::new(config.send_chunks);
-            let (frames_in, frames_out) = ring(config.tx_ring);
-            let (completions_in, completions_out) = ring(config.tx_ring);
+            // Room for what a turn may need at once, whatever was asked for.
+            let tx_ring = config.tx_ring.max(64);
+            let (frames_in, frames_out) = ring(tx_ring);
+            let (completions_in, completions_out) = ring(tx_ring);
             let queue = plan.queue_of(index);
             from_workers[queue].push(FromWorker {
                 frames: frames_out,
@@ -526,6 +528,10 @@ fn steer(
         return Ok((in_memory(), "one queue"));
     }
     if steer != Steer::Learn {
+        let owners = in_memory();
+        if device.steer_by_owner(keys, &owners) {
+            return Ok((owners, "hash"));
+        }
         let loaded = bpf::load(keys, workers as u16)
             .and_then(|steering| device.attach_steering(steering.program.as_fd()).map(|()| steering));
         match loaded {

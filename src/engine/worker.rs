@@ -62,6 +62,8 @@ pub(super) struct Worker {
     clock: Clock,
     /// By pool: packets of pool `i` come from and go back to `inbound[i]`.
     inbound: Vec<FromRx>,
+    /// Which of them came first in the last turn.
+    first: usize,
     completions: Consumer<Completion>,
     tx: Option<Unparker<mio::Waker>>,
     control: crossbeam::channel::Receiver<Control>,
@@ -85,7 +87,7 @@ impl Worker {
         published: Arc<PublishedCounters>,
     ) -> Self {
         let publish_at = clock.now();
-        Self { shard, id, clock, inbound, completions, tx, control, peers, published, publish_at, parks: 0 }
+        Self { shard, id, clock, inbound, first: 0, completions, tx, control, peers, published, publish_at, parks: 0 }
     }
 
     /// One turn of the shard.
@@ -100,7 +102,10 @@ impl Worker {
         self.completions.release();
         let mut octets = 0;
         let mut packets = 0;
-        for inbound in &mut self.inbound {
+        // Each turn another ring comes first: one that is never empty must not keep the others waiting.
+        self.first = (self.first + 1) % self.inbound.len().max(1);
+        let (behind, front) = self.inbound.split_at_mut(self.first);
+        for inbound in front.iter_mut().chain(behind) {
             while packets < BATCH_PACKETS && octets < BATCH_OCTETS {
                 let Some(frame) = inbound.frames.pop() else { break };
                 packets += 1;
@@ -202,6 +207,7 @@ impl Worker {
     pub(super) fn ready(&mut self) -> bool {
         !self.completions.is_empty()
             || !self.control.is_empty()
+            || self.shard.can_transmit()
             || self.inbound.iter_mut().any(|inbound| !inbound.frames.is_empty())
     }
 

@@ -144,6 +144,10 @@ pub(crate) struct Conn {
     pub(crate) detached: bool,
     /// The peer's FIN is in order.
     pub(crate) eof: bool,
+    /// Has as many octets in the tx ring as it may.
+    pub(crate) ring_blocked: bool,
+    /// Waits in the list of connections that found no send memory.
+    pub(crate) starved: bool,
 }
 
 /// A thing to tell a service, queued because it came up inside another call of a service.
@@ -178,8 +182,8 @@ pub(crate) struct Core {
     /// The service now being called.
     pub(crate) current: u16,
     pub(crate) half_open: usize,
-    /// A connection has as many octets in the tx ring as it may; cleared by the next completion.
-    pub(crate) ring_blocked: bool,
+    /// Connections that have as many octets in the tx ring as they may, and wait for completions.
+    pub(crate) ring_blocked: usize,
     pub(crate) echo_limiter: EchoLimiter,
     next_port: u32,
 }
@@ -213,7 +217,7 @@ impl Core {
             timer_order: 0,
             current: 0,
             half_open: 0,
-            ring_blocked: false,
+            ring_blocked: 0,
             echo_limiter: EchoLimiter::new(now),
             next_port,
             config,
@@ -258,6 +262,8 @@ impl Core {
             wants_room: false,
             detached: false,
             eof: false,
+            ring_blocked: false,
+            starved: false,
         });
         self.flows.insert(self.hash(&quad), id.slot);
         self.half_open += 1;
@@ -277,6 +283,7 @@ impl Core {
         if let Some(mut conn) = self.conns.remove(id) {
             conn.send.clear(&mut self.memory);
             conn.receive.clear(&mut self.holdings);
+            self.ring_blocked -= usize::from(conn.ring_blocked);
             if matches!(conn.phase, Phase::Handshake(_)) {
                 self.half_open -= 1;
             }
@@ -305,6 +312,7 @@ impl Core {
         }
         conn.phase = Phase::Drained(reason);
         conn.armed = None;
+        self.ring_blocked -= usize::from(std::mem::take(&mut conn.ring_blocked));
         conn.send.clear(&mut self.memory);
         let orderly = matches!(reason, CloseReason::Normal);
         if !orderly || conn.detached {
@@ -388,8 +396,9 @@ impl Core {
     fn sent(&mut self, id: ConnId, octets: u32, wanted: usize, room: u32) -> usize {
         if let Some(conn) = self.conns.get_mut(id) {
             conn.wants_room |= (octets as usize) < wanted;
-            if (octets as usize) < wanted.min(room as usize) {
+            if (octets as usize) < wanted.min(room as usize) && !conn.starved {
                 // The connection has room, the shard has no memory: no ACK of its own will bring this one back.
+                conn.starved = true;
                 self.starved.push_back(id);
             }
             if let Phase::Open(connection) = &mut conn.phase {
@@ -474,8 +483,7 @@ impl IoBackend for Core {
     fn send_static(&mut self, id: ConnId, bytes: &'static [u8]) -> usize {
         let Some(room) = self.send_budget(id) else { return 0 };
         let Some(conn) = self.conns.get_mut(id) else { return 0 };
-        let octets = bytes.len().min(room as usize);
-        conn.send.append_static(&bytes[..octets]);
+        let octets = conn.send.append_static(&mut self.memory, &bytes[..bytes.len().min(room as usize)]);
         self.sent(id, octets as u32, bytes.len(), room)
     }
 

@@ -121,7 +121,10 @@ impl Shard {
 
     /// Whether connections wait for their turn or for room in the tx ring.
     pub fn has_work(&self) -> bool {
-        !self.core.touched.is_empty() || !self.core.events.is_empty() || !self.core.outbox.is_empty()
+        !self.core.touched.is_empty()
+            || !self.core.events.is_empty()
+            || !self.core.outbox.is_empty()
+            || (!self.core.starved.is_empty() && !self.core.memory.is_exhausted())
     }
 
     /// Whether frames are out whose completion has not come back.
@@ -157,7 +160,12 @@ impl Shard {
 
     /// Whether a connection waits until the tx stage has taken more of its frames.
     pub fn waits_for_tx(&self) -> bool {
-        self.core.ring_blocked
+        self.core.ring_blocked > 0
+    }
+
+    /// Whether [`finish_turn`](Self::finish_turn) could send something that waits: there is room in the tx ring again.
+    pub fn can_transmit(&mut self) -> bool {
+        !self.core.touched.is_empty() && self.core.egress.has_room_for_data()
     }
 
     /// Quads and states of all connections, for reports.
@@ -178,8 +186,10 @@ impl Shard {
 
     fn run_timers(&mut self) {
         let now = self.core.now;
-        while let Some(Reverse((at, _, service, token))) = self.core.service_timers.peek().copied() {
-            if at > now {
+        // Those that the calls below set wait for the next turn: a service that asks for one at once does not hold us up.
+        let newest = self.core.timer_order;
+        while let Some(Reverse((at, order, service, token))) = self.core.service_timers.peek().copied() {
+            if at > now || order > newest {
                 break;
             }
             self.core.service_timers.pop();

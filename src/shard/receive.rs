@@ -315,8 +315,11 @@ impl Shard {
 
     /// Tells the service that the room it waited for is there.
     fn writable(&mut self, id: ConnId) {
+        // A call before this one may have given the connection up.
         if let Some(conn) = self.core.conns.get_mut(id)
             && !conn.detached
+            && conn.wants_room
+            && matches!(conn.phase, Phase::Open(_))
         {
             conn.wants_room = false;
             let service = conn.service;
@@ -327,10 +330,13 @@ impl Shard {
     /// Gives connections that found no send memory another try, as long as there is some.
     pub(super) fn feed_starved(&mut self) {
         for _ in 0..self.core.starved.len() {
-            if self.core.memory.in_use() == self.core.memory.capacity() {
+            if self.core.memory.is_exhausted() {
                 return;
             }
             if let Some(id) = self.core.starved.pop_front() {
+                if let Some(conn) = self.core.conns.get_mut(id) {
+                    conn.starved = false;
+                }
                 self.writable(id);
             }
         }

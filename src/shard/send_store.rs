@@ -31,6 +31,10 @@ impl Piece {
     }
 }
 
+/// Static octets in smaller runs than this are copied: a frame takes few pieces, and a service that sends crumbs would
+/// cut its data into more frames than the tx ring has places.
+pub(crate) const MIN_STATIC: usize = 2_048;
+
 /// The send store of one connection. The first piece lies inline: short exchanges need no list.
 #[derive(Debug, Default)]
 pub(crate) struct SendStore {
@@ -67,12 +71,14 @@ impl SendStore {
         done
     }
 
-    /// Appends static octets without copying them.
-    pub(crate) fn append_static(&mut self, bytes: &'static [u8]) {
-        if !bytes.is_empty() {
-            self.octets += bytes.len() as u32;
-            self.push(Piece::Static { bytes });
+    /// Appends static octets without copying them, unless they are few; returns how many.
+    pub(crate) fn append_static(&mut self, memory: &mut SendMemory, bytes: &'static [u8]) -> usize {
+        if bytes.len() < MIN_STATIC {
+            return self.append(memory, bytes);
         }
+        self.octets += bytes.len() as u32;
+        self.push(Piece::Static { bytes });
+        bytes.len()
     }
 
     /// The first `octets` were acknowledged.
@@ -94,7 +100,14 @@ impl SendStore {
                 memory.release(chunk);
             }
         }
-        self.more = None;
+        // The list stays: most likely it is filled again at once.
+    }
+
+    /// Gives the list back when there is nothing to keep in it: an idle connection costs no more than its record.
+    pub(crate) fn trim(&mut self) {
+        if self.octets == 0 {
+            self.more = None;
+        }
     }
 
     /// Leases up to `len` octets from `offset` on to `frame` and adds them to `sum` if there is one. Returns how many:

@@ -14,7 +14,8 @@ use crate::wire::tcp::{Flags, TcpHeader};
 use crate::wire::vnet::{TxChecksum, TxOffload};
 use crate::wire::{self, PROTOCOL_TCP, checksum};
 
-/// Frames that one `Transmit` may need at most: 64 KB in pieces of at least 2 KB, four a frame, and some.
+/// Frames that one `Transmit` may need at most: 64 KB in pieces of at least 2 KB
+/// ([`MIN_STATIC`](super::send_store::MIN_STATIC)), four a frame, and some.
 const FRAMES_A_SEGMENT: usize = 16;
 
 /// Ring places kept for control segments, so that a RST or an ACK finds room when data fills the ring.
@@ -140,6 +141,8 @@ impl Core {
             self.arm(id);
             if again {
                 self.touch(id);
+            } else if let Some(conn) = self.conns.get_mut(id) {
+                conn.send.trim();
             }
         }
     }
@@ -163,7 +166,9 @@ impl Core {
     fn transmit_open(&mut self, id: ConnId) -> bool {
         let Self { conns, config, egress, memory, counters, now, ring_blocked, .. } = self;
         let Some(conn) = conns.get_mut(id) else { return false };
-        let Conn { phase: Phase::Open(connection), send, quad, in_ring, .. } = conn else { return false };
+        let Conn { phase: Phase::Open(connection), send, quad, in_ring, ring_blocked: blocked, .. } = conn else {
+            return false;
+        };
         let tso = if quad.remote.addr.is_ipv4() { config.offload.tso4 } else { config.offload.tso6 };
         let max_len = if tso { MAX_SUPER_SEGMENT } else { 0 };
         let mut sent = 0;
@@ -173,7 +178,7 @@ impl Core {
             }
             if *in_ring >= config.limits.in_ring {
                 // Completions bring this connection back; a pending ACK must not wait for them.
-                *ring_blocked = true;
+                *ring_blocked += usize::from(!std::mem::replace(blocked, true));
                 if connection.ack_due() && egress.has_room() {
                     let ack = connection.take_ack(*now);
                     egress.send_control(config, quad, &ack, counters);
@@ -238,7 +243,9 @@ impl Core {
         let id = ConnId { slot: owner.slot, generation: owner.generation };
         let Some(conn) = self.conns.get_mut(id) else { return };
         conn.in_ring = conn.in_ring.saturating_sub(owner.bytes);
-        self.ring_blocked = false;
+        if conn.in_ring < self.config.limits.in_ring {
+            self.ring_blocked -= usize::from(std::mem::take(&mut conn.ring_blocked));
+        }
         if let Phase::Open(connection) = &mut conn.phase {
             connection.on_device_write(SeqNum(owner.end_seq));
             if connection.wants_transmit() {
