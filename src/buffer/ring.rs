@@ -93,7 +93,7 @@ fn ring_from<T>(capacity: usize, start: usize) -> (Producer<T>, Consumer<T>) {
         shared: Arc::clone(&shared),
         tail: start,
         published: start,
-        head: start,
+        limit: start.wrapping_add(capacity),
         capacity,
         mask,
         stats: RingStats::default(),
@@ -133,8 +133,8 @@ pub struct Producer<T> {
     tail: usize,
     /// `Shared::tail` as last stored.
     published: usize,
-    /// `Shared::head` as last seen: the real one may be further on.
-    head: usize,
+    /// Where the ring is full: `Shared::head` as last seen, which may be further on by now, and the capacity.
+    limit: usize,
     capacity: usize,
     mask: usize,
     stats: RingStats,
@@ -149,16 +149,51 @@ impl<T> Producer<T> {
     /// Gives the item back when the ring is full (counted).
     #[inline]
     pub fn stage(&mut self, item: T) -> Result<(), T> {
-        if self.tail.wrapping_sub(self.head) >= self.capacity && self.refresh() == 0 {
+        if self.tail == self.limit && self.refresh() == 0 {
             self.stats.full += 1;
             return Err(item);
         }
-        let slot = self.shared.slot(self.tail, self.mask);
-        // SAFETY: `tail - head < capacity`, so the consumer has given this slot back (its release store was read with
-        // acquire in `refresh`), and it will not touch the slot before `tail` is published.
-        slot.with_mut(|slot| unsafe { (*slot).write(item) });
+        // SAFETY: not at `limit`.
+        unsafe { self.write(self.tail, item) };
         self.tail = self.tail.wrapping_add(1);
         Ok(())
+    }
+
+    /// Stages items of `items` until it ends or the ring is full; returns how many. Faster than one by one. Takes no item
+    /// that it has no room for. Should `items` panic, those it gave are lost.
+    #[inline]
+    pub fn stage_from(&mut self, items: &mut impl Iterator<Item = T>) -> usize {
+        let begin = self.tail;
+        let mut tail = begin;
+        loop {
+            let limit = self.limit;
+            while tail != limit {
+                let Some(item) = items.next() else {
+                    self.tail = tail;
+                    return tail.wrapping_sub(begin);
+                };
+                // SAFETY: below `limit`.
+                unsafe { self.write(tail, item) };
+                tail = tail.wrapping_add(1);
+            }
+            self.tail = tail;
+            if self.refresh() == 0 {
+                return tail.wrapping_sub(begin);
+            }
+        }
+    }
+
+    /// Writes the slot of `index`.
+    ///
+    /// # Safety
+    ///
+    /// `index` must be within `tail..limit`.
+    #[inline(always)]
+    unsafe fn write(&mut self, index: usize, item: T) {
+        let slot = self.shared.slot(index, self.mask);
+        // SAFETY: below `limit`, so the consumer has given this slot back (its release store was read with acquire in
+        // `refresh`), and it will not touch the slot before a `tail` beyond it is published.
+        slot.with_mut(|slot| unsafe { (*slot).write(item) });
     }
 
     /// Shows all that is staged to the consumer with one release store. Nothing staged: no store.
@@ -172,7 +207,7 @@ impl<T> Producer<T> {
         self.published = self.tail;
         self.stats.items += batch as u64;
         self.stats.batches += 1;
-        let seen = self.tail.wrapping_sub(self.head);
+        let seen = self.occupied();
         if seen > self.stats.high_water as usize && seen > self.capacity / 8 {
             self.note_high_water();
         }
@@ -199,7 +234,7 @@ impl<T> Producer<T> {
     /// Whether at least `items` can be staged now; reads the consumer's index only when the copy of it does not suffice.
     #[inline]
     pub fn has_room(&mut self, items: usize) -> bool {
-        self.capacity - self.tail.wrapping_sub(self.head) >= items || self.refresh() >= items
+        self.limit.wrapping_sub(self.tail) >= items || self.refresh() >= items
     }
 
     /// The most items the ring holds.
@@ -220,15 +255,21 @@ impl<T> Producer<T> {
     /// Reads the consumer's index; returns the room.
     #[inline]
     fn refresh(&mut self) -> usize {
-        self.head = self.shared.head.load(Ordering::Acquire);
-        self.capacity - self.tail.wrapping_sub(self.head)
+        self.limit = self.shared.head.load(Ordering::Acquire).wrapping_add(self.capacity);
+        self.limit.wrapping_sub(self.tail)
+    }
+
+    /// Items in the ring, staged ones included; some may be read and given back since the last `refresh`.
+    #[inline(always)]
+    fn occupied(&self) -> usize {
+        self.capacity - self.limit.wrapping_sub(self.tail)
     }
 
     /// Kept out of `publish`: called when the stale copy of the consumer's index promises a new maximum.
     #[cold]
     fn note_high_water(&mut self) {
         self.refresh();
-        let seen = self.tail.wrapping_sub(self.head);
+        let seen = self.occupied();
         if seen > self.capacity / 8 {
             self.stats.high_water = self.stats.high_water.max(seen as u64);
         }
@@ -281,7 +322,10 @@ impl<T> Consumer<T> {
                 return None;
             }
         }
-        Some(self.take())
+        let index = self.head;
+        self.head = index.wrapping_add(1);
+        // SAFETY: `index` was within `head..tail`, and `head` has moved on.
+        Some(unsafe { self.read(index) })
     }
 
     /// The next item, left in place.
@@ -313,7 +357,12 @@ impl<T> Consumer<T> {
         if there < max {
             there = self.refresh();
         }
-        Drain { left: there.min(max), consumer: self }
+        let next = self.head;
+        let end = next.wrapping_add(there.min(max));
+        // Counts as taken from now on, so that a drain that is forgotten loses items but never shows one twice. Dropping it
+        // moves back to where it stopped.
+        self.head = end;
+        Drain { next, end, consumer: self }
     }
 
     /// Whether there is nothing to read. Always reads the producer's index: fit for the re-check before parking.
@@ -345,14 +394,16 @@ impl<T> Consumer<T> {
         self.tail.wrapping_sub(self.head)
     }
 
-    /// Moves the item at `head` out. Only when `head != tail`.
+    /// Moves the item of `index` out.
+    ///
+    /// # Safety
+    ///
+    /// `index` must have been within `head..tail`, and be below `head` by now: each item is read once.
     #[inline(always)]
-    fn take(&mut self) -> T {
-        debug_assert_ne!(self.head, self.tail);
-        let slot = self.shared.slot(self.head, self.mask);
-        self.head = self.head.wrapping_add(1);
-        // SAFETY: the slot is within `head..tail`: the producer wrote it before the release store that `refresh` read with
-        // acquire, and keeps off until `head` is stored. `head` has moved on, so the item is not read twice.
+    unsafe fn read(&self, index: usize) -> T {
+        let slot = self.shared.slot(index, self.mask);
+        // SAFETY: the producer wrote the slot before the release store that `refresh` read with acquire, and keeps off
+        // until a `head` beyond it is stored, for which `&self` leaves no way. The caller reads it once.
         slot.with(|slot| unsafe { (*slot).assume_init_read() })
     }
 }
@@ -374,7 +425,9 @@ impl<T> fmt::Debug for Consumer<T> {
 #[derive(Debug)]
 pub struct Drain<'a, T> {
     consumer: &'a mut Consumer<T>,
-    left: usize,
+    /// The next item of `next..end`; the consumer's `head` is at `end` already.
+    next: usize,
+    end: usize,
 }
 
 impl<T> Iterator for Drain<'_, T> {
@@ -382,15 +435,19 @@ impl<T> Iterator for Drain<'_, T> {
 
     #[inline]
     fn next(&mut self) -> Option<T> {
-        if self.left == 0 {
+        if self.next == self.end {
             return None;
         }
-        self.left -= 1;
-        Some(self.consumer.take())
+        let index = self.next;
+        self.next = index.wrapping_add(1);
+        // SAFETY: `drain` has found `next..end` to be items, and moved the consumer's `head` behind them.
+        Some(unsafe { self.consumer.read(index) })
     }
 
+    #[inline]
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.left, Some(self.left))
+        let left = self.end.wrapping_sub(self.next);
+        (left, Some(left))
     }
 }
 
@@ -399,6 +456,7 @@ impl<T> ExactSizeIterator for Drain<'_, T> {}
 impl<T> Drop for Drain<'_, T> {
     #[inline]
     fn drop(&mut self) {
+        self.consumer.head = self.next;
         self.consumer.release();
     }
 }
