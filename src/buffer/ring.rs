@@ -23,6 +23,9 @@ use crossbeam::utils::CachePadded;
 
 use super::sync::{Arc, AtomicBool, AtomicUsize, Ordering, UnsafeCell};
 
+/// Place of one item.
+type Slot<T> = UnsafeCell<MaybeUninit<T>>;
+
 /// What both ends see.
 struct Shared<T> {
     /// First index whose slot is not yet given back. Written by the consumer only.
@@ -34,7 +37,7 @@ struct Shared<T> {
     /// The consumer is gone: nothing in the ring will be read any more.
     consumer_gone: AtomicBool,
     /// A power of two of slots, at least the ring's capacity. Those of `head..tail` hold an item.
-    slots: Box<[UnsafeCell<MaybeUninit<T>>]>,
+    slots: Box<[Slot<T>]>,
 }
 
 // SAFETY: an item is written by the producer's thread and read (or dropped) by the consumer's, so it must be `Send`; no item
@@ -44,25 +47,46 @@ unsafe impl<T: Send> Sync for Shared<T> {}
 // SAFETY: as above; the last end to go drops the items left, wherever it lives.
 unsafe impl<T: Send> Send for Shared<T> {}
 
-impl<T> Shared<T> {
-    /// The slot of `index`.
-    #[inline(always)]
-    fn slot(&self, index: usize, mask: usize) -> &UnsafeCell<MaybeUninit<T>> {
-        debug_assert_eq!(mask, self.slots.len() - 1);
-        // SAFETY: `mask` is `slots.len() - 1`, set once at creation, and `slots.len()` is a power of two.
-        unsafe { self.slots.get_unchecked(index & mask) }
-    }
+/// The slot of `index` among a ring's slots.
+#[inline(always)]
+fn slot<T>(slots: &[Slot<T>], index: usize) -> &Slot<T> {
+    debug_assert!(slots.len().is_power_of_two());
+    // SAFETY: within bounds, since `ring_from` makes the number of slots a power of two, and there is no other maker.
+    unsafe { slots.get_unchecked(index & (slots.len() - 1)) }
+}
+
+/// Writes the slot of `index`.
+///
+/// # Safety
+///
+/// For the producer only, with `index` within `tail..limit`: the consumer has given this slot back (its release store was read
+/// with acquire in `Producer::refresh`), and it will not touch the slot before a `tail` beyond it is published.
+#[inline(always)]
+unsafe fn write<T>(slots: &[Slot<T>], index: usize, item: T) {
+    // SAFETY: nobody else touches the slot: the caller's promise.
+    slot(slots, index).with_mut(|slot| unsafe { (*slot).write(item) });
+}
+
+/// Moves the item of `index` out.
+///
+/// # Safety
+///
+/// For the consumer only, once for each item, with `index` found to be within `head..tail` (so that the producer wrote the slot
+/// before the release store which `Consumer::refresh` read with acquire) and `head` not yet stored beyond it.
+#[inline(always)]
+unsafe fn read<T>(slots: &[Slot<T>], index: usize) -> T {
+    // SAFETY: the slot holds an item that nobody else touches: the caller's promise.
+    slot(slots, index).with(|slot| unsafe { (*slot).assume_init_read() })
 }
 
 impl<T> Drop for Shared<T> {
     fn drop(&mut self) {
         // Both ends are gone and have stored their final index.
-        let mask = self.slots.len() - 1;
         let tail = self.tail.load(Ordering::Relaxed);
         let mut index = self.head.load(Ordering::Relaxed);
         while index != tail {
             // SAFETY: slots of `head..tail` hold an item, and `&mut self` says that nobody else looks.
-            self.slot(index, mask).with_mut(|slot| unsafe { (*slot).assume_init_drop() });
+            slot(&self.slots, index).with_mut(|slot| unsafe { (*slot).assume_init_drop() });
             index = index.wrapping_add(1);
         }
     }
@@ -81,7 +105,6 @@ pub fn ring<T>(capacity: usize) -> (Producer<T>, Consumer<T>) {
 fn ring_from<T>(capacity: usize, start: usize) -> (Producer<T>, Consumer<T>) {
     assert!(capacity > 0 && capacity <= usize::MAX / 4, "a ring needs a sensible capacity");
     let slots: Box<[_]> = (0..capacity.next_power_of_two()).map(|_| UnsafeCell::new(MaybeUninit::uninit())).collect();
-    let mask = slots.len() - 1;
     let shared = Arc::new(Shared {
         head: CachePadded::new(AtomicUsize::new(start)),
         tail: CachePadded::new(AtomicUsize::new(start)),
@@ -95,12 +118,10 @@ fn ring_from<T>(capacity: usize, start: usize) -> (Producer<T>, Consumer<T>) {
         published: start,
         limit: start.wrapping_add(capacity),
         capacity,
-        mask,
         stats: RingStats::default(),
         not_sync: PhantomData,
     };
-    let consumer =
-        Consumer { shared, head: start, released: start, tail: start, capacity, mask, not_sync: PhantomData };
+    let consumer = Consumer { shared, head: start, released: start, tail: start, capacity, not_sync: PhantomData };
     (producer, consumer)
 }
 
@@ -136,7 +157,6 @@ pub struct Producer<T> {
     /// Where the ring is full: `Shared::head` as last seen, which may be further on by now, and the capacity.
     limit: usize,
     capacity: usize,
-    mask: usize,
     stats: RingStats,
     not_sync: PhantomData<Cell<()>>,
 }
@@ -154,7 +174,7 @@ impl<T> Producer<T> {
             return Err(item);
         }
         // SAFETY: not at `limit`.
-        unsafe { self.write(self.tail, item) };
+        unsafe { write(&self.shared.slots, self.tail, item) };
         self.tail = self.tail.wrapping_add(1);
         Ok(())
     }
@@ -166,6 +186,8 @@ impl<T> Producer<T> {
         let begin = self.tail;
         let mut tail = begin;
         loop {
+            // Locals, so that the loop does not go through the ring for each item.
+            let slots = &*self.shared.slots;
             let limit = self.limit;
             while tail != limit {
                 let Some(item) = items.next() else {
@@ -173,7 +195,7 @@ impl<T> Producer<T> {
                     return tail.wrapping_sub(begin);
                 };
                 // SAFETY: below `limit`.
-                unsafe { self.write(tail, item) };
+                unsafe { write(slots, tail, item) };
                 tail = tail.wrapping_add(1);
             }
             self.tail = tail;
@@ -181,19 +203,6 @@ impl<T> Producer<T> {
                 return tail.wrapping_sub(begin);
             }
         }
-    }
-
-    /// Writes the slot of `index`.
-    ///
-    /// # Safety
-    ///
-    /// `index` must be within `tail..limit`.
-    #[inline(always)]
-    unsafe fn write(&mut self, index: usize, item: T) {
-        let slot = self.shared.slot(index, self.mask);
-        // SAFETY: below `limit`, so the consumer has given this slot back (its release store was read with acquire in
-        // `refresh`), and it will not touch the slot before a `tail` beyond it is published.
-        slot.with_mut(|slot| unsafe { (*slot).write(item) });
     }
 
     /// Shows all that is staged to the consumer with one release store. Nothing staged: no store.
@@ -307,7 +316,6 @@ pub struct Consumer<T> {
     /// `Shared::tail` as last seen: the real one may be further on.
     tail: usize,
     capacity: usize,
-    mask: usize,
     not_sync: PhantomData<Cell<()>>,
 }
 
@@ -325,7 +333,7 @@ impl<T> Consumer<T> {
         let index = self.head;
         self.head = index.wrapping_add(1);
         // SAFETY: `index` was within `head..tail`, and `head` has moved on.
-        Some(unsafe { self.read(index) })
+        Some(unsafe { read(&self.shared.slots, index) })
     }
 
     /// The next item, left in place.
@@ -334,10 +342,9 @@ impl<T> Consumer<T> {
         if self.head == self.tail && self.refresh() == 0 {
             return None;
         }
-        let slot = self.shared.slot(self.head, self.mask);
         // SAFETY: `head..tail` hold items which are the consumer's until released, and `&mut self` makes this reference
         // the only way to it.
-        Some(slot.with_mut(|slot| unsafe { (*slot).assume_init_mut() }))
+        Some(slot(&self.shared.slots, self.head).with_mut(|slot| unsafe { (*slot).assume_init_mut() }))
     }
 
     /// Hands the slots of all items taken back to the producer with one release store. Nothing taken: no store.
@@ -362,7 +369,14 @@ impl<T> Consumer<T> {
         // Counts as taken from now on, so that a drain that is forgotten loses items but never shows one twice. Dropping it
         // moves back to where it stopped.
         self.head = end;
-        Drain { next, end, consumer: self }
+        Drain {
+            next,
+            end,
+            slots: &self.shared.slots,
+            head: &mut self.head,
+            released: &mut self.released,
+            shared: &self.shared.head,
+        }
     }
 
     /// Whether there is nothing to read. Always reads the producer's index: fit for the re-check before parking.
@@ -393,19 +407,6 @@ impl<T> Consumer<T> {
         self.tail = self.shared.tail.load(Ordering::Acquire);
         self.tail.wrapping_sub(self.head)
     }
-
-    /// Moves the item of `index` out.
-    ///
-    /// # Safety
-    ///
-    /// `index` must have been within `head..tail`, and be below `head` by now: each item is read once.
-    #[inline(always)]
-    unsafe fn read(&self, index: usize) -> T {
-        let slot = self.shared.slot(index, self.mask);
-        // SAFETY: the producer wrote the slot before the release store that `refresh` read with acquire, and keeps off
-        // until a `head` beyond it is stored, for which `&self` leaves no way. The caller reads it once.
-        slot.with(|slot| unsafe { (*slot).assume_init_read() })
-    }
 }
 
 impl<T> Drop for Consumer<T> {
@@ -422,12 +423,16 @@ impl<T> fmt::Debug for Consumer<T> {
 }
 
 /// A batch being taken out of a ring: see [`Consumer::drain`].
-#[derive(Debug)]
+///
+/// Holds what it needs of the consumer field by field, so that the loop over it does not go through the ring for each item.
 pub struct Drain<'a, T> {
-    consumer: &'a mut Consumer<T>,
+    slots: &'a [Slot<T>],
     /// The next item of `next..end`; the consumer's `head` is at `end` already.
     next: usize,
     end: usize,
+    head: &'a mut usize,
+    released: &'a mut usize,
+    shared: &'a AtomicUsize,
 }
 
 impl<T> Iterator for Drain<'_, T> {
@@ -441,7 +446,7 @@ impl<T> Iterator for Drain<'_, T> {
         let index = self.next;
         self.next = index.wrapping_add(1);
         // SAFETY: `drain` has found `next..end` to be items, and moved the consumer's `head` behind them.
-        Some(unsafe { self.consumer.read(index) })
+        Some(unsafe { read(self.slots, index) })
     }
 
     #[inline]
@@ -456,8 +461,17 @@ impl<T> ExactSizeIterator for Drain<'_, T> {}
 impl<T> Drop for Drain<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.consumer.head = self.next;
-        self.consumer.release();
+        *self.head = self.next;
+        if self.next != *self.released {
+            self.shared.store(self.next, Ordering::Release);
+            *self.released = self.next;
+        }
+    }
+}
+
+impl<T> fmt::Debug for Drain<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Drain").field("left", &self.len()).finish_non_exhaustive()
     }
 }
 
