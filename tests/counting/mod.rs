@@ -13,6 +13,8 @@ static ALLOCATOR: Counting = Counting;
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 static LIVE: AtomicU64 = AtomicU64::new(0);
 static TRAP: AtomicBool = AtomicBool::new(false);
+/// A stack is being printed, which takes many allocations.
+static TRAPPED: AtomicBool = AtomicBool::new(false);
 
 /// Allocations and reallocations so far.
 pub fn allocations() -> u64 {
@@ -30,10 +32,15 @@ pub fn set_trap(on: bool) {
 }
 
 fn note(octets: usize) {
-    ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
     LIVE.fetch_add(octets as u64, Ordering::Relaxed);
+    if TRAPPED.load(Ordering::Relaxed) {
+        return;
+    }
+    ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
     if TRAP.load(Ordering::Relaxed) && TRAP.swap(false, Ordering::SeqCst) {
+        TRAPPED.store(true, Ordering::SeqCst);
         eprintln!("an allocation of {octets} octets:\n{}", std::backtrace::Backtrace::force_capture());
+        TRAPPED.store(false, Ordering::SeqCst);
     }
 }
 
