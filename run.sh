@@ -134,7 +134,10 @@ choose_namespace() {
 }
 
 build() { # PACKAGE...
-    [ -z "${TRUST_BIN:-}" ] || [ "$*" != trust ] || return 0
+    if [ -n "${TRUST_BIN:-}" ]; then
+        [ "$*" != trust ] || return 0
+        [ "$1" != trust ] || shift
+    fi
     check_rust
     require cc
     if [ -e "$top/target" ] && [ ! -w "$top/target" ]; then
@@ -372,8 +375,7 @@ engine_beside() {
 cmd_load() {
     [[ ${1-} =~ ^[1-9][0-9]*$ ]] || die "usage: ./run.sh load N [BYTES] [--kill K]"
     require nc ip unshare nsenter setpriv flock setsid
-    build trust
-    build trust-tools
+    build trust trust-tools
     local beside='' status=0 n=$1 bytes=()
     shift
     if [[ ${1-} =~ ^[0-9]+$ ]]; then
@@ -415,8 +417,7 @@ driver() { # COMMAND OPTION...
     require nc ip unshare iperf3 ping
     check_tun
     choose_namespace
-    build trust
-    build trust-tools
+    build trust trust-tools
     local words=()
     # Namespaces are made by the driver; a user must be root of a user namespace for that.
     [[ ${fresh[1]} == -n ]] || words=(unshare -Ur)

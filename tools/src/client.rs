@@ -8,13 +8,12 @@
 
 use crate::sys;
 use hdrhistogram::Histogram;
-use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use serde_json::{Value, json};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
@@ -156,12 +155,11 @@ fn record(latency: &mut Histogram<u64>, elapsed: Duration) {
 
 /// Connects, waiting for the handshake, and registers the stream under `token`.
 fn open(poll: &Poll, to: SocketAddr, token: usize, interest: Interest) -> io::Result<TcpStream> {
-    let stream = std::net::TcpStream::connect_timeout(&to, CONNECT_PATIENCE)
+    let stream = TcpStream::connect_timeout(&to, CONNECT_PATIENCE)
         .map_err(|e| io::Error::new(e.kind(), format!("connect {to}: {e}")))?;
     stream.set_nonblocking(true)?;
     stream.set_nodelay(true)?;
-    let mut stream = TcpStream::from_std(stream);
-    poll.registry().register(&mut stream, Token(token), interest)?;
+    sys::register(poll, &stream, Token(token), interest)?;
     Ok(stream)
 }
 
@@ -374,9 +372,9 @@ impl Ports {
             socket.set_reuse_address(true)?;
             let begun = socket.bind(&SocketAddr::new(any, port).into()).and_then(|()| socket.connect(&to.into()));
             match begun {
-                Ok(()) => return Ok(TcpStream::from_std(socket.into())),
+                Ok(()) => return Ok(socket.into()),
                 Err(e) if e.raw_os_error() == Some(libc::EINPROGRESS) => {
-                    return Ok(TcpStream::from_std(socket.into()));
+                    return Ok(socket.into());
                 }
                 // The port is still in use or in TIME-WAIT towards this server: take the next.
                 Err(e) if matches!(e.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable) => last = e,
@@ -411,7 +409,7 @@ pub fn connections(to: SocketAddr, concurrency: usize, reset: bool, window: Wind
     loop {
         while let Some(slot) = vacant.pop() {
             let since = Instant::now();
-            let mut stream = match ports.connect(to) {
+            let stream = match ports.connect(to) {
                 Ok(stream) => stream,
                 Err(e) => {
                     failures += 1;
@@ -425,7 +423,7 @@ pub fn connections(to: SocketAddr, concurrency: usize, reset: bool, window: Wind
             if reset {
                 socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
             }
-            poll.registry().register(&mut stream, Token(slot), Interest::READABLE | Interest::WRITABLE)?;
+            sys::register(&poll, &stream, Token(slot), Interest::READABLE | Interest::WRITABLE)?;
             visits[slot] = Some(Visit { stream, asked: false, since });
         }
         wait(&mut poll, &mut events, POLL_PATIENCE)?;

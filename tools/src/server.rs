@@ -2,12 +2,12 @@
 //! Echo answers everything it reads, also after the client's FIN; discard reads; chargen sends the rotating pattern of
 //! RFC 864 as fast as it is taken.
 
-use mio::net::{TcpListener, TcpStream};
+use crate::sys;
 use mio::{Events, Interest, Poll, Token};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
@@ -93,7 +93,7 @@ fn listen(at: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.bind(&at.into()).map_err(|e| io::Error::new(e.kind(), format!("bind {at}: {e}")))?;
     socket.listen(4096)?;
-    Ok(TcpListener::from_std(socket.into()))
+    Ok(socket.into())
 }
 
 /// Serves until `until` (`None`: for ever); calls `ready` once every port is open.
@@ -105,8 +105,8 @@ pub fn serve(address: IpAddr, services: &[Service], until: Option<Instant>, read
     let mut events = Events::with_capacity(256);
     let mut listeners = Vec::new();
     for (index, service) in services.iter().enumerate() {
-        let mut listener = listen(SocketAddr::new(address, service.port))?;
-        poll.registry().register(&mut listener, Token(index), Interest::READABLE)?;
+        let listener = listen(SocketAddr::new(address, service.port))?;
+        sys::register(&poll, &listener, Token(index), Interest::READABLE)?;
         listeners.push((listener, service.kind));
     }
     ready();
@@ -130,7 +130,7 @@ pub fn serve(address: IpAddr, services: &[Service], until: Option<Instant>, read
             let token = event.token().0;
             if let Some((listener, kind)) = listeners.get(token) {
                 // A failing accept (no descriptors left, a peer gone again) waits for the next arrival.
-                while let Ok((mut stream, _)) = listener.accept() {
+                while let Ok((stream, _)) = listener.accept() {
                     let slot = vacant.pop().unwrap_or_else(|| {
                         connections.push(None);
                         connections.len() - 1
@@ -140,7 +140,8 @@ pub fn serve(address: IpAddr, services: &[Service], until: Option<Instant>, read
                         Kind::Echo | Kind::Chargen => Interest::READABLE | Interest::WRITABLE,
                     };
                     let _ = stream.set_nodelay(true);
-                    poll.registry().register(&mut stream, Token(first + slot), interest)?;
+                    stream.set_nonblocking(true)?;
+                    sys::register(&poll, &stream, Token(first + slot), interest)?;
                     let (pending, at, closing, in_line) = (Vec::new(), 0, false, false);
                     connections[slot] = Some(Connection { stream, kind: *kind, pending, at, closing, in_line });
                 }

@@ -1,6 +1,9 @@
 //! The few calls to the operating system that the instruments share. Nothing about TCP belongs here.
 
+use mio::unix::SourceFd;
+use mio::{Interest, Poll, Token};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -83,6 +86,17 @@ pub fn cpu_seconds() -> f64 {
     };
     let seconds = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 / 1e6;
     seconds(usage.ru_utime) + seconds(usage.ru_stime)
+}
+
+/// Registers a descriptor, edge-triggered. Closing it takes it out again.
+///
+/// The standard library's sockets serve as they are: mio's own would ask another feature of mio than the engine does,
+/// and every build of engine or tools alone would compile the packages they share once more.
+///
+/// # Errors
+/// As `epoll_ctl(2)`.
+pub fn register(poll: &Poll, what: &impl AsRawFd, token: Token, interest: Interest) -> io::Result<()> {
+    poll.registry().register(&mut SourceFd(&what.as_raw_fd()), token, interest)
 }
 
 /// Arranges that the child is killed when the *thread* which spawns it ends, however it ends.
