@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::counters::{Counters, DropReason};
 use super::icmp::EchoLimiter;
+use super::log;
 use super::receive_store::{Holdings, ReceiveStore};
 use super::send_store::SendStore;
 use super::service::{ConnId, IoBackend, Message};
@@ -144,6 +145,8 @@ pub(crate) struct Conn {
     pub(crate) detached: bool,
     /// The peer's FIN is in order.
     pub(crate) eof: bool,
+    /// States it has passed, a bit each; kept only for the log.
+    pub(crate) passed: u16,
     /// Has as many octets in the tx ring as it may.
     pub(crate) ring_blocked: bool,
     /// Waits in the list of connections that found no send memory.
@@ -262,6 +265,7 @@ impl Core {
             wants_room: false,
             detached: false,
             eof: false,
+            passed: 0,
             ring_blocked: false,
             starved: false,
         });
@@ -308,7 +312,7 @@ impl Core {
             _ => {}
         }
         if self.config.log_connections {
-            log_end(&self.config.tcp, conn, reason);
+            log::end(&self.config.tcp, conn, reason);
         }
         conn.phase = Phase::Drained(reason);
         conn.armed = None;
@@ -626,17 +630,4 @@ impl Core {
             self.counters.drop_packet(DropReason::TxRingFull);
         }
     }
-}
-
-fn log_end(config: &tcp::Config, conn: &Conn, reason: CloseReason) {
-    let Phase::Open(connection) = &conn.phase else {
-        tracing::info!(target: "trust::connections", "{} end: {reason:?} before it was established", conn.quad);
-        return;
-    };
-    let info = connection.info(config);
-    tracing::info!(
-        target: "trust::connections",
-        "{} end: {reason:?} from {:?}, {} octets in, {} octets acknowledged, {} retransmitted",
-        conn.quad, info.state, info.bytes_received, info.bytes_acked, info.retransmits,
-    );
 }

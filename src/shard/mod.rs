@@ -13,6 +13,7 @@
 mod core;
 pub mod counters;
 mod icmp;
+mod log;
 mod receive;
 mod receive_store;
 mod send_store;

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use super::Shard;
 use super::core::{Conn, Event, Phase};
 use super::counters::DropReason;
+use super::log;
 use super::service::{ConnId, Io};
 use crate::buffer::frame::RxFrame;
 use crate::buffer::packet::PacketBuf;
@@ -92,12 +93,7 @@ impl Shard {
 
     fn receive_tcp(&mut self, quad: &Quad, segment: &Segment, arrival: Arrival) -> Result<(), (DropReason, RxFrame)> {
         if self.core.config.log_segments {
-            tracing::info!(
-                target: "trust::segments",
-                "in  {}:{} > {}:{} {:?} seq {} ack {} win {} len {}",
-                quad.remote.addr, quad.remote.port, quad.local.addr, quad.local.port,
-                segment.flags, segment.seq.0, segment.ack.0, segment.window, segment.len,
-            );
+            log::segment_in(quad, segment);
         }
         let hash = self.core.hash(quad);
         if let Some(id) = self.core.lookup(hash, quad) {
@@ -234,12 +230,7 @@ impl Shard {
                 self.core.counters.connected += 1;
             }
             if self.core.config.log_connections {
-                let info = connection.info(&self.core.config.tcp);
-                tracing::info!(
-                    target: "trust::connections",
-                    "{} open: shard {}, mss {}, window shifts {:?}, timestamps {}, sack {}",
-                    conn.quad, self.core.config.id.0, info.mss, info.window_shifts, info.timestamps, info.sack,
-                );
+                log::open(&self.core.config.tcp, &conn.quad, self.core.config.id, passive, connection);
             }
         }
         self.core.touch(id);
@@ -285,6 +276,11 @@ impl Shard {
         }
         let eof = outcome.events.contains(Events::EOF);
         conn.eof |= eof;
+        if core.config.log_connections
+            && let Phase::Open(connection) = &conn.phase
+        {
+            log::pass(&mut conn.passed, connection.state());
+        }
         let writable = conn.wants_room && outcome.events.contains(Events::WRITABLE);
         let detached = conn.detached;
         if let Some(reply) = outcome.reply {

@@ -4,6 +4,7 @@
 
 use super::core::{Conn, Core, Phase, ShardConfig};
 use super::counters::Counters;
+use super::log;
 use super::service::ConnId;
 use crate::buffer::frame::{Completion, FrameOwner, TxFrame};
 use crate::buffer::ring::Producer;
@@ -66,7 +67,7 @@ impl Egress {
     pub(crate) fn stage(&mut self, config: &ShardConfig, frame: TxFrame, counters: &mut Counters) -> bool {
         let octets = frame.len() as u64;
         if config.log_segments {
-            log_frame(&frame);
+            log::frame_out(&frame);
         }
         if self.ring.stage(frame).is_err() {
             return false;
@@ -269,21 +270,5 @@ impl Core {
             conn.armed = Some(next);
             self.wheel.insert(id.slot, next);
         }
-    }
-}
-
-/// One line about a frame on its way out, as packet dumpers print it.
-fn log_frame(frame: &TxFrame) {
-    let payload_len = frame.payload_len();
-    let header = frame.header();
-    let ip_len = usize::from(header[0] & 15) * 4;
-    let ip_len = if header[0] >> 4 == 6 { wire::ip::IPV6_HEADER_LEN } else { ip_len };
-    let none = std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
-    if let Ok((tcp, _)) = wire::tcp::parse(&header[ip_len..], none, none, true) {
-        tracing::info!(
-            target: "trust::segments",
-            "out {} > {} {:?} seq {} ack {} win {} len {payload_len}",
-            tcp.src_port, tcp.dst_port, tcp.flags, tcp.seq, tcp.ack, tcp.window,
-        );
     }
 }
