@@ -8,7 +8,10 @@
 
 mod basics;
 mod combinations;
+mod connect;
 mod iperf;
+mod lifecycle;
+mod loss;
 #[path = "../netns/mod.rs"]
 mod netns;
 mod support;
@@ -27,6 +30,31 @@ fn main() -> ExitCode {
         trial("bulk_through_echo_is_exact", basics::bulk_echo),
         trial("daytime_discard_chargen", basics::small_services),
         trial("impossible_combinations_are_refused_in_one_line", combinations::impossible),
+        trial("iperf3_plain", iperf::plain),
+        trial("iperf3_reverse", iperf::reverse),
+        trial("iperf3_8_streams", iperf::eight),
+        trial("iperf3_8_streams_both_ways", iperf::eight_both_ways),
+        trial("iperf3_64_streams", iperf::sixty_four),
+        trial("iperf3_reverse_paced", iperf::paced),
+        trial("iperf3_server_output", iperf::server_output),
+        trial("header_prediction_takes_bulk_transfers", iperf::header_prediction),
+        trial("loss_1_percent_offload_on", loss::one_percent_offload_on),
+        trial("loss_1_percent_offload_off", loss::one_percent_offload_off),
+        trial("loss_5_percent_offload_on", loss::five_percent_offload_on),
+        trial("loss_5_percent_offload_off", loss::five_percent_offload_off),
+        trial("loss_1_percent_without_timestamps", loss::without_timestamps),
+        trial("loss_1_percent_without_sack", loss::without_sack),
+        trial("loss_1_percent_without_window_scaling", loss::without_window_scaling),
+        trial("connect_is_exact_both_ways", connect::both_ways),
+        trial("connect_is_refused_at_once", connect::refused),
+        trial("connect_is_reset", connect::reset),
+        trial("term_ends_it_cleanly", lifecycle::term),
+        trial("int_ends_it_cleanly", lifecycle::int),
+        trial("killed_hard_leaves_nothing", lifecycle::killed),
+        trial("second_engine_is_refused", lifecycle::second_engine),
+        trial("idle_connections_cost_nothing_fused", lifecycle::idle_fused),
+        trial("idle_connections_cost_nothing_pipeline", lifecycle::idle_pipeline),
+        trial("unprivileged_serves", lifecycle::unprivileged),
     ];
     trials.extend(combinations::trials());
     libtest_mimic::run(&arguments, trials).exit_code()

@@ -292,13 +292,16 @@ impl Engine {
             .collect()
     }
 
-    /// What the figures of `--stats` say of all shards together, once they are newer than this call.
-    pub(crate) fn fresh_stats(&self) -> ShardStats {
+    /// Waits until the figures of `--stats`, all shards together, and newer than this call, are as wanted.
+    pub(crate) fn await_stats(&self, what: &str, limit: Duration, wanted: impl Fn(&ShardStats) -> bool) {
         let count = || self.lines.lock().unwrap().iter().filter(|line| line.starts_with('[')).count();
         let before = count();
         let shards = self.banner.matches("worker (shard").count();
-        // The second line from now: the first may have been in the making.
-        eventually(Duration::from_secs(10), "fresh figures", || count() >= before + 2 && self.stats().len() == shards);
+        // The lines of a new report may not be there yet, or have been in the making when we came.
+        eventually(limit, what, || count() > before && self.stats().len() == shards && wanted(&self.total()));
+    }
+
+    fn total(&self) -> ShardStats {
         self.stats().iter().fold(ShardStats::default(), |sum, shard| ShardStats {
             connections: sum.connections + shard.connections,
             chunks: sum.chunks + shard.chunks,
@@ -366,4 +369,19 @@ fn collect(from: impl Read + Send + 'static, lines: Arc<Mutex<Vec<String>>>) -> 
             lines.lock().unwrap().push(line);
         }
     })
+}
+
+/// Allows this process (and those it starts) so many open files more.
+pub(crate) fn raise_open_files(more: u64) -> Outcome {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid place to write to.
+    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    let wanted = limit.rlim_max.min(65_536);
+    if wanted < 2 * more {
+        return Err(format!("needs {} open files, allowed are {} (ulimit -Hn)", 2 * more, limit.rlim_max));
+    }
+    limit.rlim_cur = limit.rlim_cur.max(wanted);
+    // SAFETY: `limit` is valid and only read.
+    unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+    Ok(())
 }

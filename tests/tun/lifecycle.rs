@@ -1,0 +1,153 @@
+//! Start and end: signals, what stays behind, idle cost, and life without rights.
+
+use std::net::TcpStream;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::support::*;
+
+/// Links, addresses, routes and firewall of this namespace.
+fn state() -> String {
+    let mut text = must(5, "ip", &["-o", "link"]) + &must(5, "ip", &["-o", "address"]);
+    text += &must(5, "ip", &["route", "show", "table", "all"]);
+    text += &must(5, "ip", &["rule"]);
+    if need(&["nft"]).is_ok() {
+        text += &String::from_utf8_lossy(&run(5, "nft", &["list", "ruleset"]).stdout);
+    }
+    text
+}
+
+fn ends_by(signal: i32) -> Outcome {
+    need(&["ip", "nc"])?;
+    let before = state();
+    let engine = Engine::start(&[]);
+    assert!(state().contains("trust0"), "{}", state());
+    echo_exact(10, &noise(100_000, 1));
+    // One that stands open at the end.
+    let open = TcpStream::connect((ENGINE, 7)).unwrap();
+    let summary = engine.end_by(signal);
+    assert_eq!(summary.number(" connections accepted"), 2.0);
+    assert_eq!(state(), before);
+    drop(open);
+    Ok(())
+}
+
+pub(crate) fn term() -> Outcome {
+    ends_by(libc::SIGTERM)
+}
+
+pub(crate) fn int() -> Outcome {
+    ends_by(libc::SIGINT)
+}
+
+/// Killed hard, at work.
+pub(crate) fn killed() -> Outcome {
+    need(&["ip", "nc"])?;
+    let before = state();
+    let mut engine = Engine::start(&[]);
+    echo_exact(10, &noise(100_000, 2));
+    let _open = TcpStream::connect((ENGINE, 19)).unwrap();
+    engine.signal(libc::SIGKILL);
+    assert!(!engine.wait(Duration::from_secs(5)).success());
+    // The kernel takes the interface away when the last descriptor is gone, which may be a moment later.
+    eventually(Duration::from_secs(2), "nothing stays behind", || state() == before);
+    Ok(())
+}
+
+/// The name of a running engine's interface is refused to a second one, in a line that helps.
+pub(crate) fn second_engine() -> Outcome {
+    let engine = Engine::start(&[]);
+    let output = run(10, env!("CARGO_BIN_EXE_trust"), &["serve"]);
+    assert_eq!(output.status.code(), Some(1), "{}", describe(&output));
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.trim_end().lines().count() == 1 && text.contains("trust0"), "{}", describe(&output));
+    echo_exact(10, b"still there");
+    engine.finish();
+    Ok(())
+}
+
+/// User and system time of a process so far.
+fn cpu_time(pid: u32) -> Duration {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // Fields are counted behind the name, which may hold spaces: utime is the 12th from there, stime the 13th.
+    let fields: Vec<_> = text.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+    // SAFETY: no memory is involved.
+    let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) } as u64;
+    Duration::from_millis(ticks * 1000 / per_second)
+}
+
+fn resident_kilobytes(pid: u32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = text.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// 1,000 connections that have nothing to say cost nothing.
+fn idle(plan: &str) -> Outcome {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_trust"));
+    // Without --stats, which would be work.
+    command.args(["serve", "--plan", plan]);
+    let engine = Engine::spawn(command);
+    let start = resident_kilobytes(engine.pid());
+    assert!(start < 100_000, "{start} KB at start");
+    raise_open_files(1_100)?;
+    let connections: Vec<_> = (0..1_000).map(|_| TcpStream::connect((ENGINE, 7)).unwrap()).collect();
+    std::thread::sleep(Duration::from_millis(500));
+    let (before, span) = (cpu_time(engine.pid()), Duration::from_secs(size(5, 10) as u64));
+    std::thread::sleep(span);
+    let used = cpu_time(engine.pid()) - before;
+    assert!(used < span / 100, "{used:?} of CPU in {span:?}");
+    // They are all alive.
+    for mut stream in &connections {
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        std::io::Write::write_all(&mut stream, b"x").unwrap();
+        std::io::Read::read_exact(&mut stream, &mut [0]).unwrap();
+    }
+    drop(connections);
+    assert_eq!(engine.finish().number(" connections accepted"), 1_000.0);
+    Ok(())
+}
+
+pub(crate) fn idle_fused() -> Outcome {
+    idle("fused")
+}
+
+pub(crate) fn idle_pipeline() -> Outcome {
+    idle("pipeline")
+}
+
+/// A user without rights: as nobody where the device allows, else as the root of a new user namespace.
+pub(crate) fn unprivileged() -> Outcome {
+    need(&["unshare", "setpriv", "nsenter", "ip", "nc", "sh"])?;
+    let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"];
+    let probe = "test -w /dev/net/tun && test -x \"$0\" && unshare -Urn true";
+    let trust = env!("CARGO_BIN_EXE_trust");
+    let as_nobody = run(10, "setpriv", &[&nobody[..], &["sh", "-c", probe, trust]].concat()).status.success();
+    let probe = run(10, "unshare", &["-Urn", "true"]);
+    if !probe.status.success() {
+        return Err(format!("user namespaces: {}", describe(&probe)));
+    }
+    let mut command = Command::new(if as_nobody { "setpriv" } else { "unshare" });
+    if as_nobody {
+        command.args(nobody).arg("unshare");
+    }
+    command.args(["-Urn", "sh", "-c", "ip link set lo up && exec \"$0\" serve --stats 1", trust]);
+    let engine = Engine::spawn(command);
+    let pid = engine.pid().to_string();
+    let enter = ["-t", &pid, "-U", "-n", "--preserve-credentials", "nc", "-N", "10.7.0.2", "7"];
+    let data = noise(1_000_000, 14);
+    let output = pipe(&mut bounded(20, "nsenter", &enter), &data);
+    assert!(output.status.success(), "{}, {}", output.status, String::from_utf8_lossy(&output.stderr));
+    assert_same(&output.stdout, &data);
+    // bpf(2) is for root nearly everywhere; then one line says what happens instead.
+    let text = engine.output();
+    if !engine.banner.contains("steering hash") {
+        let workers = engine.banner.matches("worker (shard").count();
+        let lines = text.lines().filter(|line| line.contains("WARN") || line.contains("ERROR")).count();
+        assert_eq!(lines, usize::from(workers > 1), "one line about steering: {text}");
+        assert!(workers == 1 || engine.banner.contains("steering learn"), "{text}");
+    }
+    engine.finish();
+    Ok(())
+}
