@@ -302,8 +302,9 @@ impl Connection {
         outcome: &mut Outcome,
     ) {
         if from > 0 {
-            // The peer sent a part again. It is told (RFC2883-4a), with the next ACK.
+            // The peer sent a part again. It is told (RFC2883-4a), at the end of the batch.
             self.cold.report.duplicate(seg.seq, self.hot.rcv.nxt);
+            self.hot.marks.set(Marks::ACK_DUE.with(Marks::POLL));
             self.hot.quick = config.quick_acks;
         }
         let end = seg.seq + to;

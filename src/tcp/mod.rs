@@ -68,6 +68,8 @@ pub use time::{Duration, Instant};
 pub use time_wait::{TimeWait, TimeWaitOutcome};
 
 #[cfg(test)]
+mod connection_tests;
+#[cfg(test)]
 mod fuzz_tests;
 #[cfg(test)]
 mod world_tests;

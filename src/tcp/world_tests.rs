@@ -119,6 +119,8 @@ struct World {
     writes: Vec<(u64, usize, SeqNum)>,
     last_arrival: [u64; 2],
     steps: u64,
+    /// When everything had been read on both sides.
+    read_at: Option<u64>,
 }
 
 fn params(iss: u32, side: usize) -> OpenParams {
@@ -153,7 +155,17 @@ impl World {
         // Without a simultaneous open, end 1 listens: its phase begins with the first SYN.
         let second = if plan.simultaneous { connect(1) } else { Phase::Gone(CloseReason::Normal) };
         let ends = [end(0, connect(0)), end(1, second)];
-        Self { dice: Dice(seed), now, plan, ends, net: Vec::new(), writes: Vec::new(), last_arrival: [0; 2], steps: 0 }
+        Self {
+            dice: Dice(seed),
+            now,
+            plan,
+            ends,
+            net: Vec::new(),
+            writes: Vec::new(),
+            last_arrival: [0; 2],
+            steps: 0,
+            read_at: None,
+        }
     }
 
     fn t(&self) -> Instant {
@@ -427,6 +439,14 @@ impl World {
             self.user(side);
             self.poll(side);
         }
+        if self.read_at.is_none() && (0..2).all(|side| self.ends[side].read == self.plan.goal[1 - side]) {
+            self.read_at = Some(self.now);
+        }
+    }
+
+    /// Virtual time from the first SYN to the last octet read, in ms.
+    fn took_ms(&self) -> u64 {
+        (self.read_at.unwrap() - 1_000_000_000) / 1_000_000
     }
 
     fn done(&self) -> bool {
@@ -572,7 +592,8 @@ fn loss_without_options() {
 fn a_slow_reader_with_a_tiny_buffer() {
     for seed in 0..4 {
         let tiny = Config { recv_buffer: BufferLimits { initial: 3_000, max: 3_000 }, ..Config::default() };
-        let plan = Plan { loss: seed * 2, config: [tiny, tiny], sip: 700, goal: [1 << 17, 1 << 17], ..Plan::default() };
+        let plan =
+            Plan { loss: seed % 4 * 2, config: [tiny, tiny], sip: 700, goal: [1 << 17, 1 << 17], ..Plan::default() };
         World::new(300 + seed, plan).run();
     }
 }
@@ -580,7 +601,30 @@ fn a_slow_reader_with_a_tiny_buffer() {
 #[test]
 fn a_device_that_lags_behind() {
     for seed in 0..4 {
-        let plan = Plan { loss: seed, write_lag_us: 700_000, delay_us: 1_000, goal: [1 << 18, 0], ..Plan::default() };
+        let plan =
+            Plan { loss: seed % 4, write_lag_us: 700_000, delay_us: 1_000, goal: [1 << 18, 0], ..Plan::default() };
         World::new(400 + seed, plan).run();
+    }
+}
+
+#[test]
+fn no_timer_is_needed_on_a_clean_path() {
+    let small = Config { recv_buffer: BufferLimits { initial: 20_000, max: 20_000 }, ..Config::default() };
+    let tiny = Config { recv_buffer: BufferLimits { initial: 3_000, max: 3_000 }, ..Config::default() };
+    let bare = Config { timestamps: false, sack: false, window_scale: false, ..Config::default() };
+    for (name, config, sip, max_len, goal, most_ms) in [
+        ("default", Config::default(), 0, 1 << 16, [8 << 20, 0], 20),
+        ("both ways", Config::default(), 0, 1 << 16, [8 << 20, 8 << 20], 20),
+        ("no TSO", Config::default(), 0, 1_388, [4 << 20, 0], 20),
+        ("small buffer", small, 0, 1 << 16, [1 << 20, 0], 40),
+        ("tiny buffer", tiny, 0, 1 << 16, [1 << 17, 0], 40),
+        ("tiny buffer, both ways", tiny, 0, 1 << 16, [1 << 17, 1 << 17], 40),
+        ("no options", bare, 0, 1 << 16, [4 << 20, 4 << 20], 40),
+        ("slow reader", tiny, 500, 1 << 16, [1 << 16, 0], 40),
+    ] {
+        let plan = Plan { goal, max_len, sip, config: [config, config], ..Plan::default() };
+        let world = World::new(7, plan).run();
+        println!("{name}: {} ms, {} steps", world.took_ms(), world.steps);
+        assert!(world.took_ms() <= most_ms, "{name}: {} ms", world.took_ms());
     }
 }
