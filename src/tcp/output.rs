@@ -138,8 +138,7 @@ impl Connection {
         }
         let options = self.options(now);
         let mss = self.effective_mss(&options);
-        let segment =
-            if fast { self.resend_first(mss, max_len, options) } else { self.resend_from_ptr(mss, max_len, options) };
+        let segment = if fast { self.resend_first(mss, options) } else { self.resend_from_ptr(mss, max_len, options) };
         let mut segment = segment?;
         segment.retransmission = true;
         let pieces = segment.len.div_ceil(mss).max(1);
@@ -159,14 +158,14 @@ impl Connection {
     }
 
     /// One segment at SND.UNA (RFC5681-3.2.3, KP-14).
-    fn resend_first(&mut self, mss: u32, max_len: u32, options: TcpOptions) -> Option<Transmit> {
+    fn resend_first(&mut self, mss: u32, options: TcpOptions) -> Option<Transmit> {
         self.hot.marks.clear(Marks::FAST_RTX);
         let snd = &self.hot.snd;
         if snd.una.ge(snd.written) {
             return None;
         }
         let sent = above(snd.written.earlier(snd.data_end()), snd.una);
-        let len = sent.min(mss).min(max_len.max(1)).min(snd.wnd);
+        let len = sent.min(mss).min(snd.wnd);
         let fin = self.fin_at(snd.una + len);
         (len > 0 || fin).then(|| self.build_data(self.hot.snd.una, len, fin, mss, options))
     }
