@@ -4,14 +4,18 @@
 //! cannot be done here, for want of a right or a program, is reported as ignored with the reason; `TRUST_REQUIRE_TUN=1`
 //! makes that a failure. `TRUST_SOAK=1` takes the full sizes.
 
-#![allow(clippy::unwrap_used, missing_docs, dead_code)]
+#![allow(clippy::unwrap_used, missing_docs)]
 
 mod basics;
+mod capture;
 mod combinations;
 mod connect;
+mod crowd;
 mod iperf;
 mod lifecycle;
 mod loss;
+// Shared with other tests: not all of it is used here.
+#[allow(dead_code)]
 #[path = "../netns/mod.rs"]
 mod netns;
 mod support;
@@ -48,6 +52,12 @@ fn main() -> ExitCode {
         trial("connect_is_exact_both_ways", connect::both_ways),
         trial("connect_is_refused_at_once", connect::refused),
         trial("connect_is_reset", connect::reset),
+        trial("clients_1000_at_once", crowd::thousand_clients),
+        trial("clients_1000_at_once_200_killed_midway", crowd::thousand_clients_200_killed),
+        trial("stalled_readers_slow_nobody", crowd::stalled_readers),
+        trial("short_connections_are_never_refused", crowd::short_connections),
+        trial("capture_of_a_transfer_is_clean", capture::clean),
+        trial("capture_shows_broken_packets", capture::broken),
         trial("term_ends_it_cleanly", lifecycle::term),
         trial("int_ends_it_cleanly", lifecycle::int),
         trial("killed_hard_leaves_nothing", lifecycle::killed),

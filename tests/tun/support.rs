@@ -10,8 +10,6 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// The kernel's side of the TUN device.
-pub(crate) const KERNEL: Ipv4Addr = Ipv4Addr::new(10, 7, 0, 1);
 /// The engine.
 pub(crate) const ENGINE: Ipv4Addr = Ipv4Addr::new(10, 7, 0, 2);
 
