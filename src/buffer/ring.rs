@@ -23,6 +23,9 @@ use crossbeam::utils::CachePadded;
 
 use super::sync::{Arc, AtomicBool, AtomicUsize, Ordering, UnsafeCell};
 
+/// Place of one item.
+type Slot<T> = UnsafeCell<MaybeUninit<T>>;
+
 /// What both ends see.
 struct Shared<T> {
     /// First index whose slot is not yet given back. Written by the consumer only.
@@ -34,7 +37,7 @@ struct Shared<T> {
     /// The consumer is gone: nothing in the ring will be read any more.
     consumer_gone: AtomicBool,
     /// A power of two of slots, at least the ring's capacity. Those of `head..tail` hold an item.
-    slots: Box<[UnsafeCell<MaybeUninit<T>>]>,
+    slots: Box<[Slot<T>]>,
 }
 
 // SAFETY: an item is written by the producer's thread and read (or dropped) by the consumer's, so it must be `Send`; no item
@@ -44,25 +47,46 @@ unsafe impl<T: Send> Sync for Shared<T> {}
 // SAFETY: as above; the last end to go drops the items left, wherever it lives.
 unsafe impl<T: Send> Send for Shared<T> {}
 
-impl<T> Shared<T> {
-    /// The slot of `index`.
-    #[inline(always)]
-    fn slot(&self, index: usize, mask: usize) -> &UnsafeCell<MaybeUninit<T>> {
-        debug_assert_eq!(mask, self.slots.len() - 1);
-        // SAFETY: `mask` is `slots.len() - 1`, set once at creation, and `slots.len()` is a power of two.
-        unsafe { self.slots.get_unchecked(index & mask) }
-    }
+/// The slot of `index` among a ring's slots.
+#[inline(always)]
+fn slot<T>(slots: &[Slot<T>], index: usize) -> &Slot<T> {
+    debug_assert!(slots.len().is_power_of_two());
+    // SAFETY: within bounds, since `ring_from` makes the number of slots a power of two, and there is no other maker.
+    unsafe { slots.get_unchecked(index & (slots.len() - 1)) }
+}
+
+/// Writes the slot of `index`.
+///
+/// # Safety
+///
+/// For the producer only, with `index` within `tail..limit`: the consumer has given this slot back (its release store was read
+/// with acquire in `Producer::refresh`), and it will not touch the slot before a `tail` beyond it is published.
+#[inline(always)]
+unsafe fn write<T>(slots: &[Slot<T>], index: usize, item: T) {
+    // SAFETY: nobody else touches the slot: the caller's promise.
+    slot(slots, index).with_mut(|slot| unsafe { (*slot).write(item) });
+}
+
+/// Moves the item of `index` out.
+///
+/// # Safety
+///
+/// For the consumer only, once for each item, with `index` found to be within `head..tail` (so that the producer wrote the slot
+/// before the release store which `Consumer::refresh` read with acquire) and `head` not yet stored beyond it.
+#[inline(always)]
+unsafe fn read<T>(slots: &[Slot<T>], index: usize) -> T {
+    // SAFETY: the slot holds an item that nobody else touches: the caller's promise.
+    slot(slots, index).with(|slot| unsafe { (*slot).assume_init_read() })
 }
 
 impl<T> Drop for Shared<T> {
     fn drop(&mut self) {
         // Both ends are gone and have stored their final index.
-        let mask = self.slots.len() - 1;
         let tail = self.tail.load(Ordering::Relaxed);
         let mut index = self.head.load(Ordering::Relaxed);
         while index != tail {
             // SAFETY: slots of `head..tail` hold an item, and `&mut self` says that nobody else looks.
-            self.slot(index, mask).with_mut(|slot| unsafe { (*slot).assume_init_drop() });
+            slot(&self.slots, index).with_mut(|slot| unsafe { (*slot).assume_init_drop() });
             index = index.wrapping_add(1);
         }
     }
@@ -81,7 +105,6 @@ pub fn ring<T>(capacity: usize) -> (Producer<T>, Consumer<T>) {
 fn ring_from<T>(capacity: usize, start: usize) -> (Producer<T>, Consumer<T>) {
     assert!(capacity > 0 && capacity <= usize::MAX / 4, "a ring needs a sensible capacity");
     let slots: Box<[_]> = (0..capacity.next_power_of_two()).map(|_| UnsafeCell::new(MaybeUninit::uninit())).collect();
-    let mask = slots.len() - 1;
     let shared = Arc::new(Shared {
         head: CachePadded::new(AtomicUsize::new(start)),
         tail: CachePadded::new(AtomicUsize::new(start)),
@@ -93,14 +116,12 @@ fn ring_from<T>(capacity: usize, start: usize) -> (Producer<T>, Consumer<T>) {
         shared: Arc::clone(&shared),
         tail: start,
         published: start,
-        head: start,
+        limit: start.wrapping_add(capacity),
         capacity,
-        mask,
         stats: RingStats::default(),
         not_sync: PhantomData,
     };
-    let consumer =
-        Consumer { shared, head: start, released: start, tail: start, capacity, mask, not_sync: PhantomData };
+    let consumer = Consumer { shared, head: start, released: start, tail: start, capacity, not_sync: PhantomData };
     (producer, consumer)
 }
 
@@ -133,10 +154,9 @@ pub struct Producer<T> {
     tail: usize,
     /// `Shared::tail` as last stored.
     published: usize,
-    /// `Shared::head` as last seen: the real one may be further on.
-    head: usize,
+    /// Where the ring is full: `Shared::head` as last seen, which may be further on by now, and the capacity.
+    limit: usize,
     capacity: usize,
-    mask: usize,
     stats: RingStats,
     not_sync: PhantomData<Cell<()>>,
 }
@@ -149,16 +169,40 @@ impl<T> Producer<T> {
     /// Gives the item back when the ring is full (counted).
     #[inline]
     pub fn stage(&mut self, item: T) -> Result<(), T> {
-        if self.tail.wrapping_sub(self.head) >= self.capacity && self.refresh() == 0 {
+        if self.tail == self.limit && self.refresh() == 0 {
             self.stats.full += 1;
             return Err(item);
         }
-        let slot = self.shared.slot(self.tail, self.mask);
-        // SAFETY: `tail - head < capacity`, so the consumer has given this slot back (its release store was read with
-        // acquire in `refresh`), and it will not touch the slot before `tail` is published.
-        slot.with_mut(|slot| unsafe { (*slot).write(item) });
+        // SAFETY: not at `limit`.
+        unsafe { write(&self.shared.slots, self.tail, item) };
         self.tail = self.tail.wrapping_add(1);
         Ok(())
+    }
+
+    /// Stages items of `items` until it ends or the ring is full; returns how many. Faster than one by one. Takes no item
+    /// that it has no room for. Should `items` panic, those it gave are lost.
+    #[inline]
+    pub fn stage_from(&mut self, items: &mut impl Iterator<Item = T>) -> usize {
+        let begin = self.tail;
+        let mut tail = begin;
+        loop {
+            // Locals, so that the loop does not go through the ring for each item.
+            let slots = &*self.shared.slots;
+            let limit = self.limit;
+            while tail != limit {
+                let Some(item) = items.next() else {
+                    self.tail = tail;
+                    return tail.wrapping_sub(begin);
+                };
+                // SAFETY: below `limit`.
+                unsafe { write(slots, tail, item) };
+                tail = tail.wrapping_add(1);
+            }
+            self.tail = tail;
+            if self.refresh() == 0 {
+                return tail.wrapping_sub(begin);
+            }
+        }
     }
 
     /// Shows all that is staged to the consumer with one release store. Nothing staged: no store.
@@ -172,7 +216,7 @@ impl<T> Producer<T> {
         self.published = self.tail;
         self.stats.items += batch as u64;
         self.stats.batches += 1;
-        let seen = self.tail.wrapping_sub(self.head);
+        let seen = self.occupied();
         if seen > self.stats.high_water as usize && seen > self.capacity / 8 {
             self.note_high_water();
         }
@@ -199,7 +243,7 @@ impl<T> Producer<T> {
     /// Whether at least `items` can be staged now; reads the consumer's index only when the copy of it does not suffice.
     #[inline]
     pub fn has_room(&mut self, items: usize) -> bool {
-        self.capacity - self.tail.wrapping_sub(self.head) >= items || self.refresh() >= items
+        self.limit.wrapping_sub(self.tail) >= items || self.refresh() >= items
     }
 
     /// The most items the ring holds.
@@ -220,15 +264,21 @@ impl<T> Producer<T> {
     /// Reads the consumer's index; returns the room.
     #[inline]
     fn refresh(&mut self) -> usize {
-        self.head = self.shared.head.load(Ordering::Acquire);
-        self.capacity - self.tail.wrapping_sub(self.head)
+        self.limit = self.shared.head.load(Ordering::Acquire).wrapping_add(self.capacity);
+        self.limit.wrapping_sub(self.tail)
+    }
+
+    /// Items in the ring, staged ones included; some may be read and given back since the last `refresh`.
+    #[inline(always)]
+    fn occupied(&self) -> usize {
+        self.capacity - self.limit.wrapping_sub(self.tail)
     }
 
     /// Kept out of `publish`: called when the stale copy of the consumer's index promises a new maximum.
     #[cold]
     fn note_high_water(&mut self) {
         self.refresh();
-        let seen = self.tail.wrapping_sub(self.head);
+        let seen = self.occupied();
         if seen > self.capacity / 8 {
             self.stats.high_water = self.stats.high_water.max(seen as u64);
         }
@@ -266,7 +316,6 @@ pub struct Consumer<T> {
     /// `Shared::tail` as last seen: the real one may be further on.
     tail: usize,
     capacity: usize,
-    mask: usize,
     not_sync: PhantomData<Cell<()>>,
 }
 
@@ -281,7 +330,10 @@ impl<T> Consumer<T> {
                 return None;
             }
         }
-        Some(self.take())
+        let index = self.head;
+        self.head = index.wrapping_add(1);
+        // SAFETY: `index` was within `head..tail`, and `head` has moved on.
+        Some(unsafe { read(&self.shared.slots, index) })
     }
 
     /// The next item, left in place.
@@ -290,10 +342,9 @@ impl<T> Consumer<T> {
         if self.head == self.tail && self.refresh() == 0 {
             return None;
         }
-        let slot = self.shared.slot(self.head, self.mask);
         // SAFETY: `head..tail` hold items which are the consumer's until released, and `&mut self` makes this reference
         // the only way to it.
-        Some(slot.with_mut(|slot| unsafe { (*slot).assume_init_mut() }))
+        Some(slot(&self.shared.slots, self.head).with_mut(|slot| unsafe { (*slot).assume_init_mut() }))
     }
 
     /// Hands the slots of all items taken back to the producer with one release store. Nothing taken: no store.
@@ -313,7 +364,19 @@ impl<T> Consumer<T> {
         if there < max {
             there = self.refresh();
         }
-        Drain { left: there.min(max), consumer: self }
+        let next = self.head;
+        let end = next.wrapping_add(there.min(max));
+        // Counts as taken from now on, so that a drain that is forgotten loses items but never shows one twice. Dropping it
+        // moves back to where it stopped.
+        self.head = end;
+        Drain {
+            next,
+            end,
+            slots: &self.shared.slots,
+            head: &mut self.head,
+            released: &mut self.released,
+            shared: &self.shared.head,
+        }
     }
 
     /// Whether there is nothing to read. Always reads the producer's index: fit for the re-check before parking.
@@ -344,17 +407,6 @@ impl<T> Consumer<T> {
         self.tail = self.shared.tail.load(Ordering::Acquire);
         self.tail.wrapping_sub(self.head)
     }
-
-    /// Moves the item at `head` out. Only when `head != tail`.
-    #[inline(always)]
-    fn take(&mut self) -> T {
-        debug_assert_ne!(self.head, self.tail);
-        let slot = self.shared.slot(self.head, self.mask);
-        self.head = self.head.wrapping_add(1);
-        // SAFETY: the slot is within `head..tail`: the producer wrote it before the release store that `refresh` read with
-        // acquire, and keeps off until `head` is stored. `head` has moved on, so the item is not read twice.
-        slot.with(|slot| unsafe { (*slot).assume_init_read() })
-    }
 }
 
 impl<T> Drop for Consumer<T> {
@@ -371,10 +423,16 @@ impl<T> fmt::Debug for Consumer<T> {
 }
 
 /// A batch being taken out of a ring: see [`Consumer::drain`].
-#[derive(Debug)]
+///
+/// Holds what it needs of the consumer field by field, so that the loop over it does not go through the ring for each item.
 pub struct Drain<'a, T> {
-    consumer: &'a mut Consumer<T>,
-    left: usize,
+    slots: &'a [Slot<T>],
+    /// The next item of `next..end`; the consumer's `head` is at `end` already.
+    next: usize,
+    end: usize,
+    head: &'a mut usize,
+    released: &'a mut usize,
+    shared: &'a AtomicUsize,
 }
 
 impl<T> Iterator for Drain<'_, T> {
@@ -382,15 +440,19 @@ impl<T> Iterator for Drain<'_, T> {
 
     #[inline]
     fn next(&mut self) -> Option<T> {
-        if self.left == 0 {
+        if self.next == self.end {
             return None;
         }
-        self.left -= 1;
-        Some(self.consumer.take())
+        let index = self.next;
+        self.next = index.wrapping_add(1);
+        // SAFETY: `drain` has found `next..end` to be items, and moved the consumer's `head` behind them.
+        Some(unsafe { read(self.slots, index) })
     }
 
+    #[inline]
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.left, Some(self.left))
+        let left = self.end.wrapping_sub(self.next);
+        (left, Some(left))
     }
 }
 
@@ -399,7 +461,17 @@ impl<T> ExactSizeIterator for Drain<'_, T> {}
 impl<T> Drop for Drain<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.consumer.release();
+        *self.head = self.next;
+        if self.next != *self.released {
+            self.shared.store(self.next, Ordering::Release);
+            *self.released = self.next;
+        }
+    }
+}
+
+impl<T> fmt::Debug for Drain<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Drain").field("left", &self.len()).finish_non_exhaustive()
     }
 }
 

@@ -63,10 +63,12 @@ fn loom_batches_pass_in_order_across_the_wrap() {
         let writer = thread::spawn(move || {
             let mut next = 0;
             while next < 5 {
-                while next < 5 && producer.has_room(1) {
+                // Half of the batch one by one, the rest at once.
+                if producer.has_room(1) {
                     producer.stage(Box::new(next)).unwrap();
                     next += 1;
                 }
+                next += producer.stage_from(&mut (next..5).map(Box::new));
                 producer.publish();
                 thread::yield_now();
             }

@@ -65,6 +65,39 @@ fn capacity_is_exact_though_slots_are_a_power_of_two() {
 }
 
 #[test]
+fn stages_from_an_iterator_what_there_is_room_for() {
+    let (mut producer, mut consumer) = ring_from(4, usize::MAX - 2);
+    let mut items = 0..10;
+    assert_eq!(producer.stage_from(&mut items), 4);
+    assert_eq!(producer.stage_from(&mut items), 0);
+    producer.publish();
+    assert_eq!(consumer.drain(2).collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(producer.stage_from(&mut items), 2);
+    producer.publish();
+    assert_eq!(consumer.drain(9).collect::<Vec<_>>(), [2, 3, 4, 5]);
+    assert_eq!(producer.stage_from(&mut std::iter::once(7)), 1);
+    assert_eq!(items, 6..10, "no item without room is taken");
+}
+
+#[test]
+fn a_forgotten_drain_shows_no_item_twice() {
+    let (mut producer, mut consumer) = ring(4);
+    for item in 0..4 {
+        producer.push(Box::new(item)).unwrap();
+    }
+    let mut drain = consumer.drain(3);
+    assert_eq!(drain.next(), Some(Box::new(0)));
+    drain.for_each(std::mem::forget);
+    std::mem::forget(consumer.drain(0));
+    assert_eq!(consumer.pop(), Some(Box::new(3)));
+    producer.push(Box::new(4)).unwrap();
+    let drain = consumer.drain(1);
+    std::mem::forget(drain);
+    assert_eq!(consumer.pop(), None, "lost, but not read again");
+    assert_eq!(producer.room(), 4);
+}
+
+#[test]
 fn indices_wrap_around() {
     let (mut producer, mut consumer) = ring_from(3, usize::MAX - 4);
     for item in 0..20 {
@@ -215,6 +248,7 @@ enum Step {
     Pop,
     Release,
     Drain(usize, usize),
+    StageFrom(u32),
     Peek,
     Room,
 }
@@ -227,6 +261,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => Just(Step::Pop),
         1 => Just(Step::Release),
         1 => (0_usize..6, 0_usize..6).prop_map(|(max, taken)| Step::Drain(max, taken)),
+        1 => (0_u32..6).prop_map(Step::StageFrom),
         1 => Just(Step::Peek),
         1 => Just(Step::Room),
     ]
@@ -256,6 +291,12 @@ proptest! {
                         shown.append(&mut staged);
                     }
                     next += 1;
+                }
+                Step::StageFrom(items) => {
+                    let took = producer.stage_from(&mut (next..next + items));
+                    prop_assert_eq!(took, room.min(items as usize));
+                    staged.extend(next..next + took as u32);
+                    next += items;
                 }
                 Step::Publish => {
                     producer.publish();

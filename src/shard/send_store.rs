@@ -35,6 +35,10 @@ impl Piece {
 /// cut its data into more frames than the tx ring has places.
 pub(crate) const MIN_STATIC: usize = 2_048;
 
+/// Pieces behind the first for which there is room from the start: as many chunks as the largest send buffer has, so
+/// that a growing buffer does not make the list grow piece by piece.
+const PIECES: usize = 64;
+
 /// The send store of one connection. The first piece lies inline: short exchanges need no list.
 #[derive(Debug, Default)]
 pub(crate) struct SendStore {
@@ -178,7 +182,7 @@ impl SendStore {
         if self.front.is_none() {
             self.front = Some(piece);
         } else {
-            self.more.get_or_insert_default().push_back(piece);
+            self.more.get_or_insert_with(|| Box::new(VecDeque::with_capacity(PIECES))).push_back(piece);
         }
     }
 }

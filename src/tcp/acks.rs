@@ -106,11 +106,14 @@ impl Connection {
             marks.clear(Marks::TIMING);
             now - self.cold.timed_at
         } else if let Some(stamps) = stamps.filter(|_| marks.has(Marks::KARN)) {
-            // Of data sent twice only the echo tells which copy arrived; its clock is coarse.
+            // Of data sent twice only the echo tells which copy arrived; its clock is coarse. An echo from before the
+            // resending may be an old one repeated: when only the ACK was lost, the second copy is a duplicate, and a
+            // receiver does not take the timestamp of one over (RFC8961-2d). That would count our own wait.
             let elapsed = ticks(now, rcv.ts_offset).wrapping_sub(stamps.ecr);
             let elapsed = Duration::from_millis(u64::from(elapsed.max(1)));
-            if elapsed > config.max_rto {
-                return; // no echo of ours
+            let since = now - self.cold.resent_at + Duration::from_millis(1);
+            if elapsed > since || elapsed > config.max_rto {
+                return;
             }
             elapsed
         } else {
@@ -216,6 +219,7 @@ impl Connection {
                 let ssthresh = congestion.on_loss(flight);
                 congestion.set_cwnd(ssthresh.saturating_add(u32::from(DUP_THRESH) * smss));
                 snd.recover = snd.nxt;
+                self.cold.resent_at = now;
                 *recovery = Recovery::Fast;
                 marks.set(Marks::FAST_RTX.with(Marks::KARN));
                 marks.clear(Marks::TIMING.with(Marks::PARTIAL_SEEN));

@@ -73,6 +73,8 @@ pub(super) struct Cold {
     pub(super) progress: Instant,
     /// When the segment being timed was sent.
     pub(super) timed_at: Instant,
+    /// When a timeout or fast retransmission last began to send again; means something with `Marks::KARN`.
+    pub(super) resent_at: Instant,
     pub(super) min_rtt: Duration,
     // Lines 5 to 7: once a reading, or only when something is lost, opened or closed.
     pub(super) sizing: RightSizing,
@@ -221,6 +223,7 @@ impl Connection {
             sizing: RightSizing::new(buffer, now),
             challenge: Limiter::new(),
             timed_at: now,
+            resent_at: now,
             progress: now,
             acked: 0,
             min_rtt: opened.rtt.unwrap_or(Duration::MAX),

@@ -51,6 +51,7 @@ impl Connection {
         snd.recover = snd.nxt; // RFC6582-3.2.4
         snd.dup_acks = 0;
         self.cold.limited_transmit = 0;
+        self.cold.resent_at = now;
         *recovery = Recovery::Loss;
         *predictable = false;
         marks.set(Marks::KARN.with(Marks::RTO_REPEAT).with(Marks::POLL));

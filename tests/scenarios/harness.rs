@@ -323,11 +323,9 @@ impl Host {
         if let Some(reply) = &outcome.reply {
             self.emit(reply);
         }
-        if outcome.ack_now {
-            if let Phase::Connection(connection) = &mut self.phase {
-                let transmit = connection.take_ack(self.now);
-                self.emit(&transmit);
-            }
+        if let (true, Phase::Connection(connection)) = (outcome.ack_now, &mut self.phase) {
+            let transmit = connection.take_ack(self.now);
+            self.emit(&transmit);
         }
         self.settle(outcome.events);
     }
@@ -528,7 +526,7 @@ impl Host {
 
     fn run_until(&mut self, end: Instant, stop_when_sent: bool) {
         let mut turns = 0;
-        while !(stop_when_sent && !self.sent.is_empty()) {
+        while !stop_when_sent || self.sent.is_empty() {
             let Some(due) = self.next_timeout().filter(|due| *due <= end) else { return };
             turns += 1;
             assert!(turns < 100_000, "timers without end\n{}", self.transcript);

@@ -185,6 +185,27 @@ fn sc_57_rfc7323_4_1_with_timestamps_a_retransmission_gives_a_sample() {
     });
 }
 
+/// The data arrived, its ACK was lost. The second copy is below the window, so its timestamp is not taken over and the
+/// answer repeats an old echo: counting that as a round trip would count our own timeout.
+#[test]
+fn rfc8961_2d_an_echo_from_before_the_retransmission_is_no_sample() {
+    each_isn(|isn| {
+        let mut host = Host::established_with(isn, plain(), "S 0:0 <mss 1000, ts 1 0>", "A 1:1 ack 1 <ts 2 *>");
+        host.write(500);
+        host.expect("A 1:501");
+        host.inject("A 1:1 ack 501 <ts 3 *>");
+        let before = host.info().srtt;
+        host.advance(1_000);
+        host.write(500);
+        let first = host.expect("A 501:1001");
+        let old_echo = first.script.options.unwrap().timestamps.unwrap().0.unwrap();
+        host.advance(5_000);
+        host.take_all();
+        host.inject(&format!("A 1:1 ack 1001 <ts 4 {old_echo}>"));
+        assert_eq!(host.info().srtt, before);
+    });
+}
+
 #[test]
 fn kp_10_retransmissions_back_off_until_r2() {
     each_isn(|isn| {
@@ -288,9 +309,7 @@ fn what_still_waits_in_the_device_is_not_retransmitted() {
         host.write(3_000);
         host.expect_data(1, 3_001, 1_000);
         host.advance(20_000);
-        for sent in host.take_all() {
-            panic!("sent again while the first copy waits: {}", sent.script);
-        }
+        host.expect_nothing();
         host.device_writes_all();
         host.expect_after(0, 200_000, "A 1:1001");
         host.inject("A 1:1 ack 3001");
