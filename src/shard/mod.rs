@@ -227,3 +227,6 @@ impl Shard {
         self.core.touch(id);
     }
 }
+
+#[cfg(test)]
+mod store_tests;

@@ -17,7 +17,7 @@ use crate::wire::{self, PROTOCOL_TCP, checksum};
 
 /// Frames that one `Transmit` may need at most: 64 KB in pieces of at least 2 KB
 /// ([`MIN_STATIC`](super::send_store::MIN_STATIC)), four a frame, and some.
-const FRAMES_A_SEGMENT: usize = 16;
+pub(super) const FRAMES_A_SEGMENT: usize = 16;
 
 /// Ring places kept for control segments, so that a RST or an ACK finds room when data fills the ring.
 const CONTROL_RESERVE: usize = 8;
