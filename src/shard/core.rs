@@ -631,6 +631,7 @@ impl Core {
         }
     }
 }
+
 #[cfg(test)]
 mod tests {
     use super::*;
