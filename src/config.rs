@@ -1,1 +1,77 @@
-//! Tunables.
+//! Every tunable of an engine in one place.
+//!
+//! Those of the engine itself are here; [`Limits`] bounds a shard, [`tcp::Config`] holds the tunables of a connection,
+//! each with default, unit and reason. How stages are laid out on CPUs is a [`Plan`](crate::engine::Plan).
+
+use std::net::IpAddr;
+
+use crate::shard::Limits;
+use crate::tcp;
+
+/// How packets reach the shard that owns their flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Steer {
+    /// `Hash` where bpf(2) allows, else `Learn`.
+    #[default]
+    Auto,
+    /// The kernel runs our program over our owner table: packets arrive on their owner's queue.
+    Hash,
+    /// The driver learns from the queue we write a flow to; strays are handed over by ring.
+    Learn,
+}
+
+impl std::str::FromStr for Steer {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "hash" => Ok(Self::Hash),
+            "learn" => Ok(Self::Learn),
+            other => Err(format!("no steering is called {other:?}: auto, hash or learn")),
+        }
+    }
+}
+
+/// What an engine is told at its start.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// Our addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Steering.
+    pub steer: Steer,
+    /// Never park: spin. Takes whole CPUs.
+    pub busy_poll: bool,
+    /// Receive buffers a queue, 64 KiB each, touched when first used. Default 512.
+    pub packet_buffers: usize,
+    /// Send memory a shard, in chunks of 64 KiB, touched when first used. Default 4,096.
+    pub send_chunks: u32,
+    /// Frames in the ring from a worker to its writer. Default 1,024.
+    pub tx_ring: usize,
+    /// Bounds on each shard.
+    pub limits: Limits,
+    /// Tunables of each connection.
+    pub tcp: tcp::Config,
+    /// One event when a connection opens, one when it ends.
+    pub log_connections: bool,
+    /// One event a segment.
+    pub log_segments: bool,
+}
+
+impl EngineConfig {
+    /// The defaults, for these addresses.
+    pub fn new(addresses: Vec<IpAddr>) -> Self {
+        Self {
+            addresses,
+            steer: Steer::Auto,
+            busy_poll: false,
+            packet_buffers: 512,
+            send_chunks: 4_096,
+            tx_ring: 1_024,
+            limits: Limits::default(),
+            tcp: tcp::Config::default(),
+            log_connections: false,
+            log_segments: false,
+        }
+    }
+}
