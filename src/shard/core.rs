@@ -6,11 +6,14 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
+use std::sync::atomic::Ordering;
+
+use super::config::{ShardConfig, ShardShared};
+use super::conn::{Conn, Event, Phase};
 use super::counters::{Counters, DropReason};
-use super::icmp::EchoLimiter;
+use super::echo_limiter::EchoLimiter;
+use super::egress::Egress;
 use super::log;
 use super::receive_store::{Holdings, ReceiveStore};
 use super::send_store::SendStore;
@@ -18,146 +21,10 @@ use super::service::{ConnId, IoBackend, Message};
 use super::slab::Slab;
 use super::table::FlowTable;
 use super::time_wait_table::TimeWaitTable;
-use super::transmit::Egress;
 use super::wheel::Wheel;
 use crate::buffer::send_memory::SendMemory;
-use crate::flow::{EPHEMERAL_PORTS, Endpoint, FlowHasher, OwnerTable, Quad, ShardId, SteeringKeys, ports_for_shard};
-use crate::tcp::isn::IsnGenerator;
-use crate::tcp::{self, CloseReason, Connection, Handshake, Info, Instant, OpenParams, TimeWait};
-
-/// What a shard is told at its start.
-#[derive(Debug, Clone)]
-pub struct ShardConfig {
-    /// Which shard this is.
-    pub id: ShardId,
-    /// How many shards there are.
-    pub shards: u16,
-    /// Our own addresses; packets to others are dropped (IP-2).
-    pub addresses: Vec<IpAddr>,
-    /// Largest IP packet on the link, octets.
-    pub mtu: u16,
-    /// What the device does for us.
-    pub offload: Offload,
-    /// Limits of the shard.
-    pub limits: Limits,
-    /// Tunables of every connection.
-    pub tcp: tcp::Config,
-    /// Emit one event when a connection opens and one when it ends.
-    pub log_connections: bool,
-    /// Emit one event a segment.
-    pub log_segments: bool,
-}
-
-/// What the device was granted; decides who computes checksums and who cuts segments.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Offload {
-    /// The device completes TCP checksums.
-    pub checksum: bool,
-    /// The device cuts IPv4 super-segments.
-    pub tso4: bool,
-    /// The device cuts IPv6 super-segments.
-    pub tso6: bool,
-}
-
-/// Bounds on what a shard holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Connections, half-open ones included. Default 262,144.
-    pub connections: usize,
-    /// Connections in SYN-RECEIVED. Default 16,384.
-    pub half_open: usize,
-    /// TIME-WAIT records. Default 262,144 (OPS-21).
-    pub time_wait: usize,
-    /// Packet buffers that connections may hold by reference. Default 256.
-    pub held_packets: u64,
-    /// Octets of copied payload that connections may hold. Default 256 MiB. Above it nothing out of order is kept,
-    /// above five quarters of it nothing at all (OPS-46).
-    pub held_octets: u64,
-    /// Octets of one connection that may wait in the tx ring (OPS-13). Default 256 KiB.
-    pub in_ring: u32,
-    /// Octets a connection may send in one turn before the next one has its turn. Default 256 KiB.
-    pub quantum: u32,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connections: 262_144,
-            half_open: 16_384,
-            time_wait: 262_144,
-            held_packets: 256,
-            held_octets: 256 << 20,
-            in_ring: 256 << 10,
-            quantum: 256 << 10,
-        }
-    }
-}
-
-/// Secrets and shared tables, the same for all shards of an engine.
-#[derive(Debug, Clone)]
-pub struct ShardShared {
-    /// Key of the steering hash.
-    pub keys: SteeringKeys,
-    /// Which shard owns which bucket.
-    pub owners: Arc<OwnerTable>,
-    /// Initial sequence numbers and timestamp offsets (RFC 6528, RFC 7323 section 5.4).
-    pub isn: IsnGenerator,
-    /// Global order of answered SYNs.
-    pub tickets: Arc<AtomicU64>,
-    /// Key of the flow tables.
-    pub hasher: FlowHasher,
-    /// Seed of the port selection (RFC 6056).
-    pub seed: u64,
-}
-
-/// A connection's protocol state.
-#[derive(Debug)]
-#[allow(clippy::large_enum_variant)] // Nearly all are open; a box would cost every segment a cache miss.
-pub(crate) enum Phase {
-    /// SYN-SENT or SYN-RECEIVED.
-    Handshake(Handshake),
-    /// ESTABLISHED to LAST-ACK.
-    Open(Connection),
-    /// The protocol is done (its TIME-WAIT record is elsewhere); the reader still has octets to fetch.
-    Drained(CloseReason),
-}
-
-/// One connection with all that lies around it.
-#[derive(Debug)]
-pub(crate) struct Conn {
-    pub(crate) phase: Phase,
-    pub(crate) send: SendStore,
-    pub(crate) receive: ReceiveStore,
-    pub(crate) quad: Quad,
-    /// Deadline for which the wheel holds this connection.
-    pub(crate) armed: Option<Instant>,
-    pub(crate) user: u64,
-    pub(crate) ticket: u64,
-    /// Octets handed to the tx stage that it has not completed.
-    pub(crate) in_ring: u32,
-    /// Index of the service, also its port's.
-    pub(crate) service: u16,
-    /// Waits in the list of connections to look after at the end of the turn.
-    pub(crate) touched: bool,
-    /// The service asked for more room than there was and waits for `writable`.
-    pub(crate) wants_room: bool,
-    /// The service has closed or aborted its side: no more callbacks but `closed`.
-    pub(crate) detached: bool,
-    /// The peer's FIN is in order.
-    pub(crate) eof: bool,
-    /// States it has passed, a bit each; kept only for the log.
-    pub(crate) passed: u16,
-    /// Has as many octets in the tx ring as it may.
-    pub(crate) ring_blocked: bool,
-    /// Waits in the list of connections that found no send memory.
-    pub(crate) starved: bool,
-}
-
-/// A thing to tell a service, queued because it came up inside another call of a service.
-#[derive(Debug)]
-pub(crate) enum Event {
-    Closed(ConnId, CloseReason),
-}
+use crate::flow::{EPHEMERAL_PORTS, Endpoint, Quad, ShardId, ports_for_shard};
+use crate::tcp::{self, CloseReason, Handshake, Info, Instant, OpenParams, TimeWait};
 
 /// See the module.
 #[derive(Debug)]

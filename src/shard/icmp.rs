@@ -5,37 +5,8 @@
 use super::core::Core;
 use super::counters::DropReason;
 use crate::buffer::frame::{FrameOwner, MAX_HEADER, Payload, RxFrame, TxFrame};
-use crate::tcp::Instant;
 use crate::wire;
 use crate::wire::vnet::{ChecksumStatus, TxChecksum, TxOffload};
-
-/// Tokens a second and bucket size: `ping` needs 1, `ping -f` is cut.
-const ECHO_RATE: u64 = 1_000;
-
-/// Token bucket (ICMP-12).
-#[derive(Debug)]
-pub(crate) struct EchoLimiter {
-    tokens: u64,
-    filled: Instant,
-}
-
-impl EchoLimiter {
-    pub(crate) fn new(now: Instant) -> Self {
-        Self { tokens: ECHO_RATE, filled: now }
-    }
-
-    fn allow(&mut self, now: Instant) -> bool {
-        let elapsed = now.saturating_since(self.filled).as_nanos();
-        let earned = elapsed / (1_000_000_000 / ECHO_RATE);
-        if earned > 0 {
-            self.tokens = (self.tokens + earned).min(ECHO_RATE);
-            self.filled = now;
-        }
-        let allowed = self.tokens > 0;
-        self.tokens = self.tokens.saturating_sub(1);
-        allowed
-    }
-}
 
 impl Core {
     /// Handles a packet with an ICMP message to one of our addresses.

@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use super::core::{Conn, Phase};
+use super::conn::{Conn, Phase};
 use crate::buffer::frame::TxFrame;
 use crate::flow::{Endpoint, Quad, ShardId};
 use crate::tcp::{CloseReason, Config, Connection, Segment, State};

@@ -10,8 +10,12 @@
 //!
 //! No lock, no atomic read-modify-write, no allocation and no log line for a segment on the fast path.
 
+mod config;
+mod conn;
 mod core;
 pub mod counters;
+mod echo_limiter;
+mod egress;
 mod icmp;
 mod log;
 mod receive;
@@ -26,8 +30,9 @@ pub mod wheel;
 
 use std::cmp::Reverse;
 
-use self::core::{Core, Phase};
-pub use self::core::{Limits, Offload, ShardConfig, ShardShared};
+pub use self::config::{Limits, Offload, ShardConfig, ShardShared};
+use self::conn::Phase;
+use self::core::Core;
 pub use self::counters::{Counters, DropReason, PublishedCounters};
 pub use self::service::{ConnId, Io, IoBackend, Message, Service};
 use crate::buffer::frame::{Completion, TxFrame};
@@ -69,7 +74,7 @@ impl Shard {
         out: Producer<TxFrame>,
         now: Instant,
     ) -> Self {
-        let egress = transmit::Egress::new(out);
+        let egress = egress::Egress::new(out);
         Self { core: Core::new(config, shared, memory, egress, now), services: Vec::new() }
     }
 

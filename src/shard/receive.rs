@@ -5,7 +5,7 @@
 use std::sync::atomic::Ordering;
 
 use super::Shard;
-use super::core::{Conn, Event, Phase};
+use super::conn::{Conn, Event, Phase};
 use super::counters::DropReason;
 use super::log;
 use super::service::{ConnId, Io};

@@ -246,7 +246,7 @@ fn a_super_segment_of_crumbs_takes_few_frames() {
                 memory.complete(lease);
             }
         }
-        assert!(frames <= super::transmit::FRAMES_A_SEGMENT, "{frames} frames from {offset}");
+        assert!(frames <= super::egress::FRAMES_A_SEGMENT, "{frames} frames from {offset}");
     }
     store.clear(&mut memory);
     assert_eq!(memory.in_use(), 0);

@@ -1,131 +1,16 @@
-//! From a segment that the TCP core wants sent to a frame in the tx ring: headers, checksum, slices of send memory.
+//! The last part of a turn: connections that something happened to send what they may and re-arm their timers; frames
+//! that the tx stage is done with give their memory back.
 //!
-//! Must not contain: decisions about what to send (they are `tcp`'s), device calls.
+//! Must not contain: decisions about what to send (they are `tcp`'s), the layout of headers (`egress`), device calls.
 
-use super::core::{Conn, Core, Phase, ShardConfig};
-use super::counters::Counters;
-use super::log;
+use super::conn::{Conn, Phase};
+use super::core::Core;
+use super::egress::{MAX_SUPER_SEGMENT, blank, seal};
 use super::service::ConnId;
-use crate::buffer::frame::{Completion, FrameOwner, TxFrame};
-use crate::buffer::ring::Producer;
-use crate::flow::Quad;
-use crate::tcp::{SeqNum, Transmit};
+use crate::buffer::frame::{Completion, FrameOwner};
+use crate::tcp::SeqNum;
 use crate::wire::checksum::Accumulator;
-use crate::wire::tcp::{Flags, TcpHeader};
-use crate::wire::vnet::{TxChecksum, TxOffload};
-use crate::wire::{self, PROTOCOL_TCP, checksum};
-
-/// Frames that one `Transmit` may need at most: 64 KB in pieces of at least 2 KB
-/// ([`MIN_STATIC`](super::send_store::MIN_STATIC)), four a frame, and some.
-pub(super) const FRAMES_A_SEGMENT: usize = 16;
-
-/// Ring places kept for control segments, so that a RST or an ACK finds room when data fills the ring.
-const CONTROL_RESERVE: usize = 8;
-
-/// Largest payload of a super-segment: 65,535 less an IPv6 and a full TCP header.
-pub(crate) const MAX_SUPER_SEGMENT: u32 = 65_535 - 40 - 60;
-
-/// The shard's end of the way out.
-#[derive(Debug)]
-pub(crate) struct Egress {
-    ring: Producer<TxFrame>,
-    staged: bool,
-}
-
-impl Egress {
-    pub(crate) fn new(ring: Producer<TxFrame>) -> Self {
-        Self { ring, staged: false }
-    }
-
-    /// Makes everything staged visible to the tx stage. Returns whether there was anything.
-    pub(crate) fn publish(&mut self) -> bool {
-        self.ring.publish();
-        std::mem::take(&mut self.staged)
-    }
-
-    pub(crate) fn has_room_for_data(&mut self) -> bool {
-        self.ring.room() >= FRAMES_A_SEGMENT + CONTROL_RESERVE
-    }
-
-    pub(crate) fn has_room(&mut self) -> bool {
-        self.ring.room() > 0
-    }
-
-    /// Sends a segment without payload that nobody waits for. `false`: no room.
-    pub(crate) fn send_control(
-        &mut self,
-        config: &ShardConfig,
-        quad: &Quad,
-        segment: &Transmit,
-        counters: &mut Counters,
-    ) -> bool {
-        let mut frame = blank(quad, segment);
-        seal(config, quad, segment, segment.seq.0, segment.flags, &mut frame, 0);
-        self.stage(config, frame, counters)
-    }
-
-    pub(crate) fn stage(&mut self, config: &ShardConfig, frame: TxFrame, counters: &mut Counters) -> bool {
-        let octets = frame.len() as u64;
-        if config.log_segments {
-            log::frame_out(&frame);
-        }
-        if self.ring.stage(frame).is_err() {
-            return false;
-        }
-        self.staged = true;
-        counters.packets_out += 1;
-        counters.bytes_out += octets;
-        true
-    }
-}
-
-/// A frame with room for the headers of `segment`, to which its payload can be added.
-fn blank(quad: &Quad, segment: &Transmit) -> TxFrame {
-    let header_len = wire::ip::header_len(quad.remote.addr) + wire::tcp::MIN_HEADER_LEN + segment.options.wire_len();
-    let offload = TxOffload {
-        checksum: TxChecksum::Done,
-        gso_size: 0,
-        header_len: header_len as u16,
-        ipv6: quad.remote.addr.is_ipv6(),
-    };
-    TxFrame::new(offload, FrameOwner::NONE, |_| header_len)
-}
-
-/// Writes the headers of a frame whose payload is complete. `sum`: the payload's, where the device does not sum.
-fn seal(config: &ShardConfig, quad: &Quad, segment: &Transmit, seq: u32, flags: Flags, frame: &mut TxFrame, sum: u32) {
-    let (src, dst) = (quad.local.addr, quad.remote.addr);
-    let payload_len = frame.payload_len();
-    let header = TcpHeader {
-        src_port: quad.local.port,
-        dst_port: quad.remote.port,
-        seq,
-        ack: segment.ack.0,
-        flags,
-        window: segment.window,
-        urgent: 0,
-        options: segment.options,
-    };
-    let ip_len = wire::ip::header_len(dst);
-    let bytes = frame.header_mut();
-    let tcp_len = bytes.len() - ip_len;
-    wire::ip::write(bytes, src, dst, PROTOCOL_TCP, tcp_len + payload_len, wire::ip::DEFAULT_TTL, 0);
-    let tcp = &mut bytes[ip_len..];
-    wire::tcp::write(&header, tcp);
-    if config.offload.checksum {
-        wire::tcp::set_partial_checksum(tcp, src, dst, payload_len);
-        frame.offload.checksum =
-            TxChecksum::Partial { start: ip_len as u16, offset: wire::tcp::CHECKSUM_OFFSET as u16 };
-    } else {
-        // The header is a whole number of 16-bit words: the payload's sum may follow it as it is.
-        let pseudo = checksum::pseudo_header(src, dst, PROTOCOL_TCP, tcp_len + payload_len);
-        let total = checksum::combine(checksum::combine(pseudo, checksum::sum(tcp), false), sum, false);
-        let at = wire::tcp::CHECKSUM_OFFSET;
-        tcp[at..at + 2].copy_from_slice(&checksum::finish(total).to_be_bytes());
-    }
-    if usize::from(segment.gso_size) < payload_len {
-        frame.offload.gso_size = segment.gso_size;
-    }
-}
+use crate::wire::tcp::Flags;
 
 impl Core {
     /// Looks after the connections that something happened to: sends what they may send and re-arms their timers.

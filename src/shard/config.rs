@@ -1,0 +1,96 @@
+//! What a shard is told at its start: identity, bounds, what the device does for it, and the engine's shared secrets.
+//!
+//! Values only. Tunables of single connections are in [`tcp::Config`].
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use crate::flow::{FlowHasher, OwnerTable, ShardId, SteeringKeys};
+use crate::tcp;
+use crate::tcp::isn::IsnGenerator;
+
+/// What a shard is told at its start.
+#[derive(Debug, Clone)]
+pub struct ShardConfig {
+    /// Which shard this is.
+    pub id: ShardId,
+    /// How many shards there are.
+    pub shards: u16,
+    /// Our own addresses; packets to others are dropped (IP-2).
+    pub addresses: Vec<IpAddr>,
+    /// Largest IP packet on the link, octets.
+    pub mtu: u16,
+    /// What the device does for us.
+    pub offload: Offload,
+    /// Limits of the shard.
+    pub limits: Limits,
+    /// Tunables of every connection.
+    pub tcp: tcp::Config,
+    /// Emit one event when a connection opens and one when it ends.
+    pub log_connections: bool,
+    /// Emit one event a segment.
+    pub log_segments: bool,
+}
+
+/// What the device was granted; decides who computes checksums and who cuts segments.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Offload {
+    /// The device completes TCP checksums.
+    pub checksum: bool,
+    /// The device cuts IPv4 super-segments.
+    pub tso4: bool,
+    /// The device cuts IPv6 super-segments.
+    pub tso6: bool,
+}
+
+/// Bounds on what a shard holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections, half-open ones included. Default 262,144.
+    pub connections: usize,
+    /// Connections in SYN-RECEIVED. Default 16,384.
+    pub half_open: usize,
+    /// TIME-WAIT records. Default 262,144 (OPS-21).
+    pub time_wait: usize,
+    /// Packet buffers that connections may hold by reference. Default 256.
+    pub held_packets: u64,
+    /// Octets of copied payload that connections may hold. Default 256 MiB. Above it nothing out of order is kept,
+    /// above five quarters of it nothing at all (OPS-46).
+    pub held_octets: u64,
+    /// Octets of one connection that may wait in the tx ring (OPS-13). Default 256 KiB.
+    pub in_ring: u32,
+    /// Octets a connection may send in one turn before the next one has its turn. Default 256 KiB.
+    pub quantum: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 262_144,
+            half_open: 16_384,
+            time_wait: 262_144,
+            held_packets: 256,
+            held_octets: 256 << 20,
+            in_ring: 256 << 10,
+            quantum: 256 << 10,
+        }
+    }
+}
+
+/// Secrets and shared tables, the same for all shards of an engine.
+#[derive(Debug, Clone)]
+pub struct ShardShared {
+    /// Key of the steering hash.
+    pub keys: SteeringKeys,
+    /// Which shard owns which bucket.
+    pub owners: Arc<OwnerTable>,
+    /// Initial sequence numbers and timestamp offsets (RFC 6528, RFC 7323 section 5.4).
+    pub isn: IsnGenerator,
+    /// Global order of answered SYNs.
+    pub tickets: Arc<AtomicU64>,
+    /// Key of the flow tables.
+    pub hasher: FlowHasher,
+    /// Seed of the port selection (RFC 6056).
+    pub seed: u64,
+}

@@ -1,0 +1,58 @@
+//! The record of one connection: protocol state, stores, and what ties it to its shard.
+//!
+//! Must not contain: behaviour. What happens to a connection is in `core`, `receive` and `transmit`.
+
+use super::receive_store::ReceiveStore;
+use super::send_store::SendStore;
+use super::service::ConnId;
+use crate::flow::Quad;
+use crate::tcp::{CloseReason, Connection, Handshake, Instant};
+
+/// A connection's protocol state.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // Nearly all are open; a box would cost every segment a cache miss.
+pub(crate) enum Phase {
+    /// SYN-SENT or SYN-RECEIVED.
+    Handshake(Handshake),
+    /// ESTABLISHED to LAST-ACK.
+    Open(Connection),
+    /// The protocol is done (its TIME-WAIT record is elsewhere); the reader still has octets to fetch.
+    Drained(CloseReason),
+}
+
+/// One connection with all that lies around it.
+#[derive(Debug)]
+pub(crate) struct Conn {
+    pub(crate) phase: Phase,
+    pub(crate) send: SendStore,
+    pub(crate) receive: ReceiveStore,
+    pub(crate) quad: Quad,
+    /// Deadline for which the wheel holds this connection.
+    pub(crate) armed: Option<Instant>,
+    pub(crate) user: u64,
+    pub(crate) ticket: u64,
+    /// Octets handed to the tx stage that it has not completed.
+    pub(crate) in_ring: u32,
+    /// Index of the service, also its port's.
+    pub(crate) service: u16,
+    /// Waits in the list of connections to look after at the end of the turn.
+    pub(crate) touched: bool,
+    /// The service asked for more room than there was and waits for `writable`.
+    pub(crate) wants_room: bool,
+    /// The service has closed or aborted its side: no more callbacks but `closed`.
+    pub(crate) detached: bool,
+    /// The peer's FIN is in order.
+    pub(crate) eof: bool,
+    /// States it has passed, a bit each; kept only for the log.
+    pub(crate) passed: u16,
+    /// Has as many octets in the tx ring as it may.
+    pub(crate) ring_blocked: bool,
+    /// Waits in the list of connections that found no send memory.
+    pub(crate) starved: bool,
+}
+
+/// A thing to tell a service, queued because it came up inside another call of a service.
+#[derive(Debug)]
+pub(crate) enum Event {
+    Closed(ConnId, CloseReason),
+}
