@@ -4,8 +4,10 @@
 //! output. Credits bound what is on its way in either direction, so that neither side runs ahead of the other.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::AsFd;
 use std::thread;
 
 use clap::Args;
@@ -127,12 +129,13 @@ fn read_input(handle: &Handle, credit: &Receiver<()>) {
 }
 
 fn write_output(handle: &Handle, blocks: &Receiver<Vec<u8>>) -> std::io::Result<()> {
-    let mut stdout = std::io::stdout().lock();
+    // Not `Stdout` itself, which keeps what follows the last newline: here it may be a prompt.
+    let mut stdout = File::from(std::io::stdout().as_fd().try_clone_to_owned()?);
     for block in blocks {
         stdout.write_all(&block)?;
         handle.send(ShardId(0), 0, Box::new(FromThread::OutputTaken));
     }
-    stdout.flush()
+    Ok(())
 }
 
 /// Joins one connection to the two threads.
