@@ -1,5 +1,6 @@
 //! Start and end: signals, what stays behind, idle cost, and life without rights.
 
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
 use std::time::Duration;
@@ -17,14 +18,22 @@ fn state() -> String {
     text
 }
 
+/// An octet comes back.
+fn answers(mut stream: &TcpStream) {
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    stream.write_all(b"x").unwrap();
+    stream.read_exact(&mut [0]).unwrap();
+}
+
 fn ends_by(signal: i32) -> Outcome {
     need(&["ip", "nc"])?;
     let before = state();
     let engine = Engine::start(&[]);
     assert!(state().contains("trust0"), "{}", state());
     echo_exact(10, &noise(100_000, 1));
-    // One that stands open at the end.
+    // One that stands open at the end, on both sides.
     let open = TcpStream::connect((ENGINE, 7)).unwrap();
+    answers(&open);
     let summary = engine.end_by(signal);
     assert_eq!(summary.number(" connections accepted"), 2.0);
     assert_eq!(state(), before);
@@ -46,7 +55,9 @@ pub(crate) fn killed() -> Outcome {
     let before = state();
     let mut engine = Engine::start(&[]);
     echo_exact(10, &noise(100_000, 2));
-    let _open = TcpStream::connect((ENGINE, 19)).unwrap();
+    // Chargen, which never stops by itself.
+    let mut open = TcpStream::connect((ENGINE, 19)).unwrap();
+    open.read_exact(&mut [0; 1_000]).unwrap();
     engine.signal(libc::SIGKILL);
     assert!(!engine.wait(Duration::from_secs(5)).success());
     // The kernel takes the interface away when the last descriptor is gone, which may be a moment later.
@@ -93,17 +104,14 @@ fn idle(plan: &str) -> Outcome {
     assert!(start < 100_000, "{start} KB at start");
     raise_open_files(1_100)?;
     let connections: Vec<_> = (0..1_000).map(|_| TcpStream::connect((ENGINE, 7)).unwrap()).collect();
+    connections.iter().for_each(answers);
     std::thread::sleep(Duration::from_millis(500));
     let (before, span) = (cpu_time(engine.pid()), Duration::from_secs(size(5, 10) as u64));
     std::thread::sleep(span);
     let used = cpu_time(engine.pid()) - before;
     assert!(used < span / 100, "{used:?} of CPU in {span:?}");
     // They are all alive.
-    for mut stream in &connections {
-        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        std::io::Write::write_all(&mut stream, b"x").unwrap();
-        std::io::Read::read_exact(&mut stream, &mut [0]).unwrap();
-    }
+    connections.iter().for_each(answers);
     drop(connections);
     assert_eq!(engine.finish().number(" connections accepted"), 1_000.0);
     Ok(())

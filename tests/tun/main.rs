@@ -50,6 +50,7 @@ fn main() -> ExitCode {
         trial("loss_1_percent_without_sack", loss::without_sack),
         trial("loss_1_percent_without_window_scaling", loss::without_window_scaling),
         trial("connect_is_exact_both_ways", connect::both_ways),
+        trial("connect_half_closed_is_exact", connect::half_closed),
         trial("connect_is_refused_at_once", connect::refused),
         trial("connect_is_reset", connect::reset),
         trial("clients_1000_at_once", crowd::thousand_clients),
