@@ -88,6 +88,25 @@ pub fn cpu_seconds() -> f64 {
     seconds(usage.ru_utime) + seconds(usage.ru_stime)
 }
 
+/// Part of all CPU time (0 to 1) that was used while waiting for `length`, by whomever.
+///
+/// # Errors
+/// `/proc/stat` cannot be read.
+pub fn busy_part(length: Duration) -> io::Result<f64> {
+    let read = || -> io::Result<[u64; 2]> {
+        let text = std::fs::read_to_string("/proc/stat")?;
+        let times = text.lines().next().unwrap_or_default().split_whitespace().skip(1);
+        // user nice system idle iowait irq softirq steal; guest time is counted in user already.
+        let times: Vec<u64> = times.take(8).map_while(|t| t.parse().ok()).collect();
+        Ok([times.iter().sum(), times.iter().skip(3).take(2).sum()])
+    };
+    let before = read()?;
+    std::thread::sleep(length);
+    let after = read()?;
+    let (all, idle) = (after[0].saturating_sub(before[0]), after[1].saturating_sub(before[1]));
+    Ok(1.0 - idle as f64 / all.max(1) as f64)
+}
+
 /// Registers a descriptor, edge-triggered. Closing it takes it out again.
 ///
 /// The standard library's sockets serve as they are: mio's own would ask another feature of mio than the engine does,

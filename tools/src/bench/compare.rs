@@ -27,14 +27,16 @@ pub enum Row {
 }
 
 impl Row {
-    fn name(self) -> String {
+    /// What tables and `--rows` call it.
+    #[must_use]
+    pub fn name(self) -> String {
         match self {
             Self::Up(n) => format!("up{n}"),
             Self::Down(n) => format!("down{n}"),
             Self::Rr(n) => format!("rr{n}"),
             Self::Cr(n) => format!("cr{n}"),
-            Self::IperfUp(n) => format!("iperf3 up{n}"),
-            Self::IperfDown(n) => format!("iperf3 down{n}"),
+            Self::IperfUp(n) => format!("iperf3-up{n}"),
+            Self::IperfDown(n) => format!("iperf3-down{n}"),
         }
     }
 
@@ -179,7 +181,9 @@ pub fn compare(options: &Options, programs: &Programs) -> io::Result<bool> {
     let (client_cpu, server_cpu) = (cpus[0], cpus[cpus.len() - 1]);
     let minutes = options.duration() / 60.0;
     println!("This takes about {minutes:.1} minutes; it wants the machine for itself. ^C leaves nothing behind.");
-    let _spinner = options.spin.then(|| Spinner::start(programs, options.duration() * 3.0 + 60.0)).transpose()?;
+    let busy_before = sys::busy_part(Duration::from_secs(1))?;
+    warn_of_other_work(busy_before);
+    let spinner = options.spin.then(|| Spinner::start(programs, options.duration() * 3.0 + 60.0)).transpose()?;
     let mut table = Table::new();
     let mut names = vec![String::from("?"); options.congestion.len()];
     let began = Instant::now();
@@ -211,7 +215,11 @@ pub fn compare(options: &Options, programs: &Programs) -> io::Result<bool> {
         }
         eprintln!("round {} of {} done after {:.0} s", round + 1, options.rounds, began.elapsed().as_secs_f64());
     }
+    drop(spinner);
+    let busy_after = sys::busy_part(Duration::from_secs(1))?;
     print_conditions(options, client_cpu, server_cpu);
+    println!("Other work kept the CPUs {:.0} % busy before, {:.0} % after.", busy_before * 100.0, busy_after * 100.0);
+    warn_of_other_work(busy_before.max(busy_after));
     for (cc, name) in names.iter().enumerate() {
         let default = if options.congestion[cc].is_none() { ", its default" } else { "" };
         println!("\nKernel sockets use {name}{default}:\n");
@@ -232,6 +240,13 @@ pub fn compare(options: &Options, programs: &Programs) -> io::Result<bool> {
         std::fs::write(path, format!("{:#}\n", as_json(options, &table, &names)))?;
     }
     Ok(failures.is_empty())
+}
+
+/// Figures taken beside other work say little: what it slows down most is the side with the most hand-overs.
+fn warn_of_other_work(busy: f64) {
+    if busy > 0.1 {
+        println!("WARNING: other work keeps the CPUs {:.0} % busy; these figures are not worth keeping.", busy * 100.0);
+    }
 }
 
 fn print_conditions(options: &Options, client_cpu: usize, server_cpu: usize) {

@@ -77,25 +77,25 @@ struct Compare {
     json: Option<PathBuf>,
 }
 
-const ROWS: [(&str, Row); 12] = [
-    ("up1", Row::Up(1)),
-    ("up8", Row::Up(8)),
-    ("down1", Row::Down(1)),
-    ("down8", Row::Down(8)),
-    ("rr1", Row::Rr(1)),
-    ("rr32", Row::Rr(32)),
-    ("cr1", Row::Cr(1)),
-    ("cr64", Row::Cr(64)),
-    ("iperf3-up1", Row::IperfUp(1)),
-    ("iperf3-up8", Row::IperfUp(8)),
-    ("iperf3-down1", Row::IperfDown(1)),
-    ("iperf3-down8", Row::IperfDown(8)),
+const ROWS: [Row; 12] = [
+    Row::Up(1),
+    Row::Up(8),
+    Row::Down(1),
+    Row::Down(8),
+    Row::Rr(1),
+    Row::Rr(32),
+    Row::Cr(1),
+    Row::Cr(64),
+    Row::IperfUp(1),
+    Row::IperfUp(8),
+    Row::IperfDown(1),
+    Row::IperfDown(8),
 ];
 
 fn options(c: Compare) -> Options {
-    let wanted = |name: &str| c.rows.is_empty() || c.rows.iter().any(|part| name.contains(part.as_str()));
+    let wanted = |row: Row| c.rows.is_empty() || c.rows.iter().any(|part| row.name().contains(part.as_str()));
     // The quick form leaves iperf3's eight flows out: its seconds are whole ones.
-    let quick = |name: &str| !(c.quick && name.starts_with("iperf3") && name.ends_with('8'));
+    let short = |row: Row| !(c.quick && matches!(row, Row::IperfUp(8) | Row::IperfDown(8)));
     let words: Vec<String> = c.serve.split_whitespace().map(str::to_string).collect();
     let mut sides: Vec<Kind> = c
         .plans
@@ -108,7 +108,7 @@ fn options(c: Compare) -> Options {
     sides.push(Kind::Kernel);
     Options {
         sides,
-        rows: ROWS.iter().filter(|(name, _)| wanted(name) && quick(name)).map(|(_, row)| *row).collect(),
+        rows: ROWS.into_iter().filter(|&row| wanted(row) && short(row)).collect(),
         congestion: c.congestion.into_iter().map(|name| (name != "default").then_some(name)).collect(),
         rounds: c.rounds.unwrap_or(if c.quick { 2 } else { 5 }),
         seconds: c.seconds.unwrap_or(if c.quick { 0.6 } else { 2.0 }),
