@@ -40,7 +40,7 @@ fn patch(packet: &mut [u8], peer: &Peer) {
 
 /// As [`Rig::turn`] with a batch of copies of `packet`, each after `next` has changed it; fewer if `next` says so.
 fn turn(rig: &mut Rig, packet: &mut [u8], mut next: impl FnMut(&mut [u8]) -> bool) {
-    rig.now = rig.now + Duration::from_micros(100);
+    rig.now += Duration::from_micros(100);
     rig.begin();
     for _ in 0..BATCH {
         if !next(packet) {

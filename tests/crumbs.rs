@@ -370,7 +370,7 @@ fn a_flood_of_mutated_packets_breaks_nothing() {
         scene.rig.receive_with(&packet, offload);
         scene.rig.finish();
         if round % 64 == 0 {
-            scene.rig.now = scene.rig.now + Duration::from_millis(random.below(30) as u64);
+            scene.rig.now += Duration::from_millis(random.below(30) as u64);
             let victim = &mut victims[index];
             victim.take(&mut scene.rig);
             if victim.got_reset || round % 4_096 == 0 {

@@ -315,7 +315,7 @@ fn a_newer_syn_takes_a_quad_over_from_time_wait() {
     assert!(rig.sent.is_empty());
     assert_eq!(rig.dropped(DropReason::TimeWait), 1);
 
-    rig.now = rig.now + Duration::from_millis(10);
+    rig.now += Duration::from_millis(10);
     let mut new = Peer { syn_options: stamps(200), seq: 5, ..Peer::new(40_000, PORT) };
     new.open(&mut rig);
     assert!((new.ack.wrapping_sub(last) as i32) > 0, "SM-TW-5f: the new ISS is above the old sequence space");
@@ -649,7 +649,7 @@ fn nothing_but_closed_follows_a_close() {
         if peer.got_fin {
             break;
         }
-        rig.now = rig.now + Duration::from_millis(u64::from(peer.ack == before));
+        rig.now += Duration::from_millis(u64::from(peer.ack == before));
         rig.turn(&[peer.ack()]);
     }
     assert!(peer.got_fin, "what was queued before the close still goes out");

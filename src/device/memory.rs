@@ -235,8 +235,7 @@ impl Device for MemoryDevice {
 
     /// Unless the options say how this side is steered.
     fn steer_by_owner(&mut self, keys: &SteeringKeys, owners: &Arc<OwnerTable>) -> bool {
-        self.own.options.steering.is_none()
-            && self.own.by_owner.set(steer_by_owner(keys.clone(), Arc::clone(owners))).is_ok()
+        self.own.options.steering.is_none() && self.own.by_owner.set(steer_by_owner(*keys, Arc::clone(owners))).is_ok()
     }
 }
 

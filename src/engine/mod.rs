@@ -167,7 +167,7 @@ impl Engine {
         let keys = SteeringKeys::from_random(random()?);
         let (owners, steering) = steer(config.steer, &keys, plan.workers, plan.queues, &mut *device)?;
         let shared = ShardShared {
-            keys: keys.clone(),
+            keys,
             owners: Arc::clone(&owners),
             isn: IsnGenerator::new(random()?),
             tickets: Arc::new(AtomicU64::new(1)),
@@ -245,7 +245,7 @@ impl Engine {
                     held_packets: config.limits.held_packets.min((config.packet_buffers * 3 / 4 / plan.workers) as u64),
                     ..config.limits
                 },
-                tcp: config.tcp.clone(),
+                tcp: config.tcp,
                 log_connections: config.log_connections,
                 log_segments: config.log_segments,
             };
@@ -278,7 +278,7 @@ impl Engine {
             stages.push(Arc::clone(&stats));
             let pool = PacketPool::new(queue as u16, config.packet_buffers, BUFFER_LEN);
             let owners = Arc::clone(&owners);
-            let rx = Rx::new(rx_queue, pool, to_workers, keys.clone(), owners, queue, Arc::clone(&stats));
+            let rx = Rx::new(rx_queue, pool, to_workers, keys, owners, queue, Arc::clone(&stats));
             let tx = Tx::new(tx_queue, from_workers, stats);
             for (id, stage) in [(StageId::Rx(queue), Stage::Rx(rx)), (StageId::Tx(queue), Stage::Tx(tx))] {
                 if let Some(thread) = plan.thread_of(id) {

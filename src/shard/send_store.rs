@@ -43,6 +43,7 @@ const PIECES: usize = 64;
 #[derive(Debug, Default)]
 pub(crate) struct SendStore {
     front: Option<Piece>,
+    #[allow(clippy::box_collection)] // 8 octets in every connection's record instead of 32.
     more: Option<Box<VecDeque<Piece>>>,
     octets: u32,
 }

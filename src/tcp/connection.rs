@@ -332,10 +332,10 @@ impl Connection {
             0 | 1 | u32::MAX => self.cold.rtt.srtt(),
             ticks => Some(Duration::from_millis(u64::from(ticks))),
         };
-        if let Some(size) = self.cold.sizing.on_read(octets, rcv.mss, rtt, now) {
-            if !marks.has(Marks::PRESSURE) {
-                rcv.buffer = rcv.buffer.max(size.min(config.recv_buffer.max));
-            }
+        if let Some(size) = self.cold.sizing.on_read(octets, rcv.mss, rtt, now)
+            && !marks.has(Marks::PRESSURE)
+        {
+            rcv.buffer = rcv.buffer.max(size.min(config.recv_buffer.max));
         }
         if self.cold.sizing.started_at() != started {
             rcv.echo_ticks = u32::MAX;

@@ -248,7 +248,7 @@ impl Connection {
         snd.nxt = end;
         snd.ptr = end;
         snd.last_send = now;
-        if len % mss != 0 {
+        if !len.is_multiple_of(mss) {
             snd.sml = segment.seq + len;
         }
         if *recovery == Recovery::Open && !marks.has(Marks::TIMING.with(Marks::KARN)) {
