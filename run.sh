@@ -93,10 +93,15 @@ need() {
     fi
 }
 
-require() { need "$@" || die "cannot go on without: $*"; }
+require() {
+    need "$@" && return 0
+    local program missing=()
+    for program in "$@"; do command -v "$program" >/dev/null 2>&1 || missing+=("$program"); done
+    die "cannot go on without: ${missing[*]}"
+}
 
 check_rust() {
-    command -v cargo >/dev/null 2>&1 || die "cargo is not installed; see https://rustup.rs, or: apt-get install rustup"
+    command -v cargo >/dev/null 2>&1 || die "cargo is not installed; get it from https://rustup.rs"
     local have want
     have=$(cd "$top" && cargo --version 2>&1) || die "cargo does not work here: $have"
     have=$(sed -n 's/^cargo \([0-9.]*\).*/\1/p' <<<"$have")
