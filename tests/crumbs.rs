@@ -6,8 +6,11 @@
 mod rig;
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Instant;
 
 use rig::{OURS, PEER, Peer, Random, Rig, ip_packet, probe, tcp_packet};
+use trust::device::memory::{self, MemoryOptions};
+use trust::engine::{Engine, EngineConfig, Pin, Plan, PlanKind, ServiceFactory};
 use trust::services::chargen::Chargen;
 use trust::services::echo::Echo;
 use trust::shard::{Counters, DropReason, ShardConfig};
@@ -24,7 +27,7 @@ const STRANGER: u16 = 6_666;
 /// A packet and what must be set up for it.
 struct Crumb {
     reason: DropReason,
-    prepare: fn(&mut Rig),
+    prepare: Option<fn(&mut Rig)>,
     packet: Vec<u8>,
 }
 
@@ -33,8 +36,6 @@ const EXEMPT: [(DropReason, &str); 2] = [
     (DropReason::DeviceRefused, "no packet from the network: the device refuses one of ours; counted by the tx stage"),
     (DropReason::TxRingFull, "not by one packet: needs a tx ring that nobody drains; see below"),
 ];
-
-fn nothing(_: &mut Rig) {}
 
 fn syn_header() -> TcpHeader {
     TcpHeader { src_port: STRANGER, dst_port: ECHO, seq: 77, flags: Flags::SYN, window: 1_000, ..TcpHeader::default() }
@@ -95,7 +96,7 @@ fn icmp(kind: u8, len: usize) -> Vec<u8> {
 }
 
 fn crumbs() -> Vec<Crumb> {
-    let crumb = |reason: DropReason, packet| Crumb { reason, prepare: nothing, packet };
+    let crumb = |reason: DropReason, packet| Crumb { reason, prepare: None, packet };
     let bad = |malformed: Malformed, packet| crumb(DropReason::Malformed(malformed), packet);
     vec![
         bad(Malformed::IpTruncated, syn()[..19].to_vec()),
@@ -153,12 +154,12 @@ fn crumbs() -> Vec<Crumb> {
         crumb(DropReason::IcmpUnknown, icmp(0, 20)),
         Crumb {
             reason: DropReason::IcmpRateLimited,
-            prepare: |rig| {
+            prepare: Some(|rig| {
                 let ping = icmp(8, 64);
                 while rig.dropped(DropReason::IcmpRateLimited) == 0 {
                     rig.turn(std::slice::from_ref(&ping));
                 }
-            },
+            }),
             packet: icmp(8, 64),
         },
         crumb(DropReason::UnknownProtocol, ip_packet(PEER, OURS, 17, &[0; 30])),
@@ -172,7 +173,7 @@ fn crumbs() -> Vec<Crumb> {
         }),
         Crumb {
             reason: DropReason::TimeWait,
-            prepare: |rig| {
+            prepare: Some(|rig| {
                 // We close first: the echo service does so when the peer has ended its side, so a service of our own.
                 let (service, _) = probe(|io, call| {
                     if let rig::Call::Accepted(conn) = call {
@@ -185,7 +186,7 @@ fn crumbs() -> Vec<Crumb> {
                 let fin = peer.fin();
                 rig.turn(&[fin]);
                 assert_eq!(rig.counters().time_wait, 1);
-            },
+            }),
             packet: {
                 let header = TcpHeader { dst_port: 13, flags: Flags::RST | Flags::ACK, ..syn_header() };
                 tcp_packet(PEER, OURS, &header, &[])
@@ -193,21 +194,21 @@ fn crumbs() -> Vec<Crumb> {
         },
         Crumb {
             reason: DropReason::BacklogFull,
-            prepare: |rig| {
+            prepare: Some(|rig| {
                 for port in 0..HALF_OPEN {
                     rig.turn(&[Peer::new(20_000 + port, ECHO).syn()]);
                 }
-            },
+            }),
             packet: syn(),
         },
         Crumb {
             reason: DropReason::NoRoom,
-            prepare: |rig| {
+            prepare: Some(|rig| {
                 while rig.counters().connections < CONNECTIONS as u64 {
                     let port = 20_000 + rig.counters().connections as u16;
                     rig.connect(port, ECHO);
                 }
-            },
+            }),
             packet: syn(),
         },
     ]
@@ -264,7 +265,9 @@ fn each_crumb_raises_its_own_counter_by_one_and_no_other() {
     for Crumb { reason, prepare, packet } in crumbs() {
         let mut scene = Scene::new();
         scene.transfer();
-        prepare(&mut scene.rig);
+        if let Some(prepare) = prepare {
+            prepare(&mut scene.rig);
+        }
         scene.rig.sent.retain(|sent| [40_000, 40_001].contains(&sent.header.dst_port));
         let before = scene.rig.counters();
         scene.rig.turn(std::slice::from_ref(&packet));
@@ -291,6 +294,35 @@ fn every_reason_has_a_crumb_or_an_excuse() {
         let tried = crumbs.iter().any(|crumb| crumb.reason == reason);
         let excused = EXEMPT.iter().any(|(exempt, why)| *exempt == reason && !why.is_empty());
         assert!(tried != excused, "{reason:?}: tried {tried}, excused {excused}");
+    }
+}
+
+/// The same through a device, readers that look for each packet's owner, and rings.
+#[test]
+fn crumbs_find_their_counters_through_a_whole_engine() {
+    let crumbs: Vec<Crumb> = crumbs().into_iter().filter(|crumb| crumb.prepare.is_none()).collect();
+    assert!(crumbs.len() > 25);
+    for kind in [PlanKind::Fused, PlanKind::Pipeline] {
+        let (device, mut port) = memory::port(&MemoryOptions { queues: 2, ..MemoryOptions::default() }).unwrap();
+        let plan = Plan::new(kind, Some(2), &Pin::None, &[0, 1], 2).unwrap();
+        let services = [ServiceFactory { port: Some(ECHO), make: Box::new(|| Box::new(Echo)) }];
+        let config = EngineConfig::new(vec![IpAddr::V4(OURS)]);
+        let mut engine = Engine::start(config, plan, Box::new(device), &services).unwrap();
+        for crumb in &crumbs {
+            assert!(port.inject(&crumb.packet));
+        }
+        let start = Instant::now();
+        while engine.counters().packets_in < crumbs.len() as u64 {
+            assert!(!engine.has_failed() && start.elapsed().as_secs() < 20, "{:?}", engine.counters());
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        engine.stop().unwrap();
+        let counters = engine.counters();
+        for reason in DropReason::all() {
+            let expected = crumbs.iter().filter(|crumb| crumb.reason == reason).count() as u64;
+            assert_eq!(counters.dropped(reason), expected, "{kind:?}: {reason:?}");
+        }
+        assert!(port.capture().is_none(), "no crumb is answered");
     }
 }
 

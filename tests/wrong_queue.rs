@@ -307,3 +307,53 @@ fn a_thousand_senders_reset_in_the_middle_pipeline() {
 fn a_thousand_senders_reset_in_the_middle_fused() {
     resets(PlanKind::Fused, 2);
 }
+
+/// One octet there and back, again and again.
+struct PingPong {
+    rounds: u64,
+    tally: Arc<Tally>,
+}
+
+impl Service for PingPong {
+    fn accepted(&mut self, io: &mut Io<'_>, conn: ConnId) {
+        io.send(conn, b"?");
+    }
+
+    fn readable(&mut self, io: &mut Io<'_>, conn: ConnId) {
+        io.consume(conn, io.unread(conn));
+        let rounds = io.user(conn) + 1;
+        io.set_user(conn, rounds);
+        self.tally.octets.fetch_add(1, Ordering::Relaxed);
+        if rounds < self.rounds {
+            io.send(conn, b"?");
+        } else {
+            io.close(conn);
+        }
+    }
+
+    fn closed(&mut self, _: &mut Io<'_>, _: ConnId, _: CloseReason) {
+        self.tally.closed.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A wake-up lost once in a while would cost this 10 ms, 40 ms or 200 ms each time: the timers that find out by
+/// themselves.
+#[test]
+fn no_wake_up_is_lost_in_request_and_response() {
+    const ROUNDS: u64 = 5_000;
+    for (kind, workers) in [(PlanKind::Pipeline, 1), (PlanKind::Pipeline, 2), (PlanKind::Fused, 2)] {
+        let tally = Arc::new(Tally::default());
+        let mine = Arc::clone(&tally);
+        let client = move || -> Box<dyn Service> { Box::new(PingPong { rounds: ROUNDS, tally: Arc::clone(&mine) }) };
+        let mut pair = Pair::new(kind, workers, workers > 1, client);
+        let start = Instant::now();
+        pair.connect(0, ECHO);
+        pair.wait("a round hangs", |_, _| tally.closed.load(Ordering::Relaxed) == 1);
+        let round = start.elapsed() / ROUNDS as u32;
+        println!("{kind:?} {workers}: {round:?} a round");
+        assert_eq!(tally.octets.load(Ordering::Relaxed), ROUNDS);
+        // A busy machine makes threads wait for a CPU, but not every time, and not so long.
+        assert!(round < Duration::from_millis(5), "{kind:?} {workers}: {round:?} a round");
+        pair.stop();
+    }
+}
