@@ -1,6 +1,6 @@
 //! What an acknowledgment means: freed data, round-trip samples, the congestion window, loss recovery, the peer's window.
 //!
-//! RFC 5681, RFC 6582 (NewReno) and RFC 6298. SACK blocks of the peer only tell a duplicate ACK from other ACKs; no
+//! RFC 5681, RFC 6582 (NewReno) and RFC 6298. SACK blocks of the peer only tell that something is lost, not what; no
 //! scoreboard is kept yet.
 
 use super::config::Config;
@@ -184,15 +184,18 @@ impl Connection {
             // MUST-37, SHLD-17: it answers while its window is closed, or shrank below what we sent.
             self.cold.progress = now;
         }
-        let blocks_above = seg.options.sack.iter().any(|(_, right)| {
-            let right = SeqNum(right);
-            right.gt(snd.una) && right.le(snd.nxt)
+        // Octets that SACK shows to have arrived above SND.UNA; what is inverted or out of range does not count
+        // (RFC2018-V), nor does a report of duplicates below (RFC2883-5a).
+        let sacked = seg.options.sack.iter().fold(0_u32, |sum, (left, right)| {
+            let (left, right) = (SeqNum(left), SeqNum(right));
+            let valid = left.ge(snd.una) && left.lt(right) && right.le(snd.nxt);
+            sum.saturating_add(if valid { above(right, left) } else { 0 })
         });
         // RFC5681-2.DA. With SACK it is the blocks that tell; a window that changes beside them proves nothing.
         let duplicate = snd.flight() > 0
             && seg.len == 0
             && !seg.has(Flags::FIN)
-            && if marks.has(Marks::SACK) { blocks_above } else { window == snd.wnd };
+            && if marks.has(Marks::SACK) { sacked > 0 } else { window == snd.wnd };
         if !duplicate {
             return;
         }
@@ -211,8 +214,10 @@ impl Connection {
                 marks.set(Marks::POLL); // limited transmit (RFC3042-2a)
                 // RFC6582-3.2.2: not for what an earlier recovery or timeout sent twice. Where SACK shows data above
                 // the hole, there can be no such mistake at the boundary itself.
-                let newer = snd.una.gt(snd.recover) || (snd.una == snd.recover && blocks_above);
-                if snd.dup_acks < DUP_THRESH || !newer || snd.una.ge(snd.written) {
+                let newer = snd.una.gt(snd.recover) || (snd.una == snd.recover && sacked > 0);
+                // RFC6675-4a: a receiver that merges segments reports many at once, and may never send three ACKs.
+                let lost = snd.dup_acks >= DUP_THRESH || sacked > u32::from(DUP_THRESH - 1) * smss;
+                if !lost || !newer || snd.una.ge(snd.written) {
                     return;
                 }
                 let flight = snd.flight().saturating_sub(self.cold.limited_transmit);

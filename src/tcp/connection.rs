@@ -493,7 +493,7 @@ impl Connection {
     /// Decides anew whether header prediction may be tried.
     #[inline]
     pub(super) fn review_prediction(&mut self) {
-        let flowing = !matches!(self.hot.state, State::Closing | State::TimeWait | State::Closed);
+        let flowing = !matches!(self.hot.state, State::TimeWait | State::Closed);
         self.hot.predictable = flowing
             && self.hot.recovery == Recovery::Open
             && self.hot.snd.dup_acks == 0

@@ -616,6 +616,27 @@ fn sc_59_fast_retransmit() {
 }
 
 #[test]
+fn rfc6675_4a_one_report_of_many_segments_is_enough() {
+    with_sack(|lab| {
+        lab.write(10_000);
+        lab.sack = vec![(1001, 3001)];
+        assert_eq!(lab.i("A", 1, 0, 1), none());
+        lab.sack = vec![(1001, 3002)];
+        assert_eq!(lab.i("A", 1, 0, 1), ["A 1:1001 ack 1"]);
+        lab.sack = vec![(5001, 4001), (1, 1), (9001, 20_001), (1, 0)]; // SC-32
+        lab.i("A", 1, 0, 1);
+        assert_eq!(lab.conn.info(&lab.config).retransmits, 1);
+    });
+    with_sack(|lab| {
+        // With SACK, an ACK without blocks tells of no hole.
+        lab.write(10_000);
+        for _ in 0..5 {
+            assert_eq!(lab.i("A", 1, 0, 1), none());
+        }
+    });
+}
+
+#[test]
 fn sc_60_newreno() {
     plain(|lab| {
         assert_eq!(lab.write(10_000).len(), 10);

@@ -59,13 +59,8 @@ impl SackReport {
         let room = room.min(SackBlocks::MAX);
         let mut told: [Option<(SeqNum, SeqNum)>; SackBlocks::MAX] = [None; SackBlocks::MAX];
         let mut tell = |blocks: &mut SackBlocks, block: (SeqNum, SeqNum)| {
-            let known = told.contains(&Some(block));
-            if blocks.len() < room
-                && !known
-                && blocks.push(block.0.0, block.1.0)
-                && let Some(place) = told.iter_mut().find(|place| place.is_none())
-            {
-                *place = Some(block);
+            if blocks.len() < room && !told.contains(&Some(block)) && blocks.push(block.0.0, block.1.0) {
+                told[blocks.len() - 1] = Some(block);
             }
         };
         if let Some((start, end)) = self.duplicate {
