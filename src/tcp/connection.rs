@@ -73,8 +73,6 @@ pub(super) struct Cold {
     pub(super) progress: Instant,
     /// When the segment being timed was sent.
     pub(super) timed_at: Instant,
-    /// When a timeout or fast retransmission last began to send again; means something with `Marks::KARN`.
-    pub(super) resent_at: Instant,
     pub(super) min_rtt: Duration,
     // Lines 5 to 7: once a reading, or only when something is lost, opened or closed.
     pub(super) sizing: RightSizing,
@@ -82,6 +80,8 @@ pub(super) struct Cold {
     pub(super) held: RangeSet,
     pub(super) report: SackReport,
     pub(super) challenge: Limiter,
+    /// When a timeout or fast retransmission last began to send again; means something with `Marks::KARN`.
+    pub(super) resent_at: Instant,
     /// Wire segments sent again.
     pub(super) retransmits: u32,
     pub(super) timeouts: u32,

@@ -72,4 +72,8 @@ mod connection_tests;
 #[cfg(test)]
 mod fuzz_tests;
 #[cfg(test)]
+mod lab;
+#[cfg(test)]
+mod loss_tests;
+#[cfg(test)]
 mod world_tests;
