@@ -151,6 +151,16 @@ fn sc_51_must_39_the_receiver_does_not_offer_silly_windows() {
         host.read(9_000);
         host.expect("A 1:1 ack 10001 win 10000");
     });
+    // Nor on a segment that leaves anyway.
+    each_isn(|isn| {
+        let mut host = Host::established(isn, with_buffer(2_000));
+        host.inject("A 1:1001 ack 1");
+        host.inject("A 1001:2001 ack 1");
+        host.expect("A 1:1 ack 2001 win 0");
+        host.read(999);
+        host.write(10);
+        host.expect("PA 1:11 ack 2001 win 0");
+    });
 }
 
 #[test]
@@ -246,6 +256,34 @@ fn sc_54_must_17_nodelay_sends_at_once_and_flushes() {
         host.expect_nothing();
         host.inject("A 1:1 ack 31");
         host.expect("PA 31:41");
+    });
+}
+
+#[test]
+fn nagle_4_a_fin_takes_what_nagle_held_along() {
+    each_isn(|isn| {
+        let mut host = Host::established(isn, plain());
+        host.write(10);
+        host.expect("PA 1:11");
+        host.write(10);
+        host.expect_nothing();
+        host.shutdown();
+        host.expect("FPA 11:21");
+    });
+}
+
+#[test]
+fn a_fin_needs_no_room_in_our_buffer() {
+    each_isn(|isn| {
+        let mut host = Host::established(isn, with_buffer(1_000));
+        host.inject("A 1:1001 ack 1");
+        host.take_all();
+        host.inject("FA 1001:1001 ack 1");
+        host.expect("A 1:1 ack 1002 win 0");
+        host.assert_state(State::CloseWait);
+        host.read(1_000);
+        assert!(host.at_eof());
+        host.take_all();
     });
 }
 

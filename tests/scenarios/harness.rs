@@ -9,14 +9,15 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 
 use trust::tcp::{
-    BufferLimits, CloseReason, Config, Connection, Context, Duration, Events, Handshake, HandshakeOutcome, Info,
-    Instant, Keep, OpenParams, Outcome, Payload, Segment, SeqNum, State, TimeWait, TimeWaitOutcome, Transmit,
-    reset_for,
+    BufferLimits, CloseReason, Config, Connection, Context, Duration, Events, Handshake, HandshakeOutcome, Instant,
+    Keep, OpenParams, Outcome, Payload, Segment, SeqNum, State, TimeWait, TimeWaitOutcome, Transmit, reset_for,
 };
 use trust::wire::options::{SackBlocks, TcpOptions, Timestamps};
 use trust::wire::tcp::Flags;
 
 use super::script::{Script, ScriptOptions};
+
+mod app;
 
 /// Where the sequence numbers of a run begin.
 #[derive(Clone, Copy, Debug)]
@@ -191,6 +192,8 @@ impl Host {
         let reset = script.flags.contains(Flags::RST);
         self.dispatch(&script);
         self.pump();
+        let pure = self.sent.iter().filter(|sent| sent.script.len == 0 && sent.script.flags == Flags::ACK).count();
+        assert!(pure <= 1, "RFC5681-4.2c: one ACK for a segment\n{}", self.transcript);
         assert!(
             !reset || self.sent.iter().all(|sent| !sent.script.flags.contains(Flags::RST)),
             "a RST was answered by a RST\n{}",
@@ -551,167 +554,6 @@ impl Host {
             Phase::TimeWait(_) => self.note("-", "TIME-WAIT is over"),
             other => self.phase = other,
         }
-    }
-
-    // ---- the application -------------------------------------------------------------------------------------------
-
-    pub(crate) fn connection(&mut self) -> &mut Connection {
-        match &mut self.phase {
-            Phase::Connection(connection) => connection,
-            _ => panic!("no connection\n{}", self.transcript),
-        }
-    }
-
-    /// Queues up to `octets` and tells how many found room.
-    pub(crate) fn write(&mut self, octets: u32) -> u32 {
-        self.note(">", &format!("write {octets}"));
-        let config = self.config;
-        let connection = self.connection();
-        let taken = octets.min(connection.send_room(&config));
-        connection.on_send(taken);
-        self.written += u64::from(taken);
-        self.pump();
-        taken
-    }
-
-    /// Octets that can be read.
-    pub(crate) fn readable(&mut self) -> u64 {
-        let readable = self.received - self.read;
-        if let Phase::Connection(connection) = &self.phase {
-            assert_eq!(u64::from(connection.unread()), readable, "unread\n{}", self.transcript);
-        }
-        readable
-    }
-
-    /// Reads exactly `octets`.
-    pub(crate) fn read(&mut self, octets: u32) {
-        assert!(u64::from(octets) <= self.readable(), "not so much to read\n{}", self.transcript);
-        self.note(">", &format!("read {octets}"));
-        self.read += u64::from(octets);
-        let (config, now) = (self.config, self.now);
-        if let Phase::Connection(connection) = &mut self.phase {
-            connection.on_recv(&config, octets, now);
-        }
-        self.pump();
-    }
-
-    /// Whether everything was read and the peer's FIN came.
-    pub(crate) fn at_eof(&self) -> bool {
-        self.eof && self.read == self.received
-    }
-
-    pub(crate) fn shutdown(&mut self) {
-        self.note(">", "shutdown");
-        self.connection().shutdown();
-        self.pump();
-    }
-
-    pub(crate) fn close(&mut self) {
-        self.note(">", "close");
-        let transmit = self.connection().close();
-        self.after_close(transmit);
-    }
-
-    pub(crate) fn abort(&mut self) {
-        self.note(">", "abort");
-        let transmit = self.connection().abort();
-        self.after_close(transmit);
-    }
-
-    fn after_close(&mut self, transmit: Option<Transmit>) {
-        self.emit_option(transmit);
-        if self.connection().state() == State::Closed {
-            self.finish();
-        }
-        self.pump();
-    }
-
-    pub(crate) fn set_nodelay(&mut self, on: bool) {
-        self.note(">", &format!("nodelay {on}"));
-        self.connection().set_nodelay(on);
-        self.pump();
-    }
-
-    /// Relative number behind the highest octet sent so far.
-    pub(crate) fn sent_upto(&self) -> i64 {
-        self.sent_upto
-    }
-
-    pub(crate) fn info(&mut self) -> Info {
-        let config = self.config;
-        self.connection().info(&config)
-    }
-
-    /// `None` stands for LISTEN.
-    pub(crate) fn state(&self) -> Option<State> {
-        match &self.phase {
-            Phase::Listen => None,
-            Phase::Handshake(handshake, _) => Some(handshake.state()),
-            Phase::Connection(connection) => Some(connection.state()),
-            Phase::TimeWait(_) => Some(State::TimeWait),
-            Phase::Closed => Some(State::Closed),
-        }
-    }
-
-    #[track_caller]
-    pub(crate) fn assert_state(&self, state: State) {
-        assert_eq!(self.state(), Some(state), "\n{}", self.transcript);
-    }
-
-    #[track_caller]
-    pub(crate) fn assert_listening(&self) {
-        assert_eq!(self.state(), None, "\n{}", self.transcript);
-    }
-
-    #[track_caller]
-    pub(crate) fn assert_closed(&self, reason: CloseReason) {
-        assert_eq!((self.state(), self.reason), (Some(State::Closed), Some(reason)), "\n{}", self.transcript);
-    }
-
-    /// Octets that have not been acknowledged yet.
-    pub(crate) fn unacked(&self) -> u64 {
-        self.written - self.freed
-    }
-
-    /// The smallest ISS that TIME-WAIT allowed to the next incarnation, relative to the old ISS.
-    pub(crate) fn reuse_floor(&self) -> Option<i64> {
-        self.reuse_floor
-    }
-
-    /// Queues `octets` bit by bit and has the peer acknowledge all of it at once, until everything is through.
-    pub(crate) fn send_and_ack(&mut self, octets: u32) {
-        let mut left = octets;
-        let mut rounds = 0;
-        while left > 0 || self.unacked() > 0 {
-            rounds += 1;
-            assert!(rounds < 10_000, "no progress\n{}", self.transcript);
-            let wanted = left.min(10_000);
-            if wanted > 0 {
-                left -= self.write(wanted);
-            }
-            self.take_all();
-            let ack = self.sent_upto;
-            self.inject(&format!("A {}:{} ack {ack}", 1 + self.received, 1 + self.received));
-        }
-        self.take_all();
-    }
-
-    pub(crate) fn writable_events(&self) -> u32 {
-        self.writable_events
-    }
-
-    /// Octets held out of order.
-    pub(crate) fn held(&self) -> usize {
-        self.held.len()
-    }
-
-    /// The host goes on sending what a later device write covers.
-    pub(crate) fn device_writes_all(&mut self) {
-        self.device_writes = true;
-        if let (Some(end), Phase::Connection(connection)) = (self.last_written, &mut self.phase) {
-            connection.on_device_write(end);
-        }
-        self.pump();
     }
 
     // ---- translation -----------------------------------------------------------------------------------------------

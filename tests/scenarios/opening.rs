@@ -171,6 +171,23 @@ fn sc_07_rfc6298_5_7_data_after_a_repeated_syn_waits_three_seconds() {
 }
 
 #[test]
+fn rfc6928_2b_the_first_window_after_lost_syns() {
+    for (lost, segments) in [(0, 10), (1, 10), (2, 1)] {
+        each_isn(|isn| {
+            let mut host = Host::connect(isn, plain());
+            host.expect("S 0:0");
+            for _ in 0..lost {
+                host.expect_after(1_000, 4_050, "S 0:0");
+            }
+            host.inject("SA 0:0 ack 1 <mss 1000>");
+            host.expect("A 1:1 ack 1");
+            host.write(50_000);
+            assert_eq!(host.take_all().len(), segments, "{lost} SYNs lost");
+        });
+    }
+}
+
+#[test]
 fn kp_07_no_retransmission_on_a_path_of_900_ms() {
     each_isn(|isn| {
         let mut host = Host::connect(isn, plain());
@@ -226,6 +243,9 @@ fn sc_09_a_reset_in_syn_received_returns_to_listen() {
         host.expect("SA 0:0 ack 1");
         host.inject("R 70000:70000");
         host.expect_nothing();
+        host.assert_state(State::SynReceived);
+        host.inject("R 500:500");
+        host.expect("A 1:1 ack 1");
         host.assert_state(State::SynReceived);
         host.inject("R 1:1");
         host.expect_nothing();

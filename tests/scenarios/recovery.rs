@@ -310,6 +310,7 @@ fn what_still_waits_in_the_device_is_not_retransmitted() {
         host.expect_data(1, 3_001, 1_000);
         host.advance(20_000);
         host.expect_nothing();
+        assert_eq!(host.info().cwnd, 10_000, "our own wait says nothing about the path");
         host.device_writes_all();
         host.expect_after(0, 200_000, "A 1:1001");
         host.inject("A 1:1 ack 3001");

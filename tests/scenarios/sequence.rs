@@ -230,6 +230,21 @@ fn sc_30_sm_ack_6_old_segments_do_not_change_the_window() {
     });
 }
 
+/// Two segments of the peer change places: the older one must not take the newer window back (SND.WL1).
+#[test]
+fn sm_ack_6_reordered_segments_do_not_change_the_window_back() {
+    each_isn(|isn| {
+        let mut host = Host::established(isn, plain());
+        host.inject("A 501:601 ack 1 win 4000");
+        host.expect("A 1:1 ack 1");
+        host.inject("A 1:501 ack 1 win 9000");
+        host.expect("A 1:1 ack 601");
+        host.write(20_000);
+        host.expect_data(1, 4_001, 1_000);
+        host.expect_nothing();
+    });
+}
+
 #[test]
 fn sc_31_ops_26_a_thousand_tiny_segments_cost_bounded_memory() {
     each_isn(|isn| {
