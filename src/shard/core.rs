@@ -22,7 +22,7 @@ use super::slab::Slab;
 use super::table::FlowTable;
 use super::time_wait_table::TimeWaitTable;
 use super::wheel::Wheel;
-use crate::buffer::send_memory::SendMemory;
+use crate::buffer::send_memory::{CHUNK_LEN, SendMemory};
 use crate::flow::{EPHEMERAL_PORTS, Endpoint, Quad, ShardId, ports_for_shard};
 use crate::tcp::{self, CloseReason, Handshake, Info, Instant, OpenParams, TimeWait};
 
@@ -43,8 +43,12 @@ pub(crate) struct Core {
     /// Connections to look after at the end of the turn, in order.
     pub(crate) touched: VecDeque<ConnId>,
     pub(crate) events: VecDeque<Event>,
-    /// Connections whose service found no send memory and waits for `writable`.
+    /// Connections whose service found too little send memory and waits for `writable`.
     pub(crate) starved: VecDeque<ConnId>,
+    /// Chunks in use when the starved were last looked at.
+    pub(crate) fed_at: u32,
+    /// How many of the starved have not been looked at since memory came back.
+    pub(crate) feed_left: usize,
     pub(crate) outbox: VecDeque<(ShardId, u16, Message)>,
     /// Timers of services: (when, order, service, token).
     pub(crate) service_timers: BinaryHeap<Reverse<(Instant, u64, u16, u64)>>,
@@ -82,6 +86,8 @@ impl Core {
             touched: VecDeque::new(),
             events: VecDeque::new(),
             starved: VecDeque::new(),
+            fed_at: 0,
+            feed_left: 0,
             outbox: VecDeque::new(),
             service_timers: BinaryHeap::new(),
             timer_order: 0,
@@ -263,6 +269,15 @@ impl Core {
         (!conn.detached).then_some(room)
     }
 
+    /// How much of `room` a connection may fill with copied octets: what it has queued must not exceed an eighth of the
+    /// memory that is free. So the more connections hold much, the less each may hold, and however many stall, there is
+    /// always something left for one that does not.
+    pub(crate) fn memory_room(&self, id: ConnId, room: u32) -> u32 {
+        let share = u64::from(self.memory.capacity() - self.memory.in_use()) * (CHUNK_LEN as u64 / 8);
+        let queued = self.conns.get(id).map_or(0, |conn| u64::from(conn.send.len()));
+        u64::from(room).min(share.saturating_sub(queued)) as u32
+    }
+
     /// Books `octets` that were put into the send store of the `wanted` ones, for which the connection had `room`.
     fn sent(&mut self, id: ConnId, octets: u32, wanted: usize, room: u32) -> usize {
         if let Some(conn) = self.conns.get_mut(id) {
@@ -346,8 +361,9 @@ impl IoBackend for Core {
 
     fn send(&mut self, id: ConnId, bytes: &[u8]) -> usize {
         let Some(room) = self.send_budget(id) else { return 0 };
+        let allowed = self.memory_room(id, room);
         let Some(conn) = self.conns.get_mut(id) else { return 0 };
-        let octets = conn.send.append(&mut self.memory, &bytes[..bytes.len().min(room as usize)]);
+        let octets = conn.send.append(&mut self.memory, &bytes[..bytes.len().min(allowed as usize)]);
         self.sent(id, octets as u32, bytes.len(), room)
     }
 
@@ -359,7 +375,7 @@ impl IoBackend for Core {
     }
 
     fn send_room(&self, id: ConnId) -> u32 {
-        self.send_budget(id).unwrap_or(0)
+        self.send_budget(id).map_or(0, |room| self.memory_room(id, room))
     }
 
     fn unsent(&self, id: ConnId) -> u32 {
@@ -370,13 +386,14 @@ impl IoBackend for Core {
         let mut total = 0;
         loop {
             let Some(room) = self.send_budget(to) else { return total };
+            let allowed = self.memory_room(to, room);
             // The source leaves its place for a moment, so that octets go straight from one store into the other.
             let Some(source) = self.conns.get_mut(from) else { return total };
             let mut store = std::mem::take(&mut source.receive);
             let run = store.peek();
             let wanted = run.len();
             let octets = match self.conns.get_mut(to) {
-                Some(conn) => conn.send.append(&mut self.memory, &run[..wanted.min(room as usize)]),
+                Some(conn) => conn.send.append(&mut self.memory, &run[..wanted.min(allowed as usize)]),
                 None => 0,
             };
             store.consume(&mut self.holdings, octets as u32);

@@ -130,7 +130,7 @@ impl Shard {
         !self.core.touched.is_empty()
             || !self.core.events.is_empty()
             || !self.core.outbox.is_empty()
-            || (!self.core.starved.is_empty() && !self.core.memory.is_exhausted())
+            || (self.core.feed_left > 0 && !self.core.memory.is_exhausted())
     }
 
     /// Whether frames are out whose completion has not come back.

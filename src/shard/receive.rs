@@ -8,7 +8,7 @@ use super::Shard;
 use super::conn::{Conn, Event, Phase};
 use super::counters::DropReason;
 use super::log;
-use super::service::{ConnId, Io};
+use super::service::{ConnId, Io, IoBackend};
 use crate::buffer::frame::RxFrame;
 use crate::buffer::packet::PacketBuf;
 use crate::flow::{Endpoint, Quad};
@@ -281,7 +281,9 @@ impl Shard {
         {
             log::pass(&mut conn.passed, connection.state());
         }
-        let writable = conn.wants_room && outcome.events.contains(Events::WRITABLE);
+        // One that had too little memory did not fill its buffer: any acknowledgment lets it try again.
+        let writable =
+            conn.wants_room && (outcome.events.contains(Events::WRITABLE) || (conn.starved && outcome.acked > 0));
         let detached = conn.detached;
         if let Some(reply) = outcome.reply {
             core.send_control(&quad, &reply);
@@ -323,19 +325,31 @@ impl Shard {
         }
     }
 
-    /// Gives connections that found no send memory another try, as long as there is some.
+    /// Gives connections that found too little send memory another try after some came back: a few each turn.
     pub(super) fn feed_starved(&mut self) {
-        for _ in 0..self.core.starved.len() {
-            if self.core.memory.is_exhausted() {
-                return;
-            }
-            if let Some(id) = self.core.starved.pop_front() {
-                if let Some(conn) = self.core.conns.get_mut(id) {
-                    conn.starved = false;
-                }
-                self.writable(id);
-            }
+        const A_TURN: usize = 64;
+        let in_use = self.core.memory.in_use();
+        if in_use < self.core.fed_at {
+            self.core.feed_left = self.core.starved.len();
         }
+        for _ in 0..A_TURN {
+            if self.core.feed_left == 0 || self.core.memory.is_exhausted() {
+                break;
+            }
+            self.core.feed_left -= 1;
+            let Some(id) = self.core.starved.pop_front() else { break };
+            let waits = self.core.conns.get(id).is_some_and(|conn| conn.wants_room && !conn.detached);
+            if waits && self.core.send_room(id) == 0 {
+                // Its share is still too small for what it has.
+                self.core.starved.push_back(id);
+                continue;
+            }
+            if let Some(conn) = self.core.conns.get_mut(id) {
+                conn.starved = false;
+            }
+            self.writable(id);
+        }
+        self.core.fed_at = self.core.memory.in_use();
     }
 
     /// Payload that the service left unread must not pin its packet for long.
