@@ -14,7 +14,7 @@ use trust::engine::{Engine, EngineConfig, Pin, Plan, PlanKind, ServiceFactory};
 use trust::flow::{Endpoint, ShardId};
 use trust::services::chargen::Chargen;
 use trust::services::echo::Echo;
-use trust::shard::{ConnId, Counters, Io, Service};
+use trust::shard::{ConnId, Counters, Io, Message, Service};
 use trust::tcp::CloseReason;
 
 const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 7, 0, 2));
@@ -144,6 +144,10 @@ struct Pair {
 
 impl Pair {
     fn new(kind: PlanKind, workers: u16, wrong: bool, client: impl Fn() -> Box<dyn Service> + 'static) -> Self {
+        Self::with(kind, workers, wrong, &[ServiceFactory { port: None, make: Box::new(client) }])
+    }
+
+    fn with(kind: PlanKind, workers: u16, wrong: bool, clients: &[ServiceFactory]) -> Self {
         // Without offload there are many more packets to go astray.
         let options = MemoryOptions { queues: workers, offload: !wrong, ..MemoryOptions::default() };
         let (ours, theirs) = memory::pair(&options).unwrap();
@@ -156,8 +160,7 @@ impl Pair {
         ];
         let config = |address| EngineConfig { send_chunks: 1_024, ..EngineConfig::new(vec![address]) };
         let server = Engine::start(config(SERVER), plan(), wrap(ours), &services).unwrap();
-        let client = [ServiceFactory { port: None, make: Box::new(client) }];
-        let client = Engine::start(config(CLIENT), plan(), wrap(theirs), &client).unwrap();
+        let client = Engine::start(config(CLIENT), plan(), wrap(theirs), clients).unwrap();
         if workers > 1 {
             assert_eq!((server.steering(), client.steering()), ("hash", "hash"));
         }
@@ -165,9 +168,13 @@ impl Pair {
     }
 
     fn connect(&self, number: u16, port: u16) {
+        self.connect_as(0, number, port);
+    }
+
+    fn connect_as(&self, service: u16, number: u16, port: u16) {
         let handle = self.client.handle();
         let shard = ShardId(number % self.workers);
-        assert!(handle.connect(shard, 0, Endpoint::new(SERVER, port)), "control queue full");
+        assert!(handle.connect(shard, service, Endpoint::new(SERVER, port)), "control queue full");
     }
 
     /// Waits for `done`, then for the last packets to be counted.
@@ -354,6 +361,92 @@ fn no_wake_up_is_lost_in_request_and_response() {
         assert_eq!(tally.octets.load(Ordering::Relaxed), ROUNDS);
         // A busy machine makes threads wait for a CPU, but not every time, and not so long.
         assert!(round < Duration::from_millis(5), "{kind:?} {workers}: {round:?} a round");
+        pair.stop();
+    }
+}
+
+/// Sends without end and never reads, until it is told to give up.
+struct Staller {
+    conns: Vec<ConnId>,
+    tally: Arc<Tally>,
+}
+
+impl Staller {
+    fn fill(&mut self, io: &mut Io<'_>, conn: ConnId) {
+        let mut taken = 1;
+        while taken > 0 {
+            taken = io.send(conn, &[b's'; 16_384]);
+            self.tally.octets.fetch_add(taken as u64, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Service for Staller {
+    fn accepted(&mut self, io: &mut Io<'_>, conn: ConnId) {
+        self.conns.push(conn);
+        self.fill(io, conn);
+    }
+
+    fn writable(&mut self, io: &mut Io<'_>, conn: ConnId) {
+        self.fill(io, conn);
+    }
+
+    fn readable(&mut self, _: &mut Io<'_>, _: ConnId) {}
+
+    fn message(&mut self, io: &mut Io<'_>, _: ShardId, _: Message) {
+        for conn in self.conns.drain(..) {
+            io.abort(conn);
+        }
+    }
+
+    fn closed(&mut self, _: &mut Io<'_>, _: ConnId, _: CloseReason) {
+        self.tally.closed.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// 64 clients stall, with everything full that they can fill: windows, buffers, packets held. One that reads is served
+/// all the same, and when they go, all memory comes back.
+#[test]
+fn stalled_readers_do_not_stop_one_that_reads() {
+    for (kind, workers) in [(PlanKind::Pipeline, 1), (PlanKind::Fused, 2)] {
+        let (tally, stalled) = (Arc::new(Tally::default()), Arc::new(Tally::default()));
+        let (mine, theirs) = (Arc::clone(&tally), Arc::clone(&stalled));
+        let clients = [
+            ServiceFactory {
+                port: None,
+                make: Box::new(move || {
+                    Box::new(EchoClient { octets: 2_000_000, tally: Arc::clone(&mine), progress: Vec::new() })
+                }),
+            },
+            ServiceFactory {
+                port: None,
+                make: Box::new(move || Box::new(Staller { conns: Vec::new(), tally: Arc::clone(&theirs) })),
+            },
+        ];
+        let mut pair = Pair::with(kind, workers, false, &clients);
+        for number in 0..64 {
+            pair.connect_as(1, number, ECHO);
+        }
+        let mut last = 0;
+        let (server, client) = pair.wait("they never stall", |_, client| {
+            std::thread::sleep(Duration::from_millis(200));
+            let now = stalled.octets.load(Ordering::Relaxed);
+            client.connections == 64 && now > 0 && std::mem::replace(&mut last, now) == now
+        });
+        println!("{last} octets queued by 64, chunks {} and {}", client.send_chunks, server.send_chunks);
+        // Nearly all memory is taken, and never all of it.
+        assert!((512..1_024 * u64::from(workers)).contains(&client.send_chunks), "{client:?}");
+        let start = Instant::now();
+        pair.connect(0, ECHO);
+        pair.wait("the one that reads hangs", |_, _| tally.closed.load(Ordering::Relaxed) == 1);
+        println!("served in {:?}", start.elapsed());
+        assert_eq!((tally.exact.load(Ordering::Relaxed), tally.wrong.load(Ordering::Relaxed)), (1, 0));
+        let handle = pair.client.handle();
+        for shard in 0..workers {
+            assert!(handle.send(ShardId(shard), 1, Box::new(())));
+        }
+        pair.wait("memory is left behind", |server, client| is_clean(server) && is_clean(client));
+        assert_eq!(stalled.closed.load(Ordering::Relaxed), 64);
         pair.stop();
     }
 }
