@@ -14,7 +14,7 @@ use trust::engine::{Engine, EngineConfig, Pin, Plan, PlanKind, ServiceFactory};
 use trust::flow::{Endpoint, ShardId};
 use trust::services::chargen::Chargen;
 use trust::services::echo::Echo;
-use trust::shard::{ConnId, Counters, Io, Message, Service};
+use trust::shard::{ConnId, Counters, DropReason, Io, Message, Service};
 use trust::tcp::CloseReason;
 
 const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 7, 0, 2));
@@ -234,7 +234,8 @@ fn echo_over(kind: PlanKind, workers: u16, wrong: bool) {
     });
     let (server, client) = pair.stop();
     for (name, counters) in [("server", server), ("client", client)] {
-        assert_eq!(counters.dropped_total(), 0, "{name}: {counters:?}");
+        // A busy machine makes for a retransmission now and then, which may find its connection in TIME-WAIT.
+        assert_eq!(counters.dropped_total(), counters.dropped(DropReason::TimeWait), "{name}: {counters:?}");
         let expected = if wrong && workers > 1 { counters.packets_in } else { 0 };
         assert_eq!(counters.forwarded, expected, "{name}: {counters:?}");
     }

@@ -120,7 +120,8 @@ impl Runner {
         if !ready {
             let deadline = self.stages.iter_mut().filter_map(|stage| match stage {
                 Stage::Worker(worker) => worker.deadline(),
-                Stage::Rx(_) | Stage::Tx(_) => None,
+                Stage::Tx(tx) => tx.deadline(self.clock.now()),
+                Stage::Rx(_) => None,
             });
             let deadline = deadline.min();
             let timeout = self.timeout(alarm, deadline)?;

@@ -13,6 +13,7 @@ use crate::buffer::ring::{Consumer, Producer};
 use crate::buffer::send_memory::SendReader;
 use crate::buffer::wake::{Interest, Unparker};
 use crate::device::{Transmitted, TxQueue};
+use crate::tcp::{Duration, Instant};
 
 /// The rings between one worker and this stage.
 #[derive(Debug)]
@@ -32,16 +33,22 @@ pub(super) struct Tx {
     workers: Vec<FromWorker>,
     stats: Arc<StageStats>,
     refused: u64,
+    /// The device had no room for the frame that is next, and gives no sign when it has.
+    stalled: bool,
 }
+
+/// How soon a device that was full is tried again.
+const RETRY: Duration = Duration::from_micros(200);
 
 impl Tx {
     pub(super) fn new(queue: Box<dyn TxQueue>, workers: Vec<FromWorker>, stats: Arc<StageStats>) -> Self {
-        Self { queue, workers, stats, refused: 0 }
+        Self { queue, workers, stats, refused: 0, stalled: false }
     }
 
     /// Writes one batch.
     pub(super) fn poll(&mut self) -> io::Result<Poll> {
         let mut total = 0;
+        self.stalled = false;
         for index in 0..self.workers.len() {
             total += self.drain(index)?;
         }
@@ -61,7 +68,10 @@ impl Tx {
             octets += frame.len();
             match self.queue.transmit(frame.header(), &frame.payload(&worker.memory), &frame.offload)? {
                 Transmitted::Sent => {}
-                Transmitted::Full => break,
+                Transmitted::Full => {
+                    self.stalled = true;
+                    break;
+                }
                 Transmitted::Dropped => {
                     self.refused += 1;
                     self.stats.refused.store(self.refused, Ordering::Relaxed);
@@ -89,6 +99,11 @@ impl Tx {
 
     /// Whether a turn would find something in the rings.
     pub(super) fn ready(&mut self) -> bool {
-        self.workers.iter_mut().any(|worker| !worker.frames.is_empty())
+        !self.stalled && self.workers.iter_mut().any(|worker| !worker.frames.is_empty())
+    }
+
+    /// When the device is to be tried again, if it was full.
+    pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
+        self.stalled.then(|| now + RETRY)
     }
 }
