@@ -1,6 +1,6 @@
 //! What tshark makes of our packets: no bad checksum, nothing malformed, nothing sent twice or out of order.
 
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::support::*;
@@ -21,8 +21,8 @@ impl Capture {
         let file = file.to_str().unwrap().to_owned();
         // 256 MB of buffer: what the machine is too busy to take at once is not lost.
         let arguments = ["-q", "-i", "trust0", "-B", "256", "-w", &file, "tcp port 7 or tcp port 19"];
-        let mut command = bounded(60, "tshark", &arguments);
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let child =
+            tshark(60, &arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let capture = Self { child, file };
         // Its file has a header when it captures.
         let start = Instant::now();
@@ -53,8 +53,17 @@ impl Capture {
     fn count(file: &str, filter: &str) -> usize {
         let verify = ["-o", "ip.check_checksum:TRUE", "-o", "tcp.check_checksum:TRUE"];
         let fields = ["-T", "fields", "-e", "frame.number"];
-        must(90, "tshark", &[&["-n", "-r", file, "-Y", filter], &verify[..], &fields].concat()).lines().count()
+        let output = tshark(90, &[&["-n", "-r", file, "-Y", filter], &verify[..], &fields].concat()).output().unwrap();
+        assert!(output.status.success(), "tshark {filter:?}: {}", describe(&output));
+        String::from_utf8_lossy(&output.stdout).lines().count()
     }
+}
+
+/// Without anybody's own preferences: they may change what it finds, and crash it where they cannot be read.
+fn tshark(limit: u64, arguments: &[&str]) -> Command {
+    let mut command = bounded(limit, "tshark", arguments);
+    command.env("HOME", "/nonexistent").env_remove("XDG_CONFIG_HOME");
+    command
 }
 
 impl Drop for Capture {

@@ -73,7 +73,10 @@ fn stalled(count: usize) -> Vec<TcpStream> {
     while last.elapsed() < Duration::from_millis(500) && Instant::now() < end {
         for mut stream in &streams {
             match stream.write(&block) {
-                Ok(_) => last = Instant::now(),
+                Ok(taken) => {
+                    assert!(taken > 0);
+                    last = Instant::now();
+                }
                 Err(e) => assert_eq!(e.kind(), ErrorKind::WouldBlock, "{e}"),
             }
         }

@@ -70,9 +70,8 @@ pub(crate) fn must(limit: u64, program: &str, arguments: &[&str]) -> String {
 
 /// Both outputs and the status of a program, for messages.
 pub(crate) fn describe(output: &Output) -> String {
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    let tail = |text: &str| text[text.floor_char_boundary(text.len().saturating_sub(1500))..].to_owned();
-    format!("{} (124: out of time)\n{}{}", output.status, tail(&out), tail(&err))
+    let tail = |octets: &[u8]| String::from_utf8_lossy(&octets[octets.len().saturating_sub(1500)..]).into_owned();
+    format!("{} (124: out of time)\n{}{}", output.status, tail(&output.stdout), tail(&output.stderr))
 }
 
 /// Gives `input` to a program and returns what it says.
