@@ -191,17 +191,18 @@ impl Connection {
             let valid = left.ge(snd.una) && left.lt(right) && right.le(snd.nxt);
             sum.saturating_add(if valid { above(right, left) } else { 0 })
         });
-        // RFC5681-2.DA. With SACK it is the blocks that tell; a window that changes beside them proves nothing.
-        let duplicate = snd.flight() > 0
-            && seg.len == 0
-            && !seg.has(Flags::FIN)
-            && if marks.has(Marks::SACK) { sacked > 0 } else { window == snd.wnd };
+        // RFC5681-2.DA. With SACK it is the blocks that tell; a window that changes beside them proves nothing. They also
+        // ride on data (RFC6675-2.DA): where both sides send, hardly any report comes by itself.
+        let bare = seg.len == 0 && !seg.has(Flags::FIN);
+        let duplicate = snd.flight() > 0 && if marks.has(Marks::SACK) { sacked > 0 } else { bare && window == snd.wnd };
         if !duplicate {
             return;
         }
         outcome.events |= Events::DUPLICATE_ACK;
         match *recovery {
             Recovery::Loss => {}
+            // Data repeats the blocks of its time without another segment having arrived: it is not counted.
+            Recovery::Fast if !bare => {}
             Recovery::Fast => {
                 // RFC5681-3.2.4, capped by what can have caused duplicates (OPS-32).
                 let most = congestion.ssthresh().saturating_add(snd.flight());
@@ -210,8 +211,10 @@ impl Connection {
                 marks.set(Marks::POLL);
             }
             Recovery::Open => {
-                snd.dup_acks = snd.dup_acks.saturating_add(1);
-                marks.set(Marks::POLL); // limited transmit (RFC3042-2a)
+                if bare {
+                    snd.dup_acks = snd.dup_acks.saturating_add(1);
+                    marks.set(Marks::POLL); // limited transmit (RFC3042-2a)
+                }
                 // RFC6582-3.2.2: not for what an earlier recovery or timeout sent twice. Where SACK shows data above
                 // the hole, there can be no such mistake at the boundary itself.
                 let newer = snd.una.gt(snd.recover) || (snd.una == snd.recover && sacked > 0);
@@ -226,7 +229,7 @@ impl Connection {
                 snd.recover = snd.nxt;
                 self.cold.resent_at = now;
                 *recovery = Recovery::Fast;
-                marks.set(Marks::FAST_RTX.with(Marks::KARN));
+                marks.set(Marks::FAST_RTX.with(Marks::KARN).with(Marks::POLL));
                 marks.clear(Marks::TIMING.with(Marks::PARTIAL_SEEN));
                 outcome.events |= Events::FAST_RETRANSMIT;
             }

@@ -93,6 +93,29 @@ fn rfc6675_4a_one_report_of_many_segments_is_enough() {
 }
 
 #[test]
+fn rfc6675_2_reports_that_ride_on_data() {
+    with_sack(|lab| {
+        lab.write(10_000);
+        // Two segments have overtaken the first: perhaps only that. The same report again is no news.
+        for seq in [1, 11, 21, 31] {
+            lab.sack = vec![(1001, 3001)];
+            lab.i("A", seq, 10, 1);
+            assert_eq!(lab.conn.info(&lab.config).retransmits, 0);
+        }
+        lab.sack = vec![(1001, 4001)];
+        assert_eq!(lab.i("A", 41, 10, 1), ["A 1:1001 ack 51"]);
+        let info = lab.conn.info(&lab.config);
+        assert_eq!((info.retransmits, info.ssthresh, info.cwnd), (1, 5000, 8000));
+        lab.sack = vec![(1001, 5001)];
+        lab.i("A", 51, 10, 1);
+        assert_eq!(lab.conn.info(&lab.config).cwnd, 8000);
+        lab.i("A", 61, 10, 10_001);
+        let info = lab.conn.info(&lab.config);
+        assert_eq!((info.retransmits, info.timeouts, info.cwnd), (1, 0, 5000));
+    });
+}
+
+#[test]
 fn sc_60_newreno() {
     plain(|lab| {
         assert_eq!(lab.write(10_000).len(), 10);
