@@ -42,18 +42,13 @@ fn lost_towards_kernel() -> (u64, String) {
     (count.unwrap_or_else(|| panic!("no counter: {text}")), text)
 }
 
-/// So much that a loss of 1 % of super-segments is certain to be met, each way.
-fn octets() -> usize {
-    size(4_000_000, 10_000_000)
-}
-
 pub(crate) fn one_percent_offload_on() -> Outcome {
     // A super-segment is lost whole: fewer losses for as many octets.
     echo_with_loss(1, "on", size(20_000_000, 40_000_000))
 }
 
 pub(crate) fn one_percent_offload_off() -> Outcome {
-    echo_with_loss(1, "off", octets())
+    echo_with_loss(1, "off", 10_000_000)
 }
 
 pub(crate) fn five_percent_offload_on() -> Outcome {
@@ -61,20 +56,20 @@ pub(crate) fn five_percent_offload_on() -> Outcome {
 }
 
 pub(crate) fn five_percent_offload_off() -> Outcome {
-    echo_with_loss(5, "off", octets())
+    echo_with_loss(5, "off", 10_000_000)
 }
 
 pub(crate) fn without_timestamps() -> Outcome {
     sysctl("tcp_timestamps", "0")?;
-    echo_with_loss(1, "off", octets())
+    echo_with_loss(1, "off", 10_000_000)
 }
 
 pub(crate) fn without_sack() -> Outcome {
     sysctl("tcp_sack", "0")?;
-    echo_with_loss(1, "off", octets())
+    echo_with_loss(1, "off", 10_000_000)
 }
 
 pub(crate) fn without_window_scaling() -> Outcome {
     sysctl("tcp_window_scaling", "0")?;
-    echo_with_loss(1, "off", octets())
+    echo_with_loss(1, "off", 10_000_000)
 }
