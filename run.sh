@@ -457,7 +457,7 @@ cmd_test() {
     fi
     step tests cargo test --workspace --no-fail-fast
     step loom env RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS="${LOOM_MAX_PREEMPTIONS:-3}" \
-        timeout 900 cargo test --release --lib --target-dir target/loom loom
+        timeout 900 cargo test --profile loom --lib --target-dir target/loom loom
     step build cargo build --release --workspace
     step whole timeout 300 tools/smoke
     say "== summary"
