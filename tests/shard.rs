@@ -267,6 +267,7 @@ fn active_open_refused_and_answered() {
         rig.begin();
         assert!(rig.shard.connect(index, Endpoint::new(IpAddr::V4(PEER), 80)).is_some());
         assert!(rig.shard.connect(index, Endpoint::new("::1".parse().unwrap(), 80)).is_none(), "no such address");
+        assert_eq!(endings(&calls), [CloseReason::LocalClose], "an open that cannot begin is heard of, too");
         rig.finish();
         let syn = rig.next();
         assert!(syn.has(Flags::SYN) && !syn.has(Flags::ACK));
@@ -274,7 +275,7 @@ fn active_open_refused_and_answered() {
         peer.ack = syn.header.seq.wrapping_add(1);
         if refuse {
             rig.turn(&[peer.packet_at(0, Flags::RST | Flags::ACK, &[])]);
-            assert_eq!(endings(&calls), [CloseReason::Refused]);
+            assert_eq!(endings(&calls), [CloseReason::LocalClose, CloseReason::Refused]);
         } else {
             let syn_ack = peer.packet(Flags::SYN | Flags::ACK, &[]);
             rig.turn(&[syn_ack]);
@@ -282,7 +283,7 @@ fn active_open_refused_and_answered() {
             assert_eq!((&peer.got[..], peer.got_fin), (&b"GET"[..], true));
             let fin = peer.fin();
             rig.turn(&[fin]);
-            assert_eq!(endings(&calls), [CloseReason::Normal]);
+            assert_eq!(endings(&calls), [CloseReason::LocalClose, CloseReason::Normal]);
             assert_eq!(rig.counters().time_wait, 1);
         }
         rig.assert_empty();

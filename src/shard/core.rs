@@ -413,8 +413,9 @@ impl IoBackend for Core {
     }
 
     fn shutdown(&mut self, id: ConnId) {
-        if let Some(Conn { phase: Phase::Open(connection), .. }) = self.conns.get_mut(id) {
+        if let Some(Conn { phase: Phase::Open(connection), passed, .. }) = self.conns.get_mut(id) {
             connection.shutdown();
+            log::pass(passed, connection.state());
             self.touch(id);
         }
     }
@@ -428,6 +429,7 @@ impl IoBackend for Core {
         match &mut conn.phase {
             Phase::Open(connection) => {
                 let reset = connection.close();
+                log::pass(&mut conn.passed, connection.state());
                 conn.receive.clear(&mut self.holdings);
                 let quad = conn.quad;
                 if let Some(reset) = reset {

@@ -40,7 +40,7 @@ use crate::buffer::packet::PacketBuf;
 use crate::buffer::ring::Producer;
 use crate::buffer::send_memory::SendMemory;
 use crate::flow::{Endpoint, Quad, ShardId};
-use crate::tcp::Instant;
+use crate::tcp::{CloseReason, Instant};
 
 /// A service on its port.
 struct Listening {
@@ -101,10 +101,15 @@ impl Shard {
         self.deliver_events();
     }
 
-    /// Opens a connection to `remote` for the service with that index. `None`: no address of that family, no port free
-    /// or the shard is full. The service hears `accepted` or `closed`.
+    /// Opens a connection to `remote` for the service with that index, which then hears `accepted` or `closed`. `None`: no
+    /// address of that family, no port free or the shard is full; the service hears `closed` of an id that names nothing.
     pub fn connect(&mut self, service: u16, remote: Endpoint) -> Option<ConnId> {
-        self.core.connect(service, remote)
+        let id = self.core.connect(service, remote);
+        if id.is_none() {
+            let nothing = ConnId { slot: u32::MAX, generation: 0 };
+            self.call(service, |service, io| service.closed(io, nothing, CloseReason::LocalClose));
+        }
+        id
     }
 
     /// Ends a turn: timers, then everything that connections may send now. Returns whether anything was handed to the

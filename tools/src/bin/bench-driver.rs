@@ -42,13 +42,13 @@ enum OnOff {
 struct Compare {
     #[command(flatten)]
     paths: Paths,
-    /// Less than three minutes: short rows, two rounds
+    /// Less than three minutes: four short rows
     #[arg(long)]
     quick: bool,
-    /// Rounds of everything (default 5; --quick 2)
+    /// Rounds of everything (default 5)
     #[arg(long)]
     rounds: Option<usize>,
-    /// Counted seconds of each row (default 2; --quick 0.6)
+    /// Counted seconds of each row (default 2; --quick 0.5)
     #[arg(long)]
     seconds: Option<f64>,
     /// Congestion controls of the kernel's sockets, with commas; "default" is the kernel's own
@@ -110,8 +110,8 @@ fn options(c: Compare) -> Options {
         sides,
         rows: ROWS.into_iter().filter(|&row| wanted(row) && short(row)).collect(),
         congestion: c.congestion.into_iter().map(|name| (name != "default").then_some(name)).collect(),
-        rounds: c.rounds.unwrap_or(if c.quick { 2 } else { 5 }),
-        seconds: c.seconds.unwrap_or(if c.quick { 0.6 } else { 2.0 }),
+        rounds: c.rounds.unwrap_or(5),
+        seconds: c.seconds.unwrap_or(if c.quick { 0.5 } else { 2.0 }),
         warmup: if c.quick { 0.2 } else { 0.5 },
         iperf_seconds: if c.quick { 1 } else { 3 },
         mtu: c.mtu,
