@@ -143,6 +143,8 @@ pub struct SendMemory {
     /// Last-in first-out: the chunk freed last is the warmest.
     free: Vec<u32>,
     outstanding: u64,
+    /// Fewest chunks that were free at a time.
+    least_free: usize,
 }
 
 /// The tx stage's side: turns leases into bytes.
@@ -158,13 +160,23 @@ impl SendMemory {
         let region = Arc::new(Region::new(chunks));
         let reader = SendReader { region: Arc::clone(&region) };
         let chunk_states = vec![ChunkState::default(); chunks as usize];
-        (Self { region, chunks: chunk_states, free: (0..chunks).rev().collect(), outstanding: 0 }, reader)
+        (
+            Self {
+                region,
+                chunks: chunk_states,
+                free: (0..chunks).rev().collect(),
+                outstanding: 0,
+                least_free: chunks as usize,
+            },
+            reader,
+        )
     }
 
     /// An empty chunk. `None`: all are in use.
     #[inline]
     pub fn allocate(&mut self) -> Option<Chunk> {
         let index = self.free.pop()?;
+        self.least_free = self.least_free.min(self.free.len());
         debug_assert_eq!(self.chunks[index as usize].leases, 0);
         self.chunks[index as usize] = ChunkState::default();
         Some(Chunk { region: self.region.id, index, filled: 0 })
@@ -267,6 +279,11 @@ impl SendMemory {
     #[inline]
     pub fn is_exhausted(&self) -> bool {
         self.free.is_empty()
+    }
+
+    /// Most chunks that were not free at a time.
+    pub fn most_in_use(&self) -> u32 {
+        (self.chunks.len() - self.least_free) as u32
     }
 
     /// Leases not yet completed.

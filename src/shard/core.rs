@@ -256,6 +256,7 @@ impl Core {
         gauges.time_wait = self.time_wait.len() as u64;
         gauges.time_wait_evicted = self.time_wait.evicted();
         gauges.send_chunks = u64::from(self.memory.in_use());
+        gauges.send_chunks_peak = u64::from(self.memory.most_in_use());
         gauges.held_packets = self.holdings.packets;
         gauges.held_octets = self.holdings.octets;
     }

@@ -104,6 +104,8 @@ counters! {
     time_wait,
     /// Gauge: 64 KB chunks of send memory now in use.
     send_chunks,
+    /// Most chunks of send memory that were in use at a time.
+    send_chunks_peak,
     /// Gauge: packet buffers that connections now hold.
     held_packets,
     /// Gauge: octets copied out of packet buffers that connections now hold, and 64 more a copy.
