@@ -80,10 +80,11 @@ impl Core {
             time_wait,
             wheel: Wheel::new(now),
             memory,
-            holdings: Holdings::default(),
+            // Room for a turn's packets at once: they must not make it grow in the middle of traffic.
+            holdings: Holdings { released: Vec::with_capacity(512), ..Holdings::default() },
             egress,
             counters: Counters::default(),
-            touched: VecDeque::new(),
+            touched: VecDeque::with_capacity(256),
             events: VecDeque::new(),
             starved: VecDeque::new(),
             fed_at: 0,
