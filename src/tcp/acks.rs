@@ -267,7 +267,7 @@ impl Connection {
     }
 
     /// SEG.WND in octets (RFC7323-2.3a), before [`update_window`](Self::update_window) takes it.
-    fn scaled_window(&self, seg: &Segment) -> u32 {
+    pub(super) fn scaled_window(&self, seg: &Segment) -> u32 {
         let shift = if self.hot.marks.has(Marks::UNSCALED) { 0 } else { self.hot.snd.shift };
         u32::from(seg.window) << shift
     }

@@ -41,10 +41,11 @@ impl Connection {
         outcome
     }
 
-    /// Header prediction: the next data segment in order, or the ACK of new data, with nothing special about it. `None`,
-    /// with nothing changed, for everything else.
+    /// Header prediction: the next data segment in order, the ACK of new data or an opening window, with nothing special
+    /// about it. `None`, with nothing changed, for everything else.
     #[inline]
     fn predict(&mut self, config: &Config, seg: &Segment, context: &Context) -> Option<Outcome> {
+        let window = self.scaled_window(seg);
         let Hot { rcv, snd, marks, .. } = &mut self.hot;
         let acked = seg.ack.0.wrapping_sub(snd.una.0);
         if seg.seq != rcv.nxt
@@ -57,7 +58,9 @@ impl Connection {
         // Not data that a known FIN or a closed reader forbids.
         let data =
             seg.len <= rcv.window() && context.keep == Keep::All && !marks.has(Marks::FIN_KNOWN.with(Marks::NO_READER));
-        let wanted = if seg.len == 0 { acked > 0 } else { data };
+        // The same ACK with a larger window is no duplicate ACK (RFC5681-2.DA); the end of a closed window is not for here.
+        let opens = snd.wnd > 0 && window > snd.wnd;
+        let wanted = if seg.len == 0 { acked > 0 || opens } else { data };
         if !wanted {
             return None;
         }
