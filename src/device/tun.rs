@@ -60,7 +60,7 @@ impl Default for TunOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
     /// The name is taken.
-    #[error("an interface named '{0}' exists already; choose another with --name, or remove it: ip link del {0}")]
+    #[error("an interface named '{0}' exists already; choose another with --tun, or remove it: ip link del {0}")]
     NameInUse(String),
     /// Not a name for an interface.
     #[error("'{0}' cannot name an interface; use 1 to 15 letters, digits, '-', '_' or '.'")]
@@ -80,7 +80,7 @@ pub enum DeviceError {
     )]
     NotPermitted(String),
     /// TUNSETIFF: EBUSY.
-    #[error("interface '{0}' is held by another process; stop it, or choose another name with --name")]
+    #[error("interface '{0}' is held by another process; stop it, or choose another name with --tun")]
     Busy(String),
     /// Options that cannot work.
     #[error("{0}")]
