@@ -19,6 +19,7 @@ mod loss;
 #[path = "../netns/mod.rs"]
 mod netns;
 mod support;
+mod waking;
 
 use std::process::ExitCode;
 
@@ -66,6 +67,8 @@ fn main() -> ExitCode {
         trial("idle_connections_cost_nothing_fused", lifecycle::idle_fused),
         trial("idle_connections_cost_nothing_pipeline", lifecycle::idle_pipeline),
         trial("unprivileged_serves", lifecycle::unprivileged),
+        trial("no_event_is_slept_through_beside_busy_cpus_fused", waking::fused),
+        trial("no_event_is_slept_through_beside_busy_cpus_pipeline", waking::pipeline),
     ];
     trials.extend(combinations::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
