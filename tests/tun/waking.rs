@@ -19,7 +19,7 @@ pub(crate) fn pipeline() -> Outcome {
 /// Clients that pause for about as long as a thread takes to park, beside more spinning threads than CPUs. An event that
 /// is slept through shows as an answer that never comes: TCP would send again only what is lost on the way.
 fn busy_neighbours(arguments: &[&str]) -> Outcome {
-    const CLIENTS: u64 = 16;
+    const CLIENTS: u64 = 6;
     /// Far beyond what a scheduler needs, far below what a user would wait.
     const PATIENCE: Duration = Duration::from_secs(10);
     let engine = Engine::start(arguments);
