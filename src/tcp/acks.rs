@@ -4,6 +4,7 @@
 //! scoreboard is kept yet.
 
 use super::config::Config;
+use super::congestion::AckSample;
 use super::connection::{CloseReason, Connection, Events, Hot, Outcome, Recovery};
 use super::handshake::ticks;
 use super::marks::Marks;
@@ -72,8 +73,8 @@ impl Connection {
         outcome.acked = data;
         self.cold.acked += u64::from(data);
         self.cold.progress = now;
-        self.sample(config, ack, stamps, now);
-        let restart = self.recover(acked, flight);
+        let rtt = self.sample(config, ack, stamps, now);
+        let restart = self.recover(now, acked, flight, rtt);
 
         let Hot { snd, marks, timers, congestion, .. } = &mut self.hot;
         if snd.una == snd.nxt {
@@ -96,11 +97,11 @@ impl Connection {
 
     /// A round-trip sample, if this ACK gives a valid one (RFC6298-3a, 3b, RFC7323-4.1).
     #[inline]
-    fn sample(&mut self, config: &Config, ack: SeqNum, stamps: Option<Timestamps>, now: Instant) {
+    fn sample(&mut self, config: &Config, ack: SeqNum, stamps: Option<Timestamps>, now: Instant) -> Option<Duration> {
         let Hot { snd, marks, rcv, .. } = &mut self.hot;
         let sample = if marks.has(Marks::TIMING) {
             if snd.timed.gt(ack) {
-                return;
+                return None;
             }
             // One segment in flight is timed by our own fine clock; that is one sample each round trip.
             marks.clear(Marks::TIMING);
@@ -113,21 +114,32 @@ impl Connection {
             let elapsed = Duration::from_millis(u64::from(elapsed.max(1)));
             let since = now - self.cold.resent_at + Duration::from_millis(1);
             if elapsed > since || elapsed > config.max_rto {
-                return;
+                return None;
             }
             elapsed
         } else {
-            return;
+            return None;
         };
         self.cold.min_rtt = self.cold.min_rtt.min(sample);
         self.cold.rtt.on_sample(&config.rtt(), sample, 1);
+        Some(sample)
     }
 
     /// The congestion window's part of an ACK of `acked` new octets. Tells whether the retransmission timer restarts.
     #[inline]
-    fn recover(&mut self, acked: u32, flight: u32) -> bool {
+    fn recover(&mut self, now: Instant, acked: u32, flight: u32, rtt: Option<Duration>) -> bool {
         let smss = self.smss();
         let Hot { snd, congestion, marks, recovery, .. } = &mut self.hot;
+        let sample = AckSample {
+            now,
+            acked,
+            flight,
+            rtt,
+            srtt: self.cold.rtt.srtt().unwrap_or_default(),
+            una: snd.una,
+            nxt: snd.nxt,
+            cwnd_limited: marks.has(Marks::CWND_LIMITED) || *recovery == Recovery::Loss,
+        };
         if snd.una.ge(snd.recover) {
             marks.clear(Marks::KARN);
         }
@@ -137,11 +149,7 @@ impl Connection {
                     snd.dup_acks = 0;
                     self.cold.limited_transmit = 0;
                 }
-                // RFC9438-5.8. In slow start the window doubles, so that half of it in use proves it.
-                let slow_start = congestion.cwnd() < congestion.ssthresh();
-                let limited =
-                    marks.has(Marks::CWND_LIMITED) || (slow_start && flight.saturating_mul(2) >= congestion.cwnd());
-                congestion.on_ack(acked, flight, limited);
+                self.cold.controller.on_ack(congestion, &sample);
                 true
             }
             Recovery::Fast if snd.una.ge(snd.recover) => {
@@ -165,7 +173,7 @@ impl Connection {
             }
             Recovery::Loss => {
                 snd.dup_acks = 0;
-                congestion.on_ack(acked, flight, true);
+                self.cold.controller.on_ack(congestion, &sample);
                 if snd.una.ge(snd.recover) {
                     *recovery = Recovery::Open;
                     snd.ptr = snd.nxt;
@@ -224,7 +232,7 @@ impl Connection {
                     return;
                 }
                 let flight = snd.flight().saturating_sub(self.cold.limited_transmit);
-                let ssthresh = congestion.on_loss(flight);
+                let ssthresh = self.cold.controller.on_congestion_event(congestion, now, flight);
                 congestion.set_cwnd(ssthresh.saturating_add(u32::from(DUP_THRESH) * smss));
                 snd.recover = snd.nxt;
                 self.cold.resent_at = now;

@@ -5,7 +5,7 @@
 
 use super::challenge::Limiter;
 use super::config::Config;
-use super::congestion::Controller;
+use super::congestion::{CongestionControl, CongestionWindow, Controller};
 use super::info::Info;
 use super::marks::Marks;
 use super::ranges::RangeSet;
@@ -57,7 +57,7 @@ pub(super) struct Hot {
     // Line 2: sending.
     pub(super) snd: SendSequenceSpace,
     // Line 3: how much, and until when.
-    pub(super) congestion: Controller,
+    pub(super) congestion: CongestionWindow,
     pub(super) timers: Timers,
 }
 
@@ -74,6 +74,8 @@ pub(super) struct Cold {
     /// When the segment being timed was sent.
     pub(super) timed_at: Instant,
     pub(super) min_rtt: Duration,
+    /// What congestion control remembers.
+    pub(super) controller: Controller,
     // Lines 5 to 7: once a reading, or only when something is lost, opened or closed.
     pub(super) sizing: RightSizing,
     /// What arrived out of order.
@@ -164,7 +166,7 @@ impl Connection {
         let smss = u32::from(mss - stamps);
         // RFC6928-2b: one lost SYN says little, more of them say the path is bad.
         let window = if opened.syn_timeouts > 1 { smss } else { config.initial_cwnd(smss) };
-        let congestion = Controller::reno(smss, window);
+        let congestion = CongestionWindow::new(smss, window);
         let mut rtt = RttEstimator::new(&config.rtt());
         match opened.rtt {
             Some(sample) => rtt.on_sample(&config.rtt(), sample, 1),
@@ -226,6 +228,7 @@ impl Connection {
             resent_at: now,
             progress: now,
             acked: 0,
+            controller: Controller::new(CongestionControl::Reno),
             min_rtt: opened.rtt.unwrap_or(Duration::MAX),
             retransmits: 0,
             timeouts: 0,

@@ -61,7 +61,7 @@ impl Connection {
             marks.set(Marks::PROBE_DUE);
             return;
         }
-        congestion.on_rto(flight, first);
+        self.cold.controller.on_rto(congestion, now, flight, first);
         self.cold.timeouts = self.cold.timeouts.saturating_add(1);
         outcome.events |= Events::TIMEOUT;
     }

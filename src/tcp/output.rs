@@ -326,7 +326,7 @@ impl Connection {
         let snd = &self.hot.snd;
         if snd.una == snd.nxt && now - snd.last_send > self.cold.rtt.rto(&config.rtt()) {
             let window = config.initial_cwnd(self.smss());
-            self.hot.congestion.on_idle_restart(window);
+            self.cold.controller.on_idle_restart(&mut self.hot.congestion, window);
         }
     }
 
