@@ -50,10 +50,11 @@ enum FromThread {
 
 impl Connect {
     pub(crate) fn run(mut self) -> Result<(), Error> {
+        let Some(tcp) = self.engine.tcp()? else { return Ok(()) };
         self.engine.start_logging();
         let remote = resolve(&self.host, self.port)?;
         self.engine.workers = self.engine.workers.or(Some(1));
-        let Setup { device, plan, config } = self.engine.setup(self.address, "trust1")?;
+        let Setup { device, plan, config } = self.engine.setup(self.address, "trust1", tcp)?;
 
         let (credits, credit) = bounded(BLOCKS);
         for _ in 0..BLOCKS {

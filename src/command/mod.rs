@@ -11,6 +11,7 @@ use trust::device::impair::{Impaired, Impairment};
 use trust::device::plain::PlainDevice;
 use trust::device::{Device, TunDevice, TunOptions};
 use trust::engine::{EngineConfig, Pin, Plan, PlanKind, Steer, usable_cpus};
+use trust::tcp;
 
 /// Everything that can end a command early.
 pub(crate) type Error = Box<dyn std::error::Error>;
@@ -144,6 +145,10 @@ struct EngineOptions {
     #[arg(long, value_name = "WHAT")]
     impair: Option<Impairment>,
 
+    /// Set a tunable of TCP, like recv_buffer=64k..6M; may be repeated. `--tcp help` lists all.
+    #[arg(long, value_name = "KEY=VALUE")]
+    tcp: Vec<String>,
+
     /// Log connections or segments to standard error.
     #[arg(long, value_enum, value_name = "connections|segments")]
     log: Vec<Log>,
@@ -157,8 +162,24 @@ struct Setup {
 }
 
 impl EngineOptions {
+    /// The tunables of TCP as the user set them; `None` when only their list was asked for, which is printed.
+    fn tcp(&self) -> Result<Option<tcp::Config>, Error> {
+        if self.tcp.iter().any(|setting| setting == "help") {
+            print!("{}", tcp::Config::help());
+            return Ok(None);
+        }
+        let mut config = tcp::Config::default();
+        for setting in &self.tcp {
+            let (key, value) =
+                setting.split_once('=').ok_or_else(|| format!("--tcp {setting}: not KEY=VALUE (or help)"))?;
+            config.set(key, value).map_err(|error| format!("--tcp {error}"))?;
+        }
+        config.validate().map_err(|error| format!("--tcp: {error}"))?;
+        Ok(Some(config))
+    }
+
     /// Makes the device and the plan. `tun`: the interface's name where the user gave none.
-    fn setup(&self, address: Address, tun: &str) -> Result<Setup, Error> {
+    fn setup(&self, address: Address, tun: &str, tcp: tcp::Config) -> Result<Setup, Error> {
         let plain = self.device == Backend::TunTap;
         if plain && self.offload == Some(Switch::On) {
             return Err("--device tun-tap --offload on: the plain device has no offload; leave --offload out".into());
@@ -182,6 +203,7 @@ impl EngineOptions {
             device = Box::new(Impaired::new(device, *impairment));
         }
         let mut config = EngineConfig::new(vec![IpAddr::V4(address.ip)]);
+        config.tcp = tcp;
         config.steer = self.steer.unwrap_or_default();
         config.busy_poll = self.busy_poll;
         config.log_connections = self.log.contains(&Log::Connections);
@@ -220,6 +242,23 @@ mod tests {
         assert_eq!(kernel("10.7.0.2/24"), "10.7.0.1");
         assert_eq!(kernel("10.7.0.1/24"), "10.7.0.2");
         assert_eq!(kernel("10.7.0.6/30"), "10.7.0.5");
+    }
+
+    #[test]
+    fn tcp_settings_are_taken_in_order_and_checked_together() {
+        let tcp = |settings: &[&str]| {
+            let line = ["trust", "serve"].into_iter().chain(settings.iter().flat_map(|setting| ["--tcp", setting]));
+            let Command::Serve(serve) = Arguments::try_parse_from(line).unwrap().command else { unreachable!() };
+            serve.engine_options().tcp().map_err(|error| error.to_string())
+        };
+        assert_eq!(tcp(&[]).unwrap(), Some(tcp::Config::default()));
+        let both = tcp(&["nagle=off", "min_rto=30s", "initial_rto=40s", "nagle=on"]).unwrap().unwrap();
+        let wanted = tcp::Duration::from_secs(30);
+        assert_eq!((both.nagle, both.min_rto), (true, wanted));
+        assert_eq!(tcp(&["nagle=off", "help"]), Ok(None));
+        assert_eq!(tcp(&["min_rto=30s"]).unwrap_err(), "--tcp: min_rto=30s must not be above initial_rto=1s");
+        assert_eq!(tcp(&["nagle"]).unwrap_err(), "--tcp nagle: not KEY=VALUE (or help)");
+        assert!(tcp(&["nagel=on"]).unwrap_err().starts_with("--tcp there is no TCP setting \"nagel\"; these are"));
     }
 
     #[test]

@@ -35,7 +35,13 @@ pub(crate) struct Serve {
 }
 
 impl Serve {
+    #[cfg(test)]
+    pub(crate) fn engine_options(&self) -> &EngineOptions {
+        &self.engine
+    }
+
     pub(crate) fn run(self) -> Result<(), Error> {
+        let Some(tcp) = self.engine.tcp()? else { return Ok(()) };
         self.engine.start_logging();
         let mut signals = Signals::new([SIGTERM, SIGINT])?;
         let mut specs = services::default_services();
@@ -45,7 +51,7 @@ impl Serve {
             }
             specs.push(spec);
         }
-        let Setup { device, plan, config } = self.engine.setup(self.address, "trust0")?;
+        let Setup { device, plan, config } = self.engine.setup(self.address, "trust0", tcp)?;
         let tun = device.name().to_owned();
         let capabilities = device.capabilities();
         let environment = Environment { cpu_clock: Arc::new(cpu_time), ..Environment::default() };

@@ -40,6 +40,7 @@ use crate::flow::{Endpoint, FlowHasher, OwnerTable, ShardId, SteeringKeys};
 use crate::shard::{
     Counters, DropReason, Limits, Message, Offload, PublishedCounters, Service, Shard, ShardConfig, ShardShared,
 };
+use crate::tcp::ConfigError;
 use crate::tcp::isn::IsnGenerator;
 
 /// A service and where it listens: made once for each shard.
@@ -67,6 +68,9 @@ pub enum EngineError {
         /// Of the plan.
         plan: usize,
     },
+    /// A setting of TCP is wrong.
+    #[error("TCP settings: {0}")]
+    Config(#[from] ConfigError),
     /// `--steer hash` was asked for and is not to be had.
     #[error("--steer hash: {0}; use --steer learn, which needs no rights")]
     Steering(io::Error),
@@ -163,6 +167,7 @@ impl Engine {
         mut device: Box<dyn Device>,
         services: &[ServiceFactory],
     ) -> Result<Self, EngineError> {
+        config.tcp.validate()?;
         let capabilities = device.capabilities();
         let keys = SteeringKeys::from_random(random()?);
         let (owners, steering) = steer(config.steer, &keys, plan.workers, plan.queues, &mut *device)?;
@@ -249,7 +254,7 @@ impl Engine {
                 log_connections: config.log_connections,
                 log_segments: config.log_segments,
             };
-            let mut shard = Shard::new(shard_config, shared.clone(), memory, frames_in, clock.now());
+            let mut shard = Shard::new(shard_config, shared.clone(), memory, frames_in, clock.now())?;
             for service in services {
                 shard.add_service(service.port, (service.make)());
             }

@@ -40,7 +40,7 @@ use crate::buffer::packet::PacketBuf;
 use crate::buffer::ring::Producer;
 use crate::buffer::send_memory::SendMemory;
 use crate::flow::{Endpoint, Quad, ShardId};
-use crate::tcp::{CloseReason, Instant};
+use crate::tcp::{CloseReason, ConfigError, Instant};
 
 /// A service on its port.
 struct Listening {
@@ -67,15 +67,20 @@ impl std::fmt::Debug for Shard {
 impl Shard {
     /// A shard without services. Its frames go into `out`; whoever drains that ring hands each frame's completion to
     /// [`complete`](Self::complete).
+    ///
+    /// # Errors
+    ///
+    /// What [`Config::validate`](crate::tcp::Config::validate) finds in `config`.
     pub fn new(
         config: ShardConfig,
         shared: ShardShared,
         memory: SendMemory,
         out: Producer<TxFrame>,
         now: Instant,
-    ) -> Self {
+    ) -> Result<Self, ConfigError> {
+        config.tcp.validate()?;
         let egress = egress::Egress::new(out);
-        Self { core: Core::new(config, shared, memory, egress, now), services: Vec::new() }
+        Ok(Self { core: Core::new(config, shared, memory, egress, now), services: Vec::new() })
     }
 
     /// Adds a service: on a port, or (`None`) for connections opened by [`connect`](Self::connect). Returns its index,

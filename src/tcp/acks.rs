@@ -84,7 +84,9 @@ impl Connection {
             timers.set(Timer::Retransmit, now + self.cold.rtt.rto(&config.rtt())); // RFC6298-5.3
         }
         // OPS-16: as much again as is in flight can be queued. The limit never shrinks.
-        snd.limit = snd.limit.max(congestion.cwnd().saturating_mul(2).min(config.send_buffer.max));
+        if config.send_auto_tuning {
+            snd.limit = snd.limit.max(congestion.cwnd().saturating_mul(2).min(config.send_buffer.max));
+        }
         // Not for every octet: a writer that wakes up shall find a quarter of the buffer free.
         if marks.has(Marks::ROOM_FULL) && snd.queued <= snd.limit - snd.limit / 4 {
             marks.clear(Marks::ROOM_FULL);

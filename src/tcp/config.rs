@@ -1,8 +1,8 @@
 //! Every tunable of the TCP core, with unit, default and reason.
 //!
-//! Only values belong here. One `Config` is shared by all connections of a shard and handed into each call, so a
-//! connection carries no copy of it; what an application may change per connection is a method of
-//! [`Connection`](super::connection::Connection).
+//! Only values belong here; their bounds, and how text sets them, are in [`settings`](super::settings). One `Config` is
+//! shared by all connections of a shard and handed into each call, so a connection carries no copy of it; what an
+//! application may change per connection is a method of [`Connection`](super::connection::Connection).
 
 use super::congestion::initial_window;
 use super::rtt::RttConfig;
@@ -17,57 +17,78 @@ pub struct BufferLimits {
     pub max: u32,
 }
 
-/// Settings of the TCP core. `Config::default()` is what the engine runs with.
+/// Settings of the TCP core. `Config::default()` is what the engine runs with; set others by struct update, or by their
+/// names as text ([`Config::set`]). Bounds are in [`Config::keys`], and [`Config::validate`] checks them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Config {
-    /// Offer and accept timestamps (RFC 7323 3). They bring PAWS and samples from retransmitted data.
+    /// Offer and accept timestamps (RFC 7323 3; net.ipv4.tcp_timestamps). They bring PAWS and samples from retransmitted
+    /// data. Default: on.
     pub timestamps: bool,
     /// Drop a segment without timestamps on a connection that negotiated them (RFC7323-3.2b, a SHOULD). Switch it off
-    /// for peers or middleboxes that lose the option on some segments.
+    /// for peers or middleboxes that lose the option on some segments. Default: on.
     pub strict_timestamps: bool,
-    /// Offer and accept SACK (RFC 2018): we then report what we hold out of order, and duplicates (RFC 2883).
+    /// Offer and accept SACK (RFC 2018; net.ipv4.tcp_sack): we then report what we hold out of order, and duplicates
+    /// (RFC 2883). Default: on.
     pub sack: bool,
-    /// Offer and accept window scaling (RFC 7323 2). The shift follows from `recv_buffer.max` (OPS-17).
+    /// Offer and accept window scaling (RFC 7323 2; net.ipv4.tcp_window_scaling). The shift follows from
+    /// `recv_buffer.max` (OPS-17). Default: on.
     pub window_scale: bool,
 
-    /// RTO before the first sample (RFC6298-2.1): 1 s.
+    /// RTO before the first sample (RFC6298-2.1). Default: 1s.
     pub initial_rto: Duration,
-    /// Floor of the RTO. RFC 6298 2.4 says 1 s; 200 ms is the deliberate and common deviation (OPS-1).
+    /// Floor of the RTO. RFC 6298 2.4 says 1 s; 200 ms is the deliberate and common deviation (OPS-1; TCP_RTO_MIN of
+    /// Linux). Default: 200ms.
     pub min_rto: Duration,
-    /// Ceiling of the RTO and of the interval between window probes (RFC6298-2.5): 120 s.
+    /// Ceiling of the RTO and of the interval between window probes (RFC6298-2.5; net.ipv4.tcp_rto_max_ms).
+    /// Default: 120s.
     pub max_rto: Duration,
-    /// How long an active open retransmits its SYN before it fails (MUST-23 asks for at least 3 min): 180 s.
+    /// How long an active open retransmits its SYN before it fails (MUST-23 asks for at least 3 min;
+    /// net.ipv4.tcp_syn_retries counts instead). Default: 180s.
     pub connect_timeout: Duration,
-    /// Retransmissions of a SYN-ACK before a half-open entry is dropped (OPS-3): 5.
+    /// Retransmissions of a SYN-ACK before a half-open entry is dropped (OPS-3; net.ipv4.tcp_synack_retries).
+    /// Default: 5.
     pub syn_ack_retries: u8,
-    /// R2 (MUST-20, SHLD-11, OPS-2): with data unacknowledged for this long the connection ends with
-    /// [`CloseReason::TimedOut`](super::connection::CloseReason::TimedOut). 15 min; zero means never.
+    /// R2 (MUST-20, SHLD-11, OPS-2; net.ipv4.tcp_retries2 counts instead): with data unacknowledged for this long the
+    /// connection ends with [`CloseReason::TimedOut`](super::connection::CloseReason::TimedOut). Zero means never.
+    /// Default: 15min.
     pub retransmit_limit: Duration,
 
-    /// Longest delay of an acknowledgment (MUST-40 asks for less than 500 ms): 40 ms (OPS-5).
+    /// Longest delay of an acknowledgment (MUST-40 asks for less than 500 ms; OPS-5). Default: 40ms.
     pub delayed_ack: Duration,
-    /// Segments acknowledged at once at the start and after an irregularity (OPS-6): 16.
+    /// Segments acknowledged at once at the start and after an irregularity (OPS-6). Default: 16.
     pub quick_acks: u8,
     /// Nagle's algorithm on new connections (SHLD-7). The variant is Minshall's (RFC 9293 A.3): a small segment waits
-    /// only while an earlier *small* one is unacknowledged.
+    /// only while an earlier *small* one is unacknowledged. Default: on.
     pub nagle: bool,
-    /// How long a sender keeps back a small segment for a larger window (SWS-4 allows 0.1 to 1 s): 200 ms.
+    /// How long a sender keeps back a small segment for a larger window (SWS-4 allows 0.1 to 1 s). Default: 200ms.
     pub sws_override: Duration,
 
-    /// Receive buffer; grown by the rate at which the application reads (OPS-15).
+    /// Receive buffer: first size and ceiling (net.ipv4.tcp_rmem). Default: 128k..6M.
     pub recv_buffer: BufferLimits,
-    /// Send buffer; grown to about two congestion windows (OPS-16).
+    /// Grow receive buffers by the rate at which the application reads (OPS-15; net.ipv4.tcp_moderate_rcvbuf).
+    /// Default: on.
+    pub recv_auto_tuning: bool,
+    /// Send buffer: first size and ceiling (net.ipv4.tcp_wmem). Default: 256k..4M.
     pub send_buffer: BufferLimits,
-    /// Initial congestion window in segments (RFC6928-2a caps it at `max(2 * MSS, 14600)` octets as well): 10.
+    /// Grow send buffers to about two congestion windows (OPS-16). Default: on.
+    pub send_auto_tuning: bool,
+    /// Initial congestion window in segments (RFC6928-2a caps it at `max(2 * MSS, 14600)` octets as well; OPS-10).
+    /// Default: 10.
     pub initial_window: u8,
+    /// Begin anew with the initial window after an RTO without sending (RFC5681-4.1, OPS-10;
+    /// net.ipv4.tcp_slow_start_after_idle). Default: on.
+    pub slow_start_after_idle: bool,
 
-    /// Length of TIME-WAIT. Two MSL are 4 min by MUST-13; 60 s is the deliberate and common deviation.
+    /// Length of TIME-WAIT. Two MSL are 4 min by MUST-13; 60 s is the deliberate and common deviation. Default: 60s.
     pub time_wait: Duration,
-    /// How long a connection nobody reads any more waits in FIN-WAIT-2 (SM-FW2-5): 60 s.
+    /// How long a connection nobody reads any more waits in FIN-WAIT-2 (SM-FW2-5; net.ipv4.tcp_fin_timeout).
+    /// Default: 60s.
     pub fin_wait2: Duration,
-    /// Least time between two challenge acknowledgments of one connection (SM-GEN-7, OPS-23): 500 ms.
+    /// Least time between two challenge acknowledgments of one connection (SM-GEN-7, OPS-23;
+    /// net.ipv4.tcp_invalid_ratelimit). Zero means no limit. Default: 500ms.
     pub challenge_interval: Duration,
-    /// Smallest send MSS honoured: a peer that names a smaller one gets this (OPS-25, CVE-2019-11479): 88.
+    /// Smallest send MSS honoured: a peer that names a smaller one gets this (OPS-25, CVE-2019-11479;
+    /// net.ipv4.tcp_min_snd_mss). Default: 88.
     pub min_mss: u16,
 }
 
@@ -89,8 +110,11 @@ impl Default for Config {
             nagle: true,
             sws_override: Duration::from_millis(200),
             recv_buffer: BufferLimits { initial: 128 * 1024, max: 6 * 1024 * 1024 },
+            recv_auto_tuning: true,
             send_buffer: BufferLimits { initial: 256 * 1024, max: 4 * 1024 * 1024 },
+            send_auto_tuning: true,
             initial_window: 10,
+            slow_start_after_idle: true,
             time_wait: Duration::from_secs(60),
             fin_wait2: Duration::from_secs(60),
             challenge_interval: Duration::from_millis(500),

@@ -336,6 +336,7 @@ impl Connection {
             ticks => Some(Duration::from_millis(u64::from(ticks))),
         };
         if let Some(size) = self.cold.sizing.on_read(octets, rcv.mss, rtt, now)
+            && config.recv_auto_tuning
             && !marks.has(Marks::PRESSURE)
         {
             rcv.buffer = rcv.buffer.max(size.min(config.recv_buffer.max));

@@ -4,7 +4,7 @@
 //!
 //! | file | holds |
 //! | --- | --- |
-//! | [`config`] | every tunable with its reason |
+//! | [`config`], [`settings`] | every tunable with its reason; bounds, names, text |
 //! | [`state`] | the states and their diagram |
 //! | [`segment`] | what arrives, what leaves, the RST for a closed port |
 //! | [`handshake`] | SYN-SENT and SYN-RECEIVED, option negotiation |
@@ -42,6 +42,7 @@ pub mod reno;
 pub mod rtt;
 pub mod segment;
 pub mod seq;
+pub mod settings;
 pub mod state;
 pub mod time;
 pub mod time_wait;
@@ -63,6 +64,7 @@ pub use info::Info;
 pub use outcome::{CloseReason, Context, Events, Keep, Outcome, Payload};
 pub use segment::{Segment, Transmit, reset_for};
 pub use seq::SeqNum;
+pub use settings::{ConfigError, Key};
 pub use state::State;
 pub use time::{Duration, Instant};
 pub use time_wait::{TimeWait, TimeWaitOutcome};

@@ -324,7 +324,8 @@ impl Connection {
     /// RFC5681-4.1: after an RTO without sending, the path is unknown again.
     fn restart_after_idle(&mut self, config: &Config, now: Instant) {
         let snd = &self.hot.snd;
-        if snd.una == snd.nxt && now - snd.last_send > self.cold.rtt.rto(&config.rtt()) {
+        if config.slow_start_after_idle && snd.una == snd.nxt && now - snd.last_send > self.cold.rtt.rto(&config.rtt())
+        {
             let window = config.initial_cwnd(self.smss());
             self.cold.controller.on_idle_restart(&mut self.hot.congestion, window);
         }

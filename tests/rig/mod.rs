@@ -131,7 +131,7 @@ impl Rig {
         let (memory, reader) = SendMemory::new(send_chunks);
         let (out, frames) = ring(tx_ring);
         Self {
-            shard: Shard::new(config, shared, memory, out, now),
+            shard: Shard::new(config, shared, memory, out, now).expect("sound settings"),
             now,
             sent: VecDeque::new(),
             hold_completions: false,
