@@ -330,6 +330,42 @@ fn a_newer_syn_takes_a_quad_over_from_time_wait() {
     rig.assert_empty();
 }
 
+/// A SYN that may take a quad over but finds no room does not cost the old connection its TIME-WAIT: until somebody takes
+/// over, a late FIN is still answered and old segments still find the record.
+#[test]
+fn a_newer_syn_that_finds_no_room_leaves_time_wait_alone() {
+    for limit in ["half_open", "connections"] {
+        let mut rig = Rig::with(
+            |config| match limit {
+                "half_open" => config.limits.half_open = 1,
+                _ => config.limits.connections = 1,
+            },
+            256,
+            1_024,
+        );
+        let (service, _) = probe(|io, call| {
+            if let Call::Accepted(conn) = call {
+                io.close(*conn);
+            }
+        });
+        rig.shard.add_service(Some(PORT), service);
+        let mut peer = rig.connect(40_000, PORT);
+        peer.take(&mut rig);
+        let fin = peer.fin();
+        rig.turn(&[fin.clone()]);
+        assert_eq!(rig.counters().time_wait, 1, "{limit}");
+        rig.turn(&[Peer::new(40_001, PORT).syn()]);
+        rig.sent.clear();
+        let new = Peer { seq: peer.seq.wrapping_add(100_000), ..Peer::new(40_000, PORT) };
+        rig.turn(&[new.syn()]);
+        assert_eq!((rig.counters().time_wait, rig.counters().time_wait_reused), (1, 0), "{limit}");
+        rig.sent.clear();
+        rig.turn(&[fin]);
+        let answer = rig.next();
+        assert_eq!((answer.header.flags, answer.header.ack), (Flags::ACK, peer.seq), "{limit}");
+    }
+}
+
 /// What was received before an orderly end stays readable after it; `closed` waits for the reader.
 #[test]
 fn the_rest_can_be_read_after_time_wait_has_begun() {

@@ -115,12 +115,8 @@ impl Shard {
                     self.release(arrival.frame);
                     return Ok(());
                 }
-                // SM-TW-5f: a listener may take the quad over; without one the SYN gets its RST below.
-                TimeWaitOutcome::Reuse { iss_floor: floor } => {
-                    self.core.time_wait.remove(hash, quad);
-                    self.core.counters.time_wait_reused += 1;
-                    iss_floor = Some(floor);
-                }
+                // SM-TW-5f: a listener may take the quad over. The record stays until one has.
+                TimeWaitOutcome::Reuse { iss_floor: floor } => iss_floor = Some(floor),
             }
         }
         let syn_only = segment.flags.contains(Flags::SYN) && !segment.flags.intersects(Flags::ACK | Flags::RST);
@@ -160,6 +156,11 @@ impl Shard {
         let ticket = self.core.shared.tickets.fetch_add(1, Ordering::Relaxed);
         match self.core.insert(*quad, service, handshake, ticket) {
             Some(id) => {
+                if iss_floor.is_some() {
+                    let hash = self.core.hash(quad);
+                    self.core.time_wait.remove(hash, quad);
+                    self.core.counters.time_wait_reused += 1;
+                }
                 self.core.touch(id);
                 self.release(arrival.frame);
                 Ok(())
