@@ -453,6 +453,7 @@ impl World {
                 syn_ack_retries: 20,
                 // Nobody gives up: at one loss in five a long row of them is only a question of seeds.
                 retransmit_limit: Duration::ZERO,
+                orphan_timeout: Duration::ZERO,
                 // Long enough for the last ACK to be asked for again at the largest RTO; otherwise a RST is right.
                 time_wait: Duration::from_secs(1_800),
                 ..Config::default()

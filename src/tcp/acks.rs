@@ -79,7 +79,9 @@ impl Connection {
         let Hot { snd, marks, timers, congestion, .. } = &mut self.hot;
         if snd.una == snd.nxt {
             timers.cancel(Timer::Retransmit); // RFC6298-5.2
-            timers.cancel(Timer::UserTimeout);
+            if !marks.has(Marks::KEEP_ALIVE) {
+                timers.cancel(Timer::GiveUp);
+            }
         } else if restart {
             timers.set(Timer::Retransmit, now + self.cold.rtt.rto(&config.rtt())); // RFC6298-5.3
         }
@@ -191,8 +193,11 @@ impl Connection {
         let window = self.scaled_window(seg);
         let Hot { snd, congestion, marks, recovery, .. } = &mut self.hot;
         if snd.wnd == 0 || snd.una.lt(snd.nxt) && (snd.una + snd.wnd).lt(snd.nxt) {
-            // MUST-37, SHLD-17: it answers while its window is closed, or shrank below what we sent.
-            self.cold.progress = now;
+            // MUST-37, SHLD-17: it answers while its window is closed, or shrank below what we sent. That does not count
+            // for a user who said how long to wait, or has left (OPS-28).
+            if !marks.has(Marks::USER_TIMEOUT.with(Marks::NO_READER)) {
+                self.cold.progress = now;
+            }
         }
         // Octets that SACK shows to have arrived above SND.UNA; what is inverted or out of range does not count
         // (RFC2018-V), nor does a report of duplicates below (RFC2883-5a).
@@ -251,6 +256,7 @@ impl Connection {
         if !self.fin_acked() {
             return;
         }
+        outcome.events |= Events::FIN_ACKED;
         match self.hot.state {
             State::FinWait1 => {
                 self.hot.state = State::FinWait2;

@@ -5,6 +5,7 @@
 //! application may change per connection is a method of [`Connection`](super::connection::Connection).
 
 use super::congestion::initial_window;
+use super::keepalive::KeepAlive;
 use super::rtt::RttConfig;
 use super::time::Duration;
 
@@ -52,6 +53,21 @@ pub struct Config {
     /// connection ends with [`CloseReason::TimedOut`](super::connection::CloseReason::TimedOut). Zero means never.
     /// Default: 15min.
     pub retransmit_limit: Duration,
+    /// User timeout of new connections (MUST-21; TCP_USER_TIMEOUT of Linux), see
+    /// [`Connection::set_user_timeout`](super::connection::Connection::set_user_timeout). Zero means none. Default: 0.
+    pub user_timeout: Duration,
+    /// R2 once the user has closed the connection, if it is shorter than what else counts; answers to window probes do
+    /// not put it off (OPS-22; net.ipv4.tcp_orphan_retries counts instead). Zero means never. Default: 100s.
+    pub orphan_timeout: Duration,
+    /// Keep-alive on new connections (MUST-24, MUST-25). Default: off.
+    pub keepalive: bool,
+    /// Silence before the first keep-alive probe (MUST-28; net.ipv4.tcp_keepalive_time). Default: 2h.
+    pub keepalive_idle: Duration,
+    /// From one unanswered keep-alive probe to the next (OPS-40; net.ipv4.tcp_keepalive_intvl). Default: 75s.
+    pub keepalive_interval: Duration,
+    /// Unanswered keep-alive probes that end a connection (MUST-29: never one alone; net.ipv4.tcp_keepalive_probes).
+    /// Default: 9.
+    pub keepalive_count: u8,
 
     /// Longest delay of an acknowledgment (MUST-40 asks for less than 500 ms; OPS-5). Default: 40ms.
     pub delayed_ack: Duration,
@@ -105,6 +121,12 @@ impl Default for Config {
             connect_timeout: Duration::from_secs(180),
             syn_ack_retries: 5,
             retransmit_limit: Duration::from_secs(15 * 60),
+            user_timeout: Duration::ZERO,
+            orphan_timeout: Duration::from_secs(100),
+            keepalive: false,
+            keepalive_idle: Duration::from_secs(2 * 3_600),
+            keepalive_interval: Duration::from_secs(75),
+            keepalive_count: 9,
             delayed_ack: Duration::from_millis(40),
             quick_acks: 16,
             nagle: true,
@@ -140,6 +162,12 @@ impl Config {
     #[must_use]
     pub fn rtt(&self) -> RttConfig {
         RttConfig { initial: self.initial_rto, min: self.min_rto, max: self.max_rto }
+    }
+
+    /// The keep-alive of new connections, whether it is on or not.
+    #[must_use]
+    pub fn keepalive(&self) -> KeepAlive {
+        KeepAlive { idle: self.keepalive_idle, interval: self.keepalive_interval, count: self.keepalive_count }
     }
 
     /// Initial congestion window in octets for segments of `mss` (RFC6928-2a).

@@ -7,6 +7,7 @@ use super::challenge::Limiter;
 use super::config::Config;
 use super::congestion::{CongestionControl, CongestionWindow, Controller};
 use super::info::Info;
+use super::keepalive::KeepAliveState;
 use super::marks::Marks;
 use super::ranges::RangeSet;
 use super::recv::{RecvSequenceSpace, RightSizing};
@@ -18,7 +19,7 @@ use super::seq::SeqNum;
 use super::state::State;
 use super::time::{Duration, Instant};
 use super::time_wait::TimeWait;
-use super::timers::{Timer, Timers};
+use super::timers::Timers;
 
 pub use super::outcome::{CloseReason, Context, Events, Keep, Outcome, Payload};
 
@@ -50,7 +51,7 @@ pub(super) struct Hot {
     /// Header prediction may be tried: nothing is held out of order, no recovery, no duplicate ACKs.
     pub(super) predictable: bool,
     pub(super) marks: Marks,
-    /// The time of the last call.
+    /// When the last segment was received.
     pub(super) clock: Instant,
     /// Octets received in order.
     pub(super) received: u64,
@@ -89,8 +90,9 @@ pub(super) struct Cold {
     pub(super) timeouts: u32,
     /// Octets sent beyond cwnd by limited transmit (RFC5681-3.2.2 does not count them).
     pub(super) limited_transmit: u32,
-    /// The user's own limit for progress, in ms; 0: R2 of the configuration.
+    /// The user's own limit for progress, in ms, with `Marks::USER_TIMEOUT`; the largest stands for none.
     pub(super) user_timeout: u32,
+    pub(super) keepalive: KeepAliveState,
     /// Number of the peer's FIN, with `Marks::FIN_KNOWN`.
     pub(super) fin_seq: SeqNum,
     /// RCV.UP, with `Marks::URGENT`.
@@ -234,12 +236,18 @@ impl Connection {
             timeouts: 0,
             limited_transmit: 0,
             user_timeout: 0,
+            keepalive: KeepAliveState::default(),
             fin_seq: nxt,
             urgent: nxt,
             probes: 0,
             reason: None,
         };
-        Self { hot, cold }
+        let mut connection = Self { hot, cold };
+        connection.set_user_timeout(Some(config.user_timeout));
+        if config.keepalive {
+            connection.set_keepalive(Some(config.keepalive()));
+        }
+        connection
     }
 
     /// Its state.
@@ -325,8 +333,7 @@ impl Connection {
 
     /// The user read `octets`: the window may open (SWS-5, SWS-6) and the buffer may grow (OPS-15).
     pub fn on_recv(&mut self, config: &Config, octets: u32, now: Instant) {
-        let Hot { rcv, marks, clock, .. } = &mut self.hot;
-        *clock = now;
+        let Hot { rcv, marks, .. } = &mut self.hot;
         rcv.unread = rcv.unread.saturating_sub(octets);
         let started = self.cold.sizing.started_at();
         // Echoed timestamps see a path whose round trip grew since we last had a sample; below two ticks they say
@@ -371,6 +378,7 @@ impl Connection {
         }
         self.hot.marks.set(Marks::NO_READER.with(Marks::POLL));
         self.shutdown();
+        self.review_progress(); // OPS-22
         None
     }
 
@@ -384,7 +392,8 @@ impl Connection {
             State::LastAck => self.hot.snd.queued > 0,
             _ => true,
         };
-        let reset = needed.then(|| self.reset());
+        // The caller has no clock at hand; this is at most as old as what we sent last.
+        let reset = needed.then(|| self.reset(self.hot.clock.max(self.hot.snd.last_send)));
         self.finish(CloseReason::Aborted);
         reset
     }
@@ -393,18 +402,6 @@ impl Connection {
     pub fn set_nodelay(&mut self, nodelay: bool) {
         self.hot.marks.put(Marks::NAGLE, !nodelay);
         self.hot.marks.set(Marks::POLL);
-    }
-
-    /// Sets how long the peer may make no progress before the connection ends with `UserTimeout` (MUST-21); `None` goes
-    /// back to R2 of the configuration. Probes of a closed window that are acknowledged count as progress (MUST-37).
-    pub fn set_user_timeout(&mut self, limit: Option<Duration>) {
-        let millis = limit.map_or(0, |limit| limit.as_millis().max(1));
-        self.cold.user_timeout = u32::try_from(millis).unwrap_or(u32::MAX);
-        self.hot.marks.put(Marks::USER_TIMEOUT, limit.is_some());
-        if self.hot.timers.is_set(Timer::UserTimeout) {
-            // The handler finds out how long is left.
-            self.hot.timers.set(Timer::UserTimeout, self.hot.clock);
-        }
     }
 
     /// The device has taken everything below `upto` ([`Transmit::end_seq`]). What was not reported so is still on its

@@ -3,7 +3,6 @@
 use super::config::Config;
 use super::connection::{CloseReason, Cold, Connection, Events, Hot, Outcome, Recovery};
 use super::marks::Marks;
-use super::output::progress_limit;
 use super::time::{Duration, Instant};
 use super::timers::Timer;
 
@@ -11,7 +10,6 @@ impl Connection {
     /// Fires whichever timers are due at `now`; harmless when none is. Segments come out of
     /// [`poll_transmit`](Self::poll_transmit).
     pub fn on_timeout(&mut self, config: &Config, now: Instant) -> Outcome {
-        self.hot.clock = now;
         let mut outcome = Outcome::default();
         while let Some(timer) = self.hot.timers.pop_expired(now) {
             match timer {
@@ -24,7 +22,7 @@ impl Connection {
                     self.finish(CloseReason::Normal);
                     outcome.events |= Events::CLOSED;
                 }
-                Timer::UserTimeout => self.no_progress(config, now, &mut outcome),
+                Timer::GiveUp => self.give_up(config, now, &mut outcome),
             }
         }
         outcome
@@ -76,22 +74,6 @@ impl Connection {
         marks.set(Marks::PROBE_DUE.with(Marks::POLL));
         self.cold.probes = self.cold.probes.saturating_add(1);
         timers.set(Timer::Persist, now + self.cold.persist_interval(config));
-    }
-
-    /// R2 or the user's own limit may be over (MUST-20, SM-T-1). The timer is not moved with each sign of progress; here
-    /// it is found out how long ago the last one was.
-    fn no_progress(&mut self, config: &Config, now: Instant, outcome: &mut Outcome) {
-        let Hot { snd, marks, timers, .. } = &mut self.hot;
-        let waiting = snd.una != snd.nxt || timers.is_set(Timer::Persist);
-        let Some(limit) = progress_limit(config, *marks, self.cold.user_timeout).filter(|_| waiting) else { return };
-        let over = self.cold.progress + limit;
-        if now < over {
-            timers.set(Timer::UserTimeout, over);
-            return;
-        }
-        let user = marks.has(Marks::USER_TIMEOUT);
-        self.finish(if user { CloseReason::UserTimeout } else { CloseReason::TimedOut });
-        outcome.events |= Events::CLOSED;
     }
 }
 

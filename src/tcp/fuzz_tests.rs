@@ -22,6 +22,7 @@ enum Act {
     Close,
     Nodelay(bool),
     UserTimeout(u64),
+    KeepAlive(u64),
 }
 
 /// Offsets that lie at edges, near them, or anywhere.
@@ -65,6 +66,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => Just(Act::Close),
         1 => any::<bool>().prop_map(Act::Nodelay),
         1 => (0..20_000_u64).prop_map(Act::UserTimeout),
+        1 => (0..20_000_u64).prop_map(Act::KeepAlive),
     ]
 }
 
@@ -189,6 +191,10 @@ impl Driver {
                 let _ = connection.close();
             }
             Act::Nodelay(on) => connection.set_nodelay(*on),
+            Act::KeepAlive(millis) => {
+                let time = Duration::from_millis(*millis);
+                connection.set_keepalive((*millis > 0).then_some(KeepAlive { idle: time, interval: time, count: 3 }));
+            }
             Act::UserTimeout(millis) => {
                 connection.set_user_timeout((*millis > 0).then(|| Duration::from_millis(*millis)));
             }

@@ -243,7 +243,7 @@ impl Connection {
         }
         if self.hot.marks.has(Marks::NO_READER) && sent_end.gt(nxt) {
             // SHLD-3, KP-16: nobody will ever read this.
-            outcome.reply = Some(self.reset());
+            outcome.reply = Some(self.reset(context.now));
             outcome.ack_now = false;
             self.finish(CloseReason::Aborted);
             outcome.events |= Events::CLOSED;

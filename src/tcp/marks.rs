@@ -47,8 +47,10 @@ impl Marks {
     pub(super) const PRESSURE: Self = Self(1 << 19);
     /// Urgent data was announced, up to `urgent`.
     pub(super) const URGENT: Self = Self(1 << 20);
-    /// The timer of the user timeout is the user's own, not R2.
+    /// The limit for progress is the user's own, not R2.
     pub(super) const USER_TIMEOUT: Self = Self(1 << 21);
+    /// Keep-alive is on.
+    pub(super) const KEEP_ALIVE: Self = Self(1 << 22);
 
     #[inline]
     pub(super) const fn has(self, mark: Self) -> bool {

@@ -11,6 +11,7 @@
 //! | [`connection`] | the synchronized states: record and user calls |
 //! | `input`, `acks` | `on_segment`: the checks, text and FIN; what an acknowledgment means |
 //! | `output`, `expiry` | `poll_transmit`, `on_timeout` |
+//! | [`keepalive`] | giving up: R2, user timeout, keep-alive |
 //! | `send`, `recv` | the two sequence spaces with the RFC's figures |
 //! | `report` | which SACK blocks to report |
 //! | [`time_wait`] | the compact record of TIME-WAIT |
@@ -36,6 +37,7 @@ pub mod connection;
 pub mod handshake;
 pub mod info;
 pub mod isn;
+pub mod keepalive;
 pub mod outcome;
 pub mod ranges;
 pub mod reno;
@@ -61,6 +63,7 @@ pub use config::{BufferLimits, Config};
 pub use connection::{Connection, Opened};
 pub use handshake::{Handshake, HandshakeOutcome, OpenParams};
 pub use info::Info;
+pub use keepalive::KeepAlive;
 pub use outcome::{CloseReason, Context, Events, Keep, Outcome, Payload};
 pub use segment::{Segment, Transmit, reset_for};
 pub use seq::SeqNum;

@@ -57,7 +57,7 @@ pub enum Payload {
 
 /// What happened besides; a set.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct Events(u16);
+pub struct Events(u32);
 
 impl Events {
     /// Nothing.
@@ -94,8 +94,10 @@ impl Events {
     pub const TIMEOUT: Self = Self(1 << 14);
     /// Urgent data was announced, or more of it (MUST-32).
     pub const URGENT: Self = Self(1 << 15);
+    /// Everything we sent, our FIN included, is acknowledged: what a lingering close waits for.
+    pub const FIN_ACKED: Self = Self(1 << 16);
 
-    const NAMES: [&'static str; 16] = [
+    const NAMES: [&'static str; 17] = [
         "PREDICTED",
         "WRITABLE",
         "EOF",
@@ -112,6 +114,7 @@ impl Events {
         "FAST_RETRANSMIT",
         "TIMEOUT",
         "URGENT",
+        "FIN_ACKED",
     ];
 
     /// Whether all of `other` are in the set.
@@ -188,7 +191,7 @@ pub enum CloseReason {
     Reset,
     /// The peer refused the connection (SM-SS-2).
     Refused,
-    /// Retransmissions went unanswered for too long: R2, or the limit of a handshake.
+    /// Retransmissions or keep-alive probes went unanswered for too long: R2, or the limit of a handshake.
     TimedOut,
     /// The timeout which the user set for this connection passed without progress (SM-T-1).
     UserTimeout,

@@ -11,7 +11,7 @@ use super::segment::Transmit;
 use super::send::above;
 use super::seq::SeqNum;
 use super::state::State;
-use super::time::{Duration, Instant};
+use super::time::Instant;
 use super::timers::Timer;
 use crate::wire::options::{SackBlocks, TcpOptions, Timestamps};
 use crate::wire::tcp::Flags;
@@ -27,7 +27,6 @@ impl Connection {
         if !self.wants_transmit() {
             return None;
         }
-        self.hot.clock = now;
         if matches!(self.hot.state, State::Closed | State::TimeWait) {
             self.hot.marks.clear(Marks::POLL.with(Marks::ACK_DUE));
             return None;
@@ -52,17 +51,16 @@ impl Connection {
     /// The ACK that `Outcome::ack_now` asked for: a segment without payload that says what we have now (SM-GEN-6). It
     /// stands for every ACK owed until now.
     pub fn take_ack(&mut self, now: Instant) -> Transmit {
-        self.hot.clock = now;
         let options = self.options(now);
         let seq = self.hot.snd.nxt;
         self.build(seq, Flags::ACK, options)
     }
 
     /// The RST that tells the peer of an abort: `<SEQ=SND.NXT>` (SM-EST-4), with timestamps (RFC7323-5.2a).
-    pub(super) fn reset(&mut self) -> Transmit {
+    pub(super) fn reset(&self, now: Instant) -> Transmit {
         let hot = &self.hot;
         let mut reset = Transmit::bare(hot.snd.nxt, hot.rcv.nxt, Flags::RST | Flags::ACK, 0);
-        reset.options.timestamps = self.stamps(hot.clock);
+        reset.options.timestamps = self.stamps(now);
         reset
     }
 
@@ -237,10 +235,7 @@ impl Connection {
         let end = segment.end_seq();
         let Hot { snd, marks, timers, congestion, recovery, .. } = &mut self.hot;
         if snd.una == snd.nxt {
-            self.cold.progress = now;
-            if let Some(limit) = progress_limit(config, *marks, self.cold.user_timeout) {
-                timers.set(Timer::UserTimeout, now + limit);
-            }
+            timers.set(Timer::GiveUp, self.cold.watch_progress(config, *marks, now));
         }
         if snd.dup_acks > 0 && *recovery == Recovery::Open {
             self.cold.limited_transmit = self.cold.limited_transmit.saturating_add(len);
@@ -337,6 +332,9 @@ impl Connection {
         let snd = &self.hot.snd;
         let una = snd.una;
         let options = self.options(now);
+        if self.probes_for_life() {
+            return Some(self.build(una - 1, Flags::ACK, options)); // SHLD-12: SND.NXT is SND.UNA
+        }
         if snd.queued == 0 && self.hot.marks.has(Marks::FIN_QUEUED) {
             let mss = self.effective_mss(&options);
             if !self.hot.marks.has(Marks::FIN_SENT) {
@@ -367,11 +365,8 @@ impl Connection {
         if snd.window_room() == 0 {
             if !timers.is_set(Timer::Persist) {
                 timers.set(Timer::Persist, now + self.cold.persist_interval(config));
-                if !timers.is_set(Timer::UserTimeout) {
-                    self.cold.progress = now;
-                    if let Some(limit) = progress_limit(config, *marks, self.cold.user_timeout) {
-                        timers.set(Timer::UserTimeout, now + limit);
-                    }
+                if !timers.is_set(Timer::GiveUp) || marks.has(Marks::KEEP_ALIVE) {
+                    timers.set(Timer::GiveUp, self.cold.watch_progress(config, *marks, now));
                 }
             }
         } else {
@@ -385,14 +380,4 @@ impl Connection {
 fn whole_segments(max_len: u32, mss: u32) -> u32 {
     let max_len = max_len.min(65_535);
     (max_len - max_len % mss).max(mss)
-}
-
-/// How long there may be no progress (SM-T-1, MUST-20); `None` for ever.
-pub(super) fn progress_limit(config: &Config, marks: Marks, user_timeout: u32) -> Option<Duration> {
-    let limit = if marks.has(Marks::USER_TIMEOUT) {
-        Duration::from_millis(u64::from(user_timeout))
-    } else {
-        config.retransmit_limit
-    };
-    (!limit.is_zero()).then_some(limit)
 }

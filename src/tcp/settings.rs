@@ -75,6 +75,7 @@ const fn secs(secs: u64) -> Duration {
 
 const HOUR: Duration = secs(3_600);
 const DAY: Duration = secs(86_400);
+const WEEK: Duration = secs(7 * 86_400);
 
 const fn key(name: &'static str, value: Value, meaning: &'static str) -> Key {
     Key { name, meaning, value }
@@ -95,6 +96,12 @@ static KEYS: &[Key] = &[
     key("connect_timeout", Time(|c| &mut c.connect_timeout, secs(1), HOUR), "how long a SYN is repeated"),
     key("syn_ack_retries", Count(|c| &mut c.syn_ack_retries, 0, 30), "how often a SYN-ACK is repeated"),
     key("retransmit_limit", TimeOrZero(|c| &mut c.retransmit_limit, secs(1), DAY), "R2: give up without progress; 0: never"),
+    key("user_timeout", TimeOrZero(|c| &mut c.user_timeout, ms(1), DAY), "end connections without progress, window closed or not; 0: R2"),
+    key("orphan_timeout", TimeOrZero(|c| &mut c.orphan_timeout, secs(1), DAY), "R2 after the user has closed; 0: as before"),
+    key("keepalive", Switch(|c| &mut c.keepalive), "probe silent connections (RFC 9293 3.8.4)"),
+    key("keepalive_idle", Time(|c| &mut c.keepalive_idle, ms(100), WEEK), "silence before the first probe"),
+    key("keepalive_interval", Time(|c| &mut c.keepalive_interval, ms(100), HOUR), "from one unanswered probe to the next"),
+    key("keepalive_count", Count(|c| &mut c.keepalive_count, 2, 127), "unanswered probes that end a connection"),
     key("delayed_ack", Time(|c| &mut c.delayed_ack, ms(0), ms(499)), "longest delay of an acknowledgment"),
     key("quick_acks", Count(|c| &mut c.quick_acks, 0, 255), "segments acknowledged at once at the start"),
     key("nagle", Switch(|c| &mut c.nagle), "hold small segments back while one is unacknowledged"),

@@ -19,14 +19,15 @@ pub enum Timer {
     SwsOverride,
     /// Nobody is left to read in FIN-WAIT-2 (SM-T-7).
     FinWait2,
-    /// No progress for so long that the connection is given up (SM-T-1, MUST-20).
-    UserTimeout,
+    /// No progress for so long that the connection is given up (SM-T-1, MUST-20), or silence for so long that the peer is
+    /// probed (SM-T-6).
+    GiveUp,
 }
 
 impl Timer {
     /// All kinds, in slot order.
     pub const ALL: [Self; 6] =
-        [Self::Retransmit, Self::Persist, Self::DelayedAck, Self::SwsOverride, Self::FinWait2, Self::UserTimeout];
+        [Self::Retransmit, Self::Persist, Self::DelayedAck, Self::SwsOverride, Self::FinWait2, Self::GiveUp];
 }
 
 /// A deadline for each kind of timer, or none.
@@ -145,10 +146,10 @@ mod tests {
         let mut timers = Timers::new();
         timers.set(Timer::DelayedAck, at(40));
         timers.set(Timer::Retransmit, at(200));
-        timers.set(Timer::UserTimeout, at(10));
+        timers.set(Timer::GiveUp, at(10));
         assert_eq!(timers.next(), Some(at(10)));
         assert_eq!(timers.pop_expired(at(9)), None, "never early");
-        assert_eq!(timers.pop_expired(at(50)), Some(Timer::UserTimeout));
+        assert_eq!(timers.pop_expired(at(50)), Some(Timer::GiveUp));
         assert_eq!(timers.pop_expired(at(50)), Some(Timer::DelayedAck));
         assert_eq!(timers.pop_expired(at(50)), None);
         assert_eq!(timers.pop_expired(at(200)), Some(Timer::Retransmit), "due exactly at its time");

@@ -315,6 +315,50 @@ fn sc_48_kp_10_a_lost_fin_is_retransmitted_with_backoff_until_r2() {
     });
 }
 
+/// What a lingering close waits for: the acknowledgment of everything, FIN included, in each order of the two FINs.
+#[test]
+fn sm_fw2_3_the_core_says_when_everything_is_acknowledged() {
+    each_isn(|isn| {
+        let mut host = Host::established(isn, plain());
+        host.write(1_500);
+        host.close();
+        host.take_all();
+        host.inject("A 1:1 ack 1501");
+        assert!(!host.fin_acked(), "the data is, the FIN is not");
+        host.inject("A 1:1 ack 1502");
+        assert!(host.fin_acked());
+        host.assert_state(State::FinWait2);
+        host.inject("FA 1:1 ack 1502");
+        host.expect("A 1502:1502 ack 2");
+
+        let mut closing = Host::established(isn, plain());
+        closing.close();
+        closing.expect("FA 1:1 ack 1");
+        closing.inject("FA 1:1 ack 1");
+        closing.expect("A 2:2 ack 2");
+        assert!(!closing.fin_acked());
+        closing.inject("A 2:2 ack 2");
+        assert!(closing.fin_acked());
+        closing.assert_state(State::TimeWait);
+
+        let mut last_ack = Host::established(isn, plain());
+        last_ack.inject("FA 1:1 ack 1");
+        last_ack.expect("A 1:1 ack 2");
+        last_ack.close();
+        last_ack.expect("FA 1:1 ack 2");
+        last_ack.inject("A 2:2 ack 2");
+        assert!(last_ack.fin_acked());
+        last_ack.assert_closed(CloseReason::Normal);
+
+        let mut reset = Host::established(isn, plain());
+        reset.close();
+        reset.expect("FA 1:1 ack 1");
+        reset.inject("R 1:1");
+        assert!(!reset.fin_acked());
+        reset.assert_closed(CloseReason::Reset);
+    });
+}
+
 #[test]
 fn sm_fw2_5_nobody_waits_for_ever_in_fin_wait_2() {
     each_isn(|isn| {

@@ -92,6 +92,7 @@ pub(crate) struct Host {
     /// What lies out of order, by position: one entry an octet.
     held: BTreeMap<u64, u8>,
     eof: bool,
+    fin_acked: bool,
     writable_events: u32,
     peer_mss: u32,
     peer_scales: bool,
@@ -131,6 +132,7 @@ impl Host {
             read: 0,
             held: BTreeMap::new(),
             eof: false,
+            fin_acked: false,
             writable_events: 0,
             peer_mss: 536,
             peer_scales: false,
@@ -319,6 +321,10 @@ impl Host {
         if outcome.events.contains(Events::EOF) {
             assert!(!self.eof, "end of stream told twice\n{}", self.transcript);
             self.eof = true;
+        }
+        if outcome.events.contains(Events::FIN_ACKED) {
+            assert!(!self.fin_acked, "told twice\n{}", self.transcript);
+            self.fin_acked = true;
         }
         if outcome.events.contains(Events::WRITABLE) {
             self.writable_events += 1;
@@ -511,6 +517,12 @@ impl Host {
         let end = self.now + Duration::from_millis(millis);
         self.run_until(end, false);
         self.now = end;
+    }
+
+    /// The clock jumps; whatever was due on the way fires only now.
+    pub(crate) fn jump(&mut self, millis: u64) {
+        self.now += Duration::from_millis(millis);
+        self.run_until(self.now, true);
     }
 
     /// Lets time pass until something is sent, at least `low` and at most `high` ms, and expects it to be this.

@@ -9,6 +9,7 @@ mod closing;
 mod congestion;
 mod flow;
 mod harness;
+mod keepalive;
 mod limits;
 mod opening;
 mod recovery;

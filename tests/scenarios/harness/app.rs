@@ -1,6 +1,6 @@
 //! The application's side of a [`Host`]: calls and questions.
 
-use trust::tcp::{CloseReason, Connection, Duration, Info, State, Transmit};
+use trust::tcp::{CloseReason, Connection, Duration, Info, KeepAlive, State, Transmit};
 
 use super::{Host, Phase};
 
@@ -77,6 +77,17 @@ impl Host {
     pub(crate) fn set_user_timeout(&mut self, limit: Option<Duration>) {
         self.note(">", &format!("user timeout {limit:?}"));
         self.connection().set_user_timeout(limit);
+    }
+
+    pub(crate) fn set_keepalive(&mut self, keepalive: Option<KeepAlive>) {
+        self.note(">", &format!("keep-alive {keepalive:?}"));
+        self.connection().set_keepalive(keepalive);
+        self.pump();
+    }
+
+    /// Whether the core said that everything sent, FIN included, is acknowledged.
+    pub(crate) fn fin_acked(&self) -> bool {
+        self.fin_acked
     }
 
     fn after_close(&mut self, transmit: Option<Transmit>) {

@@ -1,0 +1,73 @@
+//! Which limit counts. What it leads to is in the scenarios `keepalive` and `limits`.
+
+use super::super::lab::{labs, plain};
+use super::*;
+
+#[test]
+fn the_state_of_a_keep_alive_is_small() {
+    assert_eq!(size_of::<KeepAliveState>(), 16);
+}
+
+/// MUST-20, MUST-21, OPS-22: R2, the user's own limit in its place, and the shorter limit of a closed connection.
+#[test]
+fn must_21_ops_22_which_limit_counts() {
+    const S: fn(u64) -> Duration = Duration::from_secs;
+    const NEVER: Option<Duration> = None;
+    for (r2, user, orphan, closed, limit) in [
+        (S(900), None, S(100), false, Some(S(900))),
+        (S(900), None, S(100), true, Some(S(100))),
+        (S(50), None, S(100), true, Some(S(50))),
+        (S(0), None, S(100), false, NEVER),
+        (S(0), None, S(100), true, Some(S(100))),
+        (S(0), None, S(0), true, NEVER),
+        (S(900), Some(S(5)), S(100), false, Some(S(5))),
+        (S(900), Some(S(5)), S(100), true, Some(S(5))),
+        (S(900), Some(S(3_600)), S(100), false, Some(S(3_600))),
+        (S(900), Some(S(3_600)), S(100), true, Some(S(100))),
+        (S(900), Some(S(0)), S(100), false, Some(S(900))),
+        (S(900), Some(Duration::MAX), S(100), false, NEVER),
+        (S(900), Some(Duration::MAX), S(100), true, Some(S(100))),
+    ] {
+        plain(|lab| {
+            lab.config.retransmit_limit = r2;
+            lab.config.orphan_timeout = orphan;
+            lab.conn.set_user_timeout(user);
+            if closed {
+                assert!(lab.conn.close().is_none());
+            }
+            let found = lab.conn.cold.progress_limit(&lab.config, lab.conn.hot.marks);
+            assert_eq!(found, limit, "R2 {r2}, user {user:?}, orphan {orphan}, closed {closed}");
+        });
+    }
+}
+
+/// A user timeout of the configuration is that of every new connection, and can be taken back.
+#[test]
+fn must_21_the_configuration_gives_new_connections_their_user_timeout() {
+    labs(
+        |config, _| config.user_timeout = Duration::from_secs(7),
+        |lab| {
+            let limit = |conn: &Connection| conn.cold.progress_limit(&lab.config, conn.hot.marks);
+            assert_eq!(limit(&lab.conn), Some(Duration::from_secs(7)));
+            lab.conn.set_user_timeout(None);
+            assert_eq!(limit(&lab.conn), Some(lab.config.retransmit_limit));
+        },
+    );
+}
+
+/// Where keep-alive costs something: neither data nor ACKs move its timer.
+#[test]
+fn no_segment_moves_the_timer_of_the_keep_alive() {
+    plain(|lab| {
+        lab.conn.set_keepalive(Some(lab.config.keepalive()));
+        let at = lab.conn.hot.timers.get(Timer::GiveUp);
+        assert!(at.is_some());
+        lab.config.delayed_ack = Duration::ZERO;
+        for segment in 0..20 {
+            lab.pass(1_000);
+            let _ = lab.i("A", 1 + 100 * segment, 100, 1);
+            lab.read(100);
+            assert_eq!(lab.conn.hot.timers.get(Timer::GiveUp), at);
+        }
+    });
+}
