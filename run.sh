@@ -22,6 +22,12 @@ die() {
     exit 1
 }
 
+# What was typed makes no sense: one line, status 2.
+misuse() {
+    warn "$@"
+    exit 2
+}
+
 usage() {
     cat <<'EOF'
 usage: ./run.sh [COMMAND]
@@ -30,9 +36,9 @@ usage: ./run.sh [COMMAND]
                             options go to `trust serve`: ./run.sh serve --offload off --workers 2
                             (so do the words in TRUST_ARGS)
   exec [CMD...]             run CMD beside the running engine (nc, iperf3, ping, tshark ...); without CMD a shell
-  connect HOST PORT         nc on our stack: an engine with a TUN device of its own, beside the running one if any
+  connect HOST PORT         nc on our stack: one more engine with a TUN device of its own, beside the running one
   load N [BYTES] [--kill K] N stock nc clients at once against echo, compared octet by octet (BYTES each: 100000);
-                            --kill K: kill K of them midway, the others must be exact
+                            --kill K: kill K of them (fewer than N) midway, the others must be exact
   demo                      one minute: ping, echo, iperf3, 100 clients; the same on the kernel's TCP; ratios
   bench [--quick]           the interleaved comparison with the kernel; says first how long it takes
   test                      everything: format, lints, unit, integration and doc tests, loom, the whole by stock tools
@@ -51,6 +57,7 @@ EOF
 
 is_root() { [ "$EUID" = 0 ]; }
 
+# The package that has a program; status 1: no idea.
 package_of() {
     case $1 in
         cc) echo gcc ;;
@@ -60,7 +67,8 @@ package_of() {
         nft) echo nftables ;;
         ping) echo iputils-ping ;;
         getcap | setcap) echo libcap2-bin ;;
-        *) echo "$1" ;;
+        iperf3 | tshark | ethtool | curl | socat | tcpdump | strace) echo "$1" ;;
+        *) return 1 ;;
     esac
 }
 
@@ -70,7 +78,7 @@ need() {
     local program line missing=()
     for program in "$@"; do
         command -v "$program" >/dev/null 2>&1 && continue
-        program=$(package_of "$program")
+        program=$(package_of "$program") || die "$program is missing here"
         [[ " ${missing[*]-} " == *" $program "* ]] || missing+=("$program")
     done
     [ ${#missing[@]} -gt 0 ] || return 0
@@ -150,6 +158,12 @@ build() { # PACKAGE...
     fi
     local words=() package
     for package in "$@"; do words+=(-p "$package"); done
+    # Standard output may be the user's data.
+    if [[ " $* " == *" trust "* && ! -x $built/trust ]]; then
+        warn "building for the first time: about two minutes on 2 CPUs"
+    elif [[ " $* " == *" trust-tools "* && ! -x $built/nc-load ]]; then
+        warn "building the tools for the first time: about half a minute on 2 CPUs"
+    fi
     (cd "$top" && cargo build --release "${words[@]}") || die "the build failed; nothing was started"
 }
 
@@ -249,7 +263,9 @@ supervise() {
     while wait "$pid"; status=$?; [ -e "/proc/$pid/exe" ]; do :; done
     trap - INT TERM HUP
     rm -f "$run/ready" "$run/pid"
-    [ -n "$address" ] || [ -n "$asked" ] || warn "the engine ended before it was ready (status $status)"
+    # With 1 and 2 the engine has said why by itself.
+    [ -n "$address" ] || [ -n "$asked" ] || [ "$status" = 1 ] || [ "$status" = 2 ] ||
+        warn "the engine ended before it was ready (status $status)"
     [ "$status" = 0 ] && [ -n "$asked" ] && exit "$asked"
     exit "$status"
 }
@@ -327,25 +343,27 @@ cmd_exec() {
         say "a shell beside the engine; ^D leaves it"
         set -- "${SHELL:-/bin/sh}"
     elif ! command -v -- "$1" >/dev/null 2>&1; then
-        warn "$1 is not installed here; perhaps: $(is_root || echo sudo) apt-get install -y $(package_of "$1")"
+        local package sudo=''
+        is_root || sudo='sudo '
+        if package=$(package_of "$1"); then
+            warn "$1 is not installed here; Debian has it: ${sudo}apt-get install -y $package"
+        else
+            warn "there is no program $1 here; install what has it, or give its path"
+        fi
         exit 127
     fi
     exec ${enter[@]+"${enter[@]}"} "$@"
 }
 
 cmd_connect() {
-    [ $# -ge 2 ] || die "usage: ./run.sh connect HOST PORT"
-    require ip unshare nsenter setpriv flock
+    [ $# -ge 2 ] || misuse "connect: HOST and PORT are needed; like: ./run.sh connect 10.7.0.2 7"
+    require ip nsenter flock
+    running ||
+        die "no engine is running in this clone, so there is nobody to connect to; start one in another terminal: ./run.sh"
     check_tun
     build trust
     local host=$1 port=$2 i
     shift 2
-    if ! running; then
-        choose_namespace
-        # shellcheck disable=SC2016
-        exec "${fresh[@]}" sh -c 'ip link set lo up; exec "$@"' sh \
-            "$engine" connect "$host" "$port" --address 10.7.1.2/24 --tun trust1 "$@"
-    fi
     choose_entry
     local links addresses
     links=$(${enter[@]+"${enter[@]}"} ip -o link)
@@ -378,18 +396,37 @@ engine_beside() {
 }
 
 cmd_load() {
-    [[ ${1-} =~ ^[1-9][0-9]*$ ]] || die "usage: ./run.sh load N [BYTES] [--kill K]"
-    require nc ip unshare nsenter setpriv flock setsid
-    build trust trust-tools
-    local beside='' status=0 n=$1 bytes=()
+    local usage='./run.sh load N [BYTES] [--kill K]' beside='' status=0 n=${1-} bytes=100000 kill=0 words=()
+    [[ $n =~ ^[1-9][0-9]{0,5}$ ]] || misuse "load: N must be a number of clients from 1; $usage"
     shift
-    if [[ ${1-} =~ ^[0-9]+$ ]]; then
-        bytes=("$1")
+    if [[ ${1-} =~ ^[^-] ]]; then
+        [[ $1 =~ ^[1-9][0-9]{0,14}$ ]] || misuse "load: BYTES must be a number from 1, not $1; $usage"
+        bytes=$1
         shift
     fi
+    while [ $# -gt 0 ]; do
+        case $1 in
+            --kill) kill=${2-} && shift ;;
+            --kill=*) kill=${1#*=} ;;
+            --seed | --timeout)
+                words+=("$1" "${2-}")
+                shift
+                ;;
+            *) misuse "load: what is $1? $usage" ;;
+        esac
+        [[ $kill =~ ^(0|[1-9][0-9]{0,5})$ ]] || misuse "load: --kill K must be a number; $usage"
+        [ $# = 0 ] || shift
+    done
+    [ "$kill" -lt "$n" ] || misuse "load: K (--kill $kill) must be less than N ($n), so that somebody is left to be exact"
+    [ "$kill" = 0 ] || [ "$bytes" -ge 4 ] || misuse "load: --kill needs 4 BYTES or more, for there to be a midway"
+    [ "$kill" = 0 ] || words+=(--kill "$kill")
+    # Before the long part: what an engine beside us needs.
+    require nc ip unshare nsenter setpriv flock setsid
+    running || { check_tun; choose_namespace; }
+    build trust trust-tools
     engine_beside
     choose_entry
-    ${enter[@]+"${enter[@]}"} "$built/nc-load" "$(cat "$run/ready")" 7 "$n" ${bytes[@]+"${bytes[@]}"} "$@" || status=$?
+    ${enter[@]+"${enter[@]}"} "$built/nc-load" "$(cat "$run/ready")" 7 "$n" "$bytes" ${words[@]+"${words[@]}"} || status=$?
     [ -z "$beside" ] || end_engine
     exit "$status"
 }
@@ -441,6 +478,17 @@ step() { # NAME WORD...
     fi
 }
 
+# cargo counts a test binary that runs nothing as passed: so look at what ran.
+all_tests() {
+    local log status
+    mkdir -p "$run" && log=$(mktemp "$run/tests.XXXXXX") || return 1
+    cargo test --workspace --no-fail-fast 2>&1 | tee "$log"
+    status=${PIPESTATUS[0]}
+    tools/every-test-ran . <"$log" || status=1
+    rm -f "$log"
+    return "$status"
+}
+
 cmd_test() {
     check_rust
     require cc ip unshare setpriv
@@ -455,7 +503,7 @@ cmd_test() {
     else
         steps+=("left out  lints: rustup component add clippy")
     fi
-    step tests cargo test --workspace --no-fail-fast
+    step tests all_tests
     step loom env RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS="${LOOM_MAX_PREEMPTIONS:-3}" \
         timeout 900 cargo test --profile loom --lib --target-dir target/loom loom
     step build cargo build --release --workspace
@@ -468,20 +516,21 @@ cmd_test() {
 command=${1-serve}
 [ $# = 0 ] || shift
 case $command in
+    test | stop | demo | help | --help | -h)
+        [ $# = 0 ] || misuse "$command takes nothing more, but there is: $*"
+        ;;
+esac
+case $command in
     serve) cmd_serve "$@" ;;
     --host) cmd_host "$@" ;;
     exec) cmd_exec "$@" ;;
     connect) cmd_connect "$@" ;;
     load) cmd_load "$@" ;;
-    demo) driver demo "$@" ;;
+    demo) driver demo ;;
     bench) driver compare "$@" ;;
     test) cmd_test ;;
     stop) cmd_stop ;;
     help | --help | -h) usage ;;
     --*) cmd_serve "$command" "$@" ;;
-    *)
-        warn "no command is called $command"
-        usage >&2
-        exit 2
-        ;;
+    *) misuse "there is no command $command; ./run.sh help lists them" ;;
 esac

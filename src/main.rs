@@ -4,15 +4,12 @@ mod command;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    let arguments = command::Arguments::parse();
-    match command::run(arguments) {
+    match command::main() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("trust: {error}");
-            ExitCode::FAILURE
+            ExitCode::from(error.exit_status())
         }
     }
 }

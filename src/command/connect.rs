@@ -6,12 +6,13 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, ToSocketAddrs, UdpSocket};
 use std::os::fd::AsFd;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use clap::Args;
-use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use trust::engine::{Engine, Handle, ServiceFactory};
 use trust::flow::{Endpoint, ShardId};
 use trust::shard::{ConnId, Io, Message, Service};
@@ -23,6 +24,10 @@ use super::{Address, EngineOptions, Error, Setup};
 const BLOCKS: usize = 16;
 const BLOCK_LEN: usize = 64 << 10;
 
+/// When to say that nobody has answered: behind the first retransmission of the SYN, which is due after 1 s
+/// (RFC6298-2.1).
+const PATIENCE: Duration = Duration::from_millis(1_200);
+
 /// Options of `trust connect`.
 #[derive(Debug, Args)]
 pub(crate) struct Connect {
@@ -30,6 +35,7 @@ pub(crate) struct Connect {
     host: String,
 
     /// Port.
+    #[arg(value_parser = super::port, allow_negative_numbers = true)]
     port: u16,
 
     /// Our address; the kernel's side gets the first other one of the prefix.
@@ -38,6 +44,13 @@ pub(crate) struct Connect {
 
     #[command(flatten)]
     engine: EngineOptions,
+}
+
+/// What the service tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum News {
+    Established,
+    Ended(CloseReason),
 }
 
 /// What the threads tell the service.
@@ -53,6 +66,15 @@ impl Connect {
         let Some(tcp) = self.engine.tcp()? else { return Ok(()) };
         self.engine.start_logging();
         let remote = resolve(&self.host, self.port)?;
+        check_remote(&self.host, *remote.ip(), self.address)?;
+        let tun = self.engine.tun.as_deref().unwrap_or("trust1");
+        if !is_reachable(*remote.ip(), self.address) {
+            return Err(Error::Run(format!(
+                "{remote} cannot be reached from here: our stack is behind a TUN device ({tun}), and the kernel of this \
+                 namespace forwards nothing (net.ipv4.ip_forward is 0); start the engine with ./run.sh, whose namespace \
+                 forwards, or allow it here: sysctl -w net.ipv4.ip_forward=1"
+            )));
+        }
         self.engine.workers = self.engine.workers.or(Some(1));
         let Setup { device, plan, config } = self.engine.setup(self.address, "trust1", tcp)?;
 
@@ -61,24 +83,33 @@ impl Connect {
             let _ = credits.send(());
         }
         let (output, outputs) = bounded(BLOCKS);
-        let (ended, end) = bounded(1);
+        let (tell, news) = bounded(2);
         let factory = ServiceFactory {
             port: None,
-            make: Box::new(move || Box::new(Pipe::new(credits.clone(), output.clone(), ended.clone()))),
+            make: Box::new(move || Box::new(Pipe::new(credits.clone(), output.clone(), tell.clone()))),
         };
         let mut engine = Engine::start(config, plan, device, &[factory])?;
         let handle = engine.handle();
-        handle.connect(ShardId(0), 0, Endpoint { addr: remote.ip(), port: remote.port() });
+        handle.connect(ShardId(0), 0, Endpoint { addr: IpAddr::V4(*remote.ip()), port: remote.port() });
         let stdin = handle.clone();
         thread::Builder::new().name("stdin".to_owned()).spawn(move || read_input(&stdin, &credit))?;
         let stdout = thread::Builder::new().name("stdout".to_owned()).spawn(move || write_output(&handle, &outputs))?;
 
+        let (start, mut established, mut told) = (Instant::now(), false, false);
         let reason = loop {
-            match end.recv_timeout(std::time::Duration::from_millis(200)) {
-                Ok(reason) => break Some(reason),
-                Err(crossbeam::channel::RecvTimeoutError::Timeout) if engine.has_failed() => break None,
-                Err(crossbeam::channel::RecvTimeoutError::Timeout) => {}
-                Err(crossbeam::channel::RecvTimeoutError::Disconnected) => break None,
+            match news.recv_timeout(Duration::from_millis(200)) {
+                Ok(News::Established) => established = true,
+                Ok(News::Ended(reason)) => break Some(reason),
+                Err(RecvTimeoutError::Timeout) if engine.has_failed() => break None,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break None,
+            }
+            if !established && !told && start.elapsed() >= PATIENCE {
+                told = true;
+                eprintln!(
+                    "trust: no answer yet from {remote} (SYN sent again); is an engine running there, and does no firewall \
+                     drop what goes between? going on; ^C ends it"
+                );
             }
         };
         // The service, and with it the sender of blocks, goes with the engine; then the writer comes to its end.
@@ -86,30 +117,63 @@ impl Connect {
         drop(engine);
         match stdout.join() {
             Ok(result) => result?,
-            Err(_) => return Err("the thread that writes standard output panicked".into()),
+            Err(_) => return Err(Error::Run("the thread that writes standard output panicked".to_owned())),
         }
         match reason {
             Some(CloseReason::Normal) => Ok(()),
-            Some(reason) => Err(format!("{remote}: {}", explain(reason)).into()),
-            None => Err("the engine ended before the connection did".into()),
+            Some(reason) => Err(Error::Run(format!("{remote}: {}", explain(reason, established)))),
+            None => Err(Error::Run("the engine ended before the connection did".to_owned())),
         }
     }
 }
 
-fn resolve(host: &str, port: u16) -> Result<SocketAddr, Error> {
-    (host, port)
-        .to_socket_addrs()
-        .map_err(|error| format!("{host}: {error}"))?
-        .find(SocketAddr::is_ipv4)
-        .ok_or_else(|| format!("{host} has no IPv4 address").into())
+fn resolve(host: &str, port: u16) -> Result<SocketAddrV4, Error> {
+    let found = (host, port).to_socket_addrs().map_err(|error| {
+        let why = error.to_string();
+        let why = why.trim_start_matches("failed to lookup address information: ");
+        Error::Run(format!("{host}: the name cannot be resolved ({why}); give an IPv4 address"))
+    })?;
+    let mut ipv4 = found.filter_map(|address| if let SocketAddr::V4(address) = address { Some(address) } else { None });
+    ipv4.next().ok_or_else(|| Error::Run(format!("{host} has no IPv4 address; give one")))
 }
 
-fn explain(reason: CloseReason) -> &'static str {
+/// Refuses addresses that nobody but ourselves can have.
+fn check_remote(host: &str, remote: Ipv4Addr, ours: Address) -> Result<(), Error> {
+    let kernel = ours.kernel_side();
+    let why = if remote.is_loopback() {
+        format!(
+            "loopback is not reached from our stack, which is on a subnet of its own behind a TUN device; \
+             {kernel} is the kernel of this namespace"
+        )
+    } else if remote == ours.ip {
+        format!("this is our own address; {kernel} is the kernel of this namespace, and --address gives us another")
+    } else if let Some(why) = super::no_host(remote) {
+        format!("{why}; give the address of one host")
+    } else {
+        return Ok(());
+    };
+    Err(Error::Usage(format!("{host}: {why}")))
+}
+
+/// Whether the kernel takes packets from our device anywhere near `remote`: its own addresses and those of our prefix
+/// it sees to anyway, for all others it must forward.
+fn is_reachable(remote: Ipv4Addr, ours: Address) -> bool {
+    // What a new interface gets; unreadable: let us see.
+    let forwarding = std::fs::read_to_string("/proc/sys/net/ipv4/conf/default/forwarding");
+    ours.covers(remote) || UdpSocket::bind((remote, 0)).is_ok() || forwarding.map_or(true, |text| text.trim() != "0")
+}
+
+fn explain(reason: CloseReason, established: bool) -> &'static str {
     match reason {
         CloseReason::Normal => "closed",
         CloseReason::Reset => "connection reset by peer",
-        CloseReason::Refused => "connection refused",
-        CloseReason::TimedOut | CloseReason::UserTimeout => "timed out",
+        CloseReason::Refused => "connection refused; nothing listens on that port",
+        CloseReason::TimedOut | CloseReason::UserTimeout if established => {
+            "timed out; the peer acknowledges nothing any more"
+        }
+        CloseReason::TimedOut | CloseReason::UserTimeout => {
+            "timed out, no SYN was answered; is that host there, and is there a way to it?"
+        }
         CloseReason::Aborted | CloseReason::LocalClose => "aborted",
     }
 }
@@ -148,12 +212,12 @@ struct Pipe {
     input_ended: bool,
     credits: Sender<()>,
     output: Sender<Vec<u8>>,
-    ended: Sender<CloseReason>,
+    news: Sender<News>,
 }
 
 impl Pipe {
-    fn new(credits: Sender<()>, output: Sender<Vec<u8>>, ended: Sender<CloseReason>) -> Self {
-        Self { conn: None, input: VecDeque::new(), sent: 0, input_ended: false, credits, output, ended }
+    fn new(credits: Sender<()>, output: Sender<Vec<u8>>, news: Sender<News>) -> Self {
+        Self { conn: None, input: VecDeque::new(), sent: 0, input_ended: false, credits, output, news }
     }
 
     fn send(&mut self, io: &mut Io<'_>) {
@@ -196,6 +260,7 @@ impl Pipe {
 impl Service for Pipe {
     fn accepted(&mut self, io: &mut Io<'_>, conn: ConnId) {
         self.conn = Some(conn);
+        let _ = self.news.try_send(News::Established);
         self.send(io);
     }
 
@@ -208,7 +273,7 @@ impl Service for Pipe {
     }
 
     fn closed(&mut self, _io: &mut Io<'_>, _conn: ConnId, reason: CloseReason) {
-        let _ = self.ended.try_send(reason);
+        let _ = self.news.try_send(News::Ended(reason));
     }
 
     fn message(&mut self, io: &mut Io<'_>, _from: ShardId, message: Message) {
@@ -223,6 +288,46 @@ impl Service for Pipe {
             }
             Ok(FromThread::OutputTaken) => self.receive(io),
             Err(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn addresses_that_nobody_else_can_have_are_refused_with_the_reason() {
+        let ours: Address = "10.7.1.2/24".parse().unwrap();
+        for (remote, said) in [
+            ([127, 0, 0, 1], "10.7.1.1 is the kernel"),
+            ([127, 9, 9, 9], "loopback"),
+            ([10, 7, 1, 2], "our own address"),
+            ([0, 0, 0, 0], "no host's address"),
+            ([224, 0, 0, 1], "multicast"),
+            ([255, 255, 255, 255], "broadcast"),
+        ] {
+            let error = check_remote("localhost", remote.into(), ours).unwrap_err();
+            assert!(error.to_string().contains(said) && error.exit_status() == 2, "{remote:?}: {error}");
+            assert!(!error.to_string().contains('\n'), "{error}");
+        }
+        for remote in [[10, 7, 1, 1], [10, 7, 0, 2], [192, 0, 2, 1]] {
+            assert!(check_remote("host", remote.into(), ours).is_ok(), "{remote:?}");
+        }
+    }
+
+    #[test]
+    fn a_time_out_says_whether_there_ever_was_an_answer() {
+        assert!(explain(CloseReason::TimedOut, false).contains("no SYN was answered"));
+        assert!(explain(CloseReason::TimedOut, true).contains("acknowledges nothing"));
+    }
+
+    #[test]
+    fn our_own_prefix_and_the_kernels_addresses_need_no_forwarding() {
+        let ours: Address = "10.7.1.2/24".parse().unwrap();
+        for remote in [[10, 7, 1, 9], [127, 0, 0, 1]] {
+            assert!(is_reachable(remote.into(), ours), "{remote:?}");
         }
     }
 }

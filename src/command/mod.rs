@@ -1,20 +1,20 @@
 //! The subcommands of `trust` and what they share: options for the device and the engine.
 
 mod connect;
+mod refusal;
 mod serve;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+pub(crate) use refusal::Error;
 use trust::device::impair::{Impaired, Impairment};
 use trust::device::plain::PlainDevice;
-use trust::device::{Device, TunDevice, TunOptions};
+use trust::device::{Device, DeviceError, TunDevice, TunOptions};
 use trust::engine::{EngineConfig, Pin, Plan, PlanKind, Steer, usable_cpus};
 use trust::tcp;
-
-/// Everything that can end a command early.
-pub(crate) type Error = Box<dyn std::error::Error>;
 
 /// A user-space TCP engine: answers for its own IP address behind a TUN device.
 #[derive(Debug, Parser)]
@@ -32,8 +32,16 @@ enum Command {
     Connect(connect::Connect),
 }
 
-/// Runs what the command line says.
-pub(crate) fn run(arguments: Arguments) -> Result<(), Error> {
+/// Runs what the command line of this process says.
+pub(crate) fn main() -> Result<(), Error> {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        // What was asked for goes to standard output.
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            return Ok(error.print()?);
+        }
+        Err(error) => return Err(Error::Usage(refusal::flatten(&error, std::env::args().nth(1).as_deref()))),
+    };
     match arguments.command {
         Command::Serve(serve) => serve.run(),
         Command::Connect(connect) => connect.run(),
@@ -73,6 +81,11 @@ pub(crate) struct Address {
 }
 
 impl Address {
+    /// Whether an address is in our prefix.
+    fn covers(self, other: Ipv4Addr) -> bool {
+        (u32::from(self.ip) ^ u32::from(other)) >> (32 - u32::from(self.prefix)) == 0
+    }
+
     /// The address for the kernel's side: the first of the prefix that is not ours.
     fn kernel_side(self) -> Ipv4Addr {
         let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
@@ -82,21 +95,36 @@ impl Address {
     }
 }
 
+/// Why no host on a network can have this address (RFC 1122, 3.2.1.3), if so.
+fn no_host(ip: Ipv4Addr) -> Option<&'static str> {
+    match ip.octets()[0] {
+        0 => Some("\"this network\", no host's address"),
+        127 => Some("loopback, which never leaves the kernel"),
+        224..=239 => Some("multicast, no host's address"),
+        240.. => Some("reserved or broadcast, no host's address"),
+        _ => None,
+    }
+}
+
 impl FromStr for Address {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is not an IPv4 address with a prefix length, like 10.7.0.2/24");
+        let wrong = || "not an IPv4 address with the length of its prefix, like 10.7.0.2/24".to_owned();
         let (ip, prefix) = text.split_once('/').ok_or_else(wrong)?;
         let ip = ip.parse().map_err(|_| wrong())?;
         let prefix: u8 = prefix.parse().map_err(|_| wrong())?;
+        if let Some(why) = no_host(ip) {
+            return Err(format!("{why}; take one of a private network, like 10.7.0.2/24"));
+        }
         if !(8..=30).contains(&prefix) {
-            return Err(format!("{text:?}: the prefix must leave room for two hosts (8 to 30 bits)"));
+            return Err("the prefix must leave room for two hosts: 8 to 30 bits, like 10.7.0.2/24".to_owned());
         }
         let mask = u32::MAX << (32 - u32::from(prefix));
-        let host = u32::from(ip) & !mask;
-        if host == 0 || host == !mask {
-            return Err(format!("{text:?} is the network's own or its broadcast address"));
+        let network = u32::from(ip) & mask;
+        if [network, network | !mask].contains(&u32::from(ip)) {
+            let first = Ipv4Addr::from(network + 1);
+            return Err(format!("the network's own or its broadcast address; take one between, like {first}/{prefix}"));
         }
         Ok(Self { ip, prefix })
     }
@@ -118,7 +146,7 @@ struct EngineOptions {
     offload: Option<Switch>,
 
     /// Largest IP packet, octets.
-    #[arg(long, value_name = "OCTETS", default_value_t = 1500, value_parser = clap::value_parser!(u16).range(576..=65520))]
+    #[arg(long, value_name = "OCTETS", default_value_t = 1500, value_parser = mtu, allow_negative_numbers = true)]
     mtu: u16,
 
     /// Shape: readers, workers and writers on threads of their own, or all three on each thread.
@@ -126,11 +154,11 @@ struct EngineOptions {
     plan: PlanKind,
 
     /// Number of workers, each with a shard of the connections. Default: by the plan and the CPUs.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = workers, allow_negative_numbers = true)]
     workers: Option<usize>,
 
-    /// CPUs for the threads, workers first.
-    #[arg(long, value_name = "auto|none|0,1", default_value = "auto")]
+    /// CPUs for the threads, workers first, at most one worker on a CPU.
+    #[arg(long, value_name = "auto|none|0,1", default_value = "auto", allow_negative_numbers = true)]
     pin: Pin,
 
     /// How packets reach the shard that owns their flow.
@@ -170,11 +198,12 @@ impl EngineOptions {
         }
         let mut config = tcp::Config::default();
         for setting in &self.tcp {
-            let (key, value) =
-                setting.split_once('=').ok_or_else(|| format!("--tcp {setting}: not KEY=VALUE (or help)"))?;
-            config.set(key, value).map_err(|error| format!("--tcp {error}"))?;
+            let (key, value) = setting
+                .split_once('=')
+                .ok_or_else(|| Error::Usage(format!("--tcp {setting}: not KEY=VALUE; --tcp help lists the keys")))?;
+            config.set(key, value).map_err(|error| Error::Usage(format!("--tcp {error}")))?;
         }
-        config.validate().map_err(|error| format!("--tcp: {error}"))?;
+        config.validate().map_err(|error| Error::Usage(format!("--tcp: {error}")))?;
         Ok(Some(config))
     }
 
@@ -182,13 +211,17 @@ impl EngineOptions {
     fn setup(&self, address: Address, tun: &str, tcp: tcp::Config) -> Result<Setup, Error> {
         let plain = self.device == Backend::TunTap;
         if plain && self.offload == Some(Switch::On) {
-            return Err("--device tun-tap --offload on: the plain device has no offload; leave --offload out".into());
+            let text = "--device tun-tap --offload on: the plain device has no offload; leave --offload out";
+            return Err(Error::Usage(text.to_owned()));
         }
         if plain && self.steer.is_some_and(|steer| steer != Steer::Auto) {
-            return Err("--device tun-tap --steer: the plain device has one queue, there is nothing to steer".into());
+            let text =
+                "--device tun-tap --steer: the plain device has one queue and nothing to steer; leave --steer out";
+            return Err(Error::Usage(text.to_owned()));
         }
         let max_queues = if plain { 1 } else { usize::from(trust::device::tun::MAX_QUEUES) };
-        let plan = Plan::new(self.plan, self.workers, &self.pin, &usable_cpus(), max_queues)?;
+        let plan = Plan::new(self.plan, self.workers, &self.pin, &usable_cpus(), max_queues)
+            .map_err(|error| Error::Usage(error.to_string()))?;
         let options = TunOptions {
             name: self.tun.clone().unwrap_or_else(|| tun.to_owned()),
             addresses: vec![(IpAddr::V4(address.kernel_side()), address.prefix)],
@@ -197,8 +230,11 @@ impl EngineOptions {
             offload: !plain && self.offload != Some(Switch::Off),
             ..TunOptions::default()
         };
-        let mut device: Box<dyn Device> =
-            if plain { Box::new(PlainDevice::create(&options)?) } else { Box::new(TunDevice::create(&options)?) };
+        let mut device: Box<dyn Device> = if plain {
+            Box::new(PlainDevice::create(&options).map_err(no_device)?)
+        } else {
+            Box::new(TunDevice::create(&options).map_err(no_device)?)
+        };
         if let Some(impairment) = &self.impair {
             device = Box::new(Impaired::new(device, *impairment));
         }
@@ -231,6 +267,50 @@ impl EngineOptions {
     }
 }
 
+/// Says why there is no device. To remove what has its name is advice for TUN devices only.
+fn no_device(error: DeviceError) -> Error {
+    match error {
+        DeviceError::NameInvalid(_) => Error::Usage(format!("--tun: {error}")),
+        DeviceError::NameInUse(name) if !is_tun(&name) => {
+            Error::Run(format!("an interface named '{name}' exists already; choose another name with --tun"))
+        }
+        error => error.into(),
+    }
+}
+
+/// Whether an interface is a TUN or TAP device. By iproute2 and not by /sys, which may show another namespace.
+fn is_tun(name: &str) -> bool {
+    let output = std::process::Command::new("ip").args(["-details", "-oneline", "link", "show", "dev", name]).output();
+    output.is_ok_and(|output| {
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.contains(" tun type tun ") || text.contains(" tun type tap ")
+    })
+}
+
+/// Shards are numbered by 16 bits; this many threads are far beyond what a table of 65,536 buckets shares out evenly.
+const MAX_WORKERS: usize = 256;
+
+fn workers(text: &str) -> Result<usize, String> {
+    let right = |n: &usize| (1..=MAX_WORKERS).contains(n);
+    text.parse().ok().filter(right).ok_or_else(|| {
+        format!("not a whole number from 1 to {MAX_WORKERS}; leave --workers out for as many as the CPUs allow")
+    })
+}
+
+fn mtu(text: &str) -> Result<u16, String> {
+    let right = |n: &u16| (576..=65_520).contains(n);
+    text.parse().ok().filter(right).ok_or_else(|| "not from 576 to 65520 octets; 1500 is usual".to_owned())
+}
+
+fn seconds(text: &str) -> Result<u64, String> {
+    let right = |n: &u64| (1..=86_400).contains(n);
+    text.parse().ok().filter(right).ok_or_else(|| "not a whole number of seconds from 1 to 86400".to_owned())
+}
+
+fn port(text: &str) -> Result<u16, String> {
+    text.parse().ok().filter(|port| *port != 0).ok_or_else(|| "not a port, a number from 1 to 65535".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -257,8 +337,18 @@ mod tests {
         assert_eq!((both.nagle, both.min_rto), (true, wanted));
         assert_eq!(tcp(&["nagle=off", "help"]), Ok(None));
         assert_eq!(tcp(&["min_rto=30s"]).unwrap_err(), "--tcp: min_rto=30s must not be above initial_rto=1s");
-        assert_eq!(tcp(&["nagle"]).unwrap_err(), "--tcp nagle: not KEY=VALUE (or help)");
+        assert_eq!(tcp(&["nagle"]).unwrap_err(), "--tcp nagle: not KEY=VALUE; --tcp help lists the keys");
         assert!(tcp(&["nagel=on"]).unwrap_err().starts_with("--tcp there is no TCP setting \"nagel\"; these are"));
+    }
+
+    #[test]
+    fn a_prefix_covers_its_own_addresses_only() {
+        let ours: Address = "10.7.1.2/24".parse().unwrap();
+        for (other, covered) in
+            [([10, 7, 1, 1], true), ([10, 7, 1, 255], true), ([10, 7, 0, 2], false), ([10, 8, 1, 2], false)]
+        {
+            assert_eq!(ours.covers(other.into()), covered, "{other:?}");
+        }
     }
 
     #[test]

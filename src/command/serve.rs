@@ -27,7 +27,7 @@ pub(crate) struct Serve {
     service: Vec<ServiceSpec>,
 
     /// Print counters every so many seconds.
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "SECONDS", value_parser = super::seconds, allow_negative_numbers = true)]
     stats: Option<u64>,
 
     #[command(flatten)]
@@ -47,7 +47,8 @@ impl Serve {
         let mut specs = services::default_services();
         for spec in self.service {
             if specs.iter().any(|known| known.port == spec.port) {
-                return Err(format!("--service {spec}: port {} has a service already", spec.port).into());
+                let text = "has a service already; choose another port";
+                return Err(Error::Usage(format!("--service {spec}: port {} {text}", spec.port)));
             }
             specs.push(spec);
         }

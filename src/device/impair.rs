@@ -43,14 +43,17 @@ pub struct Impairment {
     pub seed: u64,
 }
 
+/// The keys, for messages.
+const KEYS: &str = "loss, reorder, dup, corrupt (each also as rx.loss, tx.loss ...) and seed";
+
 /// Why a text is no [`Impairment`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseImpairmentError {
     /// A part without '='.
-    #[error("'{0}' is not of the form key=value")]
+    #[error("'{0}' is not of the form key=value, with {KEYS}; like loss=0.01,seed=7")]
     NotAPair(String),
     /// A key that does not exist.
-    #[error("unknown key '{0}': there are loss, reorder, dup, corrupt (each also as rx.loss, tx.loss, ...) and seed")]
+    #[error("there is no key '{0}'; there are {KEYS}")]
     UnknownKey(String),
     /// Not a number from 0 to 1.
     #[error("{key}={value}: must be a probability from 0 to 1")]

@@ -15,7 +15,7 @@ use std::str::FromStr;
 /// Which shape to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PlanKind {
-    /// `Pipeline` from four usable CPUs, `Fused` below.
+    /// `Pipeline` from four CPUs, `Fused` below.
     #[default]
     Auto,
     /// Readers, workers and writers each on threads of their own.
@@ -40,10 +40,10 @@ pub enum Pin {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     /// No worker at all.
-    #[error("--workers 0: at least one worker is needed")]
+    #[error("--workers 0: at least one worker is needed; use --workers 1")]
     NoWorkers,
     /// More workers than CPUs, pinned.
-    #[error("{workers} workers on {cpus} CPUs: at most one worker runs on a CPU; use --workers {cpus} or --pin none")]
+    #[error("--workers {workers} on {cpus} CPUs: at most one worker runs on a CPU; use --workers {cpus} or --pin none")]
     TooManyWorkers {
         /// Asked for.
         workers: usize,
@@ -51,21 +51,38 @@ pub enum PlanError {
         cpus: usize,
     },
     /// A CPU that this process may not use.
-    #[error("--pin {cpu}: not one of the CPUs that this process may use ({usable:?})")]
+    #[error("--pin {cpu}: this process may not use such a CPU; there are {}", listed(usable))]
     NoSuchCpu {
         /// Asked for.
         cpu: usize,
         /// Usable.
         usable: Vec<usize>,
     },
+    /// A CPU listed twice.
+    #[error("--pin names CPU {cpu} twice, and at most one worker runs on a CPU; name each CPU once")]
+    SameCpu {
+        /// Listed more than once.
+        cpu: usize,
+    },
     /// Fewer CPUs listed than workers.
-    #[error("--pin lists {cpus} CPUs for {workers} workers: at most one worker runs on a CPU")]
+    #[error(
+        "--pin names fewer CPUs ({cpus}) than --workers {workers}; name one for each worker, or use --workers {cpus}"
+    )]
     TooFewCpus {
         /// Listed.
         cpus: usize,
         /// Asked for.
         workers: usize,
     },
+}
+
+fn listed(cpus: &[usize]) -> String {
+    cpus.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// The number that a list holds twice, if any.
+fn repeated(cpus: &[usize]) -> Option<usize> {
+    (1..cpus.len()).find(|at| cpus[..*at].contains(&cpus[*at])).map(|at| cpus[at])
 }
 
 /// A stage, by kind and number.
@@ -106,8 +123,9 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Lays out `workers` (default: one a usable CPU in `Fused`; in `Pipeline` as many as leave a CPU each to the reader
-    /// and the writer, at least one) on a device with at most `max_queues` queues.
+    /// Lays out `workers` (default: one a CPU in `Fused`; in `Pipeline` as many as leave a CPU each to the reader and the
+    /// writer, at least one) on a device with at most `max_queues` queues. The CPUs are those of `pin`, where it lists
+    /// some, else the `usable` ones.
     ///
     /// # Errors
     ///
@@ -119,7 +137,11 @@ impl Plan {
         usable: &[usize],
         max_queues: usize,
     ) -> Result<Self, PlanError> {
-        let cpus = usable.len().max(1);
+        let cpus = match pin {
+            Pin::Cpus(list) => list.len(),
+            Pin::Auto | Pin::None => usable.len(),
+        };
+        let cpus = cpus.max(1);
         let kind = match kind {
             PlanKind::Auto if cpus >= 4 => PlanKind::Pipeline,
             PlanKind::Auto => PlanKind::Fused,
@@ -137,6 +159,9 @@ impl Plan {
             Pin::Cpus(list) => {
                 if let Some(cpu) = list.iter().find(|cpu| !usable.contains(cpu)) {
                     return Err(PlanError::NoSuchCpu { cpu: *cpu, usable: usable.to_vec() });
+                }
+                if let Some(cpu) = repeated(list) {
+                    return Err(PlanError::SameCpu { cpu });
                 }
                 if list.len() < workers {
                     return Err(PlanError::TooFewCpus { cpus: list.len(), workers });
@@ -201,7 +226,7 @@ impl FromStr for PlanKind {
             "auto" => Ok(Self::Auto),
             "pipeline" => Ok(Self::Pipeline),
             "fused" => Ok(Self::Fused),
-            other => Err(format!("no plan is called {other:?}: auto, pipeline or fused")),
+            other => Err(format!("no plan is called {other:?}; there are auto, pipeline and fused")),
         }
     }
 }
@@ -213,13 +238,19 @@ impl FromStr for Pin {
         match text {
             "auto" => Ok(Self::Auto),
             "none" => Ok(Self::None),
-            list => list
-                .split(',')
-                .map(|cpu| {
-                    cpu.trim().parse().map_err(|_| format!("{text:?} is not auto, none or a list of CPUs like 0,1"))
-                })
-                .collect::<Result<_, _>>()
-                .map(Self::Cpus),
+            list => {
+                let cpus: Vec<usize> = list
+                    .split(',')
+                    .map(|cpu| cpu.trim().parse())
+                    .collect::<Result<_, _>>()
+                    .map_err(|_| "not auto, none or a list of CPUs like 0,1".to_owned())?;
+                match repeated(&cpus) {
+                    Some(cpu) => {
+                        Err(format!("CPU {cpu} is named twice, and at most one worker runs on a CPU; name it once"))
+                    }
+                    None => Ok(Self::Cpus(cpus)),
+                }
+            }
         }
     }
 }
@@ -258,10 +289,32 @@ mod tests {
     }
 
     #[test]
+    fn a_list_of_cpus_is_refused_where_a_worker_would_lack_one() {
+        let plan = |workers, list: &[usize]| Plan::new(PlanKind::Fused, workers, &Pin::Cpus(list.to_vec()), &[0, 2], 4);
+        let table: &[(Option<usize>, &[usize], &str)] = &[
+            (None, &[99], "--pin 99: this process may not use such a CPU; there are 0, 2"),
+            (
+                Some(2),
+                &[0],
+                "--pin names fewer CPUs (1) than --workers 2; name one for each worker, or use --workers 1",
+            ),
+            (None, &[2, 2], "--pin names CPU 2 twice, and at most one worker runs on a CPU; name each CPU once"),
+        ];
+        for (workers, list, said) in table {
+            assert_eq!(plan(*workers, list).unwrap_err().to_string(), *said);
+        }
+        // Nobody said how many workers: as many as there are CPUs for them.
+        assert_eq!(plan(None, &[2]).unwrap().workers, 1);
+        assert_eq!(plan(Some(1), &[2, 0]).unwrap().threads[0].cpu, Some(2));
+    }
+
+    #[test]
     fn pins_and_plans_are_read_from_text() {
         assert_eq!("0,1".parse(), Ok(Pin::Cpus(vec![0, 1])));
         assert_eq!("none".parse(), Ok(Pin::None));
-        assert!("0,x".parse::<Pin>().is_err());
+        for wrong in ["0,x", "", "0,", "-1", "0,1,0"] {
+            assert!(wrong.parse::<Pin>().is_err(), "{wrong}");
+        }
         assert!("ring".parse::<PlanKind>().is_err());
     }
 }

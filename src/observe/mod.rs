@@ -99,7 +99,8 @@ pub fn summary(sample: &Sample) -> String {
     );
     let _ = writeln!(
         text,
-        "  out {} packets, {} octets ({} payload); {} retransmitted, {} resets",
+        "  out {} packets, {} octets ({} payload); {} retransmitted, \
+         {} resets sent (closed port, data behind our close, or aborted)",
         total.packets_out, total.bytes_out, total.payload_out, total.retransmits, total.resets_out,
     );
     let shares: Vec<_> = sample.shards.iter().map(|shard| shard.accepted.to_string()).collect();

@@ -101,3 +101,34 @@ pub(crate) fn reset() -> Outcome {
     assert!(lossy(&output.stderr).contains("reset"), "{}", describe(&output));
     Ok(())
 }
+
+/// Nobody answers: said once, soon, while it goes on.
+pub(crate) fn silence() -> Outcome {
+    // In our own prefix, and nobody's.
+    let output = run(4, env!("CARGO_BIN_EXE_trust"), &["connect", "10.7.1.9", "7"]);
+    assert_eq!(output.status.code(), Some(124), "it goes on: {}", describe(&output));
+    let text = lossy(&output.stderr);
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(text.starts_with("trust: no answer yet from 10.7.1.9:7 (SYN sent again); "), "{text}");
+    Ok(())
+}
+
+/// An engine on another device of this namespace: out of reach while the kernel does not forward, and that is said.
+pub(crate) fn not_forwarded() -> Outcome {
+    sysctl("ip_forward", "0")?;
+    let engine = Engine::start(&[]);
+    let start = Instant::now();
+    let output = run(10, env!("CARGO_BIN_EXE_trust"), &["connect", "10.7.0.2", "7"]);
+    assert_eq!(output.status.code(), Some(1), "{}", describe(&output));
+    let text = lossy(&output.stderr);
+    assert!(text.lines().count() == 1 && text.contains("net.ipv4.ip_forward"), "{text}");
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    sysctl("ip_forward", "1")?;
+    let data = noise(300_000, 5);
+    let output = pipe(&mut connect(20, "10.7.0.2", "7"), &data);
+    assert!(output.status.success(), "{}", describe(&output));
+    assert!(output.stderr.is_empty(), "{}", describe(&output));
+    assert_same(&output.stdout, &data);
+    engine.finish();
+    Ok(())
+}

@@ -77,6 +77,109 @@ pub(crate) fn second_engine() -> Outcome {
     Ok(())
 }
 
+/// Standard error of a command that has to end soon with this status, after one line and nothing on standard output.
+fn refusal(program: &str, arguments: &[&str], status: i32) -> String {
+    let output = run(10, program, arguments);
+    let said = describe(&output);
+    assert_eq!(output.status.code(), Some(status), "{arguments:?}: {said}");
+    assert!(output.stdout.is_empty(), "{arguments:?}: {said}");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(text.lines().count(), 1, "{arguments:?} takes one line: {said}");
+    text
+}
+
+/// What the command line cannot mean ends with 2, what cannot be done here with 1. (The words are tested by the parser.)
+pub(crate) fn refusals() -> Outcome {
+    let table: &[(&[&str], i32, &str)] = &[
+        (&[], 2, "no subcommand"),
+        (&["serv"], 2, "serve and connect"),
+        (&["serve", "--colour"], 2, "trust serve --help"),
+        (&["serve", "--workers", "abc"], 2, "--workers abc"),
+        (&["serve", "--pin", "999"], 2, "--pin 999: this process may not use such a CPU; there are "),
+        (&["serve", "--pin", "0", "--workers", "2"], 2, "--pin names fewer CPUs (1) than --workers 2"),
+        (&["serve", "--pin", "0,0"], 2, "named twice"),
+        (&["serve", "--service", "echo:7"], 2, "choose another port"),
+        (&["serve", "--tun", "a/b"], 2, "--tun"),
+        (&["serve", "--tun", "lo"], 1, "choose another name"),
+        (&["connect", "localhost", "7"], 2, "10.7.1.1"),
+        (&["connect", "127.0.0.9", "7"], 2, "loopback"),
+        (&["connect", "nobody.invalid", "7"], 1, "nobody.invalid"),
+    ];
+    for (arguments, status, what) in table {
+        let text = refusal(env!("CARGO_BIN_EXE_trust"), arguments, *status);
+        assert!(text.starts_with("trust: ") && text.contains(what), "{arguments:?}: {text}");
+    }
+    // Help is no refusal.
+    assert!(must(5, env!("CARGO_BIN_EXE_trust"), &["serve", "--help"]).lines().count() > 20);
+    Ok(())
+}
+
+/// `ip link del` is advice for a TUN device that nobody holds, never for an interface of another kind.
+pub(crate) fn taken_names() -> Outcome {
+    need(&["ip"])?;
+    for name in ["lo", "veth7"] {
+        if name == "veth7" {
+            must(5, "ip", &["link", "add", name, "type", "veth", "peer", "name", "veth8"]);
+        }
+        let text = refusal(env!("CARGO_BIN_EXE_trust"), &["serve", "--tun", name], 1);
+        assert!(!text.contains("del") && text.contains("choose another name"), "{text}");
+    }
+    must(5, "ip", &["tuntap", "add", "dev", "trust0", "mode", "tun"]);
+    let text = refusal(env!("CARGO_BIN_EXE_trust"), &["serve"], 1);
+    assert!(text.contains("ip link del trust0"), "{text}");
+    Ok(())
+}
+
+/// run.sh: what it refuses itself, and no second line behind what the engine says.
+pub(crate) fn run_sh() -> Outcome {
+    need(&["bash", "ip", "unshare", "setpriv", "flock", "setsid", "nsenter"])?;
+    let state = std::env::temp_dir().join(format!("trust-run-{}", std::process::id()));
+    let run_sh = concat!(env!("CARGO_MANIFEST_DIR"), "/run.sh");
+    // No build: this binary; a state directory of its own.
+    let settings = [
+        format!("TRUST_BIN={}", env!("CARGO_BIN_EXE_trust")),
+        format!("TRUST_RUN_DIR={}", state.display()),
+        "TRUST_NO_INSTALL=1".to_owned(),
+    ];
+    let table: &[(&[&str], i32, &str)] = &[
+        (&["nonsense"], 2, "run.sh: there is no command nonsense; ./run.sh help"),
+        (&["stop", "now"], 2, "run.sh: stop takes nothing more"),
+        (&["test", "unit"], 2, "run.sh: test takes nothing more"),
+        (&["connect"], 2, "run.sh: connect: HOST and PORT"),
+        (&["connect", "10.7.0.2", "7"], 1, "run.sh: no engine is running in this clone"),
+        (&["exec", "true"], 1, "run.sh: no engine is running in this clone"),
+        (&["load"], 2, "run.sh: load: N must be"),
+        (&["load", "0"], 2, "run.sh: load: N must be"),
+        (&["load", "5", "0"], 2, "run.sh: load: BYTES must be a number from 1, not 0"),
+        (&["load", "5", "x"], 2, "run.sh: load: BYTES must be a number from 1, not x"),
+        (&["load", "5", "--kill", "10"], 2, "run.sh: load: K (--kill 10) must be less than N (5)"),
+        (&["load", "5", "--kill", "5"], 2, "must be less than N"),
+        (&["load", "5", "--kill"], 2, "run.sh: load: --kill K must be a number"),
+        (&["load", "5", "--kil", "2"], 2, "run.sh: load: what is --kil?"),
+        (&["serve", "--workers", "abc"], 2, "trust: --workers abc"),
+        (&["--mtu", "1"], 2, "trust: --mtu 1"),
+        (&["serve", "--tun", "lo"], 1, "trust: an interface named 'lo' exists already"),
+    ];
+    for (arguments, status, what) in table {
+        let words: Vec<_> =
+            settings.iter().map(String::as_str).chain([run_sh]).chain(arguments.iter().copied()).collect();
+        let text = refusal("env", &words, *status);
+        assert!(text.contains(what), "{arguments:?}: {text}");
+    }
+    let _ = std::fs::remove_dir_all(state);
+    Ok(())
+}
+
+/// An upload that is cut off at its end leaves data under way, which is answered by resets: the summary says what kind.
+pub(crate) fn resets() -> Outcome {
+    need(&["iperf3"])?;
+    let engine = Engine::start(&[]);
+    must(20, "iperf3", &["-c", "10.7.0.2", "-n", "2M", "--bidir"]);
+    let summary = engine.finish();
+    assert!(summary.number(" resets sent (closed port, data behind our close, or aborted)") >= 1.0, "{}", summary.text);
+    Ok(())
+}
+
 /// User and system time of a process so far.
 fn cpu_time(pid: u32) -> Duration {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();

@@ -23,11 +23,12 @@ struct Arguments {
     /// Its port
     port: u16,
     /// Clients
+    #[arg(value_parser = at_least_one::<usize>)]
     clients: usize,
     /// Octets each client sends and expects back
-    #[arg(default_value_t = 100_000)]
+    #[arg(default_value_t = 100_000, value_parser = at_least_one::<u64>)]
     bytes: u64,
-    /// Kill this many clients by SIGKILL midway
+    /// Kill this many clients by SIGKILL midway: fewer than there are
     #[arg(long, default_value_t = 0)]
     kill: usize,
     /// Give up after this many seconds
@@ -42,6 +43,19 @@ struct Arguments {
     /// One JSON object instead of text
     #[arg(long)]
     json: bool,
+}
+
+/// A number from 1: with none of something there would be nothing to compare.
+fn at_least_one<T: std::str::FromStr + PartialEq + Default>(text: &str) -> Result<T, String> {
+    text.parse().ok().filter(|n| *n != T::default()).ok_or_else(|| "not a whole number from 1".to_owned())
+}
+
+/// What of `--kill` makes no sense, if anything.
+fn misused(a: &Arguments) -> Option<String> {
+    if a.kill >= a.clients && a.kill > 0 {
+        return Some(format!("--kill {}: must be less than the number of clients, {}", a.kill, a.clients));
+    }
+    (a.kill > 0 && a.bytes < 4).then(|| format!("--kill: {} octets each have no midway; use 4 or more", a.bytes))
 }
 
 /// A reproducible stream of random octets (splitmix64: any seed is good, also neighbouring ones).
@@ -246,9 +260,6 @@ fn load(a: &Arguments) -> io::Result<Outcome> {
         let text = format!("{} clients need {needed} open files, allowed are {files} (ulimit -Hn)", a.clients);
         return Err(io::Error::other(text));
     }
-    if a.kill > a.clients || (a.kill > 0 && a.bytes < 4) {
-        return Err(io::Error::other("--kill: not more than there are clients, and at least 4 octets each"));
-    }
     let seed = a.seed.map_or_else(random_seed, Ok)?;
     let mut errors = nameless_file()?;
     let mut dice = Noise::new(!seed);
@@ -333,8 +344,8 @@ fn report(a: &Arguments, outcome: &Outcome) -> bool {
         );
     } else {
         println!(
-            "{} clients x {} octets: {exact} exact, {failed} failed{}; all started in {:.2} s, done in {wall:.2} s \
-             ({:.2} Gbit/s each way)",
+            "{} clients x {} octets: {exact} exact, {failed} failed{}; starting them took {:.2} s, then the transfer \
+             {wall:.2} s ({:.2} Gbit/s each way)",
             outcome.clients.len(),
             a.bytes,
             if a.kill > 0 { format!(", {killed} killed midway") } else { String::new() },
@@ -362,12 +373,16 @@ fn report(a: &Arguments, outcome: &Outcome) -> bool {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(why) = misused(&arguments) {
+        eprintln!("nc-load: {why}");
+        return ExitCode::from(2);
+    }
     match load(&arguments) {
         Ok(outcome) if report(&arguments, &outcome) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(e) => {
             eprintln!("nc-load: {e}");
-            ExitCode::from(2)
+            ExitCode::FAILURE
         }
     }
 }
@@ -376,6 +391,20 @@ fn main() -> ExitCode {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn loads_that_would_compare_nothing_are_refused() {
+        let parse = |line: &str| Arguments::try_parse_from(line.split(' '));
+        for line in ["nc-load h 7 0", "nc-load h 7 5 0", "nc-load h 7 x"] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+        for line in ["nc-load h 7 5 --kill 5", "nc-load h 7 5 --kill 10", "nc-load h 7 5 3 --kill 1"] {
+            assert!(misused(&parse(line).unwrap()).is_some(), "{line}");
+        }
+        for line in ["nc-load h 7 5", "nc-load h 7 5 1", "nc-load h 7 5 4 --kill 4"] {
+            assert!(misused(&parse(line).unwrap()).is_none(), "{line}");
+        }
+    }
 
     #[test]
     fn noise_does_not_depend_on_the_pieces_it_is_taken_in() {

@@ -1,0 +1,187 @@
+//! Why a command ends early: one line with what is wrong and what to do about it, and the exit status.
+
+use std::fmt;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+/// Everything that can end a command early.
+#[derive(Debug)]
+pub(crate) enum Error {
+    /// The command line makes no sense as it is; nothing was started. Exit status 2.
+    Usage(String),
+    /// It could not be done here. Exit status 1.
+    Run(String),
+}
+
+impl Error {
+    /// What the process ends with.
+    pub(crate) fn exit_status(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 2,
+            Self::Run(_) => 1,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Usage(text) | Self::Run(text)) = self;
+        f.write_str(text)
+    }
+}
+
+impl<E: std::error::Error> From<E> for Error {
+    fn from(error: E) -> Self {
+        Self::Run(error.to_string())
+    }
+}
+
+/// What clap says over several lines, in one. `command`: the subcommand that was given, if any.
+pub(crate) fn flatten(error: &clap::Error, command: Option<&str>) -> String {
+    let word = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.clone(),
+        Some(ContextValue::Strings(list)) => list.join(", "),
+        _ => String::new(),
+    };
+    let help = match command {
+        Some(command @ ("serve" | "connect")) => format!("trust {command} --help"),
+        _ => "trust --help".to_owned(),
+    };
+    // `--workers <N>` and `<PORT>` as they would be typed.
+    let argument = word(ContextKind::InvalidArg);
+    let argument = argument.split(' ').next().unwrap_or_default().trim_matches(['<', '>']);
+    let value = word(ContextKind::InvalidValue);
+    match error.kind() {
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
+            "no subcommand; try: trust serve, or: trust --help".to_owned()
+        }
+        ErrorKind::InvalidSubcommand => {
+            let name = word(ContextKind::InvalidSubcommand);
+            format!("there is no subcommand {name:?}; there are serve and connect, see {help}")
+        }
+        ErrorKind::UnknownArgument => {
+            let similar = word(ContextKind::SuggestedArg);
+            if !argument.starts_with('-') {
+                format!("{argument:?} is one word too many; {help} shows what goes where")
+            } else if similar.is_empty() {
+                format!("there is no option {argument}; {help} lists them")
+            } else {
+                format!("there is no option {argument}; perhaps {similar}? {help} lists them")
+            }
+        }
+        ErrorKind::InvalidValue if value.is_empty() => {
+            format!("{argument} needs a value; {help} says which")
+        }
+        ErrorKind::InvalidValue => {
+            format!("{argument} {value}: there is no such choice; it is one of {}", word(ContextKind::ValidValue))
+        }
+        ErrorKind::ValueValidation => {
+            let why = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+            format!("{argument} {value}: {why}")
+        }
+        ErrorKind::MissingRequiredArgument => {
+            let missing = argument_list(&word(ContextKind::InvalidArg));
+            format!("{missing} is missing; {help} shows what goes where")
+        }
+        ErrorKind::ArgumentConflict => format!("{argument} is given twice; leave one out"),
+        _ => {
+            let text = error.to_string();
+            let first = text.lines().next().unwrap_or_default();
+            format!("{}; see {help}", first.trim_start_matches("error: "))
+        }
+    }
+}
+
+/// `<HOST>, <PORT>` as `HOST, PORT`.
+fn argument_list(text: &str) -> String {
+    text.replace(['<', '>'], "")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use clap::Parser;
+
+    use super::super::Arguments;
+    use super::*;
+
+    fn refusal(line: &str) -> String {
+        let words: Vec<_> = std::iter::once("trust").chain(line.split_whitespace()).collect();
+        let error = Arguments::try_parse_from(&words).err().unwrap_or_else(|| panic!("{line:?} is accepted"));
+        flatten(&error, words.get(1).copied())
+    }
+
+    /// Each is refused in one line which names what is wrong, and what would be right.
+    #[test]
+    fn command_lines_that_make_no_sense_are_refused_in_one_line_with_the_fix() {
+        let table: &[(&str, &str, &str)] = &[
+            ("", "no subcommand", "trust serve"),
+            ("serv", "no subcommand \"serv\"", "serve and connect"),
+            ("serve --worker 2", "no option --worker", "--workers"),
+            ("serve --colour", "no option --colour", "trust serve --help"),
+            ("serve now", "\"now\" is one word too many", "trust serve --help"),
+            ("serve --workers abc", "--workers abc", "from 1"),
+            ("serve --workers 0", "--workers 0", "from 1"),
+            ("serve --workers -1", "--workers -1", "from 1"),
+            ("serve --workers", "--workers needs a value", "trust serve --help"),
+            ("serve --workers 1 --workers 2", "--workers is given twice", "leave one out"),
+            ("serve --pin 0,0", "--pin 0,0", "one worker"),
+            ("serve --pin x", "--pin x", "auto, none"),
+            ("serve --pin -1", "--pin -1", "auto, none"),
+            ("serve --impair nonsense", "--impair nonsense", "loss, reorder, dup, corrupt"),
+            ("serve --impair foo=1", "--impair foo=1", "loss, reorder, dup, corrupt"),
+            ("serve --impair loss=2", "--impair loss=2", "from 0 to 1"),
+            ("serve --stats 0", "--stats 0", "from 1"),
+            ("serve --stats -1", "--stats -1", "from 1"),
+            ("serve --stats soon", "--stats soon", "from 1"),
+            ("serve --mtu 1", "--mtu 1:", "576 to 65520"),
+            ("serve --mtu -5", "--mtu -5", "576 to 65520"),
+            ("serve --device tap", "--device tap", "tun, tun-tap"),
+            ("serve --log all", "--log all", "connections, segments"),
+            ("serve --plan ring", "--plan ring", "auto, pipeline and fused"),
+            ("serve --steer by-hand", "--steer by-hand", "auto, hash or learn"),
+            ("serve --service foo:1", "--service foo:1", "echo, discard, daytime"),
+            ("serve --service echo:0", "--service echo:0", "from 1 to 65535"),
+            ("serve --service echo", "--service echo", "echo:7"),
+            ("serve --address 127.0.0.1/8", "--address 127.0.0.1/8: loopback", "10.7.0.2/24"),
+            ("serve --address 224.0.0.1/24", "--address 224.0.0.1/24: multicast", "10.7.0.2/24"),
+            ("serve --address 0.0.0.0/8", "--address 0.0.0.0/8", "10.7.0.2/24"),
+            ("serve --address 0.1.2.3/8", "--address 0.1.2.3/8", "10.7.0.2/24"),
+            ("serve --address 255.255.255.255/24", "--address 255.255.255.255/24", "10.7.0.2/24"),
+            ("serve --address 240.0.0.1/24", "--address 240.0.0.1/24", "10.7.0.2/24"),
+            ("serve --address 10.7.0.0/24", "--address 10.7.0.0/24", "10.7.0.1"),
+            ("serve --address ::1/64", "--address ::1/64", "10.7.0.2/24"),
+            ("connect", "HOST, PORT is missing", "trust connect --help"),
+            ("connect 10.7.0.2", "PORT is missing", "trust connect --help"),
+            ("connect 10.7.0.2 http", "PORT http", "from 1 to 65535"),
+            ("connect 10.7.0.2 0", "PORT 0", "from 1 to 65535"),
+            ("connect 10.7.0.2 70000", "PORT 70000", "from 1 to 65535"),
+            ("connect 10.7.0.2 -7", "PORT -7", "from 1 to 65535"),
+        ];
+        for (line, what, fix) in table {
+            let said = refusal(line);
+            assert!(!said.contains('\n'), "{line:?} takes more than a line: {said}");
+            assert!(said.contains(what), "{line:?}: {said:?} does not say {what:?}");
+            assert!(said.contains(fix), "{line:?}: {said:?} does not say {fix:?}");
+        }
+    }
+
+    #[test]
+    fn good_command_lines_are_accepted() {
+        for line in [
+            "serve",
+            "serve --workers 1 --pin 0 --stats 1 --mtu 576 --impair loss=0.1,seed=3",
+            "serve --service echo:4242 --service iperf3:5202 --address 192.168.7.1/30 --plan fused --busy-poll",
+            "connect localhost 7 --address 10.7.9.2/24 --tun trust9",
+        ] {
+            let words = std::iter::once("trust").chain(line.split_whitespace());
+            assert!(Arguments::try_parse_from(words).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn usage_ends_with_2_and_a_run_that_failed_with_1() {
+        assert_eq!(Error::Usage(String::new()).exit_status(), 2);
+        assert_eq!(Error::from(std::io::Error::other("x")).exit_status(), 1);
+    }
+}
