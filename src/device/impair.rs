@@ -53,7 +53,7 @@ pub enum ParseImpairmentError {
     #[error("'{0}' is not of the form key=value, with {KEYS}; like loss=0.01,seed=7")]
     NotAPair(String),
     /// A key that does not exist.
-    #[error("there is no key '{0}'; there are {KEYS}")]
+    #[error("unknown key '{0}'; there are {KEYS}")]
     UnknownKey(String),
     /// Not a number from 0 to 1.
     #[error("{key}={value}: must be a probability from 0 to 1")]
