@@ -8,9 +8,11 @@
 //! | [`client`] | the measuring client: bulk up and down, request/response, connections |
 //! | [`server`] | the same services as the engine, served by the kernel's TCP |
 //! | [`bench`] | the interleaved comparison and the demonstration |
+//! | [`conformance`] | the table of requirements against what code and tests cite |
 
 pub mod bench;
 pub mod client;
+pub mod conformance;
 pub mod netns;
 pub mod server;
 pub mod sys;
