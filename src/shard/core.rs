@@ -25,6 +25,7 @@ use super::wheel::Wheel;
 use crate::buffer::send_memory::{CHUNK_LEN, SendMemory};
 use crate::flow::{EPHEMERAL_PORTS, Endpoint, Quad, ShardId, ports_for_shard};
 use crate::tcp::{self, CloseReason, Handshake, Info, Instant, OpenParams, TimeWait};
+use crate::wire;
 
 /// See the module.
 #[derive(Debug)]
@@ -224,8 +225,13 @@ impl Core {
         }
     }
 
-    /// Opens a connection to `remote` from a port whose bucket this shard owns (RFC6056-MC).
+    /// Opens a connection to `remote` from our first address of that family (MUST-44) and a port whose bucket this shard
+    /// owns (RFC6056-MC).
     pub(crate) fn connect(&mut self, service: u16, remote: Endpoint) -> Option<ConnId> {
+        // MUST-46: what cannot be a source cannot be a peer.
+        if wire::ip::is_forbidden_source(remote.addr) {
+            return None;
+        }
         let local = self.config.addresses.iter().copied().find(|addr| addr.is_ipv4() == remote.addr.is_ipv4())?;
         self.next_port = self.next_port.wrapping_mul(0x9e37_79b1).wrapping_add(0x7f4a_7c15);
         let start = (self.next_port >> 16) as u16;
@@ -441,7 +447,7 @@ impl IoBackend for Core {
                     self.touch(id);
                 }
             }
-            Phase::Handshake(_) => self.finish(id, CloseReason::Aborted),
+            Phase::Handshake(_) => self.give_up(id),
             Phase::Drained(reason) => {
                 let reason = *reason;
                 if conn.receive.unread() > 0 {
@@ -463,7 +469,7 @@ impl IoBackend for Core {
                 }
                 self.finish(id, CloseReason::Aborted);
             }
-            Phase::Handshake(_) => self.finish(id, CloseReason::Aborted),
+            Phase::Handshake(_) => self.give_up(id),
             Phase::Drained(_) => self.close(id),
         }
     }
@@ -493,6 +499,18 @@ impl IoBackend for Core {
 }
 
 impl Core {
+    /// The user does not wait for a handshake any more; a peer that believes in the connection is told (SM-SR-7).
+    fn give_up(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let quad = conn.quad;
+        if let Phase::Handshake(handshake) = &mut conn.phase
+            && let Some(reset) = handshake.abort()
+        {
+            self.send_control(&quad, &reset);
+        }
+        self.finish(id, CloseReason::Aborted);
+    }
+
     fn forwarded(&mut self, id: ConnId, octets: u32) {
         let Some(conn) = self.conns.get_mut(id) else { return };
         let unread = conn.receive.unread();
@@ -511,7 +529,7 @@ impl Core {
 
     /// Sends a segment that no connection repeats: a RST, a challenge ACK.
     pub(crate) fn send_control(&mut self, quad: &Quad, segment: &tcp::Transmit) {
-        if segment.flags.contains(crate::wire::tcp::Flags::RST) {
+        if segment.flags.contains(wire::tcp::Flags::RST) {
             self.counters.resets_out += 1;
         }
         if !self.egress.send_control(&self.config, quad, segment, &mut self.counters) {

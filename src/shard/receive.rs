@@ -122,6 +122,10 @@ impl Shard {
         let syn_only = segment.flags.contains(Flags::SYN) && !segment.flags.intersects(Flags::ACK | Flags::RST);
         match self.listener(quad.local.port) {
             Some(service) if syn_only => self.accept(quad, segment, service, iss_floor, arrival),
+            // SM-LIS-3.
+            Some(_) if !segment.flags.intersects(Flags::SYN | Flags::ACK | Flags::RST) => {
+                Err((DropReason::NoConnection, arrival.frame))
+            }
             _ => match tcp::reset_for(segment) {
                 // SM-CLO-1, SM-LIS-2.
                 Some(reset) => {
