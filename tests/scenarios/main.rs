@@ -7,6 +7,7 @@
 
 mod closing;
 mod congestion;
+mod details;
 mod flow;
 mod harness;
 mod keepalive;

@@ -1,0 +1,186 @@
+//! Single requirements that the scenarios touch only in passing.
+
+use super::harness::{Host, each_isn, plain};
+use trust::tcp::{BufferLimits, CloseReason, Config, Duration, State};
+use trust::wire::tcp::Flags;
+
+/// SM-SEQ-6, RFC7323-2.4a: a scaled window says less than the one before by rounding; the older promise holds.
+#[test]
+fn what_was_once_offered_is_taken() {
+    each_isn(|isn| {
+        let config = Config { recv_buffer: BufferLimits { initial: 65_535, max: 1 << 20 }, ..plain() };
+        let mut host = Host::established_with(isn, config, "S 0:0 win 65535 <mss 1000, ws 0>", "A 1:1 ack 1");
+        host.inject("PA 1:2 ack 1");
+        host.advance(200);
+        host.expect("A 1:1 ack 2 win 2047");
+        assert_eq!(2 + (2_047 << 5), 65_506, "30 octets less than the SYN,ACK offered");
+        host.inject("A 65506:65536 ack 1");
+        host.expect("A 1:1 ack 2");
+        assert_eq!(host.held(), 30);
+    });
+}
+
+/// The peer aborts while something of its data is missing here: its RST has the number behind what it sent.
+#[test]
+fn sm_rst_4_a_reset_behind_held_data() {
+    for (syn, reset) in [("S 0:0 <mss 1000, sackOK>", true), ("S 0:0 <mss 1000>", false)] {
+        each_isn(|isn| {
+            let mut host = Host::established_with(isn, plain(), syn, "A 1:1 ack 1");
+            host.inject("A 1001:2001 ack 1");
+            host.take();
+            host.inject("R 1501:1501");
+            host.take_all();
+            host.assert_state(State::Established);
+            host.advance(600);
+            host.inject("R 2001:2001");
+            if reset {
+                host.assert_closed(CloseReason::Reset);
+            } else {
+                host.expect("A 1:1 ack 1");
+                host.assert_state(State::Established);
+            }
+        });
+    }
+}
+
+#[test]
+fn sm_cw_5_abort_in_close_wait_resets() {
+    each_isn(|isn| {
+        let mut host = Host::established(isn, plain());
+        host.inject("FA 1:1 ack 1");
+        host.expect("A 1:1 ack 2");
+        host.abort();
+        assert!(host.take().script.flags.contains(Flags::RST));
+        host.assert_closed(CloseReason::Aborted);
+    });
+}
+
+#[test]
+fn rfc8961_2c_the_handshake_gives_the_first_sample() {
+    each_isn(|isn| {
+        let mut host = Host::connect(isn, plain());
+        host.expect("S 0:0");
+        host.advance(120);
+        host.inject("SA 0:0 ack 1 <mss 1000>");
+        host.expect("A 1:1 ack 1");
+        assert_eq!(host.info().srtt, Some(Duration::from_millis(120)));
+    });
+}
+
+#[test]
+fn rfc2883_4c_a_duplicate_that_paws_rejects_is_reported() {
+    each_isn(|isn| {
+        let (syn, ack) = ("S 0:0 <mss 1000, sackOK, ts 100 0>", "A 1:1 ack 1 <ts 100 *>");
+        let mut host = Host::established_with(isn, plain(), syn, ack);
+        host.inject("A 1:501 ack 1 <ts 101 *>");
+        host.inject("A 501:1001 ack 1 <ts 200 *>");
+        host.expect("A 1:1 ack 1001 <ts * 101>");
+        host.inject("A 1001:1101 ack 1 <ts 201 *>");
+        host.advance(200);
+        host.expect("A 1:1 ack 1101 <ts * 201>");
+        host.inject("A 1:501 ack 1 <ts 101 *>");
+        host.expect("A 1:1 ack 1101 <ts * 201, sack 1:501>");
+    });
+}
+
+/// What was held carries a timestamp that is old by the time the hole is filled.
+#[test]
+fn rfc7323_5_3b_held_data_is_not_checked_again() {
+    each_isn(|isn| {
+        let mut host = Host::established_with(isn, plain(), "S 0:0 <mss 1000, ts 100 0>", "A 1:1 ack 1 <ts 100 *>");
+        host.inject("A 989:1977 ack 1 <ts 101 *>");
+        host.expect("A 1:1 ack 1 <ts * 100>");
+        host.inject("A 1:989 ack 1 <ts 200 *>");
+        host.expect("A 1:1 ack 1977 <ts * 200>");
+        assert_eq!(host.readable(), 1_976);
+    });
+}
+
+/// KA-2: with an octet of garbage or without.
+#[test]
+fn sc_75_the_peers_keep_alive_is_answered() {
+    each_isn(|isn| {
+        let mut host = Host::established(isn, plain());
+        for probe in ["A 0:0 ack 1", "A 0:1 ack 1"] {
+            host.advance(7_200_000);
+            host.inject(probe);
+            host.expect("A 1:1 ack 1");
+        }
+        assert_eq!(host.readable(), 0);
+        host.assert_state(State::Established);
+    });
+}
+
+#[test]
+fn rfc6429_4_a_stalled_connection_can_be_aborted() {
+    each_isn(|isn| {
+        let mut host = Host::established(isn, plain());
+        host.inject("A 1:1 ack 1 win 0");
+        host.write(1_000);
+        for _ in 0..20 {
+            host.advance(60_000);
+            if !host.take_all().is_empty() {
+                host.inject("A 1:1 ack 1 win 0");
+            }
+        }
+        host.assert_state(State::Established);
+        host.abort();
+        assert!(host.take().script.flags.contains(Flags::RST));
+        host.assert_closed(CloseReason::Aborted);
+    });
+}
+
+#[test]
+fn ops_15_the_receive_buffer_grows_with_the_reader() {
+    each_isn(|isn| {
+        let config = Config { recv_buffer: BufferLimits { initial: 20_000, max: 100_000 }, ..plain() };
+        let mut host = Host::established_with(isn, config, "S 0:0 <mss 1000, ws 0>", "A 1:1 ack 1");
+        let mut at = 1;
+        for _ in 0..10 {
+            for _ in 0..host.info().receive_window / 1_000 {
+                host.inject(&format!("A {at}:{} ack 1", at + 1_000));
+                host.take_all();
+                at += 1_000;
+            }
+            host.advance(100);
+            host.take_all();
+            let unread = host.readable() as u32;
+            host.read(unread);
+            host.take_all();
+        }
+        assert_eq!(host.info().receive_buffer, 100_000, "as far as it may");
+    });
+}
+
+#[test]
+fn ops_16_the_send_buffer_grows_with_the_window() {
+    each_isn(|isn| {
+        let config = Config { send_buffer: BufferLimits { initial: 20_000, max: 100_000 }, ..plain() };
+        let mut host = Host::established_with(isn, config, "S 0:0 <mss 1000, ws 7>", "A 1:1 ack 1");
+        for _ in 0..8 {
+            host.write(200_000);
+            host.take_all();
+            host.advance(10);
+            let ack = host.sent_upto();
+            host.inject(&format!("A 1:1 ack {ack}"));
+            host.take_all();
+        }
+        assert_eq!(host.info().send_limit, 100_000, "as far as it may");
+    });
+}
+
+#[test]
+fn ops_32_duplicates_beyond_the_flight_do_not_inflate() {
+    each_isn(|isn| {
+        let mut host = Host::established(isn, plain());
+        host.write(10_000);
+        host.expect_data(1, 10_001, 1_000);
+        for _ in 0..200 {
+            host.inject("A 1:1 ack 1");
+            host.take_all();
+        }
+        host.write(100_000);
+        let sent: u32 = host.take_all().iter().map(|sent| sent.script.len).sum();
+        assert!(sent <= 6_000, "200 forged duplicates for ten segments: {sent} octets");
+    });
+}
