@@ -503,6 +503,7 @@ cmd_test() {
     else
         steps+=("left out  lints: rustup component add clippy")
     fi
+    step conformance cargo run --quiet -p trust-tools --bin conformance-check
     step tests all_tests
     step loom env RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS="${LOOM_MAX_PREEMPTIONS:-3}" \
         timeout 900 cargo test --profile loom --lib --target-dir target/loom loom

@@ -178,6 +178,7 @@ fn rfc6056_ports_of_a_shard() {
     assert_eq!(ports_for_shard(&keys, &one, US, remote, ShardId(0), 7, 0..=u16::MAX).count(), 65_536);
 }
 
+/// OPS-34.
 #[test]
 fn flow_hash_is_independent_of_the_steering_hash() {
     let (keys, hasher) = (keys(), FlowHasher::from_random([3; 16]));

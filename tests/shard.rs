@@ -43,6 +43,7 @@ fn polite(io: &mut Io<'_>, call: &Call) {
     }
 }
 
+/// IP-16.
 #[test]
 fn handshake_then_echo_then_half_close_byte_exact() {
     let mut rig = Rig::new();
@@ -71,6 +72,7 @@ fn handshake_then_echo_then_half_close_byte_exact() {
     assert_eq!(rig.counters().closed, 1);
 }
 
+/// SM-FW1-3.
 #[test]
 fn data_flows_towards_a_peer_that_has_half_closed() {
     let (mut rig, calls) = probed(|io, call| {
@@ -141,7 +143,7 @@ fn closing_with_data_behind_a_gap_gives_it_up() {
     rig.assert_empty();
 }
 
-/// Every way to end: `closed` comes once, last, with the right reason, and nothing is left behind.
+/// Every way to end: `closed` comes once, last, with the right reason, and nothing is left behind. SM-EST-3.
 #[test]
 fn every_ending_is_told_once_and_leaves_nothing() {
     type Ending = (&'static str, fn(&mut Io<'_>, &Call), fn(&mut Rig, &mut Peer), CloseReason);
@@ -252,6 +254,7 @@ fn half_open_connections_go_silently() {
     rig.assert_empty();
 }
 
+/// MUST-44, MUST-45.
 #[test]
 fn active_open_refused_and_answered() {
     for refuse in [false, true] {

@@ -247,6 +247,7 @@ fn every_packet_on_the_wrong_queue_fused_2() {
     echo_over(PlanKind::Fused, 2, true);
 }
 
+/// SC-78, OPS-47.
 #[test]
 fn every_packet_on_the_wrong_queue_fused_4() {
     echo_over(PlanKind::Fused, 4, true);
@@ -404,7 +405,7 @@ impl Service for Staller {
 }
 
 /// 64 clients stall, with everything full that they can fill: windows, buffers, packets held. One that reads is served
-/// all the same, and when they go, all memory comes back.
+/// all the same, and when they go, all memory comes back. MAY-8.
 #[test]
 fn stalled_readers_do_not_stop_one_that_reads() {
     for (kind, workers) in [(PlanKind::Pipeline, 1), (PlanKind::Fused, 2)] {

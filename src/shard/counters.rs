@@ -137,7 +137,7 @@ pub enum DropReason {
     BacklogFull,
     /// Refused because the shard has no room for another connection or no memory to answer.
     NoRoom,
-    /// Segment for a TIME-WAIT record that had no claim to an answer (SM-TW-4, SM-TW-5).
+    /// Segment for a TIME-WAIT record that had no claim to an answer (SM-TW-4, SM-TW-5a to 5e).
     TimeWait,
     /// A RST or challenge ACK found the tx ring full.
     TxRingFull,

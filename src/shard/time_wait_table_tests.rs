@@ -46,6 +46,7 @@ impl Waiting {
     }
 }
 
+/// SM-T-3.
 #[test]
 fn records_expire_in_order_of_entry() {
     let mut waiting = Waiting::new(10);

@@ -106,7 +106,7 @@ impl Core {
         false
     }
 
-    /// Sends the immediate ACK that a duplicate, out-of-order or gap-filling segment asks for (RFC5681-4.2).
+    /// Sends the immediate ACK that a duplicate, out-of-order or gap-filling segment asks for (RFC5681-3.2.0).
     pub(crate) fn send_immediate_ack(&mut self, id: ConnId) {
         let Self { conns, config, egress, counters, now, .. } = self;
         if let Some(Conn { phase: Phase::Open(connection), quad, .. }) = conns.get_mut(id)

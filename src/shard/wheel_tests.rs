@@ -21,6 +21,7 @@ fn expire(wheel: &mut Wheel, now: Instant) -> Vec<u32> {
     slots
 }
 
+/// OPS-48.
 #[test]
 fn fires_in_time_and_never_early() {
     for delay in [0, 1, 100_000, 65_536, 40_000_000, 200_000_000, 60_000_000_000, 7_200_000_000_000, 1 << 60] {

@@ -207,7 +207,7 @@ impl Connection {
             sum.saturating_add(if valid { above(right, left) } else { 0 })
         });
         // RFC5681-2.DA. With SACK it is the blocks that tell; a window that changes beside them proves nothing. They also
-        // ride on data (RFC6675-2.DA): where both sides send, hardly any report comes by itself.
+        // ride on data (RFC6675-2): where both sides send, hardly any report comes by itself.
         let bare = seg.len == 0 && !seg.has(Flags::FIN);
         let duplicate = snd.flight() > 0 && if marks.has(Marks::SACK) { sacked > 0 } else { bare && window == snd.wnd };
         if !duplicate {

@@ -34,6 +34,7 @@ impl Limiter {
 mod tests {
     use super::*;
 
+    /// RFC5961-7a.
     #[test]
     fn ops_23_sm_gen_7_one_answer_each_interval() {
         let interval = Duration::from_millis(500);

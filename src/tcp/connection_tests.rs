@@ -391,6 +391,7 @@ fn sc_69_timestamps_and_paws() {
     });
 }
 
+/// MUST-31, RFC6093-4.
 #[test]
 fn sc_76_urgent() {
     plain(|lab| {
@@ -450,6 +451,7 @@ fn super_segments() {
     });
 }
 
+/// REC-1.
 #[test]
 fn the_peers_window_scale() {
     // SC-16

@@ -113,6 +113,7 @@ mod tests {
         assert_eq!(all.iter().collect::<HashSet<_>>().len(), all.len());
     }
 
+    /// OPS-36.
     #[test]
     fn rfc7323_5_4b_the_timestamp_offset_depends_on_addresses_only() {
         let isn = IsnGenerator::new([7; 16]);

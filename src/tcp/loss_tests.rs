@@ -50,6 +50,7 @@ fn numbered(from: u32, to: u32) -> Vec<String> {
     (from..to).map(|i| format!("A {}:{} ack 1", i * 1000 + 1, i * 1000 + 1001)).collect()
 }
 
+/// RFC6675-5.1.
 #[test]
 fn sc_59_fast_retransmit() {
     plain(|lab| {
@@ -115,6 +116,7 @@ fn rfc6675_2_reports_that_ride_on_data() {
     });
 }
 
+/// RFC6582-3.2.1.
 #[test]
 fn sc_60_newreno() {
     plain(|lab| {

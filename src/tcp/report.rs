@@ -97,6 +97,7 @@ mod tests {
         report.touch(SeqNum(start), held);
     }
 
+    /// RFC2018-8b.
     #[test]
     fn rfc2018_4_newest_first_and_three_times() {
         let (mut report, mut held) = (SackReport::default(), RangeSet::new());

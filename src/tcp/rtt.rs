@@ -132,7 +132,7 @@ mod tests {
         assert!(size_of::<RttEstimator>() <= 40);
     }
 
-    /// SC-56 with G = 1 ms.
+    /// SC-56 with G = 1 ms. MUST-18, RFC8961-1, RFC8961-2a.
     #[test]
     fn sc_56_rfc6298_2_vector() {
         let config = config(1);
@@ -151,6 +151,7 @@ mod tests {
         assert_eq!(rtt.rto(&config), Duration::from_nanos(310_937_500));
     }
 
+    /// RFC6298-4.
     #[test]
     fn ops_1_the_floor_is_added_to_srtt() {
         let config = config(200);
@@ -161,6 +162,7 @@ mod tests {
         assert_eq!(rtt.rto(&config), millis(210));
     }
 
+    /// RFC8961-4.
     #[test]
     fn rfc6298_5_5_backs_off_to_the_cap_and_5_7_a_sample_ends_it() {
         let config = config(200);
@@ -190,6 +192,7 @@ mod tests {
         assert_eq!(sampled.rto(&config), millis(300), "a sample (timestamps) beats the fallback");
     }
 
+    /// RFC7323-4.2.
     #[test]
     fn rfc7323_g_many_samples_weigh_like_one() {
         let config = config(1);

@@ -30,7 +30,7 @@ enum Value {
     Buffer(fn(&mut Config) -> &mut BufferLimits),
 }
 
-/// Bounds of buffers: RFC7323-2.3 allows windows below 1 GiB.
+/// Bounds of buffers: RFC7323-2.3b allows windows below 1 GiB.
 const BUFFER: (u32, u32) = (256, 1 << 30);
 
 /// Why a configuration is refused.

@@ -35,7 +35,7 @@ pub enum TimeWaitOutcome {
     Ignore,
     /// Send this ACK; the deadline may have moved.
     Reply(Transmit),
-    /// The segment is a SYN that opens a new connection (SM-TW-5): drop the record and treat it as in LISTEN, with an
+    /// The segment is a SYN that opens a new connection (SM-TW-5a to 5e): drop the record and treat it as in LISTEN, with an
     /// initial sequence number above `iss_floor` (SM-TW-5f). If that attempt is reset, the record may be put back.
     Reuse {
         /// The new ISS must be greater than this.

@@ -535,6 +535,7 @@ fn a_clean_path_is_predicted() {
     }
 }
 
+/// RFC8961-2b.
 #[test]
 fn both_ways_on_a_clean_path() {
     let world = World::new(2, Plan { goal: [8 << 20, 8 << 20], ..Plan::default() }).run();

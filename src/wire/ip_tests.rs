@@ -80,6 +80,7 @@ fn malformed_ipv4() {
     }
 }
 
+/// MUST-50.
 #[test]
 fn accepted_ipv4() {
     let packet = v4(b"payload!");
@@ -159,6 +160,7 @@ fn accepted_ipv6() {
 }
 
 proptest! {
+    /// RFC7323-5.7, RFC1191-2, RFC6864-4.1.
     #[test]
     fn written_and_parsed_are_the_same(src: [u8; 16], dst: [u8; 16], protocol: u8, ttl: u8, traffic_class: u8, len in 0usize..200, v6: bool) {
         let (src, dst) = if v6 {

@@ -57,6 +57,7 @@ fn sc_13_areas_and_what_they_mean() {
     }
 }
 
+/// RFC7323-Aa, MUST-68.
 #[test]
 fn layouts() {
     let none = TcpOptions::default();

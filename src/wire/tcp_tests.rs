@@ -102,6 +102,7 @@ fn any_header() -> impl Strategy<Value = TcpHeader> {
 }
 
 proptest! {
+    /// MUST-1.
     #[test]
     fn written_and_parsed_are_the_same(header in any_header(), payload in proptest::collection::vec(any::<u8>(), 0..100), v6: bool) {
         let (src, dst) = if v6 { (SRC6, DST6) } else { (SRC, DST) };

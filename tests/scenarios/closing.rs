@@ -49,6 +49,7 @@ fn sc_40_active_close_and_time_wait() {
     });
 }
 
+/// SM-FW2-1.
 #[test]
 fn sc_41_half_close_goes_on_receiving() {
     each_isn(|isn| {
@@ -71,6 +72,7 @@ fn sc_41_half_close_goes_on_receiving() {
     });
 }
 
+/// SM-CW-4.
 #[test]
 fn sc_42_data_after_the_peers_fin() {
     each_isn(|isn| {
@@ -95,6 +97,7 @@ fn sc_42_data_after_the_peers_fin() {
     });
 }
 
+/// SM-X-3.
 #[test]
 fn sc_43_simultaneous_close() {
     each_isn(|isn| {
@@ -196,6 +199,7 @@ fn sm_tw_5d_a_syn_with_timestamps_reuses_a_connection_without() {
     });
 }
 
+/// RFC5961-9.
 #[test]
 fn sm_tw_2_stray_acks_in_time_wait_do_not_loop() {
     each_isn(|isn| {
@@ -408,6 +412,7 @@ fn sm_est_4_close_sends_all_queued_data_before_the_fin() {
     });
 }
 
+/// SM-FW1-4.
 #[test]
 fn shutdown_twice_sends_one_fin() {
     each_isn(|isn| {

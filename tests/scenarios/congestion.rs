@@ -48,6 +48,7 @@ fn ops_31_sc_58_divided_acks_do_not_speed_up() {
     });
 }
 
+/// MUST-19, RFC5681-3.1f, RFC2018-5b.
 #[test]
 fn kp_02_sc_65_after_a_timeout_slow_start_to_half_the_flight() {
     each_isn(|isn| {
@@ -89,6 +90,7 @@ fn kp_02_sc_65_after_a_timeout_slow_start_to_half_the_flight() {
     });
 }
 
+/// RFC8961-3, RFC6928-2c.
 #[test]
 fn kp_02_a_large_window_collapses_to_one_segment() {
     each_isn(|isn| {
@@ -142,6 +144,7 @@ fn kp_06_avoidance_grows_by_one_segment_a_round_trip() {
     });
 }
 
+/// OPS-10.
 #[test]
 fn sc_67_rfc5681_4_1_an_idle_connection_begins_again() {
     each_isn(|isn| {

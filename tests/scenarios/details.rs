@@ -96,21 +96,6 @@ fn rfc7323_5_3b_held_data_is_not_checked_again() {
     });
 }
 
-/// KA-2: with an octet of garbage or without.
-#[test]
-fn sc_75_the_peers_keep_alive_is_answered() {
-    each_isn(|isn| {
-        let mut host = Host::established(isn, plain());
-        for probe in ["A 0:0 ack 1", "A 0:1 ack 1"] {
-            host.advance(7_200_000);
-            host.inject(probe);
-            host.expect("A 1:1 ack 1");
-        }
-        assert_eq!(host.readable(), 0);
-        host.assert_state(State::Established);
-    });
-}
-
 #[test]
 fn rfc6429_4_a_stalled_connection_can_be_aborted() {
     each_isn(|isn| {

@@ -84,6 +84,7 @@ fn sc_49_zw_4_unanswered_probes_end_at_r2() {
     });
 }
 
+/// SHLD-15, RFC7323-2.4c.
 #[test]
 fn sc_50_must_34_a_shrunken_window_stops_new_data_only() {
     each_isn(|isn| {
@@ -188,6 +189,7 @@ fn sc_52_kp_12_a_full_buffer_does_not_deafen_us() {
     });
 }
 
+/// MUST-60, SWS-1.
 #[test]
 fn sc_53_must_38_the_sender_waits_for_a_sensible_window() {
     each_isn(|isn| {
@@ -208,6 +210,7 @@ fn sc_53_must_38_the_sender_waits_for_a_sensible_window() {
     });
 }
 
+/// MAY-16.
 #[test]
 fn sc_54_nagle_holds_a_small_segment_while_a_small_one_is_out() {
     each_isn(|isn| {
@@ -287,6 +290,7 @@ fn a_fin_needs_no_room_in_our_buffer() {
     });
 }
 
+/// SWS-2.
 #[test]
 fn must_61_psh_marks_the_end_of_what_is_queued() {
     each_isn(|isn| {
@@ -298,6 +302,7 @@ fn must_61_psh_marks_the_end_of_what_is_queued() {
     });
 }
 
+/// RFC5681-4.2a.
 #[test]
 fn sc_55_must_40_shld_19_delayed_acks() {
     each_isn(|isn| {

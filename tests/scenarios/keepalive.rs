@@ -1,4 +1,4 @@
-//! Keep-alive: SC-75, KP-09, KP-11, MUST-24 to MUST-29, SHLD-12, KA-3, KA-4.
+//! Keep-alive: SC-75, KP-09, KP-11, MAY-5, MUST-24 to MUST-29, SHLD-12, KA-1, KA-3, KA-4.
 
 use trust::tcp::{CloseReason, Config, Duration, KeepAlive, State};
 use trust::wire::tcp::Flags;

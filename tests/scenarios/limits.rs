@@ -5,6 +5,7 @@ use trust::wire::tcp::Flags;
 
 use super::harness::{Host, each_isn, plain};
 
+/// SM-EST-6.
 #[test]
 fn sc_77_the_users_timeout_ends_a_connection_without_progress() {
     each_isn(|isn| {

@@ -6,6 +6,7 @@ use trust::wire::tcp::Flags;
 
 use super::harness::{Host, each_isn, plain};
 
+/// MUST-14, SHLD-5.
 #[test]
 fn sc_01_listen() {
     each_isn(|isn| {
@@ -19,6 +20,7 @@ fn sc_01_listen() {
     });
 }
 
+/// MAY-3.
 #[test]
 fn sc_02_connect_to_a_peer_without_options() {
     each_isn(|isn| {
@@ -35,6 +37,7 @@ fn sc_02_connect_to_a_peer_without_options() {
     });
 }
 
+/// RFC2018-2, RFC7323-2.2a.
 #[test]
 fn sc_02_connect_negotiates_what_both_offer() {
     each_isn(|isn| {
@@ -116,6 +119,7 @@ fn sc_05_syn_sent_believes_only_a_reset_that_acknowledges_the_syn() {
     });
 }
 
+/// SM-X-1.
 #[test]
 fn sc_06_simultaneous_open() {
     for answer in ["SA 0:0 ack 1 win 4000 <mss 1000>", "A 1:1 ack 1 win 4000"] {
@@ -281,6 +285,7 @@ fn sc_10_a_bad_ack_in_syn_received_is_answered_with_a_reset() {
     });
 }
 
+/// SM-CW-3.
 #[test]
 fn sc_11_the_last_handshake_ack_carries_data_and_fin() {
     each_isn(|isn| {
@@ -311,6 +316,7 @@ fn sm_ss_3_the_syn_ack_of_an_active_open_carries_data() {
     });
 }
 
+/// SM-X-4.
 #[test]
 fn sc_12_an_old_duplicate_syn_is_cleared_by_the_peers_reset() {
     each_isn(|isn| {

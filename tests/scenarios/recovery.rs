@@ -3,6 +3,7 @@
 use super::harness::{Host, each_isn, plain};
 use trust::tcp::{CloseReason, State};
 
+/// RFC5681-3.2.1, RFC5681-3.2.5.
 #[test]
 fn sc_59_kp_08_fast_retransmit_and_fast_recovery() {
     each_isn(|isn| {
@@ -103,6 +104,7 @@ fn rfc6582_3_2_4_duplicates_after_a_timeout_do_not_halve_again() {
     });
 }
 
+/// RFC5681-4.3.
 #[test]
 fn a_loss_of_new_data_after_recovery_is_a_new_event() {
     each_isn(|isn| {
@@ -135,6 +137,7 @@ fn a_loss_of_new_data_after_recovery_is_a_new_event() {
     });
 }
 
+/// RFC6298-5.8.
 #[test]
 fn sc_57_rfc6298_3a_karn_without_timestamps() {
     each_isn(|isn| {

@@ -91,6 +91,7 @@ fn sc_37_must_66_with_a_closed_window_acks_and_resets_still_count() {
     });
 }
 
+/// SM-X-6.
 #[test]
 fn sc_38_abort_sends_one_reset_and_drops_the_queue() {
     each_isn(|isn| {
@@ -131,6 +132,7 @@ fn sc_39_ops_41_a_reset_with_the_number_of_the_fin() {
     });
 }
 
+/// SM-FW2-4.
 #[test]
 fn sm_rst_2_every_synchronized_state_can_be_reset() {
     each_isn(|isn| {

@@ -185,6 +185,7 @@ fn sc_27_ops_30_an_ack_of_unsent_data_drops_the_segment() {
     });
 }
 
+/// RFC5961-5.2, SM-ACK-4.
 #[test]
 fn sc_28_may_12_a_too_old_ack_drops_the_segment() {
     each_isn(|isn| {
@@ -285,6 +286,7 @@ fn sc_32_hostile_sack_blocks_are_survived() {
     });
 }
 
+/// MAY-13.
 #[test]
 fn kp_05_shld_31_data_above_a_hole_is_kept() {
     each_isn(|isn| {
@@ -328,6 +330,7 @@ fn must_59_one_ack_for_each_run_and_one_for_each_segment_out_of_order() {
     });
 }
 
+/// RFC2018-8a.
 #[test]
 fn ops_46_under_memory_pressure_data_out_of_order_goes_first() {
     each_isn(|isn| {
@@ -353,6 +356,7 @@ fn ops_46_under_memory_pressure_data_out_of_order_goes_first() {
     });
 }
 
+/// OPS-42, SM-SEQ-2.
 #[test]
 fn sm_seq_5_a_pure_ack_just_outside_the_window_counts() {
     each_isn(|isn| {

@@ -7,6 +7,7 @@ fn stamped(isn: Isn, config: Config) -> Host {
     Host::established_with(isn, config, "S 0:0 win 65535 <mss 1000, ts 100 0>", "A 1:1 ack 1 <ts 100 *>")
 }
 
+/// MUST-5.
 #[test]
 fn sc_69_rfc7323_4_3b_which_timestamp_is_echoed() {
     each_isn(|isn| {

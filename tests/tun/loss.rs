@@ -1,5 +1,5 @@
 //! Transfers over a link that loses packets, each direction in its own way: towards the kernel nft drops in the `input`
-//! hook (a drop in `output` would be told to the sender and be no loss), towards us `--impair` does.
+//! hook (a drop in `output` would be told to the sender and be no loss), towards us `--impair` does (KP-19).
 
 use std::time::Duration;
 
