@@ -15,6 +15,7 @@
 //! | [`services`] | echo, discard, daytime, chargen, iperf3: one file each | `shard` |
 //! | [`engine`] | rx, worker, tx, plan, start and stop: the only room with threads | all above |
 //! | [`observe`] | reads counters | read-only views |
+//! | [`sim`] | a deterministic world of hosts and links; nobody imports it outside tests and tools | `tcp`, `shard`, `device`, `wire`, `flow`, `buffer` |
 //!
 //! Life of a received segment: `device` queue -> `engine::rx` (owner) -> ring -> `engine::worker` -> `shard` (table)
 //! -> `tcp::connection` -> service; and back: `poll_transmit` -> `shard` -> ring -> `engine::tx` -> `device` queue.
@@ -35,6 +36,8 @@ pub mod observe;
 pub mod services;
 #[cfg(not(loom))]
 pub mod shard;
+#[cfg(not(loom))]
+pub mod sim;
 #[cfg(not(loom))]
 pub mod tcp;
 #[cfg(not(loom))]

@@ -196,6 +196,16 @@ impl Shard {
         })
     }
 
+    /// Counters and estimates of a connection; `None` before it is established and after it has ended.
+    pub fn info(&self, id: ConnId) -> Option<crate::tcp::Info> {
+        IoBackend::info(&self.core, id)
+    }
+
+    /// When the timing wheel wakes this connection at the latest.
+    pub fn timer(&self, id: ConnId) -> Option<Instant> {
+        self.core.conns.get(id)?.armed
+    }
+
     fn listener(&self, port: u16) -> Option<u16> {
         self.services.iter().position(|listening| listening.port == Some(port)).map(|index| index as u16)
     }

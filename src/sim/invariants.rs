@@ -1,0 +1,339 @@
+//! What must hold after every event, seen from the wire: each rule has a name, and a test that turns it red.
+//!
+//! The checker looks at what a host sends and at what reached it before, so that it never asks of a host what it could
+//! not know. Rules about a host's inside are checked by the host ([`Host::check`](super::Host::check)).
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use super::packet::{Packet, View};
+use crate::flow::Endpoint;
+use crate::tcp::SeqNum;
+use crate::wire::tcp::Flags;
+
+/// The rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Rule {
+    /// New octets follow the last ones without a gap, nothing lies below the ISN or behind the FIN, and there is one
+    /// FIN (RFC 9293 section 3.4).
+    SequenceOrder,
+    /// Acknowledgments never go back, and never name what has not arrived.
+    AckOrder,
+    /// The right edge of the window never moves left (SHLD-14).
+    WindowShrunk,
+    /// A re-sent octet is the octet first sent.
+    ResentDiffers,
+    /// Nothing is sent beyond the largest window that the peer has offered, but a probe of one octet (MUST-36).
+    BeyondWindow,
+    /// No wire segment exceeds what the peer's MSS allows, options included (MUST-16).
+    BeyondMss,
+    /// A RST is not answered by a RST (SM-GEN-4).
+    ResetAnswered,
+    /// No more pure acknowledgments than segments arrived, and one for a timer or a reader.
+    AckStorm,
+    /// What a host holds stays under its caps.
+    MemoryCap,
+    /// Whoever owes something (octets in flight, octets unsent, a FIN) has a timer running.
+    TimerArmed,
+    /// Every octet arrives once, in order, as it was sent.
+    ByteExact,
+    /// A turn ends.
+    Livelock,
+    /// While somebody waits, something is still to happen.
+    StandsStill,
+    /// The world ends in bounded steps.
+    NeverEnds,
+    /// A connection ends as its users ended it.
+    WrongEnd,
+    /// When all is over nothing is held.
+    Leak,
+}
+
+/// A rule that does not hold.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{rule:?}: {detail}")]
+pub struct Violation {
+    /// Which.
+    pub rule: Rule,
+    /// What was seen.
+    pub detail: String,
+}
+
+impl Violation {
+    /// A violation of `rule`.
+    pub fn new(rule: Rule, detail: impl fmt::Display) -> Self {
+        Self { rule, detail: detail.to_string() }
+    }
+}
+
+/// Octets kept below what was acknowledged: re-sent ones may still be compared.
+const KEPT: usize = 128 * 1024;
+
+/// Default of the send MSS where the peer named none (MUST-15).
+const DEFAULT_MSS: u16 = 536;
+
+/// What is known of one direction: what its sender has sent, and what has reached it of the other direction.
+#[derive(Debug, Default)]
+struct Side {
+    isn: Option<SeqNum>,
+    /// Behind the last octet (SYN, data or FIN) sent.
+    end: SeqNum,
+    fin: Option<SeqNum>,
+    /// Octets sent, from `kept_from` on.
+    kept: VecDeque<u8>,
+    kept_from: SeqNum,
+    own_shift: Option<u8>,
+    own_edge: Option<SeqNum>,
+    last_ack: Option<SeqNum>,
+    /// It has closed its window.
+    zero_window: bool,
+
+    /// From the peer's SYN.
+    peer_shift: Option<u8>,
+    peer_mss: Option<u16>,
+    /// Behind the highest octet that arrived.
+    arrived_end: Option<SeqNum>,
+    /// Right edge of the largest window that arrived.
+    edge: Option<SeqNum>,
+    acked: Option<SeqNum>,
+
+    /// Since the last poll.
+    arrived: usize,
+    arrived_resets: usize,
+    pure_acks: usize,
+}
+
+impl Side {
+    fn open(&mut self, isn: SeqNum) {
+        *self = Self {
+            isn: Some(isn),
+            end: isn + 1,
+            kept_from: isn + 1,
+            peer_shift: self.peer_shift,
+            peer_mss: self.peer_mss,
+            arrived_end: self.arrived_end,
+            edge: self.edge,
+            acked: None,
+            arrived: self.arrived,
+            arrived_resets: self.arrived_resets,
+            ..Self::default()
+        };
+    }
+
+    /// Shift of the windows that the sender of this direction gets, or gives.
+    fn shift(&self, of: Option<u8>) -> u8 {
+        // RFC7323-2.2: scaling is on only when both have offered it.
+        if self.own_shift.is_some() && self.peer_shift.is_some() { of.unwrap_or(0).min(14) } else { 0 }
+    }
+
+    fn trim(&mut self) {
+        let Some(acked) = self.acked else { return };
+        let known = acked - self.kept_from;
+        if known > 2 * KEPT as i32 {
+            let gone = (known as usize - KEPT).min(self.kept.len());
+            self.kept.drain(..gone);
+            self.kept_from += gone as u32;
+        }
+    }
+}
+
+/// One direction of a connection by its ends, sender first.
+type Name = (Endpoint, Endpoint);
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Invariants {
+    sides: Vec<(Name, Side)>,
+    last: usize,
+}
+
+impl Invariants {
+    fn side(&mut self, src: Endpoint, dst: Endpoint) -> &mut Side {
+        let name = (src, dst);
+        if self.sides.get(self.last).is_none_or(|(known, _)| *known != name) {
+            self.last = self.sides.iter().position(|(known, _)| *known == name).unwrap_or_else(|| {
+                self.sides.push((name, Side::default()));
+                self.sides.len() - 1
+            });
+        }
+        &mut self.sides[self.last].1
+    }
+
+    /// A sound packet reaches the host it is for.
+    pub fn arrives(&mut self, packet: &Packet, view: &View) {
+        let segments = packet.wire_segments();
+        let side = self.side(view.dst, view.src);
+        let (header, seq) = (&view.header, SeqNum(view.header.seq));
+        side.arrived += segments;
+        if view.has(Flags::RST) {
+            side.arrived_resets += segments;
+            return;
+        }
+        let end = seq + view.seq_len();
+        if view.has(Flags::SYN) {
+            side.peer_shift = header.options.window_scale;
+            side.peer_mss = header.options.mss;
+            side.arrived_end = Some(end);
+        } else {
+            side.arrived_end = Some(side.arrived_end.map_or(end, |known| known.later(end)));
+        }
+        if view.has(Flags::ACK) {
+            let shift = if view.has(Flags::SYN) { 0 } else { side.shift(side.peer_shift) };
+            let ack = SeqNum(header.ack);
+            let edge = ack + (u32::from(header.window) << shift);
+            side.edge = Some(side.edge.map_or(edge, |known| known.later(edge)));
+            side.acked = Some(side.acked.map_or(ack, |known| known.later(ack)));
+            side.trim();
+        }
+    }
+
+    /// A host sends a packet.
+    ///
+    /// # Errors
+    ///
+    /// The rule that it breaks.
+    pub fn sends(&mut self, packet: &Packet, view: &View) -> Result<(), Violation> {
+        let side = self.side(view.src, view.dst);
+        let (header, seq) = (&view.header, SeqNum(view.header.seq));
+        if view.has(Flags::RST) {
+            if side.arrived > 0 && side.arrived == side.arrived_resets {
+                return Err(Violation::new(Rule::ResetAnswered, "a RST for a RST"));
+            }
+            return Ok(());
+        }
+        if view.has(Flags::SYN) {
+            if side.isn != Some(seq) {
+                side.open(seq);
+            }
+            side.own_shift = header.options.window_scale;
+        } else if side.isn.is_none() {
+            // Of a connection that began before the world did.
+            return Ok(());
+        } else {
+            side.check_text(packet, view)?;
+        }
+        if view.has(Flags::ACK) { side.check_ack(view) } else { Ok(()) }
+    }
+
+    /// The host has been polled: what arrived before no longer excuses anything.
+    pub fn polled(&mut self, host: std::net::IpAddr) {
+        for ((src, _), side) in &mut self.sides {
+            if src.addr == host {
+                (side.arrived, side.arrived_resets, side.pure_acks) = (0, 0, 0);
+            }
+        }
+    }
+
+    /// Whether a receiver has closed its window.
+    #[must_use]
+    pub fn closed_a_window(&self) -> bool {
+        self.sides.iter().any(|(_, side)| side.zero_window)
+    }
+
+    /// Whether a direction has passed sequence number 2^32.
+    #[must_use]
+    pub fn wrapped(&self) -> bool {
+        self.sides.iter().any(|(_, side)| side.isn.is_some_and(|isn| side.end.0 < isn.0))
+    }
+}
+
+impl Side {
+    fn check_text(&mut self, packet: &Packet, view: &View) -> Result<(), Violation> {
+        let seq = SeqNum(view.header.seq);
+        let isn = self.isn.unwrap_or(seq);
+        let len = view.len();
+        let end = seq + len;
+        let order = |detail: String| Err(Violation::new(Rule::SequenceOrder, detail));
+        if seq.gt(self.end) {
+            return order(format!("a gap of {} before {seq}", seq - self.end));
+        }
+        // A keep-alive begins one octet below what was sent (SHLD-12), and that may be the SYN.
+        if seq.lt(isn) {
+            return order(format!("{seq} is below the ISN {isn}"));
+        }
+        if let Some(fin) = self.fin
+            && (end.gt(fin) && len > 0 || view.has(Flags::FIN) && end != fin)
+        {
+            return order(format!("{} octets at {seq}, but the FIN is {fin}", len));
+        }
+        if len > 0 {
+            self.check_size(packet, view)?;
+            self.check_octets(packet.payload(view), seq)?;
+            // A probe of a closed window is one octet beyond it.
+            let beyond = self.edge.map_or(len as i32, |edge| end - edge);
+            if beyond > 0 && !(len == 1 && beyond == 1) {
+                return Err(Violation::new(Rule::BeyondWindow, format!("{beyond} octets beyond, {len} at {seq}")));
+            }
+        }
+        if view.has(Flags::FIN) {
+            self.fin = Some(end);
+        }
+        self.end = self.end.later(end + u32::from(view.has(Flags::FIN)));
+        Ok(())
+    }
+
+    fn check_size(&self, packet: &Packet, view: &View) -> Result<(), Violation> {
+        let size = if packet.gso_size > 0 { u32::from(packet.gso_size) } else { view.len() };
+        let options = view.header.options.wire_len() as u32;
+        let mss = self.peer_mss.unwrap_or(DEFAULT_MSS);
+        if size + options > u32::from(mss) {
+            return Err(Violation::new(Rule::BeyondMss, format!("{size} octets and {options} of options, MSS {mss}")));
+        }
+        Ok(())
+    }
+
+    fn check_octets(&mut self, payload: &[u8], seq: SeqNum) -> Result<(), Violation> {
+        // Octets below what is kept are skipped, those above are new.
+        let skip = (self.kept_from - seq).max(0) as usize;
+        let payload = payload.get(skip..).unwrap_or(&[]);
+        let at = (seq + skip as u32 - self.kept_from) as usize;
+        let again = self.kept.len().saturating_sub(at).min(payload.len());
+        let (front, back) = self.kept.as_slices();
+        let cut = front.len().saturating_sub(at).min(again);
+        let same = (cut == 0 || front[at..at + cut] == payload[..cut])
+            && (cut == again || back[at + cut - front.len()..][..again - cut] == payload[cut..again]);
+        if !same {
+            return Err(Violation::new(Rule::ResentDiffers, format!("{} octets at {seq}", payload.len())));
+        }
+        self.kept.extend(&payload[again..]);
+        Ok(())
+    }
+
+    fn check_ack(&mut self, view: &View) -> Result<(), Violation> {
+        let (header, ack) = (&view.header, SeqNum(view.header.ack));
+        let order = |detail: String| Err(Violation::new(Rule::AckOrder, detail));
+        match self.arrived_end {
+            None => return order(format!("ack {ack} though nothing arrived")),
+            Some(end) if ack.gt(end) => return order(format!("ack {ack} names more than arrived, {end}")),
+            Some(_) => {}
+        }
+        if let Some(last) = self.last_ack
+            && ack.lt(last)
+        {
+            return order(format!("ack {ack} after {last}"));
+        }
+        self.last_ack = Some(ack);
+        let shift = if view.has(Flags::SYN) { 0 } else { self.shift(self.own_shift) };
+        let edge = ack + (u32::from(header.window) << shift);
+        // RFC7323-2.4: a scaled window is cut down to a multiple of its unit, so the edge may seem to move by less.
+        if let Some(known) = self.own_edge
+            && (edge + ((1 << shift) - 1)).lt(known)
+        {
+            return Err(Violation::new(Rule::WindowShrunk, format!("edge {edge} after {known}")));
+        }
+        self.own_edge = Some(self.own_edge.map_or(edge, |known| known.later(edge)));
+        self.zero_window |= header.window == 0;
+        if view.seq_len() == 0 {
+            self.pure_acks += 1;
+            if self.pure_acks > self.arrived + 1 {
+                let detail = format!("{} acknowledgments for {} segments", self.pure_acks, self.arrived);
+                return Err(Violation::new(Rule::AckStorm, detail));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[path = "invariants_tests.rs"]
+mod tests;

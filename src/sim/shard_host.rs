@@ -1,0 +1,385 @@
+//! A host made of a real [`Shard`] with its rings, pools and send memory.
+//!
+//! Cheap to make: pools grow as needed, memory is touched when used. Must not contain: links, decisions about traffic
+//! (they are the applications').
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
+
+use super::Rng;
+use super::app::{App, Plan, SharedReport};
+use super::host::Host;
+use super::invariants::{Rule, Violation};
+use super::packet::Packet;
+use crate::buffer::frame::{Completion, RxFrame, TxFrame};
+use crate::buffer::packet::PacketBuf;
+use crate::buffer::ring::{Consumer, ring};
+use crate::buffer::send_memory::{SendMemory, SendReader};
+use crate::flow::{Endpoint, FlowHasher, OwnerTable, ShardId, SteeringKeys};
+use crate::shard::{Counters, Limits, Offload, Shard, ShardConfig, ShardShared};
+use crate::tcp::isn::IsnGenerator;
+use crate::tcp::{self, ConfigError, Duration, Info, Instant, SeqNum, State};
+use crate::wire::vnet::{ChecksumStatus, RxOffload, TxChecksum};
+
+/// Turns at one point in time after which a shard is thought to go round in circles.
+const MOST_TURNS: usize = 10_000;
+
+/// Room for the largest packet.
+const BUFFER_LEN: usize = 65_600;
+
+/// What a simulated host is made of.
+#[derive(Debug, Clone)]
+pub struct ShardHostConfig {
+    /// Its address.
+    pub addr: Ipv4Addr,
+    /// Largest packet on its link, octets.
+    pub mtu: u16,
+    /// What its device does for it.
+    pub offload: Offload,
+    /// Limits of the shard.
+    pub limits: Limits,
+    /// Tunables of the connections.
+    pub tcp: tcp::Config,
+    /// Send memory, in chunks of 64 KiB.
+    pub send_chunks: u32,
+    /// Frames that the tx ring holds.
+    pub tx_ring: usize,
+    /// How long the device takes for a frame.
+    pub tx_lag: Duration,
+    /// How far its clock is ahead of the world's.
+    pub ahead: Duration,
+    /// Keys, ports and the pieces in which applications write.
+    pub seed: u64,
+}
+
+impl ShardHostConfig {
+    /// A host with that address and everything as the engine would have it, in small.
+    #[must_use]
+    pub fn new(addr: Ipv4Addr, seed: u64) -> Self {
+        Self {
+            addr,
+            mtu: 1_500,
+            offload: Offload { checksum: true, tso4: true, tso6: true },
+            limits: Limits { held_packets: 32, held_octets: 64 << 20, ..Limits::default() },
+            tcp: tcp::Config::default(),
+            send_chunks: 128,
+            tx_ring: 256,
+            tx_lag: Duration::ZERO,
+            ahead: Duration::ZERO,
+            seed,
+        }
+    }
+
+    fn isn(&self) -> IsnGenerator {
+        let mut key = [0; 16];
+        Rng::with_seed(self.seed ^ 0x1595).fill(&mut key);
+        IsnGenerator::new(key)
+    }
+
+    fn shard(&self, now: Instant) -> Result<(Shard, Consumer<TxFrame>, SendReader), ConfigError> {
+        // Filling a table is what costs most in making a shard, and all hosts have the same.
+        static OWNERS: OnceLock<Arc<OwnerTable>> = OnceLock::new();
+        let owners = Arc::clone(OWNERS.get_or_init(|| Arc::new(OwnerTable::in_memory(1))));
+        let mut rng = Rng::with_seed(self.seed);
+        let mut keys = [[0; 16]; 2];
+        keys.iter_mut().for_each(|key| rng.fill(key));
+        let config = ShardConfig {
+            id: ShardId(0),
+            shards: 1,
+            addresses: vec![IpAddr::V4(self.addr)],
+            mtu: self.mtu,
+            offload: self.offload,
+            limits: self.limits,
+            tcp: self.tcp,
+            log_connections: false,
+            log_segments: false,
+        };
+        let shared = ShardShared {
+            keys: SteeringKeys::from_random(keys[0]),
+            owners,
+            isn: self.isn(),
+            tickets: Arc::new(AtomicU64::new(1)),
+            hasher: FlowHasher::from_random(keys[1]),
+            seed: rng.u64(..),
+        };
+        let (memory, reader) = SendMemory::new(self.send_chunks);
+        let (out, frames) = ring(self.tx_ring);
+        Ok((Shard::new(config, shared, memory, out, now)?, frames, reader))
+    }
+
+    /// The port from which such a host opens its first connection, when that is to `remote`.
+    #[must_use]
+    pub fn first_port(&self, remote: Endpoint) -> Option<u16> {
+        let tiny = Self { send_chunks: 1, tx_ring: 64, ..self.clone() };
+        let (mut shard, ..) = tiny.shard(Instant::ZERO).ok()?;
+        shard.connect(0, remote)?;
+        shard.connections().next().map(|(_, quad, _)| quad.local.port)
+    }
+
+    /// Sets the clock so that a connection between these ends which begins at `at` (world's time) has initial sequence
+    /// number `isn`, or one a little below.
+    pub fn steer_isn(&mut self, local_port: u16, remote: Endpoint, at: Instant, isn: SeqNum) {
+        let local = IpAddr::V4(self.addr);
+        let now = self.isn().isn(local, local_port, remote.addr, remote.port, at);
+        let ticks = isn.0.wrapping_sub(now.0);
+        // MUST-8: the clock of sequence numbers ticks every 4 us.
+        self.ahead = Duration::from_micros(u64::from(ticks) * 4);
+    }
+}
+
+/// See the module. Times it is told are the world's.
+pub struct ShardHost {
+    config: ShardHostConfig,
+    shard: Shard,
+    frames: Consumer<TxFrame>,
+    reader: SendReader,
+    rng: Rng,
+    inbox: Vec<Packet>,
+    pool: Vec<PacketBuf>,
+    buffers_out: usize,
+    /// Frames that the device is busy with, and until when.
+    completions: VecDeque<(Instant, Completion)>,
+    /// Connections to be opened: when, for which service, to whom.
+    opens: Vec<(Instant, u16, Endpoint)>,
+    reports: Vec<SharedReport>,
+    /// The last of each connection, by its slot.
+    infos: Vec<Info>,
+    circles: bool,
+}
+
+impl std::fmt::Debug for ShardHost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ShardHost").field("config", &self.config).field("shard", &self.shard).finish_non_exhaustive()
+    }
+}
+
+impl ShardHost {
+    /// A host in a world where it is `now`.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the tunables of the connections.
+    pub fn new(config: ShardHostConfig, now: Instant) -> Result<Self, ConfigError> {
+        let (shard, frames, reader) = config.shard(now + config.ahead)?;
+        Ok(Self {
+            shard,
+            frames,
+            reader,
+            rng: Rng::with_seed(config.seed ^ 0xa99),
+            inbox: Vec::new(),
+            pool: Vec::new(),
+            buffers_out: 0,
+            completions: VecDeque::new(),
+            opens: Vec::new(),
+            reports: Vec::new(),
+            infos: Vec::new(),
+            circles: false,
+            config,
+        })
+    }
+
+    /// Waits on `port` for one connection and treats it by `plan`.
+    pub fn listen(&mut self, port: u16, plan: Plan) -> SharedReport {
+        self.add(Some(port), plan).1
+    }
+
+    /// Opens a connection at `at` and treats it by `plan`.
+    pub fn open(&mut self, at: Instant, remote: Endpoint, plan: Plan) -> SharedReport {
+        let (service, report) = self.add(None, plan);
+        self.opens.push((at + self.config.ahead, service, remote));
+        report
+    }
+
+    fn add(&mut self, port: Option<u16>, plan: Plan) -> (u16, SharedReport) {
+        let (app, report) = App::new(plan, self.rng.fork());
+        self.reports.push(report.clone());
+        (self.shard.add_service(port, Box::new(app)), report)
+    }
+
+    /// The shard's counters.
+    pub fn counters(&mut self) -> Counters {
+        *self.shard.counters()
+    }
+
+    /// What was last known of each connection.
+    #[must_use]
+    pub fn infos(&self) -> &[Info] {
+        &self.infos
+    }
+
+    /// Whether all its applications' connections are gone.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.reports.iter().all(|report| report.read().closed.is_some())
+    }
+
+    /// All is over: nothing may be held.
+    ///
+    /// # Errors
+    ///
+    /// What still is.
+    pub fn check_empty(&mut self) -> Result<(), Violation> {
+        let counters = self.counters();
+        let held = [
+            ("connections", counters.connections),
+            ("half-open connections", counters.half_open),
+            ("TIME-WAIT records", counters.time_wait),
+            ("chunks", counters.send_chunks),
+            ("held packets", counters.held_packets),
+            ("held octets", counters.held_octets),
+            ("packet buffers", self.buffers_out as u64),
+            ("leases", u64::from(self.shard.awaits_completions())),
+        ];
+        match held.iter().find(|(_, count)| *count > 0) {
+            None => Ok(()),
+            Some((what, count)) => Err(Violation::new(Rule::Leak, format!("{}: {count} {what}", self.config.addr))),
+        }
+    }
+
+    fn turn(&mut self, now: Instant, out: &mut Vec<Packet>) {
+        self.shard.begin_turn(now);
+        while let Some((_, completion)) = self.completions.pop_front_if_due(now) {
+            self.shard.complete(completion);
+        }
+        for packet in self.inbox.drain(..) {
+            let mut buffer = self.pool.pop().unwrap_or_else(|| PacketBuf::new(0, BUFFER_LEN));
+            let len = packet.data.len();
+            buffer.storage_mut()[..len].copy_from_slice(&packet.data);
+            buffer.set_range(0, len);
+            self.buffers_out += 1;
+            let checksum = if packet.partial { ChecksumStatus::Trusted } else { ChecksumStatus::Unverified };
+            self.shard.receive(RxFrame { packet: buffer, offload: RxOffload { checksum, gso_size: packet.gso_size } });
+        }
+        for (_, service, remote) in self.opens.extract_if(.., |(at, ..)| *at <= now) {
+            self.shard.connect(service, remote);
+        }
+        self.shard.finish_turn();
+        while let Some(frame) = self.frames.pop() {
+            let mut data = Vec::with_capacity(frame.len());
+            data.extend_from_slice(frame.header());
+            for slice in frame.payload(&self.reader).iter() {
+                data.extend_from_slice(slice);
+            }
+            let partial = matches!(frame.offload.checksum, TxChecksum::Partial { .. });
+            out.push(Packet { data, gso_size: frame.offload.gso_size, partial, damaged: false });
+            if let Some(completion) = frame.complete() {
+                self.completions.push_back((now + self.config.tx_lag, completion));
+            }
+        }
+        self.frames.release();
+        while let Some(packet) = self.shard.take_released() {
+            self.buffers_out -= 1;
+            self.pool.push(packet);
+        }
+    }
+
+    fn check_timers(&mut self) -> Result<(), Violation> {
+        for (index, (id, quad, state)) in self.shard.connections().enumerate() {
+            let info = self.shard.info(id);
+            let owed = match (state, &info) {
+                (State::SynSent | State::SynReceived, _) => Some("a SYN"),
+                (State::FinWait1 | State::Closing | State::LastAck, _) => Some("a FIN"),
+                (_, Some(info)) if info.flight > 0 => Some("octets in flight"),
+                (_, Some(info)) if info.queued > 0 => Some("octets unsent"),
+                _ => None,
+            };
+            if let Some(info) = info {
+                match self.infos.get_mut(index) {
+                    Some(place) => *place = info,
+                    None => self.infos.push(info),
+                }
+            }
+            // A device that is busy will bring the connection back itself.
+            if let Some(owed) = owed
+                && self.shard.timer(id).is_none()
+                && self.completions.is_empty()
+            {
+                let detail = format!("{quad} in {state:?} owes {owed} and nothing will wake it: {info:?}");
+                return Err(Violation::new(Rule::TimerArmed, detail));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_memory(&mut self) -> Result<(), Violation> {
+        let limits = self.config.limits;
+        let counters = *self.shard.counters();
+        // Above five quarters nothing more is kept; the packet that went over it may have been the largest.
+        let octets = limits.held_octets + limits.held_octets / 4 + BUFFER_LEN as u64;
+        for (what, held, cap) in [
+            ("octets", counters.held_octets, octets),
+            ("packets by reference", counters.held_packets, limits.held_packets + 1),
+            ("packet buffers", self.buffers_out as u64, limits.held_packets + 1),
+            ("chunks", counters.send_chunks, u64::from(self.config.send_chunks)),
+            ("connections", counters.connections, limits.connections as u64),
+        ] {
+            if held > cap {
+                return Err(Violation::new(Rule::MemoryCap, format!("{held} {what} held, the cap is {cap}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Takes the first of a queue whose time has come.
+trait PopDue<T> {
+    fn pop_front_if_due(&mut self, now: Instant) -> Option<(Instant, T)>;
+}
+
+impl<T> PopDue<T> for VecDeque<(Instant, T)> {
+    fn pop_front_if_due(&mut self, now: Instant) -> Option<(Instant, T)> {
+        if self.front().is_some_and(|(at, _)| *at <= now) { self.pop_front() } else { None }
+    }
+}
+
+impl Host for ShardHost {
+    fn addr(&self) -> Ipv4Addr {
+        self.config.addr
+    }
+
+    fn receive(&mut self, _now: Instant, packet: Packet) {
+        self.inbox.push(packet);
+    }
+
+    fn poll(&mut self, now: Instant, out: &mut Vec<Packet>) {
+        let now = now + self.config.ahead;
+        for _ in 0..MOST_TURNS {
+            self.turn(now, out);
+            let completed = self.completions.front().is_some_and(|(at, _)| *at <= now);
+            let due = self.shard.next_deadline().is_some_and(|at| at <= now);
+            if !completed && !due && !self.shard.has_work() {
+                return;
+            }
+        }
+        self.circles = true;
+    }
+
+    fn next_deadline(&mut self) -> Option<Instant> {
+        let completion = self.completions.front().map(|(at, _)| *at);
+        let open = self.opens.iter().map(|(at, ..)| *at).min();
+        let next = [self.shard.next_deadline(), completion, open].into_iter().flatten().min()?;
+        Some(next.saturating_sub(self.config.ahead))
+    }
+
+    fn check(&mut self) -> Result<(), Violation> {
+        if self.circles {
+            return Err(Violation::new(Rule::Livelock, format!("{} turns at one time", MOST_TURNS)));
+        }
+        for (index, report) in self.reports.iter().enumerate() {
+            let report = report.read();
+            if let Some(at) = report.wrong_at {
+                let detail = format!("{}: octet {at} of connection {index} is wrong", self.config.addr);
+                return Err(Violation::new(Rule::ByteExact, detail));
+            }
+        }
+        self.check_memory()?;
+        self.check_timers()
+    }
+
+    fn as_any(&mut self) -> &mut dyn Any {
+        self
+    }
+}
