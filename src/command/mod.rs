@@ -173,6 +173,10 @@ struct EngineOptions {
     #[arg(long, value_name = "WHAT")]
     impair: Option<Impairment>,
 
+    /// Congestion control of new connections. Default: cubic.
+    #[arg(long, value_name = "reno|cubic")]
+    congestion: Option<tcp::CongestionControl>,
+
     /// Set a tunable of TCP, like recv_buffer=64k..6M; may be repeated. `--tcp help` lists all.
     #[arg(long, value_name = "KEY=VALUE")]
     tcp: Vec<String>,
@@ -196,7 +200,8 @@ impl EngineOptions {
             print!("{}", tcp::Config::help());
             return Ok(None);
         }
-        let mut config = tcp::Config::default();
+        let congestion = self.congestion.unwrap_or_default();
+        let mut config = tcp::Config { congestion, ..tcp::Config::default() };
         for setting in &self.tcp {
             let (key, value) = setting
                 .split_once('=')
@@ -322,6 +327,22 @@ mod tests {
         assert_eq!(kernel("10.7.0.2/24"), "10.7.0.1");
         assert_eq!(kernel("10.7.0.1/24"), "10.7.0.2");
         assert_eq!(kernel("10.7.0.6/30"), "10.7.0.5");
+    }
+
+    #[test]
+    fn congestion_control_has_an_option_and_a_key() {
+        for (arguments, name) in [
+            (&[][..], "cubic"),
+            (&["--congestion", "reno"], "reno"),
+            (&["--tcp", "congestion=reno"], "reno"),
+            (&["--congestion", "reno", "--tcp", "congestion=cubic"], "cubic"),
+        ] {
+            let line = ["trust", "serve"].iter().chain(arguments);
+            let Command::Serve(serve) = Arguments::try_parse_from(line).unwrap().command else { unreachable!() };
+            assert_eq!(serve.engine_options().tcp().unwrap().unwrap().congestion.name(), name);
+        }
+        let error = Arguments::try_parse_from(["trust", "serve", "--congestion", "vegas"]).unwrap_err().to_string();
+        assert!(error.contains("\"vegas\" is no congestion control; there is reno, cubic"), "{error}");
     }
 
     #[test]

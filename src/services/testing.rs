@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use crate::flow::{Endpoint, Quad, ShardId};
 use crate::shard::{ConnId, Io, IoBackend, Message, Service};
 use crate::tcp::time::{Duration, Instant};
-use crate::tcp::{CloseReason, Info, State};
+use crate::tcp::{CloseReason, CongestionControl, Info, State};
 
 /// A connection as a test names it.
 pub(super) type Client = usize;
@@ -217,6 +217,7 @@ fn figures(retransmits: u64) -> Info {
         rttvar: Duration::ZERO,
         min_rtt: None,
         rto: Duration::from_secs(1),
+        congestion: CongestionControl::default(),
         cwnd: 14_600,
         ssthresh: u32::MAX,
         flight: 0,

@@ -4,7 +4,7 @@
 //! shared by all connections of a shard and handed into each call, so a connection carries no copy of it; what an
 //! application may change per connection is a method of [`Connection`](super::connection::Connection).
 
-use super::congestion::initial_window;
+use super::congestion::{CongestionControl, initial_window};
 use super::keepalive::KeepAlive;
 use super::rtt::RttConfig;
 use super::time::Duration;
@@ -94,6 +94,10 @@ pub struct Config {
     /// Begin anew with the initial window after an RTO without sending (RFC5681-4.1, OPS-10;
     /// net.ipv4.tcp_slow_start_after_idle). Default: on.
     pub slow_start_after_idle: bool,
+    /// Congestion control of new connections (net.ipv4.tcp_congestion_control). Default: cubic.
+    pub congestion: CongestionControl,
+    /// HyStart++: leave the first slow start when the round trip grows, not only at a loss (RFC 9406). Default: on.
+    pub hystart: bool,
 
     /// Length of TIME-WAIT. Two MSL are 4 min by MUST-13; 60 s is the deliberate and common deviation. Default: 60s.
     pub time_wait: Duration,
@@ -137,6 +141,8 @@ impl Default for Config {
             send_auto_tuning: true,
             initial_window: 10,
             slow_start_after_idle: true,
+            congestion: CongestionControl::Cubic,
+            hystart: true,
             time_wait: Duration::from_secs(60),
             fin_wait2: Duration::from_secs(60),
             challenge_interval: Duration::from_millis(500),

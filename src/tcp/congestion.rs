@@ -7,6 +7,7 @@
 use core::fmt;
 use core::str::FromStr;
 
+use super::cubic::Cubic;
 use super::reno::Reno;
 use super::seq::SeqNum;
 use super::time::{Duration, Instant};
@@ -24,21 +25,25 @@ pub fn initial_window(mss: u32, segments: u32) -> u32 {
 }
 
 /// The known algorithms, for configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum CongestionControl {
     /// RFC 5681: one segment more each round trip, half after a loss.
     Reno,
+    /// RFC 9438: faster on long and fast paths, as fair as Reno on others.
+    #[default]
+    Cubic,
 }
 
 impl CongestionControl {
     /// All of them.
-    pub const ALL: [Self; 1] = [Self::Reno];
+    pub const ALL: [Self; 2] = [Self::Reno, Self::Cubic];
 
     /// Its name, as [`FromStr`] takes it.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Reno => "reno",
+            Self::Cubic => "cubic",
         }
     }
 }
@@ -203,6 +208,18 @@ impl CongestionWindow {
         self.credit = 0;
     }
 
+    /// Another algorithm takes over, which counts in other units.
+    pub(super) fn forget_credit(&mut self) {
+        self.credit = 0;
+    }
+
+    /// Goes back to an earlier state, unless the window is larger by now.
+    pub(super) fn restore(&mut self, cwnd: u32, ssthresh: u32) {
+        self.set_cwnd(self.cwnd.max(cwnd));
+        self.ssthresh = self.ssthresh.max(ssthresh);
+        self.credit = 0;
+    }
+
     fn idle_restart(&mut self, restart_window: u32) {
         self.set_cwnd(self.cwnd.min(restart_window));
         self.credit = 0;
@@ -237,14 +254,17 @@ pub(super) fn scale(octets: u32, numerator: u32, denominator: u32) -> u32 {
 pub enum Controller {
     /// RFC 5681 slow start and congestion avoidance.
     Reno(Reno),
+    /// RFC 9438.
+    Cubic(Cubic),
 }
 
 impl Controller {
-    /// The algorithm `kind` at its start.
+    /// The algorithm `kind` at its start. With `hystart` the first slow start ends when the round trip grows (RFC 9406).
     #[must_use]
-    pub fn new(kind: CongestionControl) -> Self {
+    pub fn new(kind: CongestionControl, hystart: bool) -> Self {
         match kind {
-            CongestionControl::Reno => Self::Reno(Reno::new()),
+            CongestionControl::Reno => Self::Reno(Reno::new(hystart)),
+            CongestionControl::Cubic => Self::Cubic(Cubic::new(hystart)),
         }
     }
 
@@ -253,14 +273,20 @@ impl Controller {
     pub fn kind(&self) -> CongestionControl {
         match self {
             Self::Reno(_) => CongestionControl::Reno,
+            Self::Cubic(_) => CongestionControl::Cubic,
         }
     }
 
     /// New octets were acknowledged, outside of fast recovery; after a timeout also inside of recovery.
     #[inline]
     pub fn on_ack(&mut self, window: &mut CongestionWindow, ack: &AckSample) {
+        // Where nothing grows, what the algorithm remembers is not even looked at. The first slow start counts rounds.
+        if window.ssthresh != u32::MAX && !window.proven(ack) {
+            return;
+        }
         match self {
             Self::Reno(reno) => reno.on_ack(window, ack),
+            Self::Cubic(cubic) => cubic.on_ack(window, ack),
         }
     }
 
@@ -271,6 +297,7 @@ impl Controller {
     pub fn on_congestion_event(&mut self, window: &mut CongestionWindow, now: Instant, flight: u32) -> u32 {
         match self {
             Self::Reno(reno) => reno.on_congestion_event(window, now, flight),
+            Self::Cubic(cubic) => cubic.on_congestion_event(window, now, flight),
         }
     }
 
@@ -279,6 +306,7 @@ impl Controller {
     pub fn on_rto(&mut self, window: &mut CongestionWindow, now: Instant, flight: u32, first: bool) {
         match self {
             Self::Reno(reno) => reno.on_rto(window, now, flight, first),
+            Self::Cubic(cubic) => cubic.on_rto(window, now, flight, first),
         }
     }
 
@@ -287,6 +315,7 @@ impl Controller {
     pub fn save(&mut self, window: &CongestionWindow) {
         match self {
             Self::Reno(reno) => reno.save(window),
+            Self::Cubic(cubic) => cubic.save(window),
         }
     }
 
@@ -296,6 +325,7 @@ impl Controller {
     pub fn undo(&mut self, window: &mut CongestionWindow) -> bool {
         match self {
             Self::Reno(reno) => reno.undo(window),
+            Self::Cubic(cubic) => cubic.undo(window),
         }
     }
 
@@ -303,15 +333,17 @@ impl Controller {
     pub fn on_idle_restart(&mut self, window: &mut CongestionWindow, restart_window: u32) {
         window.idle_restart(restart_window);
         match self {
-            Self::Reno(_) => {}
+            Self::Reno(reno) => reno.on_idle_restart(),
+            Self::Cubic(cubic) => cubic.on_idle_restart(window),
         }
     }
 
     /// The sender's segment size is `smss` octets now (RFC5681-3.1d).
     pub fn on_mss_change(&mut self, window: &mut CongestionWindow, smss: u32) {
         let smaller = window.resize_segments(smss);
-        match (self, smaller) {
-            (Self::Reno(_), _) => {}
+        match self {
+            Self::Reno(reno) => reno.on_mss_change(),
+            Self::Cubic(cubic) => cubic.on_mss_change(smaller),
         }
     }
 }

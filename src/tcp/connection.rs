@@ -230,7 +230,7 @@ impl Connection {
             resent_at: now,
             progress: now,
             acked: 0,
-            controller: Controller::new(CongestionControl::Reno),
+            controller: Controller::new(config.congestion, config.hystart),
             min_rtt: opened.rtt.unwrap_or(Duration::MAX),
             retransmits: 0,
             timeouts: 0,
@@ -404,6 +404,15 @@ impl Connection {
         self.hot.marks.set(Marks::POLL);
     }
 
+    /// Changes the algorithm. Window and threshold stay as they are, the new algorithm goes on from there; what the old one
+    /// remembered is gone, a reduction of before cannot be undone any more.
+    pub fn set_congestion(&mut self, config: &Config, kind: CongestionControl) {
+        if self.cold.controller.kind() != kind {
+            self.cold.controller = Controller::new(kind, config.hystart);
+            self.hot.congestion.forget_credit();
+        }
+    }
+
     /// The device has taken everything below `upto` ([`Transmit::end_seq`]). What was not reported so is still on its
     /// way to the wire and is never retransmitted: without these calls there are no retransmissions at all.
     #[inline]
@@ -443,6 +452,7 @@ impl Connection {
             rttvar: self.cold.rtt.rttvar(),
             min_rtt: Some(self.cold.min_rtt).filter(|rtt| *rtt != Duration::MAX),
             rto: self.cold.rtt.rto(&config.rtt()),
+            congestion: self.cold.controller.kind(),
             cwnd: self.hot.congestion.cwnd(),
             ssthresh: self.hot.congestion.ssthresh(),
             flight: snd.flight(),
@@ -521,6 +531,6 @@ mod tests {
         assert_eq!(core::mem::offset_of!(Hot, congestion), 128);
         assert_eq!(size_of::<Hot>(), 192);
         assert_eq!(align_of::<Hot>(), 64);
-        assert!(size_of::<Connection>() <= 448, "{}", size_of::<Connection>());
+        assert!(size_of::<Connection>() <= 512, "{}", size_of::<Connection>());
     }
 }

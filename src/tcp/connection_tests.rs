@@ -469,3 +469,23 @@ fn the_peers_window_scale() {
         },
     );
 }
+
+#[test]
+fn congestion_control_changes_under_way_and_the_window_stays() {
+    labs(
+        |config, _| config.congestion = CongestionControl::Cubic,
+        |lab| {
+            lab.write(100_000);
+            lab.i("A", 1, 0, 8001);
+            assert_eq!(lab.conn.info(&lab.config).flight, 18_000);
+            lab.pass(1500);
+            lab.i("A", 1, 0, 9001);
+            let before = lab.conn.info(&lab.config);
+            assert_eq!((before.congestion, before.ssthresh), (CongestionControl::Cubic, 12_600));
+            lab.conn.set_congestion(&lab.config, CongestionControl::Reno);
+            let after = lab.conn.info(&lab.config);
+            assert_eq!(after.congestion.name(), "reno");
+            assert_eq!((after.cwnd, after.ssthresh), (before.cwnd, before.ssthresh));
+        },
+    );
+}

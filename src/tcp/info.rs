@@ -2,6 +2,7 @@
 //!
 //! Plain values; nothing in the core reads them back.
 
+use super::congestion::CongestionControl;
 use super::state::State;
 use super::time::Duration;
 
@@ -28,6 +29,8 @@ pub struct Info {
     pub min_rtt: Option<Duration>,
     /// Retransmission timeout, backoff included.
     pub rto: Duration,
+    /// The algorithm that rules the window.
+    pub congestion: CongestionControl,
     /// Congestion window, octets.
     pub cwnd: u32,
     /// Slow start threshold, octets; `u32::MAX` before the first loss.

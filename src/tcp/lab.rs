@@ -25,7 +25,7 @@ pub(super) struct Lab {
 /// ESTABLISHED without options, MSS 1000 and windows of 65535, ACKs delayed from the first segment on.
 pub(super) fn labs(setup: impl Fn(&mut Config, &mut Opened), script: impl Fn(&mut Lab)) {
     for (iss, irs) in BASES {
-        let mut config = Config { quick_acks: 0, ..Config::default() };
+        let mut config = Config { quick_acks: 0, congestion: CongestionControl::Reno, ..Config::default() };
         config.recv_buffer = BufferLimits { initial: 65_535, max: 65_535 };
         let mut opened = Opened {
             iss: SeqNum(iss),

@@ -17,7 +17,8 @@
 //! | [`time_wait`] | the compact record of TIME-WAIT |
 //! | [`outcome`], [`info`] | what callers are told |
 //! | [`seq`], [`time`], [`ranges`], [`timers`] | arithmetic and small containers |
-//! | [`rtt`], [`congestion`], [`reno`] | how long to wait, how much to send |
+//! | [`rtt`] | how long to wait |
+//! | [`congestion`], [`reno`], [`cubic`], `hystart` | how much to send: the window, the algorithms, their first slow start |
 //! | [`isn`], [`challenge`] | initial numbers from a secret, the limit for challenge ACKs |
 //!
 //! # Invariants
@@ -34,6 +35,7 @@ pub mod challenge;
 pub mod config;
 pub mod congestion;
 pub mod connection;
+pub mod cubic;
 pub mod handshake;
 pub mod info;
 pub mod isn;
@@ -52,6 +54,7 @@ pub mod timers;
 
 mod acks;
 mod expiry;
+mod hystart;
 mod input;
 mod marks;
 mod output;
@@ -60,6 +63,7 @@ mod report;
 mod send;
 
 pub use config::{BufferLimits, Config};
+pub use congestion::CongestionControl;
 pub use connection::{Connection, Opened};
 pub use handshake::{Handshake, HandshakeOutcome, OpenParams};
 pub use info::Info;
@@ -72,6 +76,8 @@ pub use state::State;
 pub use time::{Duration, Instant};
 pub use time_wait::{TimeWait, TimeWaitOutcome};
 
+#[cfg(test)]
+mod congestion_lab;
 #[cfg(test)]
 mod connection_tests;
 #[cfg(test)]

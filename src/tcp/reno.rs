@@ -3,29 +3,29 @@
 //! Retransmission and recovery are the connection's; it moves the window in between.
 
 use super::congestion::{AckSample, CongestionWindow};
+use super::hystart::HyStart;
 use super::time::Instant;
 
-/// Nothing but a window to go back to: all else is in the window itself, whose credit counts the octets acknowledged in
-/// congestion avoidance since it grew last (RFC5681-3.1h).
-#[derive(Clone, Debug, Default)]
+/// What Reno remembers beside the window, whose credit counts the octets acknowledged in congestion avoidance since it
+/// grew last (RFC5681-3.1h).
+#[derive(Clone, Debug)]
 pub struct Reno {
+    pub(super) hystart: HyStart,
     /// Window and threshold before the last reduction; a window of zero: none.
     saved: (u32, u32),
 }
 
 impl Reno {
-    /// Reno at its start.
+    /// Reno at its start, with or without HyStart++.
     #[must_use]
-    pub const fn new() -> Self {
-        Self { saved: (0, 0) }
+    pub const fn new(hystart: bool) -> Self {
+        Self { hystart: HyStart::new(hystart), saved: (0, 0) }
     }
 
     #[inline]
     pub(super) fn on_ack(&mut self, window: &mut CongestionWindow, ack: &AckSample) {
-        if !window.proven(ack) {
-            return;
-        }
-        let acked = window.slow_start(ack.acked, u32::MAX);
+        let proven = window.proven(ack);
+        let acked = self.hystart.on_ack(window, ack, proven);
         if acked == 0 {
             return;
         }
@@ -55,10 +55,17 @@ impl Reno {
         if cwnd == 0 {
             return false;
         }
-        window.set_cwnd(window.cwnd.max(cwnd));
-        window.ssthresh = window.ssthresh.max(ssthresh);
-        window.credit = 0;
+        window.restore(cwnd, ssthresh);
+        self.hystart.restart();
         true
+    }
+
+    pub(super) fn on_idle_restart(&mut self) {
+        self.hystart.restart();
+    }
+
+    pub(super) fn on_mss_change(&mut self) {
+        self.saved = (0, 0);
     }
 }
 

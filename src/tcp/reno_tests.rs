@@ -12,7 +12,7 @@ struct Flow {
 
 impl Flow {
     fn new(initial_window: u32) -> Self {
-        Self { reno: Reno::new(), window: CongestionWindow::new(SMSS, initial_window) }
+        Self { reno: Reno::new(false), window: CongestionWindow::new(SMSS, initial_window) }
     }
 
     fn avoidance(cwnd: u32) -> Self {

@@ -6,6 +6,7 @@
 use core::fmt::Write as _;
 
 use super::config::{BufferLimits, Config};
+use super::congestion::CongestionControl;
 use super::time::Duration;
 
 /// A tunable of [`Config`], as text knows it.
@@ -28,6 +29,7 @@ enum Value {
     /// Zero, which switches something off, or within the bounds.
     TimeOrZero(fn(&mut Config) -> &mut Duration, Duration, Duration),
     Buffer(fn(&mut Config) -> &mut BufferLimits),
+    Control(fn(&mut Config) -> &mut CongestionControl),
 }
 
 /// Bounds of buffers: RFC7323-2.3b allows windows below 1 GiB.
@@ -81,7 +83,7 @@ const fn key(name: &'static str, value: Value, meaning: &'static str) -> Key {
     Key { name, meaning, value }
 }
 
-use Value::{Buffer, Count, Octets, Switch, Time, TimeOrZero};
+use Value::{Buffer, Control, Count, Octets, Switch, Time, TimeOrZero};
 
 /// All keys, in the order of the fields.
 #[rustfmt::skip]
@@ -112,6 +114,8 @@ static KEYS: &[Key] = &[
     key("send_auto_tuning", Switch(|c| &mut c.send_auto_tuning), "grow send buffers with the congestion window"),
     key("initial_window", Count(|c| &mut c.initial_window, 1, 64), "initial congestion window, segments (RFC 6928)"),
     key("slow_start_after_idle", Switch(|c| &mut c.slow_start_after_idle), "begin anew after an idle RTO (RFC 5681)"),
+    key("congestion", Control(|c| &mut c.congestion), "congestion control (RFC 5681, RFC 9438)"),
+    key("hystart", Switch(|c| &mut c.hystart), "end slow start when the round trip grows (RFC 9406)"),
     key("time_wait", Time(|c| &mut c.time_wait, ms(1), HOUR), "length of TIME-WAIT"),
     key("fin_wait2", Time(|c| &mut c.fin_wait2, ms(1), HOUR), "longest FIN-WAIT-2 when nobody reads"),
     key("challenge_interval", Time(|c| &mut c.challenge_interval, ms(0), secs(60)), "least time between challenge ACKs; 0: no limit"),
@@ -132,6 +136,7 @@ impl Key {
                 let BufferLimits { initial, max } = *of(config);
                 if initial == max { size(max) } else { format!("{}..{}", size(initial), size(max)) }
             }
+            Control(of) => of(config).to_string(),
         }
     }
 
@@ -145,6 +150,7 @@ impl Key {
             Time(_, min, max) => format!("{} to {}", time(min), time(max)),
             TimeOrZero(_, min, max) => format!("0, or {} to {}", time(min), time(max)),
             Buffer(_) => format!("{} to {}", size(BUFFER.0), size(BUFFER.1)),
+            Control(_) => CongestionControl::ALL.map(CongestionControl::name).join(" or "),
         }
     }
 
@@ -157,6 +163,7 @@ impl Key {
             Octets(..) => "octets",
             Time(..) | TimeOrZero(..) => "time, like 200ms, 2s, 5min or 1h",
             Buffer(_) => "octets, like 64k, or 64k..6M",
+            Control(_) => "name",
         }
     }
 
@@ -175,6 +182,7 @@ impl Key {
             }
             Time(of, ..) | TimeOrZero(of, ..) => read_time(text).map(|time| *of(&mut changed) = time),
             Buffer(of) => read_buffer(text).map(|limits| *of(&mut changed) = limits),
+            Control(of) => text.parse().ok().map(|kind| *of(&mut changed) = kind),
         };
         if read.is_none() {
             let wanted = format!("{} ({})", self.bounds(), self.unit());
@@ -189,7 +197,7 @@ impl Key {
     fn check(&self, config: &Config) -> Result<(), ConfigError> {
         let copy = &mut config.clone();
         let within = match self.value {
-            Switch(_) => true,
+            Switch(_) | Control(_) => true,
             Count(of, min, max) => (min..=max).contains(of(copy)),
             Octets(of, min, max) => (min..=max).contains(of(copy)),
             Time(of, min, max) => (min..=max).contains(of(copy)),
@@ -214,7 +222,8 @@ impl Config {
     }
 
     /// Sets the field called `key` from text: `on` or `off`; a number; a time like `200ms`, `2s`, `15min` or `1h`; octets
-    /// like `64k` or `6M`; for a buffer its first and largest size, `64k..6M`, or one size for both.
+    /// like `64k` or `6M`; for a buffer its first and largest size, `64k..6M`, or one size for both; the name of
+    /// a congestion control.
     ///
     /// # Errors
     ///

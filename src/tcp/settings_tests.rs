@@ -46,6 +46,7 @@ fn other(key: &Key) -> String {
         Octets(_, _, max) => max.to_string(),
         Time(_, _, max) | TimeOrZero(_, _, max) => time(max),
         Buffer(_) => "1k..3M".to_owned(),
+        Control(_) => "reno".to_owned(),
     }
 }
 
@@ -116,6 +117,7 @@ fn text_is_read_as_people_write_it() {
 fn a_refused_value_changes_nothing_and_tells_what_is_wanted() {
     for (key, text, told) in [
         ("nagle", "yes", "nagle=yes: not on or off (switch)"),
+        ("congestion", "vegas", "congestion=vegas: not reno or cubic (name)"),
         ("initial_window", "0", "initial_window=0: must be 1 to 64"),
         ("initial_window", "300", "initial_window=300: not 1 to 64 (number)"),
         ("min_rto", "200", "min_rto=200: not 1ms to 60s (time, like 200ms, 2s, 5min or 1h)"),

@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 
 use trust::tcp::{
-    BufferLimits, CloseReason, Config, Connection, Context, Duration, Events, Handshake, HandshakeOutcome, Instant,
-    Keep, OpenParams, Outcome, Payload, Segment, SeqNum, State, TimeWait, TimeWaitOutcome, Transmit, reset_for,
+    BufferLimits, CloseReason, Config, CongestionControl, Connection, Context, Duration, Events, Handshake,
+    HandshakeOutcome, Instant, Keep, OpenParams, Outcome, Payload, Segment, SeqNum, State, TimeWait, TimeWaitOutcome,
+    Transmit, reset_for,
 };
 use trust::wire::options::{SackBlocks, TcpOptions, Timestamps};
 use trust::wire::tcp::Flags;
@@ -35,9 +36,15 @@ pub(crate) fn each_isn(scenario: impl Fn(Isn)) {
 }
 
 /// The settings of the conventions: no timestamps, window scale or SACK are *used*, since the peer does not offer
-/// them; the window is 65535; ACKs are delayed from the first segment on.
+/// them; the window is 65535; ACKs are delayed from the first segment on. The
+/// windows in the scripts are those of Reno.
 pub(crate) fn plain() -> Config {
-    Config { quick_acks: 0, recv_buffer: BufferLimits { initial: 65_535, max: 65_535 }, ..Config::default() }
+    Config {
+        quick_acks: 0,
+        congestion: CongestionControl::Reno,
+        recv_buffer: BufferLimits { initial: 65_535, max: 65_535 },
+        ..Config::default()
+    }
 }
 
 /// [`plain`] with a receive buffer of fixed size.

@@ -264,7 +264,8 @@ impl Iperf3 {
                 let me = Address { shard: io.shard(), conn };
                 if let Some(Part::Asked { .. }) = self.parts.get(&conn) {
                     io.set_nodelay(conn, true);
-                    let session = Session::new(cookie, me, io.quad(conn), io.now());
+                    let congestion = io.info(conn).map_or_else(Default::default, |info| info.congestion);
+                    let session = Session::new(cookie, me, io.quad(conn), congestion, io.now());
                     self.parts.insert(conn, Part::Control(Box::new(Control { session, timer: None })));
                     self.read_control(io, conn);
                 } else {

@@ -6,6 +6,8 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::tcp::CongestionControl;
+
 /// Octets of the cookie that opens every connection: 36 characters and a NUL.
 pub(super) const COOKIE_LEN: usize = 37;
 
@@ -255,6 +257,7 @@ pub(super) struct CpuUse {
 /// have asked for.
 pub(super) fn results(
     params: &Params,
+    congestion: CongestionControl,
     cpu: CpuUse,
     streams: &[StreamResult],
     seconds: f64,
@@ -284,7 +287,7 @@ pub(super) fn results(
         "cpu_util_user": cpu.user,
         "cpu_util_system": cpu.system,
         "sender_has_retransmits": if params.sends_at_all() { 1 } else { -1 },
-        "congestion_used": "newreno",
+        "congestion_used": congestion.name(),
         "streams": streams,
     });
     if let Some(text) = text {

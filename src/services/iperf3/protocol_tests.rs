@@ -78,11 +78,13 @@ fn results_have_every_key_the_client_requires() {
     let params = parse(r#"{"tcp":true,"bidirectional":true}"#).unwrap();
     let streams =
         [StreamResult { octets: 10, retransmits: None }, StreamResult { octets: u64::MAX, retransmits: Some(3) }];
-    let value = results(&params, CpuUse { user: 1.0, system: 2.0 }, &streams, 1.5, Some("text"));
+    let value =
+        results(&params, CongestionControl::Reno, CpuUse { user: 1.0, system: 2.0 }, &streams, 1.5, Some("text"));
     for key in ["cpu_util_total", "cpu_util_user", "cpu_util_system", "sender_has_retransmits"] {
         assert!(value[key].is_number(), "{key}");
     }
     assert_eq!(value["sender_has_retransmits"], 1);
+    assert_eq!(value["congestion_used"], "reno");
     assert_eq!(value["server_output_text"], "text");
     let list = value["streams"].as_array().unwrap();
     assert_eq!(list.len(), 2);
@@ -94,7 +96,7 @@ fn results_have_every_key_the_client_requires() {
     }
     assert_eq!((&list[0]["retransmits"], &list[1]["retransmits"]), (&json!(-1), &json!(3)));
 
-    let receiver = results(&parse(STOCK).unwrap(), CpuUse::default(), &[], 0.0, None);
+    let receiver = results(&parse(STOCK).unwrap(), CongestionControl::Cubic, CpuUse::default(), &[], 0.0, None);
     assert_eq!(receiver["sender_has_retransmits"], -1);
     assert!(receiver.get("server_output_text").is_none());
 }

@@ -20,6 +20,7 @@ use super::stream::Plan;
 use crate::flow::{Quad, ShardId};
 use crate::services::{CpuClock, CpuTime};
 use crate::shard::ConnId;
+use crate::tcp::CongestionControl;
 use crate::tcp::time::{Duration, Instant};
 
 /// For the parameters to arrive.
@@ -75,6 +76,7 @@ pub(super) struct Session {
     cookie: Cookie,
     me: Address,
     quad: Quad,
+    congestion: CongestionControl,
     phase: Phase,
     params: Option<Params>,
     members: Vec<Member>,
@@ -94,11 +96,12 @@ pub(super) struct Session {
 
 impl Session {
     /// A test whose control connection `me` has just shown its cookie: asks for the parameters.
-    pub(super) fn new(cookie: Cookie, me: Address, quad: Quad, now: Instant) -> Self {
+    pub(super) fn new(cookie: Cookie, me: Address, quad: Quad, congestion: CongestionControl, now: Instant) -> Self {
         Self {
             cookie,
             me,
             quad,
+            congestion,
             phase: Phase::Params(BlobReader::new(protocol::PARAMS_MAX)),
             params: None,
             members: Vec::new(),
@@ -364,7 +367,7 @@ impl Session {
         let results: Vec<_> = self.members.iter().map(|member| member.result.unwrap_or_default()).collect();
         let seconds = self.counted(self.stopped).as_secs_f64();
         let text = self.report.take().map(|report| report.finish(seconds, &results));
-        let value = protocol::results(params, self.cpu_use, &results, seconds, text.as_deref());
+        let value = protocol::results(params, self.congestion, self.cpu_use, &results, seconds, text.as_deref());
         self.output.extend(protocol::encode_blob(&value));
         self.output.push(state::DISPLAY_RESULTS);
         self.enter(Phase::Display, DISPLAY_TIMEOUT, context.now);
