@@ -277,3 +277,28 @@ fn sc_73_fragments_are_dropped_whatever_they_are() {
     assert_eq!(rig.counters().held_octets, 0);
     assert_alive(&mut rig, &mut peer);
 }
+
+/// Regressions gvisor#9139 and gvisor#7379: many connections at once, all of which go on, and leave nothing.
+#[test]
+fn gvisor_9139_7379_many_connections_at_once() {
+    let mut rig = Rig::with(|_| {}, 4_096, 8_192);
+    rig.shard.add_service(Some(PORT), Box::new(Echo));
+    let mut peers: Vec<Peer> = (0..2_000).map(|index| rig.connect(10_000 + index, PORT)).collect();
+    assert_eq!(rig.counters().connections, 2_000);
+    let packets: Vec<Vec<u8>> = peers.iter_mut().map(|peer| peer.data(&peer.port.to_be_bytes())).collect();
+    rig.turn(&packets);
+    let by_port: std::collections::HashMap<u16, Vec<u8>> =
+        rig.sent.drain(..).map(|sent| (sent.header.dst_port, sent.payload)).collect();
+    for peer in &mut peers {
+        assert_eq!(by_port[&peer.port], peer.port.to_be_bytes(), "each gets its own octets");
+        peer.ack = peer.ack.wrapping_add(2);
+    }
+    let ends: Vec<Vec<u8>> = peers.iter_mut().map(Peer::fin).collect();
+    rig.turn(&ends);
+    for sent in std::mem::take(&mut rig.sent).into_iter().filter(|sent| sent.has(Flags::FIN)) {
+        let mut peer = Peer::new(sent.header.dst_port, PORT);
+        (peer.seq, peer.ack) = (sent.header.ack, sent.header.seq.wrapping_add(1));
+        rig.turn(&[peer.ack()]);
+    }
+    rig.assert_empty();
+}

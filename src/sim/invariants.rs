@@ -122,7 +122,7 @@ impl Side {
 
     /// Shift of the windows that the sender of this direction gets, or gives.
     fn shift(&self, of: Option<u8>) -> u8 {
-        // RFC7323-2.2: scaling is on only when both have offered it.
+        // RFC7323-2.2b: scaling is on only when both have offered it.
         if self.own_shift.is_some() && self.peer_shift.is_some() { of.unwrap_or(0).min(14) } else { 0 }
     }
 
@@ -315,7 +315,7 @@ impl Side {
         self.last_ack = Some(ack);
         let shift = if view.has(Flags::SYN) { 0 } else { self.shift(self.own_shift) };
         let edge = ack + (u32::from(header.window) << shift);
-        // RFC7323-2.4: a scaled window is cut down to a multiple of its unit, so the edge may seem to move by less.
+        // RFC7323-2.4b: a scaled window is cut down to a multiple of its unit, so the edge may seem to move by less.
         if let Some(known) = self.own_edge
             && (edge + ((1 << shift) - 1)).lt(known)
         {

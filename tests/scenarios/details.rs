@@ -169,3 +169,113 @@ fn ops_32_duplicates_beyond_the_flight_do_not_inflate() {
         assert!(sent <= 6_000, "200 forged duplicates for ten segments: {sent} octets");
     });
 }
+
+/// MUST-16: the smaller of what the peer takes and what our MTU carries.
+#[test]
+fn must_16_a_peer_with_a_large_mss_does_not_exceed_our_mtu() {
+    each_isn(|isn| {
+        let mut host = Host::established_with(isn, plain(), "S 0:0 win 65535 <mss 9000>", "A 1:1 ack 1 win 65535");
+        host.write(5_000);
+        host.expect_data(1, 5_001, 1_000);
+    });
+}
+
+/// SM-SS-3: what the SYN,ACK carries besides is processed from the URG step on.
+#[test]
+fn sm_ss_3_a_fin_on_the_syn_ack() {
+    each_isn(|isn| {
+        let mut host = Host::connect(isn, plain());
+        host.expect("S 0:0");
+        host.inject("FSA 0:0 ack 1 <mss 1000>");
+        host.expect("A 1:1 ack 2");
+        host.assert_state(State::CloseWait);
+        assert!(host.at_eof());
+        host.write(10);
+        host.expect("PA 1:11 ack 2");
+    });
+}
+
+/// SM-LA-1, SM-CLG-1: the timer sends data and FIN again as they were; acknowledged data leaves the FIN alone.
+#[test]
+fn sm_la_1_a_lost_fin_is_sent_again_with_what_is_left_of_the_data() {
+    each_isn(|isn| {
+        let mut host = Host::established(isn, plain());
+        host.inject("FA 1:1 ack 1");
+        host.expect("A 1:1 ack 2");
+        host.write(500);
+        host.expect("PA 1:501 ack 2");
+        host.close();
+        host.expect("FA 501:501 ack 2");
+        let again = host.expect_after(200, 1_100, "FA 1:501 ack 2");
+        assert!(again.retransmission);
+        host.inject("A 2:2 ack 501");
+        host.take_all();
+        host.assert_state(State::LastAck);
+        host.expect_after(200, 5_000, "FA 501:501 ack 2");
+        host.inject("A 2:2 ack 502");
+        host.assert_closed(CloseReason::Normal);
+    });
+}
+
+/// Numbers half the space away are old, not new, wherever zero lies.
+#[test]
+fn sm_seq_4_half_the_number_space_away_is_old() {
+    for at in [1_i64 << 31, (1 << 31) - 1, (1 << 31) + 1, -(1 << 30), 1 << 30] {
+        each_isn(|isn| {
+            let mut host = Host::established(isn, plain());
+            host.inject(&format!("PA {at}:{} ack 1", at + 100));
+            host.expect("A 1:1 ack 1");
+            assert_eq!((host.readable(), host.held()), (0, 0));
+            host.inject("PA 1:101 ack 1");
+            assert_eq!(host.readable(), 100);
+            host.advance(200);
+            host.take_all();
+        });
+    }
+}
+
+/// RFC8961-2d: whatever an ACK echoes, the timeout stays within reason.
+#[test]
+fn rfc8961_2d_a_forged_echo_is_no_sample() {
+    for echo in [0_u32, 1, 1 << 31, u32::MAX] {
+        each_isn(|isn| {
+            let mut host = Host::established_with(isn, plain(), "S 0:0 <mss 1000, ts 100 0>", "A 1:1 ack 1 <ts 100 *>");
+            host.write(500);
+            host.expect("PA 1:501");
+            host.expect_after(200, 1_100, "PA 1:501");
+            host.advance(50);
+            host.inject(&format!("A 1:1 ack 501 <ts 101 {echo}>"));
+            assert_eq!(host.unacked(), 0, "the ACK itself counts");
+            assert!(host.info().rto <= Duration::from_secs(5), "{}", host.info().rto);
+        });
+    }
+}
+
+/// SHLD-18, MUST-58: the FIN takes a delayed ACK along; none follows.
+#[test]
+fn must_58_a_fin_carries_the_ack_that_was_due() {
+    each_isn(|isn| {
+        let mut host = Host::established(isn, plain());
+        host.inject("PA 1:101 ack 1");
+        host.read(100);
+        host.expect_nothing();
+        host.shutdown();
+        host.expect("FA 1:1 ack 101");
+        host.inject("A 101:101 ack 2");
+        host.advance(1_000);
+        host.expect_nothing();
+    });
+}
+
+/// RFC7323-2.3b: the largest window there is, from the largest shift.
+#[test]
+fn rfc7323_2_3b_the_largest_window_is_used_without_overflow() {
+    each_isn(|isn| {
+        let mut host = Host::established_with(isn, plain(), "S 0:0 <mss 1000, ws 14>", "A 1:1 ack 1 win 65535");
+        assert_eq!(host.info().send_window, 65_535 << 14);
+        host.send_and_ack(500_000);
+        host.inject("A 1:1 ack 500001 win 0");
+        host.write(1_000);
+        host.expect_after(200, 1_100, "A 500000:500000");
+    });
+}

@@ -60,7 +60,7 @@ fn smoltcp_62_acks_of_nothing_do_not_restart_the_timer() {
     });
 }
 
-/// Sizes around powers of two must not make us offer more than the buffer, or a useless shift.
+/// smoltcp#500 likewise. Sizes around powers of two must not make us offer more than the buffer, or a useless shift.
 #[test]
 fn smoltcp_253_500_window_scale_at_the_edges() {
     for octets in [65_535, 65_536, 65_537, 131_070, 131_071, 131_072, 1 << 20, (1 << 20) + 1] {
@@ -238,5 +238,39 @@ fn crossing_data_does_not_stall_either_side() {
             host.take_all();
             assert_eq!(host.unacked(), 0);
         }
+    });
+}
+
+/// smoltcp#1026 likewise. The segment that opened the window was lost: a probe finds out.
+#[test]
+fn smoltcp_1025_1026_a_lost_window_update_is_found_out() {
+    each_isn(|isn| {
+        let mut host = Host::established_with(isn, plain(), "S 0:0 win 2000 <mss 1000>", "A 1:1 ack 1 win 2000");
+        host.write(5_000);
+        host.expect_data(1, 2_001, 1_000);
+        host.inject("A 1:1 ack 2001 win 0");
+        host.expect_nothing();
+        host.expect_after(200, 1_100, "A 2000:2000 ack 1");
+        host.inject("A 1:1 ack 2001 win 4000");
+        host.expect_data(2_001, 5_001, 1_000);
+        host.expect_nothing();
+    });
+}
+
+/// Pure ACKs of a peer that leaves timestamps out of them are dropped by default; the data they acknowledged is sent
+/// again, and one segment with timestamps heals it. Nothing hangs, nothing is reset.
+#[test]
+fn gvisor_11536_acks_without_timestamps_do_not_end_the_connection() {
+    each_isn(|isn| {
+        let mut host = Host::established_with(isn, plain(), "S 0:0 <mss 1000, ts 100 0>", "A 1:1 ack 1 <ts 100 *>");
+        host.write(500);
+        host.expect("PA 1:501");
+        host.inject("A 1:1 ack 501");
+        host.expect_nothing();
+        assert_eq!(host.unacked(), 500);
+        host.expect_after(200, 1_100, "PA 1:501");
+        host.inject("A 1:1 ack 501 <ts 101 *>");
+        assert_eq!(host.unacked(), 0);
+        host.assert_state(State::Established);
     });
 }

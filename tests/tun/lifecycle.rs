@@ -31,7 +31,7 @@ fn ends_by(signal: i32) -> Outcome {
     let engine = Engine::start(&[]);
     assert!(state().contains("trust0"), "{}", state());
     echo_exact(10, &noise(100_000, 1));
-    // One that stands open at the end, on both sides.
+    // One that stands open at the end, on both sides (gvisor#8748).
     let open = TcpStream::connect((ENGINE, 7)).unwrap();
     answers(&open);
     let summary = engine.end_by(signal);

@@ -80,15 +80,23 @@ fn split(word: &str) -> Option<(&str, &str)> {
     (known && own.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.')).then_some((stem, own))
 }
 
-/// Whether `word` has the form of an id.
+/// Whether `word` has the form of an id, or of a report of another project: `smoltcp#199`.
 #[must_use]
 pub fn is_id(word: &str) -> bool {
-    split(word).is_some() && !word.contains("..") && !word.ends_with('.')
+    (split(word).is_some() && !word.contains("..") && !word.ends_with('.')) || is_report(word)
+}
+
+fn is_report(word: &str) -> bool {
+    word.split_once('#').is_some_and(|(project, number)| {
+        let name = |b: u8| b.is_ascii_lowercase() || b == b'-';
+        let digits = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+        digits && !project.is_empty() && project.bytes().all(name)
+    })
 }
 
 /// Ids as they are written in the name of a test: `rfc6298_5_1`.
 fn snake(id: &str) -> String {
-    id.to_ascii_lowercase().replace(['-', '.'], "_")
+    id.to_ascii_lowercase().replace(['-', '.', '#'], "_")
 }
 
 /// What a source text cites of the rows `ids` (in their order), and the ids it cites that are no row, with their lines.
@@ -113,7 +121,13 @@ pub fn citations<'a>(text: &str, ids: &[&'a str]) -> (BTreeSet<&'a str>, Vec<(us
         let mut before: Option<(&str, usize, bool)> = None;
         for word in words(line) {
             let word = word.trim_end_matches('.');
-            if let Some((stem, own)) = split(word) {
+            if is_report(word) {
+                match places.get(word) {
+                    Some(place) => cited.extend(ids.get(*place)),
+                    None => unknown(word.to_owned()),
+                }
+                before = None;
+            } else if let Some((stem, own)) = split(word) {
                 let (from, to) = own.split_once("..").map_or((own, None), |(from, to)| (from, Some(to)));
                 let id = format!("{stem}{from}");
                 let Some(place) = places.get(id.as_str()) else {
@@ -153,7 +167,7 @@ pub fn citations<'a>(text: &str, ids: &[&'a str]) -> (BTreeSet<&'a str>, Vec<(us
 
 /// The words of a line, what may be part of an id, and a comma or any other sign as a word of its own.
 fn words(line: &str) -> impl Iterator<Item = &str> {
-    let part = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+    let part = |c: char| c.is_ascii_alphanumeric() || "-.#".contains(c);
     let mut rest = line;
     std::iter::from_fn(move || {
         rest = rest.trim_start();
@@ -233,15 +247,31 @@ mod tests {
 
     #[test]
     fn what_an_id_looks_like() {
-        for id in ["MUST-1", "SM-TW-5f", "SM-FW1-2", "RFC2018-V", "RFC5681-2.DA", "RFC7323-Aa", "REC-1"] {
+        for id in ["MUST-1", "SM-TW-5f", "SM-FW1-2", "RFC2018-V", "RFC5681-2.DA", "RFC7323-Aa", "REC-1", "mbed-os#6882"]
+        {
             assert!(is_id(id), "{id}");
         }
-        for other in ["MUST", "SM-T", "UTF-8", "RFC-1", "RFC793-1", "IP-over", "MUST-7: a", "SIP-1", "IP-1..4", "-"] {
+        for other in [
+            "MUST",
+            "SM-T",
+            "UTF-8",
+            "RFC-1",
+            "RFC793-1",
+            "IP-over",
+            "MUST-7: a",
+            "SIP-1",
+            "IP-1..4",
+            "-",
+            "#",
+            "#1",
+            "a#b",
+        ] {
             assert!(!is_id(other), "{other}");
         }
     }
 
-    const IDS: [&str; 10] = [
+    const IDS: [&str; 11] = [
+        "smoltcp#199",
         "MUST-1",
         "MUST-2",
         "MUST-3",
@@ -268,12 +298,14 @@ mod tests {
         assert_eq!(cited("/// SM-SEQ-1 to SM-SEQ-3:"), ["SM-SEQ-1", "SM-SEQ-2", "SM-SEQ-3"]);
         assert_eq!(cited("/// RFC7323-5.3a, 3.2b; RST"), ["RFC7323-3.2b", "RFC7323-5.3a"]);
         assert_eq!(cited("/// MUST-1 and 3, not the 2 others"), ["MUST-1", "MUST-3"]);
+        assert_eq!(cited("/// As in smoltcp#199."), ["smoltcp#199"]);
         assert_eq!(cited("// the 3 of UTF-8 and section SM-T"), [""; 0]);
     }
 
     #[test]
     fn citations_in_names() {
         assert_eq!(cited("    fn sc_50_must_3_and_rfc7323_5_3a() {"), ["MUST-3", "RFC7323-5.3a", "SC-50"]);
+        assert_eq!(cited("fn smoltcp_199_drains() {"), ["smoltcp#199"]);
         assert_eq!(cited("fn ip_17_is_not_ip_1() {"), ["IP-1"]);
     }
 
@@ -283,6 +315,7 @@ mod tests {
         assert_eq!(dangling("\n// MUST-99"), [(2, "MUST-99".to_owned())]);
         assert_eq!(dangling("// MUST-1..99"), [(1, "MUST-99".to_owned())]);
         assert_eq!(dangling("// RFC7323-5"), [(1, "RFC7323-5".to_owned())]);
+        assert_eq!(dangling("/// smoltcp#198"), [(1, "smoltcp#198".to_owned())]);
         assert_eq!(dangling("fn sc_99_x() {"), [(1, "sc_99".to_owned())]);
         assert_eq!(dangling("fn sm_seq_9_x() {"), [(1, "sm_seq_9".to_owned())]);
         assert_eq!(dangling("fn it_may_12_times() {"), []);
