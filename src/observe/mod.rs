@@ -103,6 +103,14 @@ pub fn summary(sample: &Sample) -> String {
          {} resets sent (closed port, data behind our close, or aborted)",
         total.packets_out, total.bytes_out, total.payload_out, total.retransmits, total.resets_out,
     );
+    let orphans = total.orphans_over_limit + total.orphans_out_of_memory;
+    if orphans > 0 {
+        let _ = writeln!(
+            text,
+            "  reset {orphans} connections that were closed with octets unacknowledged: {} too many, {} for their memory",
+            total.orphans_over_limit, total.orphans_out_of_memory,
+        );
+    }
     let shares: Vec<_> = sample.shards.iter().map(|shard| shard.accepted.to_string()).collect();
     let _ = writeln!(text, "  accepted by shard: {}; forwarded between shards: {}", shares.join(" "), total.forwarded);
     if total.dropped_total() == 0 {

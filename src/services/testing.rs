@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use crate::flow::{Endpoint, Quad, ShardId};
 use crate::shard::{ConnId, Io, IoBackend, Message, Service};
 use crate::tcp::time::{Duration, Instant};
-use crate::tcp::{CloseReason, CongestionControl, Info, State};
+use crate::tcp::{CloseReason, CongestionControl, Info, KeepAlive, State};
 
 /// A connection as a test names it.
 pub(super) type Client = usize;
@@ -193,6 +193,8 @@ impl IoBackend for Backend<'_> {
             c.nodelay = nodelay;
         }
     }
+    fn set_keepalive(&mut self, _: ConnId, _: Option<KeepAlive>) {}
+    fn set_user_timeout(&mut self, _: ConnId, _: Option<Duration>) {}
     fn info(&self, conn: ConnId) -> Option<Info> {
         self.world.find(conn).map(|_| figures(self.world.retransmits))
     }

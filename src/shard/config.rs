@@ -51,6 +51,11 @@ pub struct Limits {
     pub connections: usize,
     /// Connections in SYN-RECEIVED. Default 16,384.
     pub half_open: usize,
+    /// Orphans: connections that their service has closed and whose last octets or FIN are not acknowledged (OPS-22).
+    /// The oldest above it are reset. Default 16,384: a sixteenth of `connections`. Linux (tcp_max_orphans) allows half of
+    /// its table, and reckons with 64 KiB for each; send memory here is bounded by itself, and taken from orphans when
+    /// others need it, so that this is about records.
+    pub orphans: usize,
     /// TIME-WAIT records. Default 262,144 (OPS-21).
     pub time_wait: usize,
     /// Packet buffers that connections may hold by reference. Default 256.
@@ -69,6 +74,7 @@ impl Default for Limits {
         Self {
             connections: 262_144,
             half_open: 16_384,
+            orphans: 16_384,
             time_wait: 262_144,
             held_packets: 256,
             held_octets: 256 << 20,

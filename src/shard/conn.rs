@@ -41,6 +41,8 @@ pub(crate) struct Conn {
     pub(crate) wants_room: bool,
     /// The service has closed or aborted its side: no more callbacks but `closed`.
     pub(crate) detached: bool,
+    /// Detached, with something the peer has not acknowledged.
+    pub(crate) orphan: bool,
     /// The peer's FIN is in order.
     pub(crate) eof: bool,
     /// States it has passed, a bit each; kept only for the log.

@@ -15,6 +15,7 @@ use super::counters::{Counters, DropReason};
 use super::echo_limiter::EchoLimiter;
 use super::egress::Egress;
 use super::log;
+use super::orphans::Orphans;
 use super::receive_store::{Holdings, ReceiveStore};
 use super::send_store::SendStore;
 use super::service::{ConnId, IoBackend, Message};
@@ -24,7 +25,7 @@ use super::time_wait_table::TimeWaitTable;
 use super::wheel::Wheel;
 use crate::buffer::send_memory::{CHUNK_LEN, SendMemory};
 use crate::flow::{EPHEMERAL_PORTS, Endpoint, Quad, ShardId, ports_for_shard};
-use crate::tcp::{self, CloseReason, Handshake, Info, Instant, OpenParams, TimeWait};
+use crate::tcp::{self, CloseReason, Duration, Handshake, Info, Instant, KeepAlive, OpenParams, TimeWait};
 use crate::wire;
 
 /// See the module.
@@ -46,6 +47,7 @@ pub(crate) struct Core {
     pub(crate) events: VecDeque<Event>,
     /// Connections whose service found too little send memory and waits for `writable`.
     pub(crate) starved: VecDeque<ConnId>,
+    pub(crate) orphans: Orphans,
     /// Chunks in use when the starved were last looked at.
     pub(crate) fed_at: u32,
     /// How many of the starved have not been looked at since memory came back.
@@ -88,6 +90,7 @@ impl Core {
             touched: VecDeque::with_capacity(256),
             events: VecDeque::new(),
             starved: VecDeque::new(),
+            orphans: Orphans::default(),
             fed_at: 0,
             feed_left: 0,
             outbox: VecDeque::new(),
@@ -139,6 +142,7 @@ impl Core {
             touched: false,
             wants_room: false,
             detached: false,
+            orphan: false,
             eof: false,
             passed: 0,
             ring_blocked: false,
@@ -162,6 +166,7 @@ impl Core {
         if let Some(mut conn) = self.conns.remove(id) {
             conn.send.clear(&mut self.memory);
             conn.receive.clear(&mut self.holdings);
+            self.orphans.forget(&mut conn);
             self.ring_blocked -= usize::from(conn.ring_blocked);
             if matches!(conn.phase, Phase::Handshake(_)) {
                 self.half_open -= 1;
@@ -189,6 +194,7 @@ impl Core {
         if self.config.log_connections {
             log::end(&self.config.tcp, conn, reason);
         }
+        self.orphans.forget(conn);
         conn.phase = Phase::Drained(reason);
         conn.armed = None;
         self.ring_blocked -= usize::from(std::mem::take(&mut conn.ring_blocked));
@@ -260,6 +266,7 @@ impl Core {
         let gauges = &mut self.counters;
         gauges.connections = self.conns.len() as u64;
         gauges.half_open = self.half_open as u64;
+        gauges.orphans = self.orphans.count as u64;
         gauges.time_wait = self.time_wait.len() as u64;
         gauges.time_wait_evicted = self.time_wait.evicted();
         gauges.send_chunks = u64::from(self.memory.in_use());
@@ -445,6 +452,7 @@ impl IoBackend for Core {
                     self.finish(id, CloseReason::Aborted);
                 } else {
                     self.touch(id);
+                    self.left_alone(id);
                 }
             }
             Phase::Handshake(_) => self.give_up(id),
@@ -477,6 +485,20 @@ impl IoBackend for Core {
     fn set_nodelay(&mut self, id: ConnId, nodelay: bool) {
         if let Some(Conn { phase: Phase::Open(connection), .. }) = self.conns.get_mut(id) {
             connection.set_nodelay(nodelay);
+            self.touch(id);
+        }
+    }
+
+    fn set_keepalive(&mut self, id: ConnId, keepalive: Option<KeepAlive>) {
+        if let Some(Conn { phase: Phase::Open(connection), .. }) = self.conns.get_mut(id) {
+            connection.set_keepalive(keepalive);
+            self.touch(id);
+        }
+    }
+
+    fn set_user_timeout(&mut self, id: ConnId, limit: Option<Duration>) {
+        if let Some(Conn { phase: Phase::Open(connection), .. }) = self.conns.get_mut(id) {
+            connection.set_user_timeout(limit);
             self.touch(id);
         }
     }

@@ -88,6 +88,10 @@ counters! {
     resets_in,
     /// Connections that timed out.
     timed_out,
+    /// Connections reset because too many were left by their services (`Limits::orphans`).
+    orphans_over_limit,
+    /// Connections left by their services and reset because others needed their send memory.
+    orphans_out_of_memory,
     /// SYNs that took over a TIME-WAIT record (RFC 6191).
     time_wait_reused,
     /// TIME-WAIT records evicted because the table was full.
@@ -100,6 +104,8 @@ counters! {
     connections,
     /// Gauge: connections now in SYN-RECEIVED or SYN-SENT.
     half_open,
+    /// Gauge: connections now that their services have left with something unacknowledged.
+    orphans,
     /// Gauge: TIME-WAIT records now.
     time_wait,
     /// Gauge: 64 KB chunks of send memory now in use.

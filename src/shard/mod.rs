@@ -18,6 +18,7 @@ mod echo_limiter;
 mod egress;
 mod icmp;
 mod log;
+mod orphans;
 mod receive;
 mod receive_store;
 mod send_store;
@@ -122,6 +123,7 @@ impl Shard {
     pub fn finish_turn(&mut self) -> bool {
         self.deliver_events();
         self.run_timers();
+        self.core.take_memory_of_orphans();
         self.feed_starved();
         self.deliver_events();
         self.core.transmit();

@@ -279,6 +279,9 @@ impl Shard {
         if outcome.acked > 0 {
             conn.send.acknowledge(&mut core.memory, outcome.acked);
         }
+        if outcome.events.contains(Events::FIN_ACKED) {
+            core.orphans.forget(conn);
+        }
         let eof = outcome.events.contains(Events::EOF);
         conn.eof |= eof;
         if core.config.log_connections

@@ -10,8 +10,7 @@ use std::any::Any;
 use std::fmt;
 
 use crate::flow::{Quad, ShardId};
-use crate::tcp::time::Instant;
-use crate::tcp::{CloseReason, Info};
+use crate::tcp::{CloseReason, Duration, Info, Instant, KeepAlive};
 
 /// Names one connection of one shard. The generation tells a slot's present user from its earlier ones, so an id kept
 /// too long is recognised as stale and never reaches a stranger's connection.
@@ -87,6 +86,8 @@ pub trait IoBackend {
     fn close(&mut self, conn: ConnId);
     fn abort(&mut self, conn: ConnId);
     fn set_nodelay(&mut self, conn: ConnId, nodelay: bool);
+    fn set_keepalive(&mut self, conn: ConnId, keepalive: Option<KeepAlive>);
+    fn set_user_timeout(&mut self, conn: ConnId, limit: Option<Duration>);
     fn info(&self, conn: ConnId) -> Option<Info>;
     fn set_timer(&mut self, at: Instant, token: u64);
     fn send_to(&mut self, shard: ShardId, message: Message);
@@ -233,6 +234,19 @@ impl<'a> Io<'a> {
     #[inline]
     pub fn set_nodelay(&mut self, conn: ConnId, nodelay: bool) {
         self.backend.set_nodelay(conn, nodelay);
+    }
+
+    /// Probes the peer when it is silent, or no longer (RFC 9293 3.8.4). At first `tcp::Config::keepalive` decides.
+    #[inline]
+    pub fn set_keepalive(&mut self, conn: ConnId, keepalive: Option<KeepAlive>) {
+        self.backend.set_keepalive(conn, keepalive);
+    }
+
+    /// Limits how long octets may stay unacknowledged, or unsent before a closed window; see
+    /// [`Connection::set_user_timeout`](crate::tcp::Connection::set_user_timeout).
+    #[inline]
+    pub fn set_user_timeout(&mut self, conn: ConnId, limit: Option<Duration>) {
+        self.backend.set_user_timeout(conn, limit);
     }
 
     /// Counters and estimates of the connection; `None` when it is gone.

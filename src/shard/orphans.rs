@@ -1,0 +1,78 @@
+//! Orphans: connections whose service has closed them, and which go on alone until the peer has acknowledged everything.
+//!
+//! They cost memory that nobody asks about any more, so they are bounded (OPS-22): in number, in time
+//! (`tcp::Config::orphan_timeout`), and they give way when send memory is needed by others. The oldest goes first: it
+//! had the most time. In FIN-WAIT-2 a connection has nothing left to send and is no orphan any more; that state has a
+//! time limit of its own.
+
+use std::collections::VecDeque;
+
+use super::conn::{Conn, Phase};
+use super::core::Core;
+use super::service::{ConnId, IoBackend};
+use crate::tcp::State;
+
+/// The orphans of a shard.
+#[derive(Debug, Default)]
+pub(crate) struct Orphans {
+    /// In the order in which they were left. Those that are done are taken out later.
+    queue: VecDeque<ConnId>,
+    pub(crate) count: usize,
+}
+
+/// Of the oldest, so many are looked at for one that holds memory.
+const LOOKED_AT: usize = 64;
+/// So many are reset in a turn for their memory.
+const A_TURN: usize = 16;
+
+impl Orphans {
+    /// This connection is done, or has never been one.
+    pub(crate) fn forget(&mut self, conn: &mut Conn) {
+        self.count -= usize::from(std::mem::take(&mut conn.orphan));
+    }
+}
+
+impl Core {
+    /// The service has closed `id`.
+    pub(crate) fn left_alone(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let Phase::Open(connection) = &conn.phase else { return };
+        let unsaid = matches!(connection.state(), State::FinWait1 | State::Closing | State::LastAck);
+        if !unsaid || std::mem::replace(&mut conn.orphan, true) {
+            return;
+        }
+        self.orphans.count += 1;
+        self.orphans.queue.push_back(id);
+        if self.orphans.queue.len() > 2 * self.orphans.count + LOOKED_AT {
+            let conns = &self.conns;
+            self.orphans.queue.retain(|id| conns.get(*id).is_some_and(|conn| conn.orphan));
+        }
+        while self.orphans.count > self.config.limits.orphans {
+            let Some(oldest) = self.orphans.queue.pop_front() else { break };
+            if self.is_orphan(oldest) {
+                self.counters.orphans_over_limit += 1;
+                self.abort(oldest);
+            }
+        }
+    }
+
+    fn is_orphan(&self, id: ConnId) -> bool {
+        self.conns.get(id).is_some_and(|conn| conn.orphan)
+    }
+
+    /// Somebody waits for send memory, and hardly any is free: orphans that hold some are reset.
+    pub(crate) fn take_memory_of_orphans(&mut self) {
+        for _ in 0..A_TURN {
+            let free = self.memory.capacity() - self.memory.in_use();
+            if self.orphans.count == 0 || self.starved.is_empty() || free > self.memory.capacity() / 32 {
+                return;
+            }
+            let holds = |id: &ConnId| self.conns.get(*id).is_some_and(|conn| conn.orphan && conn.send.len() > 0);
+            let Some(place) = self.orphans.queue.iter().take(LOOKED_AT).position(holds) else { return };
+            if let Some(id) = self.orphans.queue.remove(place) {
+                self.counters.orphans_out_of_memory += 1;
+                self.abort(id);
+            }
+        }
+    }
+}

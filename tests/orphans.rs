@@ -1,0 +1,152 @@
+//! What becomes of connections that their service has left: bounds in number, in time and in memory (OPS-22).
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod rig;
+
+use std::sync::{Arc, Mutex};
+
+use rig::{Call, Peer, Rig, endings, probe};
+use trust::shard::{Io, ShardConfig};
+use trust::tcp::{CloseReason, Duration, KeepAlive, State};
+
+const PORT: u16 = 7;
+
+fn probed(
+    tweak: impl FnOnce(&mut ShardConfig),
+    chunks: u32,
+    act: impl FnMut(&mut Io<'_>, &Call) + Send + 'static,
+) -> (Rig, Arc<Mutex<Vec<Call>>>) {
+    let mut rig = Rig::with(tweak, chunks, 1_024);
+    let (service, calls) = probe(act);
+    rig.shard.add_service(Some(PORT), service);
+    (rig, calls)
+}
+
+/// As a service that answers and leaves.
+fn say_and_close(io: &mut Io<'_>, call: &Call) {
+    if let Call::Accepted(conn) | Call::Writable(conn) = call
+        && io.send(*conn, &[5; 1_000]) == 1_000
+    {
+        io.close(*conn);
+    }
+}
+
+fn close_at_once(io: &mut Io<'_>, call: &Call) {
+    if let Call::Accepted(conn) = call {
+        io.close(*conn);
+    }
+}
+
+#[test]
+fn ops_22_the_oldest_orphan_goes_when_there_are_too_many() {
+    let (mut rig, calls) = probed(|config| config.limits.orphans = 3, 256, say_and_close);
+    let mut peers: Vec<_> = (0..5).map(|place| rig.connect(40_000 + place, PORT)).collect();
+    for (place, peer) in peers.iter_mut().enumerate() {
+        peer.take(&mut rig);
+        assert_eq!(peer.got_reset, place < 2, "peer {place}");
+    }
+    let counters = rig.counters();
+    assert_eq!((counters.orphans, counters.orphans_over_limit, counters.orphans_out_of_memory), (3, 2, 0));
+    assert_eq!(endings(&calls), [CloseReason::Aborted; 2]);
+    // The others end as they should.
+    for peer in &mut peers[2..] {
+        assert_eq!((peer.got.len(), peer.got_fin), (1_000, true));
+        let fin = peer.fin();
+        rig.turn(&[fin]);
+    }
+    assert_eq!(rig.counters().orphans, 0);
+    rig.advance(Duration::from_secs(61));
+    rig.assert_empty();
+}
+
+/// Who has said everything is no orphan: FIN-WAIT-2 does not count, nor does anything that has ended.
+#[test]
+fn ops_22_only_what_is_unacknowledged_counts() {
+    let (mut rig, _) = probed(|config| config.limits.orphans = 1, 256, close_at_once);
+    for place in 0..200 {
+        let mut peer = rig.connect(40_000 + place, PORT);
+        peer.take(&mut rig);
+        assert_eq!(rig.counters().orphans, 1);
+        match place % 3 {
+            0 => rig.turn(&[peer.ack()]),
+            1 => {
+                let fin = peer.fin();
+                rig.turn(&[fin]);
+            }
+            _ => rig.turn(&[peer.rst()]),
+        }
+        assert_eq!(rig.counters().orphans, 0, "{place}");
+    }
+    assert_eq!(rig.counters().orphans_over_limit, 0);
+    assert!(rig.shard.connections().all(|(_, _, state)| state == State::FinWait2));
+    rig.advance(Duration::from_secs(61));
+    rig.assert_empty();
+}
+
+/// Many short connections whose octets nobody acknowledges hold all send memory until somebody needs it.
+#[test]
+fn ops_22_orphans_give_way_to_those_who_need_memory() {
+    let (mut rig, _) = probed(|_| {}, 64, say_and_close);
+    let mut peers: Vec<_> = (0..200).map(|place| rig.connect(40_000 + place, PORT)).collect();
+    rig.settle();
+    let served = peers.iter_mut().filter_map(|peer| {
+        peer.take(&mut rig);
+        (peer.got.len() == 1_000).then_some(())
+    });
+    assert_eq!(served.count(), 200, "each got its answer");
+    let counters = rig.counters();
+    assert!((130..=150).contains(&counters.orphans_out_of_memory), "{}", counters.orphans_out_of_memory);
+    assert_eq!(counters.orphans + counters.orphans_out_of_memory, 200);
+    rig.advance(Duration::from_secs(200));
+    rig.assert_empty();
+}
+
+/// A peer that answers every probe but never opens its window.
+#[test]
+fn ops_22_a_stalled_reader_does_not_hold_memory_for_ever() {
+    let (mut rig, calls) = probed(|_| {}, 256, say_and_close);
+    let mut peer = Peer { window: 0, ..Peer::new(40_000, PORT) };
+    peer.open(&mut rig);
+    let start = rig.now;
+    while rig.counters().connections > 0 {
+        assert!(rig.now - start < Duration::from_secs(150));
+        rig.advance(Duration::from_millis(500));
+        peer.take(&mut rig);
+        if !peer.got_reset {
+            rig.turn(&[peer.ack()]);
+        }
+    }
+    assert!(rig.now - start >= Duration::from_secs(100));
+    assert!(peer.got_reset, "it is told");
+    assert_eq!(endings(&calls), [CloseReason::TimedOut]);
+    rig.assert_empty();
+}
+
+/// The switches of `Io` reach the connection.
+#[test]
+fn must_24_must_21_services_set_keep_alive_and_user_timeout() {
+    let (mut rig, calls) = probed(
+        |_| {},
+        256,
+        |io, call| {
+            if let Call::Accepted(conn) = call {
+                let (idle, interval) = (Duration::from_secs(10), Duration::from_secs(1));
+                io.set_keepalive(*conn, Some(KeepAlive { idle, interval, count: 2 }));
+                io.set_user_timeout(*conn, Some(Duration::from_secs(5)));
+            } else if let Call::Readable(conn) = call {
+                io.send(*conn, b"answer");
+            }
+        },
+    );
+    let mut silent = rig.connect(40_000, PORT);
+    let mut asking = rig.connect(40_001, PORT);
+    let question = asking.data(b"?");
+    rig.turn(&[question]);
+    rig.advance(Duration::from_secs(6));
+    assert_eq!(endings(&calls), [CloseReason::UserTimeout], "no ACK of the answer");
+    rig.advance(Duration::from_secs(7));
+    silent.take(&mut rig);
+    assert!(silent.got_reset);
+    assert_eq!(endings(&calls), [CloseReason::UserTimeout, CloseReason::TimedOut]);
+}
