@@ -19,7 +19,7 @@ mod worker;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use self::clock::Clock;
@@ -112,6 +112,8 @@ pub struct Engine {
     steering: &'static str,
     threads: Vec<JoinHandle<Result<(), EngineError>>>,
     stop: Arc<AtomicBool>,
+    /// Workers whose services have heard of the stop and said what they had to say.
+    said_all: Arc<AtomicUsize>,
     unparkers: Vec<Unparker<mio::Waker>>,
     peers: Vec<Peer>,
     counters: Vec<Arc<PublishedCounters>>,
@@ -154,6 +156,9 @@ impl Handle {
 
 /// Messages that may wait for a shard.
 const CONTROL_QUEUE: usize = 4_096;
+
+/// How long a stop waits for the services' last words.
+const LAST_WORDS: std::time::Duration = std::time::Duration::from_millis(200);
 
 impl Engine {
     /// Starts the stages of `plan` on `device`, with the given services on every shard.
@@ -211,6 +216,7 @@ impl Engine {
         let mut to_workers: Vec<Vec<ToWorker>> = (0..plan.queues).map(|_| Vec::new()).collect();
         let mut from_workers: Vec<Vec<FromWorker>> = (0..plan.queues).map(|_| Vec::new()).collect();
         let mut counters = Vec::new();
+        let said_all = Arc::new(AtomicUsize::new(0));
         for (index, control) in receivers.into_iter().enumerate() {
             let me = StageId::Worker(index);
             let mut inbound = Vec::new();
@@ -271,6 +277,7 @@ impl Engine {
                 control,
                 peers_from(&threads, thread),
                 published,
+                Arc::clone(&said_all),
             );
             if let Some(thread) = thread {
                 threads[thread].put(&plan, me, Stage::Worker(Box::new(worker)));
@@ -298,6 +305,7 @@ impl Engine {
             steering,
             threads: Vec::new(),
             stop: Arc::clone(&stop),
+            said_all,
             unparkers,
             peers,
             counters,
@@ -360,12 +368,15 @@ impl Engine {
         self.stop.load(Ordering::Relaxed) || self.threads.iter().any(JoinHandle::is_finished)
     }
 
-    /// Stops all threads and waits for them.
+    /// Stops all threads and waits for them. Services hear of it before (`Service::stopping`).
     ///
     /// # Errors
     ///
     /// The first failure of a thread, if one failed.
     pub fn stop(&mut self) -> Result<(), EngineError> {
+        if !self.threads.is_empty() && !self.has_failed() {
+            self.tell_services();
+        }
         self.stop.store(true, Ordering::SeqCst);
         for unparker in &self.unparkers {
             unparker.notify(Interest::ALL);
@@ -380,6 +391,17 @@ impl Engine {
             }
         }
         result
+    }
+}
+
+impl Engine {
+    /// Lets the services say what they have to say at the end, for a moment.
+    fn tell_services(&self) {
+        let told = self.peers.iter().filter(|peer| peer.send(Control::Stopping).is_ok()).count();
+        let start = std::time::Instant::now();
+        while self.said_all.load(Ordering::Acquire) < told && start.elapsed() < LAST_WORDS && !self.has_failed() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
     }
 }
 

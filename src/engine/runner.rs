@@ -26,6 +26,9 @@ const ALARM: Token = Token(usize::MAX - 1);
 /// Deadlines nearer than this wait on a timerfd: the timeout of epoll is in milliseconds, rounded up.
 const FINE: Duration = Duration::from_millis(20);
 
+/// So many batches are still written after the stop: about what a ring holds.
+const LAST_BATCHES: usize = 16;
+
 /// A stage of any kind.
 pub(super) enum Stage {
     Rx(Rx),
@@ -73,8 +76,14 @@ impl Runner {
             }
         }
         for stage in &mut self.stages {
-            if let Stage::Worker(worker) = stage {
-                worker.finish();
+            match stage {
+                Stage::Worker(worker) => worker.finish(),
+                // The last words of the services. A device that takes them no more is no failure now.
+                Stage::Tx(tx) => {
+                    let written = (0..LAST_BATCHES).take_while(|_| tx.poll().is_ok_and(|poll| poll.work > 0));
+                    written.for_each(drop);
+                }
+                Stage::Rx(_) => {}
             }
         }
         Ok(())

@@ -4,6 +4,7 @@
 //! messages in and out of it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Poll;
 use super::clock::Clock;
@@ -26,6 +27,8 @@ pub(super) enum Control {
     Message { service: u16, from: ShardId, message: Message },
     /// Open a connection for a service.
     Connect { service: u16, remote: Endpoint },
+    /// The engine is about to stop.
+    Stopping,
 }
 
 /// The way to another shard's control plane.
@@ -71,6 +74,10 @@ pub(super) struct Worker {
     published: Arc<PublishedCounters>,
     publish_at: Instant,
     parks: u64,
+    /// The services have heard of the stop, and what they sent may not be in the ring yet.
+    stopping: bool,
+    /// Counts the workers for whom it is.
+    said_all: Arc<AtomicUsize>,
 }
 
 impl Worker {
@@ -85,9 +92,25 @@ impl Worker {
         control: crossbeam::channel::Receiver<Control>,
         peers: Vec<Peer>,
         published: Arc<PublishedCounters>,
+        said_all: Arc<AtomicUsize>,
     ) -> Self {
         let publish_at = clock.now();
-        Self { shard, id, clock, inbound, first: 0, completions, tx, control, peers, published, publish_at, parks: 0 }
+        Self {
+            shard,
+            id,
+            clock,
+            inbound,
+            first: 0,
+            completions,
+            tx,
+            control,
+            peers,
+            published,
+            publish_at,
+            parks: 0,
+            stopping: false,
+            said_all,
+        }
     }
 
     /// One turn of the shard.
@@ -122,6 +145,10 @@ impl Worker {
                 Control::Connect { service, remote } => {
                     self.shard.connect(service, remote);
                 }
+                Control::Stopping => {
+                    self.shard.stopping();
+                    self.stopping = true;
+                }
             }
         }
         let due = self.shard.next_deadline().is_some_and(|deadline| deadline <= now);
@@ -135,6 +162,10 @@ impl Worker {
             work += self.send_messages();
         }
         self.return_packets();
+        if self.stopping && !self.shard.has_work() {
+            self.stopping = false;
+            self.said_all.fetch_add(1, Ordering::Release);
+        }
         if work > 0 {
             self.shard.counters_mut().turns += 1;
             if now >= self.publish_at {

@@ -396,6 +396,13 @@ impl<S: Service> Net<S> {
         act(&mut self.services[usize::from(shard)], &mut Io::new(&mut backend));
     }
 
+    /// All shards are about to stop.
+    pub(super) fn stop(&mut self) {
+        for shard in 0..self.services.len() {
+            self.call(shard as u16, |service, io| service.stopping(io));
+        }
+    }
+
     /// Does everything that is to be done, in random order, the clients taking nothing meanwhile.
     pub(super) fn run(&mut self) {
         while let Some(event) = self.pick() {

@@ -107,6 +107,14 @@ impl Shard {
         self.deliver_events();
     }
 
+    /// Tells all services that the end is near. What they send leaves with the end of the turn.
+    pub fn stopping(&mut self) {
+        for service in 0..self.services.len() {
+            self.call(service as u16, |service, io| service.stopping(io));
+        }
+        self.deliver_events();
+    }
+
     /// Opens a connection to `remote` for the service with that index, which then hears `accepted` or `closed`. `None`: no
     /// address of that family, no port free or the shard is full; the service hears `closed` of an id that names nothing.
     pub fn connect(&mut self, service: u16, remote: Endpoint) -> Option<ConnId> {

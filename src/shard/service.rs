@@ -54,6 +54,12 @@ pub trait Service: Send {
         let _ = (io, from, message);
     }
 
+    /// The engine is about to stop. What is sent now still goes out, if the connection may send it at once; nothing
+    /// waits for an answer.
+    fn stopping(&mut self, io: &mut Io<'_>) {
+        let _ = io;
+    }
+
     /// A timer set by [`Io::set_timer`] has run out.
     fn timer(&mut self, io: &mut Io<'_>, token: u64) {
         let _ = (io, token);

@@ -102,6 +102,26 @@ pub(crate) fn paced() -> Outcome {
     Ok(())
 }
 
+/// A client in the middle of a test hears that the engine stops, and says so in iperf3's own words.
+pub(crate) fn server_terminates() -> Outcome {
+    need(&["iperf3"])?;
+    for plan in ["fused", "pipeline"] {
+        for direction in ["-t10", "-R"] {
+            let engine = Engine::start(&["--plan", plan]);
+            let client = std::thread::spawn(move || run(30, "iperf3", &["-c", "10.7.0.2", "-P", "2", direction]));
+            engine.await_stats("the test runs", Duration::from_secs(5), |now| now.connections == 3);
+            engine.finish();
+            let start = std::time::Instant::now();
+            let output = client.join().unwrap();
+            assert!(start.elapsed() < Duration::from_secs(5), "{plan} {direction}: it hears at once");
+            let said =
+                format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            assert!(said.contains("the server has terminated"), "{plan} {direction}: {said}");
+        }
+    }
+    Ok(())
+}
+
 /// The server's own report arrives at the client.
 pub(crate) fn server_output() -> Outcome {
     need(&["iperf3"])?;

@@ -42,6 +42,7 @@ fn main() -> ExitCode {
         trial("iperf3_64_streams", iperf::sixty_four),
         trial("iperf3_reverse_paced", iperf::paced),
         trial("iperf3_server_output", iperf::server_output),
+        trial("iperf3_server_terminates", iperf::server_terminates),
         trial("header_prediction_takes_bulk_transfers", iperf::header_prediction),
         trial("loss_1_percent_offload_on", loss::one_percent_offload_on),
         trial("loss_1_percent_offload_off", loss::one_percent_offload_off),

@@ -401,6 +401,15 @@ impl Service for Iperf3 {
         self.deliver(io);
     }
 
+    fn stopping(&mut self, io: &mut Io<'_>) {
+        let is_control = |(conn, part): (&ConnId, &Part)| matches!(part, Part::Control(_)).then_some(*conn);
+        let controls: Vec<ConnId> = self.parts.iter().filter_map(is_control).collect();
+        for conn in controls {
+            self.with_session(io, conn, |session, context| session.on_stopping(context));
+        }
+        self.deliver(io);
+    }
+
     fn timer(&mut self, io: &mut Io<'_>, token: u64) {
         self.on_time(io, conn_of(token));
         self.deliver(io);

@@ -35,6 +35,7 @@ pub(super) mod state {
     pub(in super::super) const TEST_END: u8 = 4;
     pub(in super::super) const PARAM_EXCHANGE: u8 = 9;
     pub(in super::super) const CREATE_STREAMS: u8 = 10;
+    pub(in super::super) const SERVER_TERMINATE: u8 = 11;
     pub(in super::super) const CLIENT_TERMINATE: u8 = 12;
     pub(in super::super) const EXCHANGE_RESULTS: u8 = 13;
     pub(in super::super) const DISPLAY_RESULTS: u8 = 14;

@@ -183,6 +183,20 @@ impl Session {
         self.end(context);
     }
 
+    /// The server is about to stop: the client is told while it waits for a word, and then reports what it has. The
+    /// streams are left alone, so that no reset of theirs overtakes the word.
+    pub(super) fn on_stopping(&mut self, context: &mut Context<'_>) {
+        match self.phase {
+            Phase::Params(_) | Phase::Streams | Phase::Assigning | Phase::Running | Phase::Stopping => {
+                self.output.push(state::SERVER_TERMINATE);
+                self.tick = None;
+                self.enter(Phase::Over, Duration::from_nanos(u64::MAX), context.now);
+            }
+            // Here it would be taken for a part of the results, or comes too late.
+            Phase::Results(_) | Phase::Display | Phase::Over => {}
+        }
+    }
+
     /// A connection with the test's cookie. One too many, or one that comes too late, is turned away.
     pub(super) fn on_join(&mut self, candidate: Candidate, context: &mut Context<'_>) {
         let need = match (&self.phase, &self.params) {
