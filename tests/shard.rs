@@ -355,7 +355,7 @@ fn a_newer_syn_that_finds_no_room_leaves_time_wait_alone() {
         let mut peer = rig.connect(40_000, PORT);
         peer.take(&mut rig);
         let fin = peer.fin();
-        rig.turn(&[fin.clone()]);
+        rig.turn(std::slice::from_ref(&fin));
         assert_eq!(rig.counters().time_wait, 1, "{limit}");
         rig.turn(&[Peer::new(40_001, PORT).syn()]);
         rig.sent.clear();
