@@ -153,6 +153,8 @@ impl CongestionWindow {
     #[inline]
     pub fn set_cwnd(&mut self, cwnd: u32) {
         self.cwnd = cwnd.min(LARGEST_WINDOW).max(self.smss());
+        // Else a smaller window would grow by what a larger one has earned, a segment with each ACK.
+        self.credit = self.credit.min(self.cwnd - 1);
     }
 
     /// Everything of the loss event is repaired: the window is the threshold (RFC5681-3.2.6).

@@ -191,6 +191,26 @@ fn rfc9406_4_2f_4_3b_after_a_loss_slow_start_is_not_watched() {
 }
 
 #[test]
+fn rfc9438_4_9_slow_start_that_goes_on_after_an_undo_is_watched_again() {
+    flows(|mut flow| {
+        for _ in 0..2 {
+            flow.round(ms(50));
+        }
+        flow.control.save(&flow.window);
+        flow.control.on_congestion_event(&mut flow.window, flow.now, 40 * SMSS);
+        assert!(flow.control.undo(&mut flow.window));
+        assert_eq!((rounds(&flow).phase, flow.window.ssthresh()), (Phase::Fresh, u32::MAX));
+        for _ in 0..2 {
+            flow.round(ms(50));
+        }
+        for _ in 0..8 {
+            flow.round(ms(90));
+        }
+        assert!(!flow.window.in_slow_start());
+    });
+}
+
+#[test]
 fn ops_30_an_unused_window_measures_but_neither_grows_nor_leaves_slow_start() {
     flows(|mut flow| {
         for round in 0..20_u64 {

@@ -124,6 +124,18 @@ fn recovery_inflates_and_deflates() {
 }
 
 #[test]
+fn what_a_large_window_has_earned_does_not_grow_a_small_one() {
+    let mut flow = Flow::avoidance(100 * SMSS);
+    flow.ack(99 * SMSS, 100 * SMSS, true);
+    flow.window.set_cwnd(4 * SMSS);
+    flow.window.ssthresh = 4 * SMSS;
+    for _ in 0..8 {
+        flow.ack(SMSS, 4 * SMSS, true);
+    }
+    assert!(flow.cwnd() <= 6 * SMSS, "two windows acknowledged: {}", flow.cwnd());
+}
+
+#[test]
 fn growth_stops_at_the_largest_window() {
     let mut flow = Flow::new(LARGEST_WINDOW - 1);
     for _ in 0..3 {
