@@ -2,6 +2,7 @@
 //! flat near it.
 //!
 //! Windows are octets here where the RFC counts segments; times are µs. Everything is integer arithmetic.
+//! MAY-18 lets it stand in for Reno.
 
 use super::congestion::{AckSample, CongestionWindow, LARGEST_WINDOW, scale};
 use super::hystart::{HyStart, micros};

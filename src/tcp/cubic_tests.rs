@@ -162,6 +162,23 @@ fn rfc9438_4_7_fast_convergence() {
     }
 }
 
+/// One worked example: a loss at 100 segments, another one at 90.
+#[test]
+fn sc_68_a_loss_at_100_segments_and_the_next_one_at_90() {
+    let mut flow = reduced(100, ms(100));
+    assert_eq!(flow.cwnd(), 70);
+    flow.ack(SMSS, SMSS, None, ms(100), true);
+    let k = curve(&mut flow).k;
+    assert!((4_217_000..4_218_000).contains(&k), "{k} us");
+    for (t, octets) in [(0, 70_000), (k, 100_000), (6_000_000, 102_268)] {
+        let found = curve(&mut flow).w_cubic(t, SMSS);
+        assert!(found.abs_diff(octets) <= 5, "{t} us: {found}, not {octets}");
+    }
+    flow.window.set_cwnd(90 * SMSS);
+    flow.loss(ms(100));
+    assert_eq!((flow.cwnd(), curve(&mut flow).w_max), (63, 76_500));
+}
+
 /// Two flows over one bottleneck; the second comes late and the losses hit both. What they have becomes alike.
 #[test]
 fn rfc9438_4_7_two_flows_converge() {
