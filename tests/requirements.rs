@@ -302,3 +302,65 @@ fn gvisor_9139_7379_many_connections_at_once() {
     }
     rig.assert_empty();
 }
+
+/// MAY-2, SM-TW-5f: a SYN that only looked new does not end TIME-WAIT. The peer resets what came of it, and the record
+/// is there again, with the time it had left.
+#[test]
+fn sm_tw_5f_a_syn_that_proves_old_leaves_time_wait_as_it_was() {
+    let mut rig = Rig::new();
+    let (service, calls) = probe(|io, call| {
+        if let Call::Accepted(conn) = call {
+            io.close(*conn);
+        }
+    });
+    rig.shard.add_service(Some(PORT), service);
+    let mut peer = rig.connect(40_000, PORT);
+    peer.take(&mut rig);
+    let fin = peer.fin();
+    rig.turn(&[fin]);
+    peer.take(&mut rig);
+    rig.sent.clear();
+    assert_eq!((rig.counters().time_wait, rig.counters().connections), (1, 0));
+    rig.advance(Duration::from_secs(30));
+
+    let stray = Peer { seq: peer.seq.wrapping_add(70_000), ..Peer::new(40_000, PORT) };
+    rig.turn(&[stray.syn()]);
+    let answer = rig.next();
+    assert!(answer.has(Flags::SYN | Flags::ACK));
+    let mut reset = stray.clone();
+    reset.seq = answer.header.ack;
+    rig.turn(&[reset.packet_at(0, Flags::RST, &[])]);
+    assert!(rig.sent.is_empty());
+    assert_eq!((rig.counters().time_wait, rig.counters().connections), (1, 0));
+    assert_eq!(rig.counters().time_wait_reused, 0);
+
+    // It answers as before, and ends when it should.
+    let mut again = peer.clone();
+    again.seq = again.seq.wrapping_sub(1);
+    rig.turn(&[again.packet_at(0, Flags::FIN | Flags::ACK, &[])]);
+    assert_eq!(rig.next().header.ack, peer.seq);
+    rig.advance(Duration::from_secs(61));
+    assert_eq!(rig.counters().time_wait, 0);
+    assert_eq!(calls.lock().unwrap().iter().filter(|call| matches!(call, Call::Accepted(_))).count(), 1);
+    rig.assert_empty();
+}
+
+/// An open takes no port that a service listens on.
+#[test]
+fn rfc6056_3_1_an_open_leaves_the_ports_of_services_alone() {
+    let open = |listening: Option<u16>| {
+        let mut rig = Rig::new();
+        if let Some(port) = listening {
+            rig.shard.add_service(Some(port), Box::new(Echo));
+        }
+        let (service, _) = probe(|_, _| {});
+        let index = rig.shard.add_service(None, service);
+        rig.begin();
+        assert!(rig.shard.connect(index, Endpoint::new(IpAddr::V4(PEER), 80)).is_some());
+        rig.finish();
+        rig.next().header.src_port
+    };
+    let port = open(None);
+    assert_eq!(open(Some(1)), port, "the choice follows from the seed");
+    assert_ne!(open(Some(port)), port);
+}

@@ -232,8 +232,8 @@ impl Core {
     }
 
     /// Opens a connection to `remote` from our first address of that family (MUST-44) and a port whose bucket this shard
-    /// owns (RFC6056-MC).
-    pub(crate) fn connect(&mut self, service: u16, remote: Endpoint) -> Option<ConnId> {
+    /// owns (RFC6056-MC) and nobody has `taken` (RFC6056-3.1).
+    pub(crate) fn connect(&mut self, service: u16, remote: Endpoint, taken: impl Fn(u16) -> bool) -> Option<ConnId> {
         // MUST-46: what cannot be a source cannot be a peer.
         if wire::ip::is_forbidden_source(remote.addr) {
             return None;
@@ -252,7 +252,7 @@ impl Core {
         );
         let quad = ports.map(|port| Quad { local: Endpoint { addr: local, port }, remote }).find(|quad| {
             let hash = self.hash(quad);
-            self.lookup(hash, quad).is_none() && self.time_wait.get(hash, quad).is_none()
+            !taken(quad.local.port) && self.lookup(hash, quad).is_none() && self.time_wait.get(hash, quad).is_none()
         })?;
         let handshake = Handshake::connect(&self.config.tcp, self.open_params(&quad), self.now);
         let ticket = self.shared.tickets.fetch_add(1, Ordering::Relaxed);

@@ -118,7 +118,8 @@ impl Shard {
     /// Opens a connection to `remote` for the service with that index, which then hears `accepted` or `closed`. `None`: no
     /// address of that family, no port free or the shard is full; the service hears `closed` of an id that names nothing.
     pub fn connect(&mut self, service: u16, remote: Endpoint) -> Option<ConnId> {
-        let id = self.core.connect(service, remote);
+        let listens = |port| self.services.iter().any(|listening| listening.port == Some(port));
+        let id = self.core.connect(service, remote, listens);
         if id.is_none() {
             let nothing = ConnId { slot: u32::MAX, generation: 0 };
             self.call(service, |service, io| service.closed(io, nothing, CloseReason::LocalClose));

@@ -115,7 +115,8 @@ impl Shard {
                     self.release(arrival.frame);
                     return Ok(());
                 }
-                // SM-TW-5f: a listener may take the quad over. The record stays until one has.
+                // SM-TW-5f: a listener may take the quad over. The record stays, out of sight, until the peer has
+                // acknowledged our SYN: a reset brings it back (MAY-2).
                 TimeWaitOutcome::Reuse { iss_floor: floor } => iss_floor = Some(floor),
             }
         }
@@ -160,11 +161,6 @@ impl Shard {
         let ticket = self.core.shared.tickets.fetch_add(1, Ordering::Relaxed);
         match self.core.insert(*quad, service, handshake, ticket) {
             Some(id) => {
-                if iss_floor.is_some() {
-                    let hash = self.core.hash(quad);
-                    self.core.time_wait.remove(hash, quad);
-                    self.core.counters.time_wait_reused += 1;
-                }
                 self.core.touch(id);
                 self.release(arrival.frame);
                 Ok(())
@@ -231,6 +227,11 @@ impl Shard {
         if let Phase::Open(connection) = &conn.phase {
             if passive {
                 self.core.counters.accepted += 1;
+                if !self.core.time_wait.is_empty() {
+                    let hash = self.core.shared.hasher.hash(&conn.quad);
+                    let reused = self.core.time_wait.remove(hash, &conn.quad).is_some();
+                    self.core.counters.time_wait_reused += u64::from(reused);
+                }
             } else {
                 self.core.counters.connected += 1;
             }
