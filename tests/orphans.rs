@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use rig::{Call, Peer, Rig, endings, probe};
 use trust::shard::{Io, ShardConfig};
-use trust::tcp::{CloseReason, Duration, KeepAlive, State};
+use trust::tcp::{CloseReason, CongestionControl, Duration, KeepAlive, State};
 
 const PORT: u16 = 7;
 
@@ -134,6 +134,8 @@ fn must_24_must_21_services_set_keep_alive_and_user_timeout() {
                 let (idle, interval) = (Duration::from_secs(10), Duration::from_secs(1));
                 io.set_keepalive(*conn, Some(KeepAlive { idle, interval, count: 2 }));
                 io.set_user_timeout(*conn, Some(Duration::from_secs(5)));
+                io.set_congestion(*conn, CongestionControl::Reno);
+                assert_eq!(io.info(*conn).unwrap().congestion, CongestionControl::Reno);
             } else if let Call::Readable(conn) = call {
                 io.send(*conn, b"answer");
             }

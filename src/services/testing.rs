@@ -195,6 +195,7 @@ impl IoBackend for Backend<'_> {
     }
     fn set_keepalive(&mut self, _: ConnId, _: Option<KeepAlive>) {}
     fn set_user_timeout(&mut self, _: ConnId, _: Option<Duration>) {}
+    fn set_congestion(&mut self, _: ConnId, _: CongestionControl) {}
     fn info(&self, conn: ConnId) -> Option<Info> {
         self.world.find(conn).map(|_| figures(self.world.retransmits))
     }

@@ -25,7 +25,9 @@ use super::time_wait_table::TimeWaitTable;
 use super::wheel::Wheel;
 use crate::buffer::send_memory::{CHUNK_LEN, SendMemory};
 use crate::flow::{EPHEMERAL_PORTS, Endpoint, Quad, ShardId, ports_for_shard};
-use crate::tcp::{self, CloseReason, Duration, Handshake, Info, Instant, KeepAlive, OpenParams, TimeWait};
+use crate::tcp::{
+    self, CloseReason, CongestionControl, Duration, Handshake, Info, Instant, KeepAlive, OpenParams, TimeWait,
+};
 use crate::wire;
 
 /// See the module.
@@ -499,6 +501,13 @@ impl IoBackend for Core {
     fn set_user_timeout(&mut self, id: ConnId, limit: Option<Duration>) {
         if let Some(Conn { phase: Phase::Open(connection), .. }) = self.conns.get_mut(id) {
             connection.set_user_timeout(limit);
+            self.touch(id);
+        }
+    }
+
+    fn set_congestion(&mut self, id: ConnId, kind: CongestionControl) {
+        if let Some(Conn { phase: Phase::Open(connection), .. }) = self.conns.get_mut(id) {
+            connection.set_congestion(&self.config.tcp, kind);
             self.touch(id);
         }
     }

@@ -10,7 +10,7 @@ use std::any::Any;
 use std::fmt;
 
 use crate::flow::{Quad, ShardId};
-use crate::tcp::{CloseReason, Duration, Info, Instant, KeepAlive};
+use crate::tcp::{CloseReason, CongestionControl, Duration, Info, Instant, KeepAlive};
 
 /// Names one connection of one shard. The generation tells a slot's present user from its earlier ones, so an id kept
 /// too long is recognised as stale and never reaches a stranger's connection.
@@ -94,6 +94,7 @@ pub trait IoBackend {
     fn set_nodelay(&mut self, conn: ConnId, nodelay: bool);
     fn set_keepalive(&mut self, conn: ConnId, keepalive: Option<KeepAlive>);
     fn set_user_timeout(&mut self, conn: ConnId, limit: Option<Duration>);
+    fn set_congestion(&mut self, conn: ConnId, kind: CongestionControl);
     fn info(&self, conn: ConnId) -> Option<Info>;
     fn set_timer(&mut self, at: Instant, token: u64);
     fn send_to(&mut self, shard: ShardId, message: Message);
@@ -253,6 +254,12 @@ impl<'a> Io<'a> {
     #[inline]
     pub fn set_user_timeout(&mut self, conn: ConnId, limit: Option<Duration>) {
         self.backend.set_user_timeout(conn, limit);
+    }
+
+    /// Goes on with another congestion control. At first `tcp::Config::congestion` decides.
+    #[inline]
+    pub fn set_congestion(&mut self, conn: ConnId, kind: CongestionControl) {
+        self.backend.set_congestion(conn, kind);
     }
 
     /// Counters and estimates of the connection; `None` when it is gone.

@@ -12,6 +12,7 @@ mod combinations;
 mod connect;
 mod crowd;
 mod iperf;
+mod keepalive;
 mod lifecycle;
 mod loss;
 // Shared with other tests: not all of it is used here.
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         trial("short_connections_are_never_refused", crowd::short_connections),
         trial("capture_of_a_transfer_is_clean", capture::clean),
         trial("capture_shows_broken_packets", capture::broken),
+        trial("keep_alive_must_24_kernel_answers_and_silence", keepalive::silence),
         trial("term_ends_it_cleanly", lifecycle::term),
         trial("int_ends_it_cleanly", lifecycle::int),
         trial("killed_hard_leaves_nothing", lifecycle::killed),
