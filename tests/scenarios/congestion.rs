@@ -1,5 +1,7 @@
 //! Slow start and congestion avoidance: SC-58, SC-65, SC-67, KP-01, KP-02, KP-06.
 
+use trust::tcp::Config;
+
 use super::harness::{Host, each_isn, plain};
 
 /// Sends and acknowledges with a full window until the window holds `segments`; leaves nothing in flight.
@@ -144,21 +146,27 @@ fn kp_06_avoidance_grows_by_one_segment_a_round_trip() {
     });
 }
 
-/// OPS-10.
+/// OPS-10. Unless that is switched off.
 #[test]
 fn sc_67_rfc5681_4_1_an_idle_connection_begins_again() {
-    each_isn(|isn| {
-        let mut host = Host::established(isn, plain());
-        grow(&mut host, 40);
-        host.send_and_ack(0);
-        let all = host.unacked();
-        assert_eq!(all, 0);
-        host.advance(60_000);
-        host.take_all();
-        host.write(100_000);
-        let sent = host.take_all();
-        assert_eq!(sent.len(), 10);
-    });
+    for slow_start_after_idle in [true, false] {
+        each_isn(|isn| {
+            let mut host = Host::established(isn, Config { slow_start_after_idle, ..plain() });
+            grow(&mut host, 40);
+            host.send_and_ack(0);
+            let all = host.unacked();
+            assert_eq!(all, 0);
+            host.advance(60_000);
+            host.take_all();
+            host.write(100_000);
+            let sent = host.take_all();
+            if slow_start_after_idle {
+                assert_eq!(sent.len(), 10);
+            } else {
+                assert!(sent.len() >= 40, "{}", sent.len());
+            }
+        });
+    }
 }
 
 #[test]

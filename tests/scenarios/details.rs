@@ -117,41 +117,47 @@ fn rfc6429_4_a_stalled_connection_can_be_aborted() {
 
 #[test]
 fn ops_15_the_receive_buffer_grows_with_the_reader() {
-    each_isn(|isn| {
-        let config = Config { recv_buffer: BufferLimits { initial: 20_000, max: 100_000 }, ..plain() };
-        let mut host = Host::established_with(isn, config, "S 0:0 <mss 1000, ws 0>", "A 1:1 ack 1");
-        let mut at = 1;
-        for _ in 0..10 {
-            for _ in 0..host.info().receive_window / 1_000 {
-                host.inject(&format!("A {at}:{} ack 1", at + 1_000));
+    for tuned in [true, false] {
+        each_isn(|isn| {
+            let limits = BufferLimits { initial: 20_000, max: 100_000 };
+            let config = Config { recv_buffer: limits, recv_auto_tuning: tuned, ..plain() };
+            let mut host = Host::established_with(isn, config, "S 0:0 <mss 1000, ws 0>", "A 1:1 ack 1");
+            let mut at = 1;
+            for _ in 0..10 {
+                for _ in 0..host.info().receive_window / 1_000 {
+                    host.inject(&format!("A {at}:{} ack 1", at + 1_000));
+                    host.take_all();
+                    at += 1_000;
+                }
+                host.advance(100);
                 host.take_all();
-                at += 1_000;
+                let unread = host.readable() as u32;
+                host.read(unread);
+                host.take_all();
             }
-            host.advance(100);
-            host.take_all();
-            let unread = host.readable() as u32;
-            host.read(unread);
-            host.take_all();
-        }
-        assert_eq!(host.info().receive_buffer, 100_000, "as far as it may");
-    });
+            assert_eq!(host.info().receive_buffer, if tuned { limits.max } else { limits.initial }, "as far as it may");
+        });
+    }
 }
 
 #[test]
 fn ops_16_the_send_buffer_grows_with_the_window() {
-    each_isn(|isn| {
-        let config = Config { send_buffer: BufferLimits { initial: 20_000, max: 100_000 }, ..plain() };
-        let mut host = Host::established_with(isn, config, "S 0:0 <mss 1000, ws 7>", "A 1:1 ack 1");
-        for _ in 0..8 {
-            host.write(200_000);
-            host.take_all();
-            host.advance(10);
-            let ack = host.sent_upto();
-            host.inject(&format!("A 1:1 ack {ack}"));
-            host.take_all();
-        }
-        assert_eq!(host.info().send_limit, 100_000, "as far as it may");
-    });
+    for tuned in [true, false] {
+        each_isn(|isn| {
+            let limits = BufferLimits { initial: 20_000, max: 100_000 };
+            let config = Config { send_buffer: limits, send_auto_tuning: tuned, ..plain() };
+            let mut host = Host::established_with(isn, config, "S 0:0 <mss 1000, ws 7>", "A 1:1 ack 1");
+            for _ in 0..8 {
+                host.write(200_000);
+                host.take_all();
+                host.advance(10);
+                let ack = host.sent_upto();
+                host.inject(&format!("A 1:1 ack {ack}"));
+                host.take_all();
+            }
+            assert_eq!(host.info().send_limit, if tuned { limits.max } else { limits.initial }, "as far as it may");
+        });
+    }
 }
 
 #[test]
