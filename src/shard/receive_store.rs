@@ -86,6 +86,8 @@ pub(crate) struct ReceiveStore {
     /// Stream offset of the first octet behind all in-order ones.
     next: u64,
     unread: u32,
+    /// Pieces that the last delivery has added.
+    fresh: u32,
 }
 
 /// Payloads up to this many octets are copied out of their packet when they must wait (architecture: a tiny segment
@@ -112,6 +114,7 @@ impl ReceiveStore {
     pub(crate) fn deliver(&mut self, holdings: &mut Holdings, packet: PacketBuf) -> u32 {
         let len = packet.len() as u32;
         holdings.packets += 1;
+        self.fresh = 0;
         self.push(Piece::Packet(packet));
         self.next += u64::from(len);
         self.unread += len;
@@ -158,19 +161,18 @@ impl ReceiveStore {
         consumed
     }
 
-    /// Octets that now have to wait for their reader: small ones leave the packet they came in. `tight`: all of them.
+    /// What the last delivery brought now has to wait for its reader: small pieces leave the packets they came in, be
+    /// it the one that filled a gap or one that waited behind it. `tight`: all of them.
     pub(crate) fn settle(&mut self, holdings: &mut Holdings, tight: bool) {
-        let last = match &mut self.backlog {
-            Some(backlog) if !backlog.queue.is_empty() => backlog.queue.back_mut(),
-            _ => self.head.as_mut(),
-        };
-        if let Some(piece @ Piece::Packet(_)) = last
-            && (tight || piece.len() <= COPY_LIMIT)
-        {
-            let empty = Piece::Copy { data: Box::default(), start: 0 };
-            let old = std::mem::replace(piece, empty);
-            *piece = copied(holdings, old);
+        let queue = self.backlog.iter_mut().flat_map(|backlog| backlog.queue.iter_mut().rev());
+        for piece in queue.chain(&mut self.head).take(self.fresh as usize) {
+            if matches!(piece, Piece::Packet(_)) && (tight || piece.len() <= COPY_LIMIT) {
+                let empty = Piece::Copy { data: Box::default(), start: 0 };
+                let old = std::mem::replace(piece, empty);
+                *piece = copied(holdings, old);
+            }
         }
+        self.fresh = 0;
     }
 
     /// Gives everything up.
@@ -188,6 +190,7 @@ impl ReceiveStore {
     }
 
     fn push(&mut self, piece: Piece) {
+        self.fresh += 1;
         if self.head.is_none() {
             self.head = Some(piece);
         } else {
@@ -289,6 +292,24 @@ mod tests {
         let second = packet(&mut pool, b" world");
         store.deliver(&mut holdings, second);
         assert_eq!(read_all(&mut store, &mut holdings), b"llo world");
+        assert_eq!(holdings.octets, 0);
+    }
+
+    #[test]
+    fn a_filled_gap_pins_no_packet() {
+        let mut pool = PacketPool::new(0, 4, 64);
+        let mut holdings = Holdings::default();
+        let mut store = ReceiveStore::default();
+        for at in [0, 6] {
+            let behind = packet(&mut pool, b"def");
+            store.hold(&mut holdings, behind, 3, false);
+            let filler = packet(&mut pool, b"abc");
+            store.deliver(&mut holdings, filler);
+            assert_eq!(store.unread(), at + 6);
+            store.settle(&mut holdings, false);
+            assert_eq!(holdings.packets, 0, "what filled the gap waits behind {at} octets in its packet");
+        }
+        assert_eq!(read_all(&mut store, &mut holdings), b"abcdefabcdef");
         assert_eq!(holdings.octets, 0);
     }
 
