@@ -217,6 +217,15 @@ impl Shard {
         self.core.conns.get(id)?.armed
     }
 
+    /// Takes a connection's timer away, for tests that want this to be noticed.
+    #[cfg(test)]
+    pub(crate) fn disarm(&mut self, id: ConnId) {
+        self.core.wheel.remove(id.slot);
+        if let Some(conn) = self.core.conns.get_mut(id) {
+            conn.armed = None;
+        }
+    }
+
     fn listener(&self, port: u16) -> Option<u16> {
         self.services.iter().position(|listening| listening.port == Some(port)).map(|index| index as u16)
     }

@@ -117,6 +117,11 @@ impl SharedReport {
     pub fn read(&self) -> Report {
         *self.lock()
     }
+
+    /// Replaces the report, for applications made elsewhere.
+    pub fn write(&self, report: Report) {
+        *self.lock() = report;
+    }
 }
 
 const RESUME_READING: u64 = 1;
@@ -163,7 +168,7 @@ impl App {
         if self.aborts(report) {
             self.ended = true;
             report.aborted = true;
-            *self.report.lock() = report;
+            self.report.write(report);
             return io.abort(conn);
         }
         let written = report.sent == self.plan.send;
@@ -173,7 +178,7 @@ impl App {
             Ending::Close => written && report.received >= self.plan.expect,
             Ending::Abort(_) => false,
         };
-        *self.report.lock() = report;
+        self.report.write(report);
         if end && !std::mem::replace(&mut self.ended, true) {
             if self.plan.ending == Ending::Close {
                 io.close(conn);

@@ -89,6 +89,7 @@ struct Side {
     zero_window: bool,
 
     /// From the peer's SYN.
+    peer_isn: Option<SeqNum>,
     peer_shift: Option<u8>,
     peer_mss: Option<u16>,
     /// Behind the highest octet that arrived.
@@ -107,6 +108,7 @@ impl Side {
     fn open(&mut self, isn: SeqNum) {
         *self = Self {
             isn: Some(isn),
+            peer_isn: self.peer_isn,
             end: isn + 1,
             kept_from: isn + 1,
             peer_shift: self.peer_shift,
@@ -173,10 +175,12 @@ impl Invariants {
         if view.has(Flags::SYN) {
             side.peer_shift = header.options.window_scale;
             side.peer_mss = header.options.mss;
-            side.arrived_end = Some(end);
-        } else {
-            side.arrived_end = Some(side.arrived_end.map_or(end, |known| known.later(end)));
+            // A late copy of the SYN says nothing new; another SYN begins anew.
+            if side.peer_isn.replace(seq) != Some(seq) {
+                side.arrived_end = None;
+            }
         }
+        side.arrived_end = Some(side.arrived_end.map_or(end, |known| known.later(end)));
         if view.has(Flags::ACK) {
             let shift = if view.has(Flags::SYN) { 0 } else { side.shift(side.peer_shift) };
             let ack = SeqNum(header.ack);

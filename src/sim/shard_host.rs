@@ -19,7 +19,7 @@ use crate::buffer::packet::PacketBuf;
 use crate::buffer::ring::{Consumer, ring};
 use crate::buffer::send_memory::{SendMemory, SendReader};
 use crate::flow::{Endpoint, FlowHasher, OwnerTable, ShardId, SteeringKeys};
-use crate::shard::{Counters, Limits, Offload, Shard, ShardConfig, ShardShared};
+use crate::shard::{ConnId, Counters, Limits, Offload, Shard, ShardConfig, ShardShared};
 use crate::tcp::isn::IsnGenerator;
 use crate::tcp::{self, ConfigError, Duration, Info, Instant, SeqNum, State};
 use crate::wire::vnet::{ChecksumStatus, RxOffload, TxChecksum};
@@ -145,8 +145,8 @@ pub struct ShardHost {
     /// Connections to be opened: when, for which service, to whom.
     opens: Vec<(Instant, u16, Endpoint)>,
     reports: Vec<SharedReport>,
-    /// The last of each connection, by its slot.
-    infos: Vec<Info>,
+    /// The last of each connection that was open.
+    infos: Vec<(ConnId, Info)>,
     circles: bool,
 }
 
@@ -205,9 +205,8 @@ impl ShardHost {
     }
 
     /// What was last known of each connection.
-    #[must_use]
-    pub fn infos(&self) -> &[Info] {
-        &self.infos
+    pub fn infos(&self) -> impl Iterator<Item = &Info> {
+        self.infos.iter().map(|(_, info)| info)
     }
 
     /// Whether all its applications' connections are gone.
@@ -277,28 +276,21 @@ impl ShardHost {
     }
 
     fn check_timers(&mut self) -> Result<(), Violation> {
-        for (index, (id, quad, state)) in self.shard.connections().enumerate() {
+        for (id, quad, state) in self.shard.connections() {
             let info = self.shard.info(id);
-            let owed = match (state, &info) {
-                (State::SynSent | State::SynReceived, _) => Some("a SYN"),
-                (State::FinWait1 | State::Closing | State::LastAck, _) => Some("a FIN"),
-                (_, Some(info)) if info.flight > 0 => Some("octets in flight"),
-                (_, Some(info)) if info.queued > 0 => Some("octets unsent"),
-                _ => None,
-            };
-            if let Some(info) = info {
-                match self.infos.get_mut(index) {
-                    Some(place) => *place = info,
-                    None => self.infos.push(info),
-                }
-            }
             // A device that is busy will bring the connection back itself.
-            if let Some(owed) = owed
-                && self.shard.timer(id).is_none()
+            if self.shard.timer(id).is_none()
                 && self.completions.is_empty()
+                && let Some(owed) = owes(state, info.as_ref())
             {
                 let detail = format!("{quad} in {state:?} owes {owed} and nothing will wake it: {info:?}");
                 return Err(Violation::new(Rule::TimerArmed, detail));
+            }
+            if let Some(info) = info {
+                match self.infos.iter_mut().find(|(known, _)| *known == id) {
+                    Some((_, place)) => *place = info,
+                    None => self.infos.push((id, info)),
+                }
             }
         }
         Ok(())
@@ -321,6 +313,17 @@ impl ShardHost {
             }
         }
         Ok(())
+    }
+}
+
+/// What a connection still has to bring to its peer.
+fn owes(state: State, info: Option<&Info>) -> Option<&'static str> {
+    match (state, info) {
+        (State::SynSent | State::SynReceived, _) => Some("a SYN"),
+        (State::FinWait1 | State::Closing | State::LastAck, _) => Some("a FIN"),
+        (_, Some(info)) if info.flight > 0 => Some("octets in flight"),
+        (_, Some(info)) if info.queued > 0 => Some("octets unsent"),
+        _ => None,
     }
 }
 
@@ -383,3 +386,7 @@ impl Host for ShardHost {
         self
     }
 }
+
+#[cfg(test)]
+#[path = "shard_host_tests.rs"]
+mod tests;

@@ -52,3 +52,40 @@ fn a_seed_replays_to_the_same_history() {
     assert_eq!((hash, trace), (again, same));
     assert_ne!(hash, transfer(12, 0.05, 1 << 18).0);
 }
+
+/// Two hosts that send whatever they get back.
+fn mirrors() -> World {
+    let mut world = World::new(77);
+    let start = world.now();
+    let mut first = true;
+    let mirror = move |_, input, out: &mut Vec<Packet>| {
+        if let host::Input::Packet(packet) = input {
+            out.push(packet);
+        } else if std::mem::take(&mut first) {
+            out.push(Packet::tcp(CLIENT, SERVER, &crate::wire::tcp::TcpHeader::default(), b"x"));
+        }
+        None
+    };
+    let hosts = [ScriptedHost::new(CLIENT, Some(start), mirror), ScriptedHost::new(SERVER, None, mirror)];
+    let [a, b] = hosts.map(|host| world.add_host("mirror", host));
+    let rng = world.fork_rng();
+    world.add_link(a, b, vec![Box::new(Delay::new(Duration::from_millis(1), Duration::ZERO, false, rng))]);
+    world.add_link(b, a, vec![]);
+    world
+}
+
+#[test]
+fn a_world_that_never_ends_is_ended() {
+    let failure = mirrors().run(100).unwrap_err();
+    assert_eq!(failure.violation.rule, Rule::NeverEnds);
+    assert_eq!(failure.seed, 77);
+}
+
+#[test]
+fn time_passes_as_far_as_it_is_asked_to() {
+    let mut world = mirrors();
+    let start = world.now();
+    world.run_for(Duration::from_micros(10_500)).unwrap();
+    assert_eq!(world.now().saturating_since(start), Duration::from_micros(10_500));
+    assert_eq!(world.trace().to_string().matches(" in  ").count(), 20, "ten round trips");
+}

@@ -1,0 +1,136 @@
+//! Rules about the inside of a host turn red: a host whose caps are below what it holds, an application that expects
+//! other octets, a service that never lets a turn end.
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::shard::{Io, Service};
+use crate::sim::{Failure, HostId, World};
+use crate::tcp::CloseReason;
+
+const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+
+/// A world in which a client sends 1 MB and the server expects stream `expected`; it reads slowly.
+fn world(expected: u64) -> (World, HostId, HostId) {
+    let mut world = World::new(3);
+    let now = world.now();
+    let plan = Plan { stream: 1, send: 1 << 20, ..Plan::default() };
+    let pause = Some((100_000, Duration::from_secs(1)));
+    let back = Plan { peer_stream: expected, expect: 1 << 20, read_pause: pause, ..Plan::default() };
+    let mut client = ShardHost::new(ShardHostConfig::new(CLIENT, 1), now).unwrap();
+    let mut server = ShardHost::new(ShardHostConfig::new(SERVER, 2), now).unwrap();
+    client.open(now, Endpoint::new(IpAddr::V4(SERVER), 7), plan);
+    server.listen(7, back);
+    let (client, server) = (world.add_host("client", client), world.add_host("server", server));
+    world.add_link(client, server, vec![]);
+    world.add_link(server, client, vec![]);
+    (world, client, server)
+}
+
+fn rule(result: Result<(), Failure>) -> Rule {
+    result.unwrap_err().violation.rule
+}
+
+#[test]
+fn byte_exact() {
+    world(1).0.run(100_000).unwrap();
+    let failure = world(2).0.run(100_000).unwrap_err();
+    assert_eq!(failure.violation.rule, Rule::ByteExact);
+    let text = failure.to_string();
+    assert!(text.contains("world 3: ByteExact") && text.contains("length 14480"), "{text}");
+}
+
+#[test]
+fn ops_46_memory_cap() {
+    let lower: [fn(&mut ShardHostConfig); 4] = [
+        |config| config.limits.held_packets = 0,
+        |config| config.limits.connections = 0,
+        |config| config.send_chunks = 0,
+        |_| {},
+    ];
+    for (n, lower) in lower.iter().enumerate() {
+        let (mut world, client, server) = world(1);
+        world.run_for(Duration::from_millis(10)).unwrap();
+        for host in [client, server] {
+            lower(&mut world.host::<ShardHost>(host).unwrap().config);
+        }
+        let result = world.run(100_000);
+        assert_eq!(result.is_err(), n < 3, "cap {n}: {result:?}");
+        assert!(n == 3 || rule(result) == Rule::MemoryCap);
+    }
+}
+
+#[test]
+fn leak() {
+    let (mut world, client, _) = world(1);
+    world.run_for(Duration::from_millis(10)).unwrap();
+    let early = world.host::<ShardHost>(client).unwrap().check_empty();
+    assert_eq!(early.unwrap_err().rule, Rule::Leak);
+    world.run(100_000).unwrap();
+    world.host::<ShardHost>(client).unwrap().check_empty().unwrap();
+}
+
+#[test]
+fn timer_armed() {
+    let (mut world, client, server) = world(1);
+    world.run_for(Duration::from_millis(10)).unwrap();
+    let host = world.host::<ShardHost>(client).unwrap();
+    let info = *host.infos().next().unwrap();
+    assert!(info.queued > 0, "the reader has stalled");
+    assert_eq!(owes(State::Established, Some(&info)), Some("octets unsent"));
+    assert_eq!(owes(State::CloseWait, Some(&Info { flight: 1, ..info })), Some("octets in flight"));
+    assert_eq!(owes(State::LastAck, None), Some("a FIN"));
+    assert_eq!(owes(State::SynSent, None), Some("a SYN"));
+    let idle = *world.host::<ShardHost>(server).unwrap().infos().next().unwrap();
+    assert_eq!(owes(State::Established, Some(&idle)), None);
+    // With its timers taken away, that connection is found out.
+    let host = world.host::<ShardHost>(client).unwrap();
+    let id = host.shard.connections().next().unwrap().0;
+    assert!(host.shard.timer(id).is_some() && host.check().is_ok());
+    host.shard.disarm(id);
+    assert_eq!(host.check().unwrap_err().rule, Rule::TimerArmed);
+}
+
+/// Asks to be called again at once, and again.
+struct Restless;
+
+impl Service for Restless {
+    fn readable(&mut self, _: &mut Io<'_>, _: ConnId) {}
+
+    fn closed(&mut self, io: &mut Io<'_>, _: ConnId, _: CloseReason) {
+        io.set_timer(io.now(), 0);
+    }
+
+    fn timer(&mut self, io: &mut Io<'_>, _: u64) {
+        io.set_timer(io.now(), 0);
+    }
+}
+
+#[test]
+fn livelock() {
+    let (mut world, client, _) = world(1);
+    let now = world.now();
+    let host = world.host::<ShardHost>(client).unwrap();
+    let service = host.shard.add_service(None, Box::new(Restless));
+    // There is no way to an IPv6 address: the service hears `closed` at once.
+    host.opens.push((now, service, Endpoint::new(IpAddr::V6(std::net::Ipv6Addr::LOCALHOST), 7)));
+    assert_eq!(rule(world.run(100)), Rule::Livelock);
+}
+
+#[test]
+fn an_isn_is_steered() {
+    for seed in 0..20 {
+        let mut config = ShardHostConfig::new(CLIENT, seed);
+        let remote = Endpoint::new(IpAddr::V4(SERVER), 7);
+        let world = World::new(seed);
+        let at = world.now();
+        let port = config.first_port(remote).unwrap();
+        config.steer_isn(port, remote, at, SeqNum(u32::MAX - 5));
+        let mut client = ShardHost::new(config, at).unwrap();
+        client.open(at, remote, Plan::default());
+        let mut out = Vec::new();
+        client.poll(at, &mut out);
+        let view = out[0].view().unwrap();
+        assert_eq!((view.src.port, view.header.seq), (port, u32::MAX - 5));
+    }
+}

@@ -1,0 +1,231 @@
+//! Random worlds: real shards over bad links, every octet compared, the rules of `sim::Invariants` held after every
+//! event.
+//!
+//! * `TRUST_WORLDS=n`: how many worlds (default 300).
+//! * `TRUST_WORLDS_FROM=n`: seed of the first (default 0).
+//! * `TRUST_WORLD_SEED=n`: only that one, with its whole trace (give `-- --nocapture`).
+
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
+
+mod coverage;
+mod recipe;
+mod smoltcp_host;
+
+use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use coverage::Coverage;
+use recipe::{CLIENT, Flow, PORT, Recipe, SERVER, Side};
+use smoltcp_host::SmoltcpHost;
+use trust::flow::Endpoint;
+use trust::sim::app::SharedReport;
+use trust::sim::{Ending, Failure, HostId, Report, Rng, Rule, ShardHost, Violation, World};
+use trust::tcp::CloseReason;
+
+/// Events after which a world is thought to have no end.
+const MOST_STEPS: u64 = 20_000_000;
+
+/// A world with the applications in it.
+struct Cast {
+    world: World,
+    recipe: Recipe,
+    hosts: [HostId; 2],
+    /// Of each connection, client and server.
+    reports: Vec<[SharedReport; 2]>,
+}
+
+fn build(seed: u64, ours: Option<Side>) -> Cast {
+    let mut world = World::new(seed);
+    let now = world.now();
+    let mut rng: Rng = world.fork_rng();
+    let recipe = recipe::draw(&mut rng, now, ours);
+    let flows = &recipe.flows;
+    let remote = |n: u16| Endpoint::new(IpAddr::V4(SERVER), PORT + n);
+    let (client, opened) = if ours == Some(Side::Server) {
+        let (host, report) = SmoltcpHost::connect(CLIENT, &mut rng, flows[0].start, remote(0), flows[0].client);
+        (world.add_host("smoltcp", host), vec![report])
+    } else {
+        let mut host = ShardHost::new(recipe.client.clone(), now).unwrap();
+        let opened = (0..).zip(flows).map(|(n, flow)| host.open(flow.start, remote(n), flow.client)).collect();
+        (world.add_host("client", host), opened)
+    };
+    let (server, accepted) = if ours == Some(Side::Client) {
+        let (host, report) = SmoltcpHost::listen(SERVER, &mut rng, PORT, flows[0].server);
+        (world.add_host("smoltcp", host), vec![report])
+    } else {
+        let mut host = ShardHost::new(recipe.server.clone(), now).unwrap();
+        let accepted: Vec<_> = (0..).zip(flows).map(|(n, flow)| host.listen(PORT + n, flow.server)).collect();
+        (world.add_host("server", host), accepted)
+    };
+    for (from, to) in [(client, server), (server, client)] {
+        let stages = recipe::link(&mut rng, now, recipe.badness, ours.is_some());
+        world.add_link(from, to, stages);
+    }
+    let reports = opened.into_iter().zip(accepted).map(|(client, server)| [client, server]).collect();
+    Cast { world, recipe, hosts: [client, server], reports }
+}
+
+/// Lives through a world and checks how it ended.
+fn live(seed: u64, ours: Option<Side>, coverage: &mut Coverage, show: bool) -> Result<(), Failure> {
+    let Cast { mut world, recipe, hosts, reports } = build(seed, ours);
+    if show {
+        world.trace().keep_all();
+        println!("{recipe:#?}");
+    }
+    let ran = world.run(MOST_STEPS);
+    if show {
+        print!("{}", world.trace());
+    }
+    ran?;
+    let mut moved = 0;
+    let mut lost_reset = false;
+    for (flow, reports) in recipe.flows.iter().zip(&reports) {
+        let reports = [reports[0].read(), reports[1].read()];
+        moved += reports[0].received + reports[1].received;
+        coverage.aborted += u64::from(reports.iter().any(|report| report.aborted));
+        lost_reset |= reports.iter().any(|report| report.closed.is_none());
+        let ended = if ours.is_none() { check_end(flow, reports) } else { check_octets(flow, reports) };
+        ended.map_err(|Violation { rule, detail }| {
+            world.failure(Violation::new(rule, format!("{detail}: {reports:?} of {flow:?}")))
+        })?;
+    }
+    let mut infos = Vec::new();
+    for host in hosts {
+        if let Some(host) = world.host::<ShardHost>(host) {
+            infos.extend(host.infos().copied());
+            // Who has not heard of its peer's abort waits as long as its users do.
+            let empty = if lost_reset { Ok(()) } else { host.check_empty() };
+            empty.map_err(|violation| world.failure(violation))?;
+        }
+    }
+    coverage.add_infos(infos.iter());
+    coverage.steps += world.steps();
+    coverage.wrapped += u64::from(world.invariants().wrapped());
+    coverage.closed_window += u64::from(world.invariants().closed_a_window());
+    coverage.add_world(moved);
+    Ok(())
+}
+
+/// Every octet has arrived, and both ends of stream.
+fn check_octets(flow: &Flow, [client, server]: [Report; 2]) -> Result<(), Violation> {
+    let [up, down] = [(flow.client, client, server), (flow.server, server, client)];
+    for (plan, sender, receiver) in [up, down] {
+        if sender.sent != plan.send || receiver.received != plan.send {
+            let rule = if receiver.closed.is_some() { Rule::ByteExact } else { Rule::StandsStill };
+            return Err(Violation::new(rule, format!("{} octets of {} arrived", receiver.received, plan.send)));
+        }
+    }
+    let eof = |report: Report, ending| report.eof || ending == Ending::Close;
+    if eof(client, flow.client.ending) && eof(server, flow.server.ending) {
+        Ok(())
+    } else {
+        Err(Violation::new(Rule::StandsStill, "an end of stream was not seen"))
+    }
+}
+
+/// The connection ended as its users ended it.
+fn check_end(flow: &Flow, reports: [Report; 2]) -> Result<(), Violation> {
+    let wrong = |detail: String| Err(Violation::new(Rule::WrongEnd, detail));
+    let endings = [flow.client.ending, flow.server.ending];
+    let Some(side) = reports.iter().position(|report| report.aborted) else {
+        if endings.iter().any(|ending| matches!(ending, Ending::Abort(_))) {
+            return wrong("nobody aborted".to_owned());
+        }
+        check_octets(flow, reports)?;
+        if reports.iter().all(|report| report.closed == Some(CloseReason::Normal)) {
+            return Ok(());
+        }
+        return wrong("not a normal end".to_owned());
+    };
+    if reports[side].closed != Some(CloseReason::Aborted) {
+        return wrong("aborted, but not told so".to_owned());
+    }
+    match reports[1 - side].closed {
+        // The RST was lost, and this end has nothing to say that would draw another.
+        Some(CloseReason::Reset) | None => Ok(()),
+        Some(other) => wrong(format!("the peer of an abort ended by {other:?}")),
+    }
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
+}
+
+/// Lives through many worlds on all cores. Panics when one fails.
+fn live_through(name: &str, ours: Option<Side>, share: u64) -> Coverage {
+    if let Some(seed) = number("TRUST_WORLD_SEED") {
+        let mut coverage = Coverage::default();
+        if let Err(failure) = live(seed, ours, &mut coverage, true) {
+            panic!("{name}, world {seed}: {}", failure.violation);
+        }
+        return coverage;
+    }
+    let worlds = number("TRUST_WORLDS").unwrap_or(300).div_ceil(share);
+    let next = AtomicU64::new(number("TRUST_WORLDS_FROM").unwrap_or(0));
+    let last = next.load(Ordering::Relaxed) + worlds;
+    let (total, failures) = (Mutex::new(Coverage::default()), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                let mut coverage = Coverage::default();
+                while failures.lock().unwrap().len() < 5 {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= last {
+                        break;
+                    }
+                    let lived = catch_unwind(AssertUnwindSafe(|| live(seed, ours, &mut coverage, false)));
+                    match lived {
+                        Ok(Ok(())) => {}
+                        Ok(Err(failure)) => failures.lock().unwrap().push((seed, failure.to_string())),
+                        Err(_) => failures.lock().unwrap().push((seed, format!("world {seed}: a panic, see above"))),
+                    }
+                }
+                total.lock().unwrap().merge(coverage);
+            });
+        }
+    });
+    let (coverage, failures) = (total.into_inner().unwrap(), failures.into_inner().unwrap());
+    println!("{name}\n{coverage}");
+    for (seed, failure) in &failures {
+        println!("{failure}");
+        println!("replay: TRUST_WORLD_SEED={seed} cargo test --test worlds {name} -- --nocapture\n");
+    }
+    assert!(failures.is_empty(), "{name}: failed seeds {:?}", failures.iter().map(|f| f.0).collect::<Vec<_>>());
+    coverage
+}
+
+#[test]
+fn random_worlds() {
+    let coverage = live_through("random_worlds", None, 1);
+    let worlds = coverage.worlds();
+    if worlds >= 100 {
+        assert!(coverage.median() >= 1_000_000, "the median world moves {} octets", coverage.median());
+        assert!(5 * coverage.wrapped >= worlds, "{} worlds of {worlds} pass 2^32", coverage.wrapped);
+        assert!(5 * coverage.closed_window >= worlds, "{} worlds of {worlds} close a window", coverage.closed_window);
+    }
+}
+
+#[test]
+fn smoltcp_as_server() {
+    live_through("smoltcp_as_server", Some(Side::Client), 4);
+}
+
+#[test]
+fn smoltcp_as_client() {
+    live_through("smoltcp_as_client", Some(Side::Server), 4);
+}
+
+#[test]
+fn a_world_replays_to_the_same_history() {
+    let hash = |seed| {
+        let mut cast = build(seed, None);
+        cast.world.run(MOST_STEPS).unwrap();
+        (cast.world.trace().hash(), cast.world.steps())
+    };
+    for seed in 0..10 {
+        assert_eq!(hash(seed), hash(seed), "world {seed}");
+    }
+    assert_ne!(hash(0), hash(1));
+}
