@@ -1,13 +1,11 @@
-//! What an acknowledgment means: freed data, round-trip samples, the congestion window, loss recovery, the peer's window.
-//!
-//! RFC 5681, RFC 6582 (NewReno) and RFC 6298. SACK blocks of the peer only tell that something is lost, not what; no
-//! scoreboard is kept yet.
+//! What an acknowledgment means: freed data, round-trip samples, the congestion window, the peer's window; NewReno for
+//! connections without SACK (RFC 5681, RFC 6582). Recovery with SACK is in `recovery.rs`.
 
 use super::config::Config;
-use super::congestion::AckSample;
 use super::connection::{CloseReason, Connection, Events, Hot, Outcome, Recovery};
 use super::handshake::ticks;
 use super::marks::Marks;
+use super::recovery::{Frto, News, echo_older};
 use super::segment::Segment;
 use super::send::above;
 use super::seq::SeqNum;
@@ -19,6 +17,9 @@ use crate::wire::tcp::Flags;
 
 /// Duplicate ACKs that tell of a loss (RFC5681-3.2.2).
 const DUP_THRESH: u8 = 3;
+
+/// How long the shortest round trip is believed (RFC8985-6.2.1).
+const MIN_RTT_WINDOW: Duration = Duration::from_secs(300);
 
 impl Connection {
     /// The ACK step (SM-ACK-2 to 6). `false` when the segment is to be dropped.
@@ -36,11 +37,11 @@ impl Connection {
         if let Some(stamps) = stamps {
             self.note_timestamps(seg.seq, seg.len, stamps, now);
         }
+        if ahead >= 0 {
+            self.take_ack_news(config, seg, stamps, now, outcome);
+        }
         if ahead > 0 {
-            self.advance(config, seg.ack, stamps, now, outcome);
             self.acknowledged_fin(config, now, outcome);
-        } else if ahead == 0 {
-            self.repeated(seg, now, outcome);
         }
         // An ACK that advances is newer than all before, also on a segment sent again, whose SEG.SEQ is old. Without its
         // window the old one would be taken to lie above the new SND.UNA: an edge nobody offered.
@@ -50,7 +51,7 @@ impl Connection {
         true
     }
 
-    /// SND.UNA moves up to `ack` (SM-ACK-3).
+    /// SND.UNA moves up to `ack` (SM-ACK-3), and there is nothing else to it: no recovery, no SACK, no duplicates.
     #[inline]
     pub(super) fn advance(
         &mut self,
@@ -60,30 +61,103 @@ impl Connection {
         now: Instant,
         outcome: &mut Outcome,
     ) {
-        let Hot { snd, marks, .. } = &mut self.hot;
-        let flight = snd.pipe();
-        let acked = above(ack, snd.una);
-        let data = acked.min(snd.queued);
+        let mut news = News { flight: self.pipe(), ..News::default() };
+        self.move_una(ack, stamps, now, outcome, &mut news);
+        self.sample(config, &mut news, stamps, now);
+        self.grow(&news, now);
+        self.cold.rto_base = now; // RFC6298-5.3
+        self.after_progress(config, now, outcome);
+    }
+
+    /// An ACK of SND.UNA or more that is not predicted.
+    fn take_ack_news(
+        &mut self,
+        config: &Config,
+        seg: &Segment,
+        stamps: Option<Timestamps>,
+        now: Instant,
+        outcome: &mut Outcome,
+    ) {
+        let mut news = News { flight: self.pipe(), ..News::default() };
+        let advances = seg.ack.gt(self.hot.snd.una);
+        let first_partial = !self.hot.marks.has(Marks::PARTIAL_SEEN);
+        if advances {
+            self.move_una(seg.ack, stamps, now, outcome, &mut news);
+        } else {
+            self.note_life(now);
+        }
+        let with_sack = self.hot.marks.has(Marks::SACK);
+        if with_sack && !seg.options.sack.is_empty() {
+            self.take_sack(config, seg, stamps, now, &mut news);
+        }
+        self.sample(config, &mut news, stamps, now);
+        if with_sack {
+            self.recover_with_sack(config, &news, stamps, now, outcome);
+        } else if advances {
+            self.recover_without_sack(config, &news, stamps, now, outcome);
+        } else {
+            self.repeated(seg, &news, now, outcome);
+        }
+        if advances {
+            // RFC6582-3.2.3P: without SACK, many holes shall end in a timeout soon.
+            if with_sack || self.hot.recovery != Recovery::Fast || first_partial {
+                self.cold.rto_base = now; // RFC6298-5.3
+            }
+            self.after_progress(config, now, outcome);
+        } else {
+            self.arm_loss_timer(config, now);
+        }
+    }
+
+    /// The numbers of an ACK that advances.
+    #[inline]
+    fn move_una(
+        &mut self,
+        ack: SeqNum,
+        stamps: Option<Timestamps>,
+        now: Instant,
+        outcome: &mut Outcome,
+        news: &mut News,
+    ) {
+        let Hot { snd, marks, rcv, .. } = &mut self.hot;
+        let (una, recover) = (snd.una, snd.recover);
+        news.acked = above(ack, una);
+        let data = news.acked.min(snd.queued);
         snd.queued -= data;
         snd.una = ack;
-        snd.ptr = snd.ptr.later(ack);
         snd.written = snd.written.later(ack);
         snd.sml = snd.sml.later(ack);
+        snd.recover = snd.recover.later(ack - 1);
         marks.clear(Marks::RTO_REPEAT.with(Marks::FAST_RTX));
         outcome.acked = data;
         self.cold.acked += u64::from(data);
         self.cold.progress = now;
-        let rtt = self.sample(config, ack, stamps, now);
-        let restart = self.recover(now, acked, flight, rtt);
-
-        let Hot { snd, marks, timers, congestion, .. } = &mut self.hot;
-        if snd.una == snd.nxt {
-            timers.cancel(Timer::Retransmit); // RFC6298-5.2
-            if !marks.has(Marks::KEEP_ALIVE) {
-                timers.cancel(Timer::GiveUp);
+        let with_sack = marks.has(Marks::SACK);
+        let (board, rack) = (&mut self.cold.board, &mut self.cold.rack);
+        let min_rtt = self.cold.min_rtt;
+        board.acknowledge(una, ack, |start, record| {
+            news.note(start, record, recover, now);
+            news.resent |= record.resent();
+            if with_sack {
+                rack.on_delivered(record, now, min_rtt, echo_older(record, stamps, rcv.ts_offset));
             }
-        } else if restart {
-            timers.set(Timer::Retransmit, now + self.cold.rtt.rto(&config.rtt())); // RFC6298-5.3
+        });
+        if news.resent {
+            // What was sent once only beside it arrived before, perhaps long before: its ACK was lost (RFC6298-3a).
+            news.rtt = None;
+        }
+        if snd.queued == 0 {
+            board.trim();
+        }
+    }
+
+    /// Timers and buffers after SND.UNA has moved.
+    #[inline]
+    fn after_progress(&mut self, config: &Config, now: Instant, outcome: &mut Outcome) {
+        self.arm_loss_timer(config, now);
+        let Hot { snd, marks, timers, congestion, .. } = &mut self.hot;
+        if snd.una == snd.nxt && !marks.has(Marks::KEEP_ALIVE) {
+            timers.cancel(Timer::GiveUp);
         }
         // OPS-16: as much again as is in flight can be queued. The limit never shrinks.
         if config.send_auto_tuning {
@@ -99,125 +173,118 @@ impl Connection {
         self.hot.marks.set(Marks::POLL);
     }
 
-    /// A round-trip sample, if this ACK gives a valid one (RFC6298-3a, 3b, RFC7323-4.1).
+    /// A round-trip sample, if this ACK gives a valid one (RFC6298-3a, 3b, RFC7323-4.1). `news.rtt` is what it was.
     #[inline]
-    fn sample(&mut self, config: &Config, ack: SeqNum, stamps: Option<Timestamps>, now: Instant) -> Option<Duration> {
+    fn sample(&mut self, config: &Config, news: &mut News, stamps: Option<Timestamps>, now: Instant) {
         let Hot { snd, marks, rcv, .. } = &mut self.hot;
-        let sample = if marks.has(Marks::TIMING) {
-            if snd.timed.gt(ack) {
-                return None;
+        let measured = news.rtt.take();
+        let mut weight = 1;
+        let resent = marks.has(Marks::KARN);
+        let wanted = marks.has(Marks::SACK) && (resent || self.cold.rtt.backoffs() > 0);
+        let sample = if let Some(measured) = measured.filter(|_| wanted) {
+            // What was sent once only and is reported as it comes cannot be ambiguous (RFC6298-3a), and ends the backoff
+            // (RFC8961-4).
+            weight = news.flight.div_ceil(2 * u32::from(snd.mss.max(1)));
+            measured
+        } else if marks.has(Marks::TIMING) {
+            if snd.timed.gt(snd.una) {
+                return;
             }
             // One segment in flight is timed by our own fine clock; that is one sample each round trip.
             marks.clear(Marks::TIMING);
             now - self.cold.timed_at
-        } else if let Some(stamps) = stamps.filter(|_| marks.has(Marks::KARN)) {
+        } else if !resent {
+            return;
+        } else if let Some(stamps) = stamps.filter(|_| news.acked > 0) {
             // Of data sent twice only the echo tells which copy arrived; its clock is coarse. An echo from before the
             // resending may be an old one repeated: when only the ACK was lost, the second copy is a duplicate, and a
             // receiver does not take the timestamp of one over (RFC8961-2d). That would count our own wait.
             let elapsed = ticks(now, rcv.ts_offset).wrapping_sub(stamps.ecr);
             let elapsed = Duration::from_millis(u64::from(elapsed.max(1)));
-            let since = now - self.cold.resent_at + Duration::from_millis(1);
+            let resent_at = self.cold.episode.as_ref().map_or(now, |episode| episode.resent_at);
+            let since = now - resent_at + Duration::from_millis(1);
             if elapsed > since || elapsed > config.max_rto {
-                return None;
+                return;
             }
             elapsed
         } else {
-            return None;
+            return;
         };
-        self.cold.min_rtt = self.cold.min_rtt.min(sample);
-        self.cold.rtt.on_sample(&config.rtt(), sample, 1);
-        Some(sample)
+        news.rtt = Some(sample);
+        self.cold.tail.sampled = true;
+        // RFC8985-6.2.1: the least of a window, so that a path that became longer is believed in the end.
+        if sample <= self.cold.min_rtt || now - self.cold.min_rtt_at > MIN_RTT_WINDOW {
+            self.cold.min_rtt = sample;
+            self.cold.min_rtt_at = now;
+        }
+        self.cold.rtt.on_sample(&config.rtt(), sample, weight);
     }
 
-    /// The congestion window's part of an ACK of `acked` new octets. Tells whether the retransmission timer restarts.
-    #[inline]
-    fn recover(&mut self, now: Instant, acked: u32, flight: u32, rtt: Option<Duration>) -> bool {
+    /// NewReno's part of an ACK that advances.
+    fn recover_without_sack(
+        &mut self,
+        config: &Config,
+        news: &News,
+        stamps: Option<Timestamps>,
+        now: Instant,
+        outcome: &mut Outcome,
+    ) {
         let smss = self.smss();
-        let Hot { snd, congestion, marks, recovery, .. } = &mut self.hot;
-        let sample = AckSample {
-            now,
-            acked,
-            flight,
-            rtt,
-            srtt: self.cold.rtt.srtt().unwrap_or_default(),
-            una: snd.una,
-            nxt: snd.nxt,
-            cwnd_limited: marks.has(Marks::CWND_LIMITED) || *recovery == Recovery::Loss,
-        };
-        if snd.una.ge(snd.recover) {
-            marks.clear(Marks::KARN);
+        if self.hot.snd.una.ge(self.hot.snd.recover) {
+            self.hot.marks.clear(Marks::KARN);
         }
-        match *recovery {
-            Recovery::Open => {
-                if snd.dup_acks > 0 {
-                    snd.dup_acks = 0;
-                    self.cold.limited_transmit = 0;
-                }
-                self.cold.controller.on_ack(congestion, &sample);
-                true
-            }
-            Recovery::Fast if snd.una.ge(snd.recover) => {
-                // RFC6582-3.2.3F, KP-08.
-                snd.dup_acks = 0;
-                self.cold.limited_transmit = 0;
-                *recovery = Recovery::Open;
-                marks.clear(Marks::PARTIAL_SEEN);
-                congestion.exit_recovery();
-                true
-            }
-            Recovery::Fast => {
-                // RFC6582-3.2.3P: the next hole begins at SND.UNA. Only the first such ACK restarts the timer, so that
-                // many holes end in a timeout soon.
-                let deflated = congestion.cwnd().saturating_sub(acked);
-                congestion.set_cwnd(deflated.saturating_add(if acked >= smss { smss } else { 0 }));
-                marks.set(Marks::FAST_RTX);
-                let first = !marks.has(Marks::PARTIAL_SEEN);
-                marks.set(Marks::PARTIAL_SEEN);
-                first
-            }
-            Recovery::Loss => {
-                snd.dup_acks = 0;
-                self.cold.controller.on_ack(congestion, &sample);
-                if snd.una.ge(snd.recover) {
-                    *recovery = Recovery::Open;
-                    snd.ptr = snd.nxt;
-                }
-                true
-            }
+        self.undo_if_spurious(config, news, stamps, outcome);
+        if self.hot.recovery == Recovery::Fast && self.hot.snd.una.lt(self.hot.snd.recover) {
+            // RFC6582-3.2.3P: the next hole begins at SND.UNA.
+            let congestion = &mut self.hot.congestion;
+            let deflated = congestion.cwnd().saturating_sub(news.acked);
+            congestion.set_cwnd(deflated.saturating_add(if news.acked >= smss { smss } else { 0 }));
+            self.cold.board.lose_front(self.hot.snd.una, self.hot.snd.written, smss);
+            self.hot.marks.set(Marks::FAST_RTX.with(Marks::PARTIAL_SEEN));
+            self.count(|counts| counts.partial_acks += 1);
+            outcome.events |= Events::PARTIAL_ACK;
+            return;
+        }
+        if self.hot.recovery == Recovery::Fast {
+            self.end_recovery_if_done(); // RFC6582-3.2.3F, KP-08
+            return;
+        }
+        self.hot.snd.dup_acks = 0;
+        self.cold.limited_transmit = 0;
+        self.grow(news, now);
+        self.end_recovery_if_done();
+        if self.hot.recovery == Recovery::Loss {
+            self.step_frto(news);
         }
     }
 
-    /// An ACK of SND.UNA once more: a duplicate ACK in the sense of RFC 5681, or not.
-    fn repeated(&mut self, seg: &Segment, now: Instant, outcome: &mut Outcome) {
+    /// An answer while its window is closed, or shrank below what we sent, is progress (MUST-37, SHLD-17). That does not
+    /// count for a user who said how long to wait, or has left (OPS-28).
+    fn note_life(&mut self, now: Instant) {
+        let Hot { snd, marks, .. } = &self.hot;
+        let narrow = snd.wnd == 0 || snd.una.lt(snd.nxt) && (snd.una + snd.wnd).lt(snd.nxt);
+        if narrow && !marks.has(Marks::USER_TIMEOUT.with(Marks::NO_READER)) {
+            self.cold.progress = now;
+        }
+    }
+
+    /// An ACK of SND.UNA once more, without SACK: a duplicate ACK in the sense of RFC 5681, or not.
+    fn repeated(&mut self, seg: &Segment, news: &News, now: Instant, outcome: &mut Outcome) {
         let smss = self.smss();
         let window = self.scaled_window(seg);
         let Hot { snd, congestion, marks, recovery, .. } = &mut self.hot;
-        if snd.wnd == 0 || snd.una.lt(snd.nxt) && (snd.una + snd.wnd).lt(snd.nxt) {
-            // MUST-37, SHLD-17: it answers while its window is closed, or shrank below what we sent. That does not count
-            // for a user who said how long to wait, or has left (OPS-28).
-            if !marks.has(Marks::USER_TIMEOUT.with(Marks::NO_READER)) {
-                self.cold.progress = now;
-            }
-        }
-        // Octets that SACK shows to have arrived above SND.UNA; what is inverted or out of range does not count
-        // (RFC2018-V), nor does a report of duplicates below (RFC2883-5a).
-        let sacked = seg.options.sack.iter().fold(0_u32, |sum, (left, right)| {
-            let (left, right) = (SeqNum(left), SeqNum(right));
-            let valid = left.ge(snd.una) && left.lt(right) && right.le(snd.nxt);
-            sum.saturating_add(if valid { above(right, left) } else { 0 })
-        });
-        // RFC5681-2.DA. With SACK it is the blocks that tell; a window that changes beside them proves nothing. They also
-        // ride on data (RFC6675-2): where both sides send, hardly any report comes by itself.
-        let bare = seg.len == 0 && !seg.has(Flags::FIN);
-        let duplicate = snd.flight() > 0 && if marks.has(Marks::SACK) { sacked > 0 } else { bare && window == snd.wnd };
-        if !duplicate {
+        // RFC5681-2.DA.
+        if snd.flight() == 0 || seg.len > 0 || seg.has(Flags::FIN) || window != snd.wnd {
             return;
         }
         outcome.events |= Events::DUPLICATE_ACK;
         match *recovery {
-            Recovery::Loss => {}
-            // Data repeats the blocks of its time without another segment having arrived: it is not counted.
-            Recovery::Fast if !bare => {}
+            Recovery::Loss => {
+                if self.frto() != Frto::Off {
+                    self.step_frto(news);
+                    self.hot.marks.set(Marks::POLL);
+                }
+            }
             Recovery::Fast => {
                 // RFC5681-3.2.4, capped by what can have caused duplicates (OPS-32).
                 let most = congestion.ssthresh().saturating_add(snd.flight());
@@ -226,27 +293,16 @@ impl Connection {
                 marks.set(Marks::POLL);
             }
             Recovery::Open => {
-                if bare {
-                    snd.dup_acks = snd.dup_acks.saturating_add(1);
-                    marks.set(Marks::POLL); // limited transmit (RFC3042-2a)
-                }
-                // RFC6582-3.2.2: not for what an earlier recovery or timeout sent twice. Where SACK shows data above
-                // the hole, there can be no such mistake at the boundary itself.
-                let newer = snd.una.gt(snd.recover) || (snd.una == snd.recover && sacked > 0);
-                // RFC6675-4a: a receiver that merges segments reports many at once, and may never send three ACKs.
-                let lost = snd.dup_acks >= DUP_THRESH || sacked > u32::from(DUP_THRESH - 1) * smss;
-                if !lost || !newer || snd.una.ge(snd.written) {
+                snd.dup_acks = snd.dup_acks.saturating_add(1);
+                marks.set(Marks::POLL); // limited transmit (RFC3042-2a)
+                // RFC6582-3.2.2: not for what an earlier recovery or timeout sent twice.
+                if snd.dup_acks < DUP_THRESH || snd.una.le(snd.recover) || snd.una.ge(snd.written) {
                     return;
                 }
-                let flight = snd.flight().saturating_sub(self.cold.limited_transmit);
-                let ssthresh = self.cold.controller.on_congestion_event(congestion, now, flight);
-                congestion.set_cwnd(ssthresh.saturating_add(u32::from(DUP_THRESH) * smss));
-                snd.recover = snd.nxt;
-                self.cold.resent_at = now;
-                *recovery = Recovery::Fast;
-                marks.set(Marks::FAST_RTX.with(Marks::KARN).with(Marks::POLL));
-                marks.clear(Marks::TIMING.with(Marks::PARTIAL_SEEN));
-                outcome.events |= Events::FAST_RETRANSMIT;
+                let (una, written) = (snd.una, snd.written);
+                let ssthresh = self.enter_fast_recovery(now, outcome);
+                self.hot.congestion.set_cwnd(ssthresh.saturating_add(u32::from(DUP_THRESH) * smss));
+                self.cold.board.lose_front(una, written, smss);
             }
         }
     }

@@ -31,6 +31,20 @@ pub struct Config {
     /// Offer and accept SACK (RFC 2018; net.ipv4.tcp_sack): we then report what we hold out of order, and duplicates
     /// (RFC 2883). Default: on.
     pub sack: bool,
+    /// Find losses by time (RACK, RFC 8985; net.ipv4.tcp_recovery) on connections with SACK; else by the counts of
+    /// RFC 6675. Default: on.
+    pub rack: bool,
+    /// Probe for the loss of a tail after two round trips of silence (TLP, RFC 8985 7; net.ipv4.tcp_early_retrans). Needs
+    /// `rack`. Default: on.
+    pub tlp: bool,
+    /// Reduce the flight in proportion to what arrives during a recovery (PRR, RFC 9937); else to the threshold at once
+    /// (RFC 6675). Default: on.
+    pub prr: bool,
+    /// Find timeouts that were only delays, and undo them (F-RTO, RFC 5682; net.ipv4.tcp_frto). Default: on.
+    pub frto: bool,
+    /// Learn from reports of what arrived twice (RFC 2883, RFC 3708; net.ipv4.tcp_dsack is about sending them).
+    /// Default: on.
+    pub dsack: bool,
     /// Offer and accept window scaling (RFC 7323 2; net.ipv4.tcp_window_scaling). The shift follows from
     /// `recv_buffer.max` (OPS-17). Default: on.
     pub window_scale: bool,
@@ -118,6 +132,11 @@ impl Default for Config {
             timestamps: true,
             strict_timestamps: true,
             sack: true,
+            rack: true,
+            tlp: true,
+            prr: true,
+            frto: true,
+            dsack: true,
             window_scale: true,
             initial_rto: Duration::from_secs(1),
             min_rto: Duration::from_millis(200),

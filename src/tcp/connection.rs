@@ -6,13 +6,17 @@
 use super::challenge::Limiter;
 use super::config::Config;
 use super::congestion::{CongestionControl, CongestionWindow, Controller};
-use super::info::Info;
+use super::info::{Info, RecoveryCounts};
 use super::keepalive::KeepAliveState;
 use super::marks::Marks;
+use super::probe::{LossTimer, TailProbe};
+use super::rack::Rack;
 use super::ranges::RangeSet;
+use super::recovery::Episode;
 use super::recv::{RecvSequenceSpace, RightSizing};
 use super::report::SackReport;
 use super::rtt::RttEstimator;
+use super::scoreboard::Scoreboard;
 use super::segment::Transmit;
 use super::send::{SendSequenceSpace, above};
 use super::seq::SeqNum;
@@ -31,7 +35,7 @@ pub(super) enum Recovery {
     Open,
     /// Fast recovery (RFC 6582): `recover` is not acknowledged yet.
     Fast,
-    /// A timeout: everything above SND.UNA counts as lost and is sent again in slow start.
+    /// A timeout: what was in flight counts as lost and is sent again in slow start.
     Loss,
 }
 
@@ -48,7 +52,7 @@ pub(super) struct Hot {
     pub(super) quick: u8,
     pub(super) state: State,
     pub(super) recovery: Recovery,
-    /// Header prediction may be tried: nothing is held out of order, no recovery, no duplicate ACKs.
+    /// Header prediction may be tried: nothing is held out of order, no recovery, no duplicate ACKs, no probe.
     pub(super) predictable: bool,
     pub(super) marks: Marks,
     /// When the last segment was received.
@@ -75,6 +79,16 @@ pub(super) struct Cold {
     /// When the segment being timed was sent.
     pub(super) timed_at: Instant,
     pub(super) min_rtt: Duration,
+    pub(super) min_rtt_at: Instant,
+    /// What the retransmission timeout counts from.
+    pub(super) rto_base: Instant,
+    /// What was sent, and what became of it.
+    pub(super) board: Scoreboard,
+    pub(super) rack: Rack,
+    pub(super) tail: TailProbe,
+    /// What the timer of recovery stands for.
+    pub(super) loss_timer: LossTimer,
+    pub(super) episode: Option<Box<Episode>>,
     /// What congestion control remembers.
     pub(super) controller: Controller,
     // Lines 5 to 7: once a reading, or only when something is lost, opened or closed.
@@ -83,8 +97,6 @@ pub(super) struct Cold {
     pub(super) held: RangeSet,
     pub(super) report: SackReport,
     pub(super) challenge: Limiter,
-    /// When a timeout or fast retransmission last began to send again; means something with `Marks::KARN`.
-    pub(super) resent_at: Instant,
     /// Wire segments sent again.
     pub(super) retransmits: u32,
     pub(super) timeouts: u32,
@@ -201,7 +213,7 @@ impl Connection {
             snd: SendSequenceSpace {
                 una,
                 nxt: una,
-                ptr: una,
+                resent_end: una,
                 written: una,
                 wnd: opened.send_window,
                 wl1: opened.window_seq,
@@ -227,11 +239,17 @@ impl Connection {
             sizing: RightSizing::new(buffer, now),
             challenge: Limiter::new(),
             timed_at: now,
-            resent_at: now,
             progress: now,
             acked: 0,
             controller: Controller::new(config.congestion, config.hystart),
             min_rtt: opened.rtt.unwrap_or(Duration::MAX),
+            min_rtt_at: now,
+            rto_base: now,
+            board: Scoreboard::default(),
+            rack: Rack::new(una),
+            tail: TailProbe::new(una),
+            loss_timer: LossTimer::Retransmission,
+            episode: None,
             retransmits: 0,
             timeouts: 0,
             limited_transmit: 0,
@@ -448,6 +466,10 @@ impl Connection {
             bytes_sent: self.cold.acked + u64::from(sent),
             retransmits: u64::from(self.cold.retransmits),
             timeouts: u64::from(self.cold.timeouts),
+            recovery: RecoveryCounts {
+                tail_probes: self.cold.tail.sent,
+                ..self.cold.episode.as_ref().map(|episode| episode.counts).unwrap_or_default()
+            },
             srtt: self.cold.rtt.srtt(),
             rttvar: self.cold.rtt.rttvar(),
             min_rtt: Some(self.cold.min_rtt).filter(|rtt| *rtt != Duration::MAX),
@@ -508,6 +530,8 @@ impl Connection {
         self.hot.predictable = flowing
             && self.hot.recovery == Recovery::Open
             && self.hot.snd.dup_acks == 0
+            && self.cold.board.gone() == 0
+            && !self.cold.tail.outstanding
             && !self.hot.marks.has(Marks::UNSCALED.with(Marks::PRESSURE))
             && self.cold.held.is_empty();
     }
@@ -531,6 +555,6 @@ mod tests {
         assert_eq!(core::mem::offset_of!(Hot, congestion), 128);
         assert_eq!(size_of::<Hot>(), 192);
         assert_eq!(align_of::<Hot>(), 64);
-        assert!(size_of::<Connection>() <= 512, "{}", size_of::<Connection>());
+        assert!(size_of::<Connection>() <= 576, "{}", size_of::<Connection>());
     }
 }

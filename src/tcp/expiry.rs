@@ -3,6 +3,8 @@
 use super::config::Config;
 use super::connection::{CloseReason, Cold, Connection, Events, Hot, Outcome, Recovery};
 use super::marks::Marks;
+use super::probe::LossTimer;
+use super::recovery::Frto;
 use super::time::{Duration, Instant};
 use super::timers::Timer;
 
@@ -13,7 +15,11 @@ impl Connection {
         let mut outcome = Outcome::default();
         while let Some(timer) = self.hot.timers.pop_expired(now) {
             match timer {
-                Timer::Retransmit => self.retransmission_timeout(config, now, &mut outcome),
+                Timer::Retransmit => match self.cold.loss_timer {
+                    LossTimer::Retransmission => self.retransmission_timeout(config, now, &mut outcome),
+                    LossTimer::Probe => self.probe_timeout(config, now, &mut outcome),
+                    LossTimer::Reordering => self.reordering_timeout(config, now, &mut outcome),
+                },
                 Timer::Persist => self.persist(config, now),
                 Timer::DelayedAck => self.hot.marks.set(Marks::ACK_DUE.with(Marks::POLL)),
                 Timer::SwsOverride => self.hot.marks.set(Marks::SWS_OVERRIDE.with(Marks::POLL)),
@@ -31,35 +37,50 @@ impl Connection {
     /// RFC6298-5.4 to 5.6, RFC5681-3.1i and 3.1j.
     fn retransmission_timeout(&mut self, config: &Config, now: Instant, outcome: &mut Outcome) {
         let rtt_config = config.rtt();
-        let Hot { snd, congestion, timers, marks, recovery, predictable, .. } = &mut self.hot;
-        if snd.una == snd.nxt {
+        let snd = &self.hot.snd;
+        let (una, written, wnd, flight) = (snd.una, snd.written, snd.wnd, snd.flight());
+        if una == snd.nxt {
             return;
         }
-        if snd.una.ge(snd.written) {
+        self.cold.rto_base = now;
+        if una.ge(written) {
             // Nothing of it has left yet: the wait is our own and says nothing about the path.
-            timers.set(Timer::Retransmit, now + self.cold.rtt.rto(&rtt_config));
+            self.arm_loss_timer(config, now);
             return;
         }
-        let flight = snd.pipe();
-        let first = !marks.has(Marks::RTO_REPEAT);
+        let first = !self.hot.marks.has(Marks::RTO_REPEAT);
+        let fresh = self.hot.recovery == Recovery::Open;
         self.cold.rtt.back_off(&rtt_config);
-        timers.set(Timer::Retransmit, now + self.cold.rtt.rto(&rtt_config));
-        // Everything above SND.UNA is sent again from there, in slow start.
-        snd.ptr = snd.una;
-        snd.recover = snd.nxt; // RFC6582-3.2.4
-        snd.dup_acks = 0;
+        if self.cold.board.front_is_sacked() {
+            self.cold.board.forget_sacked(); // RFC2018-5b
+            self.count(|counts| counts.reneged += 1);
+        }
+        // RFC8985-6.3: the first, and what is overdue by now. Without RACK all that is not reported.
+        let timed = config.rack && self.hot.marks.has(Marks::SACK);
+        let window = self.cold.rack.window(self.cold.min_rtt, self.cold.rtt.srtt(), true);
+        let (board, rack) = (&mut self.cold.board, &mut self.cold.rack);
+        rack.repeat_at = Instant::MAX;
+        board.lose_all(una, written, |start, record| timed && start != una && !rack.is_overdue(record, now, window));
+        if fresh {
+            self.cold.controller.save(&self.hot.congestion);
+            self.begin_episode(Recovery::Loss, now);
+        } else {
+            self.continue_episode(Recovery::Loss, now);
+        }
+        self.hot.snd.dup_acks = 0;
         self.cold.limited_transmit = 0;
-        self.cold.resent_at = now;
-        *recovery = Recovery::Loss;
-        *predictable = false;
-        marks.set(Marks::KARN.with(Marks::RTO_REPEAT).with(Marks::POLL));
-        marks.clear(Marks::TIMING.with(Marks::FAST_RTX).with(Marks::PARTIAL_SEEN));
-        if snd.wnd == 0 {
+        self.hot.marks.set(Marks::RTO_REPEAT);
+        self.arm_loss_timer(config, now);
+        if wnd == 0 {
             // MUST-35: the window was closed over what is in flight. Nothing is known to be lost; ask.
-            marks.set(Marks::PROBE_DUE);
+            self.hot.marks.set(Marks::PROBE_DUE);
+            self.hot.marks.clear(Marks::FAST_RTX);
             return;
         }
-        self.cold.controller.on_rto(congestion, now, flight, first);
+        if fresh && config.frto {
+            self.episode().frto = Frto::Waiting;
+        }
+        self.cold.controller.on_rto(&mut self.hot.congestion, now, flight, first);
         self.cold.timeouts = self.cold.timeouts.saturating_add(1);
         outcome.events |= Events::TIMEOUT;
     }

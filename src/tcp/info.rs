@@ -2,6 +2,8 @@
 //!
 //! Plain values; nothing in the core reads them back.
 
+use core::ops::AddAssign;
+
 use super::congestion::CongestionControl;
 use super::state::State;
 use super::time::Duration;
@@ -21,6 +23,8 @@ pub struct Info {
     pub retransmits: u64,
     /// Times the retransmission timer fired in earnest.
     pub timeouts: u64,
+    /// What loss recovery has done.
+    pub recovery: RecoveryCounts,
     /// Smoothed round-trip time, once there was a sample.
     pub srtt: Option<Duration>,
     /// Its mean deviation.
@@ -59,4 +63,51 @@ pub struct Info {
     pub sack: bool,
     /// Window scaling is in use, with these shifts (of the peer, of ours).
     pub window_shifts: (u8, u8),
+}
+
+/// How often loss recovery of the sender did what (OPS-50).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryCounts {
+    /// Fast recoveries: loss was found without a timeout.
+    pub fast_recoveries: u32,
+    /// ACKs that acknowledged a part of what a fast recovery was about.
+    pub partial_acks: u32,
+    /// Retransmissions that were lost themselves, found without a timeout (RFC 8985).
+    pub lost_retransmissions: u32,
+    /// Times the reordering timer of RACK fired (RFC 8985 6.2).
+    pub reordering_timeouts: u32,
+    /// Tail loss probes sent (RFC 8985 7).
+    pub tail_probes: u32,
+    /// Of these, the ones that repaired the loss of the tail without anything else telling of it.
+    pub tail_losses: u32,
+    /// Times a fast recovery had something to send and proportional rate reduction held it back (RFC 9937).
+    pub rate_limited: u32,
+    /// Reports of octets that arrived twice (RFC 2883).
+    pub dsacks: u32,
+    /// Timeouts undone because what was sent before arrived after all (F-RTO, RFC 5682).
+    pub undone_by_frto: u32,
+    /// Recoveries undone because a timestamp showed that the first copy arrived (Eifel, RFC 3522).
+    pub undone_by_eifel: u32,
+    /// Recoveries undone because all that was sent again arrived twice (RFC 3708).
+    pub undone_by_dsack: u32,
+    /// Times the peer had dropped what it had reported to hold (RFC 2018 8).
+    pub reneged: u32,
+}
+
+impl AddAssign for RecoveryCounts {
+    /// Sums over connections.
+    fn add_assign(&mut self, other: Self) {
+        self.fast_recoveries = self.fast_recoveries.saturating_add(other.fast_recoveries);
+        self.partial_acks = self.partial_acks.saturating_add(other.partial_acks);
+        self.lost_retransmissions = self.lost_retransmissions.saturating_add(other.lost_retransmissions);
+        self.reordering_timeouts = self.reordering_timeouts.saturating_add(other.reordering_timeouts);
+        self.tail_probes = self.tail_probes.saturating_add(other.tail_probes);
+        self.tail_losses = self.tail_losses.saturating_add(other.tail_losses);
+        self.rate_limited = self.rate_limited.saturating_add(other.rate_limited);
+        self.dsacks = self.dsacks.saturating_add(other.dsacks);
+        self.undone_by_frto = self.undone_by_frto.saturating_add(other.undone_by_frto);
+        self.undone_by_eifel = self.undone_by_eifel.saturating_add(other.undone_by_eifel);
+        self.undone_by_dsack = self.undone_by_dsack.saturating_add(other.undone_by_dsack);
+        self.reneged = self.reneged.saturating_add(other.reneged);
+    }
 }

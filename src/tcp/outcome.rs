@@ -96,8 +96,18 @@ impl Events {
     pub const URGENT: Self = Self(1 << 15);
     /// Everything we sent, our FIN included, is acknowledged: what a lingering close waits for.
     pub const FIN_ACKED: Self = Self(1 << 16);
+    /// A tail loss probe is due (RFC8985-7.3).
+    pub const PROBE: Self = Self(1 << 17);
+    /// The reordering timer fired (RFC8985-6.2.5b).
+    pub const REORDERING_TIMEOUT: Self = Self(1 << 18);
+    /// The peer reported octets that arrived twice (RFC2883-5a).
+    pub const DSACK: Self = Self(1 << 19);
+    /// A part of what a fast recovery is about was acknowledged.
+    pub const PARTIAL_ACK: Self = Self(1 << 20);
+    /// A recovery proved needless and was undone.
+    pub const UNDONE: Self = Self(1 << 21);
 
-    const NAMES: [&'static str; 17] = [
+    const NAMES: [&'static str; 22] = [
         "PREDICTED",
         "WRITABLE",
         "EOF",
@@ -115,6 +125,11 @@ impl Events {
         "TIMEOUT",
         "URGENT",
         "FIN_ACKED",
+        "PROBE",
+        "REORDERING_TIMEOUT",
+        "DSACK",
+        "PARTIAL_ACK",
+        "UNDONE",
     ];
 
     /// Whether all of `other` are in the set.

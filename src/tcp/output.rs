@@ -1,17 +1,17 @@
 //! `poll_transmit` and `take_ack`: what leaves, and when.
 //!
-//! In this order: the segment that recovery wants sent again, what a timeout wants sent again, new data with its FIN, a
-//! window probe, an ACK. Every segment but a RST carries the newest ACK, so data spares the pure one (MUST-58).
+//! In this order: a tail loss probe, what is lost, new data with its FIN, a window probe, an ACK. Every segment but a RST carries the newest ACK, so data spares the pure one (MUST-58).
 
 use super::config::Config;
 use super::connection::{Connection, Hot, Recovery};
 use super::handshake::ticks;
 use super::marks::Marks;
+use super::recovery::Frto;
 use super::segment::Transmit;
 use super::send::above;
 use super::seq::SeqNum;
 use super::state::State;
-use super::time::Instant;
+use super::time::{Duration, Instant};
 use super::timers::Timer;
 use crate::wire::options::{SackBlocks, TcpOptions, Timestamps};
 use crate::wire::tcp::Flags;
@@ -31,10 +31,25 @@ impl Connection {
             self.hot.marks.clear(Marks::POLL.with(Marks::ACK_DUE));
             return None;
         }
-        let segment = self.resend(config, now, max_len).or_else(|| self.send(config, now, max_len));
+        if self.cold.tail.due
+            && let Some(probe) = self.probe_tail(config, now)
+        {
+            return Some(probe);
+        }
+        if self.frto() == Frto::Probing {
+            // RFC5682-2.2b: new data, and nothing else until the next acknowledgment.
+            if let Some(segment) = self.send(config, now, max_len) {
+                return Some(segment);
+            }
+            if self.hot.snd.nxt == self.hot.snd.recover {
+                self.episode().frto = Frto::Off;
+            }
+        }
+        let segment = self.resend(now, max_len).or_else(|| self.send(config, now, max_len));
         if segment.is_some() {
             return segment;
         }
+        self.note_rate_limit();
         if self.hot.marks.take(Marks::PROBE_DUE)
             && let Some(probe) = self.probe(config, now)
         {
@@ -73,7 +88,7 @@ impl Connection {
     /// The options of a segment that leaves now: timestamps on each (RFC7323-3.2a), SACK blocks while something is held
     /// or was received twice (RFC2018-4b).
     #[inline]
-    fn options(&self, now: Instant) -> TcpOptions {
+    pub(super) fn options(&self, now: Instant) -> TcpOptions {
         let timestamps = self.stamps(now);
         let mut sack = SackBlocks::default();
         if self.hot.marks.has(Marks::SACK) && self.cold.report.is_due(&self.cold.held) {
@@ -102,7 +117,7 @@ impl Connection {
     }
 
     /// A segment with `len` octets of the store, and the FIN where `fin` says so. Marks what goes with each of them.
-    fn build_data(&mut self, seq: SeqNum, len: u32, fin: bool, mss: u32, options: TcpOptions) -> Transmit {
+    pub(super) fn build_data(&mut self, seq: SeqNum, len: u32, fin: bool, mss: u32, options: TcpOptions) -> Transmit {
         let snd = &self.hot.snd;
         let offset = above(seq, snd.una);
         let mut flags = Flags::ACK;
@@ -123,77 +138,75 @@ impl Connection {
 
     /// Payload of a full wire segment with these options (MUST-16, RFC6691-2b).
     #[inline]
-    fn effective_mss(&self, options: &TcpOptions) -> u32 {
+    pub(super) fn effective_mss(&self, options: &TcpOptions) -> u32 {
         let len = u32::try_from(options.wire_len()).unwrap_or(40);
         u32::from(self.hot.snd.mss).saturating_sub(len).max(1)
     }
 
-    /// What is to be sent again: first what duplicate ACKs found lost, then what a timeout left behind.
-    fn resend(&mut self, config: &Config, now: Instant, max_len: u32) -> Option<Transmit> {
-        let fast = self.hot.marks.has(Marks::FAST_RTX);
-        if !fast && self.hot.snd.ptr == self.hot.snd.nxt {
+    /// What is lost, lowest first, as the window allows; the first of a recovery in any case.
+    fn resend(&mut self, now: Instant, max_len: u32) -> Option<Transmit> {
+        let forced = self.hot.marks.take(Marks::FAST_RTX);
+        let una = self.hot.snd.una;
+        let (start, end) = self.cold.board.first_lost(una)?;
+        if !forced && self.frto() == Frto::Probing {
             return None;
         }
         let options = self.options(now);
         let mss = self.effective_mss(&options);
-        let segment = if fast { self.resend_first(mss, options) } else { self.resend_from_ptr(mss, max_len, options) };
-        let mut segment = segment?;
-        segment.retransmission = true;
-        let pieces = segment.len.div_ceil(mss).max(1);
-        self.cold.retransmits = self.cold.retransmits.saturating_add(pieces);
-        let at = now + self.cold.rtt.rto(&config.rtt());
-        let Hot { snd, timers, marks, .. } = &mut self.hot;
-        snd.last_send = now;
-        if fast {
-            // RFC6298-5.0: the timer must not fire for this segment earlier than an RTO from now.
-            if !timers.is_set(Timer::Retransmit) || !marks.has(Marks::PARTIAL_SEEN) {
-                timers.set(Timer::Retransmit, at);
-            }
-        } else {
-            timers.set_if_unset(Timer::Retransmit, at); // RFC6298-5.1
-        }
-        Some(segment)
-    }
-
-    /// One segment at SND.UNA (RFC5681-3.2.3, KP-14).
-    fn resend_first(&mut self, mss: u32, options: TcpOptions) -> Option<Transmit> {
-        self.hot.marks.clear(Marks::FAST_RTX);
         let snd = &self.hot.snd;
-        if snd.una.ge(snd.written) {
-            return None;
-        }
-        let sent = above(snd.written.earlier(snd.data_end()), snd.una);
-        let len = sent.min(mss).min(snd.wnd);
-        let fin = self.fin_at(snd.una + len);
-        (len > 0 || fin).then(|| self.build_data(self.hot.snd.una, len, fin, mss, options))
-    }
-
-    /// After a timeout: from `ptr` up to what was sent before, as the congestion window allows.
-    fn resend_from_ptr(&mut self, mss: u32, max_len: u32, options: TcpOptions) -> Option<Transmit> {
-        let snd = &mut self.hot.snd;
-        if snd.ptr.ge(snd.written) {
-            snd.ptr = snd.nxt; // the rest is on its way for the first time
-            return None;
-        }
-        let sent = above(snd.written.earlier(snd.data_end()), snd.ptr);
+        let end = end.earlier(snd.written);
+        let lost = above(end.earlier(snd.data_end()), start);
         // SHLD-16: within the window as it is now.
-        let room = self.hot.congestion.cwnd().saturating_sub(snd.pipe()).min(snd.window_room());
-        let mut len = sent.min(room).min(whole_segments(max_len, mss));
-        if len < sent && len >= mss {
+        let window = above(una + snd.wnd, start);
+        let (room, most) = if forced {
+            (mss, mss) // RFC5681-3.2.3, RFC6298-5.4, KP-14
+        } else {
+            (self.hot.congestion.cwnd().saturating_sub(self.pipe()), whole_segments(max_len, mss))
+        };
+        let mut len = lost.min(room).min(window).min(most);
+        if len < lost && len >= mss {
             len -= len % mss;
         }
         // A piece only where it is the end, or all that the window lets through at SND.UNA.
-        if len < sent && len < mss && snd.ptr != snd.una {
+        if len < lost && len < mss && !(len == window && start == una) {
             return None;
         }
-        let seq = snd.ptr;
-        let fin = room > len && self.fin_at(seq + len);
+        let fin = room > len && (window > len || forced) && end.gt(start + len) && self.fin_at(start + len);
         if len == 0 && !fin {
             return None;
         }
-        let segment = self.build_data(seq, len, fin, mss, options);
-        self.hot.snd.ptr = segment.end_seq();
-        Some(segment)
+        let segment = self.build_data(start, len, fin, mss, options);
+        Some(self.book_resent(segment, mss, now))
+    }
+
+    /// Books what leaves again.
+    pub(super) fn book_resent(&mut self, mut segment: Transmit, mss: u32, now: Instant) -> Transmit {
+        segment.retransmission = true;
+        let pieces = segment.len.div_ceil(mss.max(1)).max(1);
+        self.cold.retransmits = self.cold.retransmits.saturating_add(pieces);
+        let end = segment.end_seq();
+        self.note_resent(above(end, segment.seq), now);
+        let Hot { snd, marks, recovery, .. } = &mut self.hot;
+        snd.last_send = now;
+        snd.resent_end = snd.resent_end.later(end);
+        self.cold.board.resent(snd.una, segment.seq, end, now);
+        marks.set(Marks::KARN);
+        if snd.timed.gt(segment.seq) {
+            marks.clear(Marks::TIMING); // RFC6298-3a
+        }
+        if snd.una == segment.seq && *recovery == Recovery::Fast && !marks.has(Marks::PARTIAL_SEEN) {
+            // RFC6298-5.0: the timer must not fire for this segment earlier than an RTO from now.
+            self.cold.rto_base = now;
+        }
+        segment
+    }
+
+    /// Something waits, and the rate reduction of a recovery holds it back.
+    fn note_rate_limit(&mut self) {
+        let waits = self.cold.board.lost() > 0 || self.hot.snd.unsent() > 0;
+        if self.hot.recovery == Recovery::Fast && waits && self.hot.marks.has(Marks::SACK) {
+            self.count(|counts| counts.rate_limited += 1);
+        }
     }
 
     /// Whether our FIN, sent before and taken by the device, has the number `seq`.
@@ -206,7 +219,11 @@ impl Connection {
     fn send(&mut self, config: &Config, now: Instant, max_len: u32) -> Option<Transmit> {
         let unsent = self.hot.snd.unsent();
         let fin = self.hot.marks.has(Marks::FIN_QUEUED) && !self.hot.marks.has(Marks::FIN_SENT);
-        if self.hot.snd.ptr != self.hot.snd.nxt || (unsent == 0 && !fin) {
+        if unsent == 0 && !fin {
+            return None;
+        }
+        // What is lost goes first.
+        if self.cold.board.lost() > 0 && self.frto() != Frto::Probing || !self.cold.board.has_room() {
             return None;
         }
         self.restart_after_idle(config, now);
@@ -222,7 +239,7 @@ impl Connection {
     }
 
     /// Builds and books a segment of `len` new octets.
-    fn send_new(
+    pub(super) fn send_new(
         &mut self,
         config: &Config,
         now: Instant,
@@ -236,12 +253,21 @@ impl Connection {
         let Hot { snd, marks, timers, congestion, recovery, .. } = &mut self.hot;
         if snd.una == snd.nxt {
             timers.set(Timer::GiveUp, self.cold.watch_progress(config, *marks, now));
+            self.cold.rto_base = now; // RFC6298-5.1
         }
-        if snd.dup_acks > 0 && *recovery == Recovery::Open {
+        if *recovery == Recovery::Open && (snd.dup_acks > 0 || self.cold.board.sacked() > 0) {
             self.cold.limited_transmit = self.cold.limited_transmit.saturating_add(len);
         }
+        if self.cold.acked >= STREAM && len < snd.unsent() {
+            self.cold.board.expect_many();
+        }
+        self.cold.board.sent(end, now, grain(self.cold.min_rtt));
+        if *recovery == Recovery::Fast
+            && let Some(episode) = self.cold.episode.as_mut()
+        {
+            episode.prr.on_sent(above(end, snd.nxt));
+        }
         snd.nxt = end;
-        snd.ptr = end;
         snd.last_send = now;
         if !len.is_multiple_of(mss) {
             snd.sml = segment.seq + len;
@@ -256,11 +282,12 @@ impl Connection {
         }
         marks.clear(Marks::SWS_OVERRIDE.with(Marks::PROBE_DUE));
         // RFC9438-5.8: whether the window is what ends this burst.
-        let full = congestion.cwnd().saturating_sub(snd.flight()) < mss && snd.unsent() > 0;
+        let pipe = snd.flight().saturating_sub(self.cold.board.gone());
+        let full = congestion.cwnd().saturating_sub(pipe) < mss && snd.unsent() > 0;
         marks.put(Marks::CWND_LIMITED, full);
         timers.cancel(Timer::SwsOverride);
         timers.cancel(Timer::Persist);
-        timers.set_if_unset(Timer::Retransmit, now + self.cold.rtt.rto(&config.rtt())); // RFC6298-5.1
+        self.arm_loss_timer(config, now);
         segment
     }
 
@@ -269,6 +296,8 @@ impl Connection {
         if unsent == 0 {
             return Some(0);
         }
+        let pipe = self.pipe();
+        let holes = self.cold.board.gone() > 0;
         let Hot { snd, congestion, marks, recovery, .. } = &mut self.hot;
         let flight = snd.flight();
         let dup_acks = u32::from(snd.dup_acks);
@@ -277,7 +306,7 @@ impl Connection {
             cwnd = cwnd.saturating_add(dup_acks.min(2) * mss); // RFC3042-2a, 2b
         }
         let by_window = snd.window_room();
-        let by_cwnd = cwnd.saturating_sub(flight);
+        let by_cwnd = cwnd.saturating_sub(pipe);
         let usable = by_window.min(by_cwnd); // RFC5681-3.1a
         if usable >= unsent {
             // Everything fits. SHLD-28: a part of a segment goes only at the very end.
@@ -304,7 +333,7 @@ impl Connection {
         }
         // While ACKs are due, rather one large segment with the next of them than many small ones: at most half of what
         // may be in flight is held back, so the ACK clock never stops (OPS-12).
-        let may_wait = flight > 0 && *recovery == Recovery::Open && dup_acks == 0;
+        let may_wait = flight > 0 && *recovery == Recovery::Open && dup_acks == 0 && !holes;
         let half = cwnd.min(snd.wnd) / 2;
         let goal = whole_segments(max_len, mss).min(half - half % mss);
         if may_wait && len < goal { None } else { Some(len) }
@@ -341,10 +370,8 @@ impl Connection {
                 return Some(self.send_new(config, now, 0, true, mss, options));
             }
             if self.fin_at(una) {
-                let mut fin = self.build_data(una, 0, true, mss, options);
-                fin.retransmission = true;
-                self.cold.retransmits = self.cold.retransmits.saturating_add(1);
-                return Some(fin);
+                let fin = self.build_data(una, 0, true, mss, options);
+                return Some(self.book_resent(fin, mss, now));
             }
             return None;
         }
@@ -373,6 +400,15 @@ impl Connection {
             timers.set_if_unset(Timer::SwsOverride, now + config.sws_override);
         }
     }
+}
+
+/// Octets acknowledged after which a connection that has more to send than it may is taken for a stream.
+const STREAM: u64 = 1 << 16;
+
+/// Transmissions that are closer together than this count as one: an eighth of what RFC8985-4b allows.
+#[inline]
+fn grain(min_rtt: Duration) -> Duration {
+    if min_rtt == Duration::MAX { Duration::ZERO } else { min_rtt / 32 }
 }
 
 /// As many octets as fit `max_len` in whole segments; one segment where not even that fits.

@@ -18,11 +18,8 @@ use super::time::Instant;
 ///        3 - may be sent: the usable window; negative after the peer has shrunk its window (MUST-34)
 ///        4 - not yet allowed
 ///
-///        una =< ptr =< nxt =< una + queued (+ 1 once our FIN is sent)
-///        una =< written =< nxt
+///        una =< written =< nxt =< una + queued (+ 1 once our FIN is sent)
 ///
-///        ptr      where transmission goes on. Equal to nxt, except after a timeout: then everything above una counts
-///                 as lost, ptr goes back to una and walks up to nxt again.
 ///        written  everything below was taken by the device; what lies above still waits in its ring and is never
 ///                 retransmitted.
 ///        queued   octets in the send store, which begins at una.
@@ -34,8 +31,8 @@ pub(super) struct SendSequenceSpace {
     pub(super) una: SeqNum,
     /// SND.NXT: one above the highest ever sent, FIN included.
     pub(super) nxt: SeqNum,
-    /// Next to transmit.
-    pub(super) ptr: SeqNum,
+    /// End of the highest retransmission of this recovery.
+    pub(super) resent_end: SeqNum,
     /// The device has taken everything below.
     pub(super) written: SeqNum,
 
@@ -54,7 +51,8 @@ pub(super) struct SendSequenceSpace {
     pub(super) limit: u32,
     /// End of the last small segment sent (Minshall's Nagle variant, NAGLE-3).
     pub(super) sml: SeqNum,
-    /// SND.NXT when recovery began (RFC 6582 `recover`, plus one).
+    /// SND.NXT when the last recovery began (RFC 6582 `recover`, plus one; RecoveryPoint of RFC 6675). Never far behind
+    /// SND.UNA, so that it can be compared with it.
     pub(super) recover: SeqNum,
 
     /// End of the segment being timed, while `Marks::TIMING` is set.
@@ -88,16 +86,10 @@ impl SendSequenceSpace {
         above(self.nxt, self.una)
     }
 
-    /// What is taken to be in the network: the flight, or after a timeout what was sent again.
-    #[inline]
-    pub(super) fn pipe(&self) -> u32 {
-        above(self.ptr, self.una)
-    }
-
-    /// Room in the peer's window above `ptr`; 0 also when the peer shrank it below (MUST-34).
+    /// Room in the peer's window above SND.NXT; 0 also when the peer shrank it below (MUST-34).
     #[inline]
     pub(super) fn window_room(&self) -> u32 {
-        above(self.una + self.wnd, self.ptr)
+        above(self.una + self.wnd, self.nxt)
     }
 
     /// Whether a small segment is unacknowledged (NAGLE-3).
