@@ -108,7 +108,7 @@ fn rfc6675_2_reports_that_ride_on_data() {
         lab.sack = vec![(1001, 4001)];
         assert_eq!(lab.i("A", 41, 10, 1), ["A 1:1001 ack 51"]);
         let info = lab.conn.info(&lab.config);
-        // RFC9937-6.2: six segments are in the network, and the first retransmission leaves in any case.
+        // RFC9937-6.2c: six segments are in the network, and the first retransmission leaves in any case.
         assert_eq!((info.retransmits, info.ssthresh, info.cwnd), (1, 5000, 7000));
         lab.sack = vec![(1001, 5001)];
         lab.i("A", 51, 10, 1);

@@ -96,7 +96,7 @@ impl Events {
     pub const URGENT: Self = Self(1 << 15);
     /// Everything we sent, our FIN included, is acknowledged: what a lingering close waits for.
     pub const FIN_ACKED: Self = Self(1 << 16);
-    /// A tail loss probe is due (RFC8985-7.3).
+    /// A tail loss probe is due (RFC8985-7.3a).
     pub const PROBE: Self = Self(1 << 17);
     /// The reordering timer fired (RFC8985-6.2.5b).
     pub const REORDERING_TIMEOUT: Self = Self(1 << 18);

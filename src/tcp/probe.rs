@@ -153,8 +153,8 @@ impl Connection {
         Some(segment)
     }
 
-    /// What an acknowledgment tells of an outstanding probe (RFC8985-7.4). Whether the D-SACK in it, if there is one, was
-    /// caused by the probe.
+    /// What an acknowledgment tells of an outstanding probe (RFC8985-7.4a to 7.4c). Whether the D-SACK in it, if there is
+    /// one, was caused by the probe.
     pub(super) fn judge_probe(&mut self, news: &News, now: Instant) -> bool {
         let tail = self.cold.tail;
         let una = self.hot.snd.una;

@@ -20,7 +20,7 @@ impl Prr {
     }
 
     /// An acknowledgment delivered `delivered` octets and left `pipe` in flight. Gives how much may leave now: the window
-    /// is `pipe` and that. `safe`: it advanced SND.UNA and told of no further loss (RFC9937-6.2).
+    /// is `pipe` and that. `safe`: it advanced SND.UNA and told of no further loss (RFC9937-6.2b).
     pub(super) fn on_ack(&mut self, delivered: u32, safe: bool, pipe: u32, ssthresh: u32, smss: u32) -> u32 {
         self.delivered = self.delivered.saturating_add(delivered);
         let count = if pipe > ssthresh {

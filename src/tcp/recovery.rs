@@ -224,7 +224,7 @@ impl Connection {
         self.cold.controller.on_ack(&mut self.hot.congestion, &sample);
     }
 
-    /// Finds what is lost (RFC8985-6.2.5, or RFC6675-4a). Nothing changes but the records.
+    /// Finds what is lost (RFC8985-6.2.5a, or RFC6675-4a). Nothing changes but the records.
     pub(super) fn detect_losses(&mut self, config: &Config, now: Instant) -> Marked {
         let smss = self.smss();
         let snd = &self.hot.snd;
@@ -447,7 +447,7 @@ impl Connection {
         self.hot.marks.set(Marks::POLL);
     }
 
-    /// F-RTO after an acknowledgment that decided nothing (RFC5682-2.2, 2.3).
+    /// F-RTO after an acknowledgment that decided nothing (RFC5682-2.2a to 2.3b).
     pub(super) fn step_frto(&mut self, news: &News) {
         let front_again = self.cold.board.front_is_resent();
         let smss = self.smss();
@@ -461,9 +461,8 @@ impl Connection {
             Frto::Waiting if news.acked == 0 && news.sacked > 0 => Frto::Waiting,
             Frto::Waiting => Frto::Off,
             Frto::Probing => {
-                // 2.3a
-                let most = self.hot.congestion.cwnd().min(3 * smss);
-                self.hot.congestion.set_cwnd(most);
+                // 2.3a. Two new segments are out; the third place is for what was lost.
+                self.hot.congestion.set_cwnd(3 * smss);
                 Frto::Off
             }
         };

@@ -17,5 +17,6 @@ mod recovery;
 mod regressions;
 mod resets;
 mod script;
+mod selective;
 mod sequence;
 mod timestamps;
