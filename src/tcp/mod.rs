@@ -94,4 +94,6 @@ mod lab;
 #[cfg(test)]
 mod loss_tests;
 #[cfg(test)]
+mod recovery_tests;
+#[cfg(test)]
 mod world_tests;
