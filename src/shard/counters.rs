@@ -4,6 +4,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::tcp::Events;
 use crate::wire::Malformed;
 
 /// Declares the counters once: the plain struct, its names, and the flat view that readers see.
@@ -76,6 +77,18 @@ counters! {
     payload_out,
     /// Frames sent again.
     retransmits,
+    /// Retransmission timeouts (RFC 6298).
+    retransmission_timeouts,
+    /// Fast recoveries: losses found without a timeout (RFC 6582, RFC 8985).
+    fast_recoveries,
+    /// Tail loss probes due (RFC 8985 7).
+    tail_probes,
+    /// Times a reordering timer fired (RFC 8985 6.2).
+    reordering_timeouts,
+    /// Reports of peers that octets arrived twice (RFC 2883).
+    dsacks_in,
+    /// Recoveries that proved needless and were undone (RFC 5682, RFC 3522, RFC 3708).
+    undone_recoveries,
     /// RST segments sent.
     resets_out,
     /// Connections opened by the other side.
@@ -198,6 +211,34 @@ impl From<Malformed> for DropReason {
 }
 
 impl Counters {
+    /// Counts what a segment or a timer meant for loss recovery.
+    #[inline]
+    pub(super) fn note_recovery(&mut self, events: Events) {
+        const SOME: [Events; 6] = [
+            Events::TIMEOUT,
+            Events::FAST_RETRANSMIT,
+            Events::PROBE,
+            Events::REORDERING_TIMEOUT,
+            Events::DSACK,
+            Events::UNDONE,
+        ];
+        let any = SOME.iter().fold(Events::NONE, |any, event| any | *event);
+        if !events.intersects(any) {
+            return;
+        }
+        let cells = [
+            &mut self.retransmission_timeouts,
+            &mut self.fast_recoveries,
+            &mut self.tail_probes,
+            &mut self.reordering_timeouts,
+            &mut self.dsacks_in,
+            &mut self.undone_recoveries,
+        ];
+        for (event, cell) in SOME.into_iter().zip(cells) {
+            *cell += u64::from(events.contains(event));
+        }
+    }
+
     /// Counts one dropped packet.
     pub(crate) fn drop_packet(&mut self, reason: DropReason) {
         self.drops[reason.index()] += 1;
@@ -259,5 +300,26 @@ mod tests {
             assert_eq!(reason.index(), index, "{reason:?}");
         }
         assert_eq!(DropReason::all().count(), DropReason::COUNT);
+    }
+
+    #[test]
+    fn what_recovery_did_is_counted_by_kind() {
+        let mut counters = Counters::default();
+        counters.note_recovery(Events::PREDICTED | Events::DUPLICATE_ACK);
+        assert_eq!(counters, Counters::default());
+        counters.note_recovery(Events::DSACK | Events::UNDONE);
+        counters.note_recovery(Events::DSACK | Events::FAST_RETRANSMIT);
+        counters.note_recovery(Events::TIMEOUT);
+        counters.note_recovery(Events::PROBE | Events::REORDERING_TIMEOUT);
+        let expected = Counters {
+            dsacks_in: 2,
+            undone_recoveries: 1,
+            fast_recoveries: 1,
+            retransmission_timeouts: 1,
+            tail_probes: 1,
+            reordering_timeouts: 1,
+            ..Counters::default()
+        };
+        assert_eq!(counters, expected);
     }
 }

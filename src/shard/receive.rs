@@ -256,6 +256,7 @@ impl Shard {
         counters.segments_predicted += u64::from(events.contains(Events::PREDICTED));
         counters.segments_out_of_order += u64::from(events.contains(Events::OUT_OF_ORDER));
         counters.segments_duplicate += u64::from(events.contains(Events::DUPLICATE));
+        counters.note_recovery(events);
         match outcome.payload {
             tcp::Payload::Ignore => core.holdings.released.push(arrival.frame.packet),
             tcp::Payload::Deliver { from, to, released } => {

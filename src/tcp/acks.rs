@@ -2,7 +2,7 @@
 //! connections without SACK (RFC 5681, RFC 6582). Recovery with SACK is in `recovery.rs`.
 
 use super::config::Config;
-use super::connection::{CloseReason, Connection, Events, Hot, Outcome, Recovery};
+use super::connection::{CloseReason, Connection, Events, Hot, Outcome, Recovery, seconds};
 use super::handshake::ticks;
 use super::marks::Marks;
 use super::recovery::{Frto, News, echo_older};
@@ -19,7 +19,7 @@ use crate::wire::tcp::Flags;
 const DUP_THRESH: u8 = 3;
 
 /// How long the shortest round trip is believed (RFC8985-6.2.1).
-const MIN_RTT_WINDOW: Duration = Duration::from_secs(300);
+const MIN_RTT_WINDOW_SECS: u32 = 300;
 
 impl Connection {
     /// The ACK step (SM-ACK-2 to 6). `false` when the segment is to be dropped.
@@ -213,9 +213,9 @@ impl Connection {
         news.rtt = Some(sample);
         self.cold.tail.sampled = true;
         // RFC8985-6.2.1: the least of a window, so that a path that became longer is believed in the end.
-        if sample <= self.cold.min_rtt || now - self.cold.min_rtt_at > MIN_RTT_WINDOW {
+        if sample <= self.cold.min_rtt || seconds(now).wrapping_sub(self.cold.min_rtt_at) > MIN_RTT_WINDOW_SECS {
             self.cold.min_rtt = sample;
-            self.cold.min_rtt_at = now;
+            self.cold.min_rtt_at = seconds(now);
         }
         self.cold.rtt.on_sample(&config.rtt(), sample, weight);
     }

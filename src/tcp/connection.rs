@@ -79,13 +79,14 @@ pub(super) struct Cold {
     /// When the segment being timed was sent.
     pub(super) timed_at: Instant,
     pub(super) min_rtt: Duration,
-    pub(super) min_rtt_at: Instant,
     /// What the retransmission timeout counts from.
     pub(super) rto_base: Instant,
     /// What was sent, and what became of it.
     pub(super) board: Scoreboard,
     pub(super) rack: Rack,
     pub(super) tail: TailProbe,
+    /// When `min_rtt` was measured, in seconds.
+    pub(super) min_rtt_at: u32,
     /// What the timer of recovery stands for.
     pub(super) loss_timer: LossTimer,
     pub(super) episode: Option<Box<Episode>>,
@@ -243,7 +244,7 @@ impl Connection {
             acked: 0,
             controller: Controller::new(config.congestion, config.hystart),
             min_rtt: opened.rtt.unwrap_or(Duration::MAX),
-            min_rtt_at: now,
+            min_rtt_at: seconds(now),
             rto_base: now,
             board: Scoreboard::default(),
             rack: Rack::new(una),
@@ -468,6 +469,7 @@ impl Connection {
             timeouts: u64::from(self.cold.timeouts),
             recovery: RecoveryCounts {
                 tail_probes: self.cold.tail.sent,
+                tail_losses: self.cold.tail.losses,
                 ..self.cold.episode.as_ref().map(|episode| episode.counts).unwrap_or_default()
             },
             srtt: self.cold.rtt.srtt(),

@@ -50,11 +50,13 @@ pub(super) struct TailProbe {
     pub(super) sampled: bool,
     /// How many left. Not in the record of recoveries: a peer that pauses is no reason to have one.
     pub(super) sent: u32,
+    /// How many of them repaired a loss, as far as is known.
+    pub(super) losses: u32,
 }
 
 impl TailProbe {
     pub(super) fn new(una: SeqNum) -> Self {
-        Self { end: una, outstanding: false, resent: false, due: false, sampled: true, sent: 0 }
+        Self { end: una, outstanding: false, resent: false, due: false, sampled: true, sent: 0, losses: 0 }
     }
 }
 
@@ -172,7 +174,7 @@ impl Connection {
         if una.gt(tail.end) {
             // 7.4c: nobody complains of a duplicate, so the probe has repaired a loss.
             self.cold.tail.outstanding = false;
-            self.count(|counts| counts.tail_losses += 1);
+            self.cold.tail.losses = self.cold.tail.losses.saturating_add(1);
             let smss = self.smss();
             let (controller, window) = (&mut self.cold.controller, &mut self.hot.congestion);
             controller.save(window);

@@ -60,7 +60,7 @@ fn sc_63_a_lost_tail_is_repaired_by_a_probe() {
     }
 }
 
-/// SC-63, RFC8985-7.4: a probe that was needed costs one reduction, one that was not needed none.
+/// SC-63, RFC8985-7.4b, 7.4c: a probe that was needed costs one reduction, one that was not needed none.
 #[test]
 fn rfc8985_7_4_what_a_probe_tells() {
     for needed in [true, false] {
@@ -192,7 +192,7 @@ fn sc_66_a_delay_is_no_loss_with_sack() {
     }
 }
 
-/// SC-66, RFC5682-2: the same without SACK. New data goes out in the place of retransmissions.
+/// SC-66, RFC5682-2.2b, 2.3b: the same without SACK. New data goes out in the place of retransmissions.
 #[test]
 fn sc_66_a_delay_is_no_loss_without_sack() {
     for frto in [true, false] {
