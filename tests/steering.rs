@@ -10,6 +10,7 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use fastrand::Rng;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use trust::device::bpf::{self, Steering};
 use trust::device::{BUFFER_LEN, Device, TunDevice, TunOptions};
@@ -59,7 +60,7 @@ fn reveal_hash(steering: &Steering) {
 
 fn agree(keys: &SteeringKeys, steering: &Steering) -> Result<(), Failed> {
     reveal_hash(steering);
-    let mut random = Random(0x5eed);
+    let mut random = Rng::with_seed(0x5eed);
     let mut by_class = [0u32; CLASSES];
     for i in 0..10_000 {
         let class = i % CLASSES;
@@ -80,7 +81,7 @@ fn agree(keys: &SteeringKeys, steering: &Steering) -> Result<(), Failed> {
 }
 
 fn owner_of_quad(keys: &SteeringKeys, steering: &Steering) -> Result<(), Failed> {
-    let mut random = Random(7);
+    let mut random = Rng::with_seed(7);
     for i in 0..1_000 {
         let (quad, packet) = plain_tcp(i % 2 == 1, &mut random);
         let (queue, owner) = (steering.run(&packet)?, steering.table.owner(keys.hash_quad(&quad)));
@@ -92,7 +93,7 @@ fn owner_of_quad(keys: &SteeringKeys, steering: &Steering) -> Result<(), Failed>
 }
 
 fn vacant(keys: &SteeringKeys, steering: &Steering) -> Result<(), Failed> {
-    let mut random = Random(9);
+    let mut random = Rng::with_seed(9);
     let (quad, packet) = plain_tcp(false, &mut random);
     let hash = keys.hash_quad(&quad);
     steering.table.set(hash, None);
@@ -101,7 +102,7 @@ fn vacant(keys: &SteeringKeys, steering: &Steering) -> Result<(), Failed> {
 }
 
 fn change(keys: &SteeringKeys, steering: &Steering) -> Result<(), Failed> {
-    let mut random = Random(11);
+    let mut random = Rng::with_seed(11);
     let (quad, packet) = plain_tcp(false, &mut random);
     for owner in [3, 1, 2, 0, 3] {
         steering.table.set(keys.hash_quad(&quad), Some(ShardId(owner)));
@@ -160,56 +161,56 @@ const CLASSES: usize = 16;
 const TRUNCATED: usize = 14;
 const GARBAGE: usize = 15;
 
-fn generate(class: usize, r: &mut Random) -> Vec<u8> {
+fn generate(class: usize, r: &mut Rng) -> Vec<u8> {
     match class {
         0 => ipv4(r, 0, 6, 0, 20),
         1 => {
-            let payload = 20 + r.below(1_400);
+            let payload = 20 + r.usize(..1_400);
             ipv4(r, 0, 6, 0x4000, payload)
         }
         2 => {
-            let words = 1 + r.below(10);
+            let words = 1 + r.usize(..10);
             ipv4(r, words, 6, 0x4000, 20)
         }
         // The TCP header is cut, by the packet's end.
         3 => {
-            let (words, payload) = (r.below(3), r.below(20));
+            let (words, payload) = (r.usize(..3), r.usize(..20));
             ipv4(r, words, 6, 0, payload)
         }
         // Fragments: first, middle, last; the reserved bit and DF alone do not make one.
         4 => {
-            let word = [0x2000, 0x2001 + r.below(0x1fff) as u16, 1 + r.below(0x1fff) as u16, 0xc000][r.below(4)];
+            let word = [0x2000, 0x2001 + r.usize(..0x1fff) as u16, 1 + r.usize(..0x1fff) as u16, 0xc000][r.usize(..4)];
             ipv4(r, 0, 6, word, 40)
         }
         5 => ipv4(r, 0, 17, 0, 28),
         // ICMP: echo and anything, then an error that quotes a segment.
         6 => {
-            let payload = 8 + r.below(60);
+            let payload = 8 + r.usize(..60);
             ipv4(r, 0, 1, 0, payload)
         }
         7 => {
             let quoted = ipv4(r, 0, 6, 0x4000, 20);
             let mut packet = ipv4(r, 0, 1, 0, 8);
             packet[20] = 3;
-            packet.extend_from_slice(&quoted[..28 + r.below(13)]);
+            packet.extend_from_slice(&quoted[..28 + r.usize(..13)]);
             packet
         }
         8 => {
             let mut packet = ipv4(r, 0, 6, 0, 40);
-            packet[0] = 0x40 | r.below(5) as u8; // IHL below 5
+            packet[0] = 0x40 | r.usize(..5) as u8; // IHL below 5
             packet
         }
         9 => {
-            let payload = 20 + r.below(1_400);
+            let payload = 20 + r.usize(..1_400);
             ipv6(r, 6, payload)
         }
         10 => {
-            let payload = r.below(25);
+            let payload = r.usize(..25);
             ipv6(r, 6, payload)
         }
         // Extension headers: hop-by-hop, routing, fragment, destination options, before TCP.
         11 => {
-            let next = [0, 43, 44, 60][r.below(4)];
+            let next = [0, 43, 44, 60][r.usize(..4)];
             let mut packet = ipv6(r, next, 48);
             packet[40..42].copy_from_slice(&[6, 0]);
             packet
@@ -223,30 +224,30 @@ fn generate(class: usize, r: &mut Random) -> Vec<u8> {
             packet
         }
         TRUNCATED => {
-            let mut packet = if r.below(2) == 0 { ipv4(r, 0, 6, 0, 40) } else { ipv6(r, 6, 40) };
-            packet.truncate(1 + r.below(packet.len()));
+            let mut packet = if r.usize(..2) == 0 { ipv4(r, 0, 6, 0, 40) } else { ipv6(r, 6, 40) };
+            packet.truncate(1 + r.usize(..packet.len()));
             packet
         }
-        _ => (0..1 + r.below(100)).map(|_| r.next() as u8).collect(),
+        _ => (0..1 + r.usize(..100)).map(|_| r.u8(..)).collect(),
     }
 }
 
-fn ipv4(r: &mut Random, option_words: usize, protocol: u8, fragment: u16, payload: usize) -> Vec<u8> {
-    let mut packet: Vec<u8> = (0..20 + 4 * option_words + payload).map(|_| r.next() as u8).collect();
+fn ipv4(r: &mut Rng, option_words: usize, protocol: u8, fragment: u16, payload: usize) -> Vec<u8> {
+    let mut packet: Vec<u8> = (0..20 + 4 * option_words + payload).map(|_| r.u8(..)).collect();
     packet[0] = 0x45 + option_words as u8;
     packet[6..8].copy_from_slice(&fragment.to_be_bytes());
     packet[9] = protocol;
     packet
 }
 
-fn ipv6(r: &mut Random, next: u8, payload: usize) -> Vec<u8> {
-    let mut packet: Vec<u8> = (0..40 + payload).map(|_| r.next() as u8).collect();
+fn ipv6(r: &mut Rng, next: u8, payload: usize) -> Vec<u8> {
+    let mut packet: Vec<u8> = (0..40 + payload).map(|_| r.u8(..)).collect();
     packet[0] = 0x60 | packet[0] & 15;
     packet[6] = next;
     packet
 }
 
-fn plain_tcp(v6: bool, r: &mut Random) -> (Quad, Vec<u8>) {
+fn plain_tcp(v6: bool, r: &mut Rng) -> (Quad, Vec<u8>) {
     let port = |packet: &[u8], at: usize| u16::from_be_bytes([packet[at], packet[at + 1]]);
     let address = |bytes: &[u8]| match *bytes {
         [a, b, c, d] => IpAddr::from([a, b, c, d]),
@@ -256,21 +257,4 @@ fn plain_tcp(v6: bool, r: &mut Random) -> (Quad, Vec<u8>) {
     let remote = Endpoint::new(address(&packet[at..at + len]), port(&packet, tcp));
     let local = Endpoint::new(address(&packet[at + len..at + 2 * len]), port(&packet, tcp + 2));
     (Quad { local, remote }, packet)
-}
-
-/// SplitMix64: the same packets in every run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
-    }
 }

@@ -13,6 +13,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use fastrand::Rng;
+
 use super::segment::{self, Shape};
 use super::{Capabilities, Device, QueuePair, Received, RxQueue, Transmitted, TxQueue};
 use crate::flow::{OwnerTable, SteeringKeys};
@@ -212,26 +214,10 @@ impl<D: Device> Device for Impaired<D> {
     }
 }
 
-/// Random numbers: SplitMix64 (Steele, Lea, Flood 2014), good enough for dice and a few lines long.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn hit(&mut self, probability: f64) -> bool {
-        // 53 bits are a uniform number in 0..1.
-        probability > 0.0 && ((self.next() >> 11) as f64) < probability * (1u64 << 53) as f64
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound.max(1) as u64) as usize
-    }
+/// Draws whether something with that probability happens.
+#[must_use]
+pub fn hit(rng: &mut Rng, probability: f64) -> bool {
+    probability > 0.0 && rng.f64() < probability
 }
 
 /// What leaves the wrapper, in this order.
@@ -248,7 +234,7 @@ enum Step {
 /// Decides what happens to each wire segment of a packet.
 struct Fate {
     rates: Rates,
-    random: Random,
+    rng: Rng,
     counters: Arc<Counters>,
     /// The plan for the packet at hand.
     steps: Vec<Step>,
@@ -259,8 +245,8 @@ struct Fate {
 impl Fate {
     fn new(rates: Rates, seed: u64, stream: u64, counters: Arc<Counters>) -> Self {
         // Two steps from different starts: neighbouring seeds and streams share nothing.
-        let random = Random(Random(seed).next() ^ Random(!stream).next());
-        Fate { rates, random, counters, steps: Vec::new(), hold: None }
+        let rng = Rng::with_seed(Rng::with_seed(seed).u64(..) ^ Rng::with_seed(!stream).u64(..));
+        Fate { rates, rng, counters, steps: Vec::new(), hold: None }
     }
 
     /// Plans for a packet of `segments` wire segments while another is held back or not. True: it passes as it is.
@@ -270,13 +256,13 @@ impl Fate {
         self.hold = None;
         self.counters.seen.fetch_add(segments as u64, Ordering::Relaxed);
         for i in 0..segments {
-            if self.random.hit(loss) {
+            if hit(&mut self.rng, loss) {
                 self.counters.lost.fetch_add(1, Ordering::Relaxed);
                 continue;
             }
-            let corrupt = self.random.hit(corrupt);
-            let duplicate = self.random.hit(duplicate);
-            let reorder = self.random.hit(reorder);
+            let corrupt = hit(&mut self.rng, corrupt);
+            let duplicate = hit(&mut self.rng, duplicate);
+            let reorder = hit(&mut self.rng, reorder);
             if corrupt {
                 self.counters.corrupted.fetch_add(1, Ordering::Relaxed);
             }
@@ -312,7 +298,7 @@ impl Fate {
     /// Flips a bit behind the IP header. One bit is always enough for the Internet checksum to be wrong.
     fn flip(&mut self, packet: &mut [u8]) {
         let from = Shape::of(packet).map_or(packet.len().min(20), |shape| shape.ip_len);
-        let bit = self.random.below((packet.len() - from) * 8);
+        let bit = self.rng.usize(..((packet.len() - from) * 8).max(1));
         if let Some(octet) = packet.get_mut(from + bit / 8) {
             *octet ^= 1 << (bit % 8);
         }

@@ -47,11 +47,7 @@ pub use world::{Failure, HostId, World};
 /// The generator of the whole room: wyrand, seeded by the world.
 pub use fastrand::Rng;
 
-/// Draws whether something with that probability happens.
-#[must_use]
-pub fn hit(rng: &mut Rng, probability: f64) -> bool {
-    probability > 0.0 && rng.f64() < probability
-}
+pub use crate::device::impair::hit;
 
 #[cfg(test)]
 mod link_tests;

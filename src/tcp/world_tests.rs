@@ -10,20 +10,11 @@ use super::handshake::{Handshake, HandshakeOutcome, OpenParams};
 use super::*;
 use crate::wire::tcp::Flags;
 
-/// SplitMix64.
-struct Dice(u64);
+struct Dice(fastrand::Rng);
 
 impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
     fn below(&mut self, n: u64) -> u64 {
-        self.next() % n.max(1)
+        self.0.u64(..n.max(1))
     }
 
     fn chance(&mut self, percent: u64) -> bool {
@@ -160,7 +151,7 @@ impl World {
         let second = if plan.simultaneous { connect(1) } else { Phase::Gone(CloseReason::Normal) };
         let ends = [end(0, connect(0)), end(1, second)];
         Self {
-            dice: Dice(seed),
+            dice: Dice(fastrand::Rng::with_seed(seed)),
             now,
             plan,
             ends,

@@ -12,6 +12,7 @@ use trust::sim::stages::{
     Rate, Reorder, Split,
 };
 use trust::sim::{Ending, Plan, Rng, ShardHostConfig, Stage, hit};
+use trust::tcp::congestion::CongestionControl;
 use trust::tcp::{self, BufferLimits, Duration, Instant, SeqNum};
 
 pub const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
@@ -99,6 +100,7 @@ fn tunables(rng: &mut Rng) -> tcp::Config {
         timestamps: hit(rng, 0.8),
         sack: hit(rng, 0.8),
         window_scale: hit(rng, 0.8),
+        congestion: rng.choice(CongestionControl::ALL).unwrap_or_default(),
         nagle: hit(rng, 0.8),
         delayed_ack: Duration::from_millis(*rng.choice(&[0, 1, 40, 200, 499]).unwrap_or(&40)),
         quick_acks: *rng.choice(&[0, 2, 16]).unwrap_or(&16),
