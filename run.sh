@@ -49,6 +49,7 @@ usage: ./run.sh [COMMAND]
                             As a normal user it asks sudo once to give the binary cap_net_admin.
 
 environment: TRUST_NO_INSTALL=1 never installs, only prints the apt-get line (installing happens as root only);
+             TRUST_WORLDS=N lives through N random worlds instead of 10,000,
              TRUST_REQUIRE_TUN=1 turns tests skipped for want of a TUN device into failures.
 EOF
 }
@@ -508,6 +509,7 @@ cmd_test() {
     step loom env RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS="${LOOM_MAX_PREEMPTIONS:-3}" \
         timeout 900 cargo test --profile loom --lib --target-dir target/loom loom
     step build cargo build --release --workspace
+    step worlds env TRUST_WORLDS="${TRUST_WORLDS:-10000}" timeout 1200 cargo test --release --test worlds -- --nocapture
     step whole timeout 300 tools/smoke
     say "== summary"
     printf '%s\n' "${steps[@]}"

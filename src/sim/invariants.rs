@@ -87,6 +87,8 @@ struct Side {
     last_ack: Option<SeqNum>,
     /// It has closed its window.
     zero_window: bool,
+    /// Octets sent to ask whether the peer's window is open again.
+    probes: u64,
 
     /// From the peer's SYN.
     peer_isn: Option<SeqNum>,
@@ -234,6 +236,12 @@ impl Invariants {
         self.sides.iter().any(|(_, side)| side.zero_window)
     }
 
+    /// How often a closed window was probed (MUST-36).
+    #[must_use]
+    pub fn window_probes(&self) -> u64 {
+        self.sides.iter().map(|(_, side)| side.probes).sum()
+    }
+
     /// Whether a direction has passed sequence number 2^32.
     #[must_use]
     pub fn wrapped(&self) -> bool {
@@ -265,7 +273,9 @@ impl Side {
             self.check_octets(packet.payload(view), seq)?;
             // A probe of a closed window is one octet beyond it.
             let beyond = self.edge.map_or(len as i32, |edge| end - edge);
-            if beyond > 0 && !(len == 1 && beyond == 1) {
+            if beyond == 1 && len == 1 {
+                self.probes += 1;
+            } else if beyond > 0 {
                 return Err(Violation::new(Rule::BeyondWindow, format!("{beyond} octets beyond, {len} at {seq}")));
             }
         }

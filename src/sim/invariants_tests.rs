@@ -127,7 +127,9 @@ fn beyond_window() {
         wire.data(1 + at * 1_000, &[0; 1_000]).unwrap();
     }
     // MUST-36: a probe of one octet passes.
+    assert_eq!(wire.0.window_probes(), 0);
     wire.data(5_001, &[0; 1]).unwrap();
+    assert_eq!(wire.0.window_probes(), 1);
     breaks(wire.data(5_001, &[0; 2]), Rule::BeyondWindow);
 }
 

@@ -29,8 +29,13 @@ impl Coverage {
             sums[1].1 += info.timeouts;
         }
         for (name, count) in sums {
-            self.count(name, u64::from(count > 0), count);
+            self.add(name, count);
         }
+    }
+
+    /// Counts one world in which something happened `times` times.
+    pub fn add(&mut self, name: &'static str, times: u64) {
+        self.count(name, u64::from(times > 0), times);
     }
 
     fn count(&mut self, name: &'static str, worlds: u64, times: u64) {

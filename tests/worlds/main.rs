@@ -101,6 +101,7 @@ fn live(seed: u64, ours: Option<Side>, coverage: &mut Coverage, show: bool) -> R
         }
     }
     coverage.add_infos(infos.iter());
+    coverage.add("probes of a closed window", world.invariants().window_probes());
     coverage.steps += world.steps();
     coverage.wrapped += u64::from(world.invariants().wrapped());
     coverage.closed_window += u64::from(world.invariants().closed_a_window());
