@@ -102,6 +102,31 @@ fn ops_22_orphans_give_way_to_those_who_need_memory() {
     rig.assert_empty();
 }
 
+/// It has waited for memory before it was left; now nobody does, so there is nobody to make way for.
+#[test]
+fn ops_22_an_orphan_does_not_make_way_for_itself() {
+    let (mut rig, calls) = probed(
+        |_| {},
+        1,
+        |io, call| {
+            if let Call::Accepted(conn) = call {
+                assert!(io.send(*conn, &[5; 20_000]) < 20_000, "there is too little memory");
+                io.close(*conn);
+            }
+        },
+    );
+    let mut peer = rig.connect(40_000, PORT);
+    rig.settle();
+    peer.take(&mut rig);
+    assert!(!peer.got_reset && rig.counters().orphans_out_of_memory == 0);
+    assert!(peer.got.len() > 1_000 && peer.got_fin);
+    let fin = peer.fin();
+    rig.turn(&[fin]);
+    assert_eq!(endings(&calls), [CloseReason::Normal]);
+    rig.advance(Duration::from_secs(61));
+    rig.assert_empty();
+}
+
 /// A peer that answers every probe but never opens its window.
 #[test]
 fn ops_22_a_stalled_reader_does_not_hold_memory_for_ever() {

@@ -62,6 +62,18 @@ impl Core {
 
     /// Somebody waits for send memory, and hardly any is free: orphans that hold some are reset.
     pub(crate) fn take_memory_of_orphans(&mut self) {
+        // Whoever heads the list may have gone, or been left, meanwhile: an orphan does not make way for itself.
+        while self.orphans.count > 0
+            && let Some(&id) = self.starved.front()
+        {
+            match self.conns.get_mut(id) {
+                Some(conn) if conn.wants_room && !conn.detached => break,
+                Some(conn) => conn.starved = false,
+                None => {}
+            }
+            self.starved.pop_front();
+            self.feed_left = self.feed_left.min(self.starved.len());
+        }
         for _ in 0..A_TURN {
             let free = self.memory.capacity() - self.memory.in_use();
             if self.orphans.count == 0 || self.starved.is_empty() || free > self.memory.capacity() / 32 {
