@@ -23,12 +23,39 @@ impl Coverage {
 
     /// Counts of one world, over all its connections.
     pub fn add_infos<'a>(&mut self, infos: impl Iterator<Item = &'a Info>) {
-        let mut sums: [(&'static str, u64); 2] = [("retransmissions", 0), ("retransmission timeouts", 0)];
+        const NAMES: [&str; 12] = [
+            "retransmissions",
+            "retransmission timeouts",
+            "fast recoveries",
+            "partial acknowledgments",
+            "retransmissions lost (RACK)",
+            "reordering timeouts (RACK)",
+            "tail loss probes",
+            "recoveries held to a rate (PRR)",
+            "duplicates reported (DSACK)",
+            "undone by F-RTO",
+            "undone by Eifel",
+            "undone by DSACK",
+        ];
+        let mut sums = [0; NAMES.len()];
         for info in infos {
-            sums[0].1 += info.retransmits;
-            sums[1].1 += info.timeouts;
+            let counts = &info.recovery;
+            let of = [
+                counts.fast_recoveries,
+                counts.partial_acks,
+                counts.lost_retransmissions,
+                counts.reordering_timeouts,
+                counts.tail_probes,
+                counts.rate_limited,
+                counts.dsacks,
+                counts.undone_by_frto,
+                counts.undone_by_eifel,
+                counts.undone_by_dsack,
+            ];
+            let all = [info.retransmits, info.timeouts].into_iter().chain(of.map(u64::from));
+            sums.iter_mut().zip(all).for_each(|(sum, count)| *sum += count);
         }
-        for (name, count) in sums {
+        for (name, count) in NAMES.into_iter().zip(sums) {
             self.add(name, count);
         }
     }
