@@ -87,7 +87,7 @@ struct Side {
     last_ack: Option<SeqNum>,
     /// It has closed its window.
     zero_window: bool,
-    /// Octets sent to ask whether the peer's window is open again.
+    /// Segments sent to ask whether the peer's window is open again.
     probes: u64,
 
     /// From the peer's SYN.
@@ -273,12 +273,13 @@ impl Side {
             self.check_octets(packet.payload(view), seq)?;
             // A probe of a closed window is one octet beyond it.
             let beyond = self.edge.map_or(len as i32, |edge| end - edge);
-            if beyond == 1 && len == 1 {
-                self.probes += 1;
-            } else if beyond > 0 {
+            if beyond > 0 && !(len == 1 && beyond == 1) {
                 return Err(Violation::new(Rule::BeyondWindow, format!("{beyond} octets beyond, {len} at {seq}")));
             }
         }
+        // The other kind of probe names an octet that has arrived (as SHLD-12), where a window is closed.
+        let closed = self.edge.is_some_and(|edge| edge.le(self.end));
+        self.probes += u64::from(closed && view.seq_len() == 0 && seq + 1 == self.end);
         if view.has(Flags::FIN) {
             self.fin = Some(end);
         }

@@ -128,8 +128,9 @@ fn beyond_window() {
     }
     // MUST-36: a probe of one octet passes.
     assert_eq!(wire.0.window_probes(), 0);
-    wire.data(5_001, &[0; 1]).unwrap();
+    wire.data(5_000, &[]).unwrap();
     assert_eq!(wire.0.window_probes(), 1);
+    wire.data(5_001, &[0; 1]).unwrap();
     breaks(wire.data(5_001, &[0; 2]), Rule::BeyondWindow);
 }
 
