@@ -1,0 +1,18 @@
+//! Goodput of bulk transfers over simulated paths.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `table.md` | what was measured; committed, so that a change shows as a difference |
+//! | `table` | the paths, and the test that measures them again |
+//! | `laws` | what holds whatever the table says |
+//! | `features` | worlds in which one feature makes the difference, with it and without |
+//! | `path`, `smoltcp` | paths, transfers, and a sender of another stack as a measure |
+//!
+//! Time is virtual, seeds are fixed and numbers whole: every machine gets the same table.
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
+
+mod features;
+mod laws;
+mod path;
+mod smoltcp;
+mod table;

@@ -1,0 +1,230 @@
+//! The table: measured again and compared with the committed one.
+//!
+//! Not the whole product of all properties but one sweep for each: loss at a queue of one bandwidth-delay product (BDP),
+//! depth of the queue without loss, reordering without loss. A run takes long enough for some dozens of loss events where
+//! the path is full, and lossy rows are averages over three seeds.
+
+use std::fmt::Write as _;
+use std::path::Path as FilePath;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{env, fs, thread};
+
+use trust::tcp::CongestionControl::{self, Cubic, Reno};
+use trust::tcp::Duration;
+
+use crate::path::{Course, Flow, Path, Sender, ours};
+
+/// Round trip in ms, rate in octets per second, and length of a run in s. The BDP is 8, 42, 83 and 167 packets.
+pub const LINKS: [(u64, u64, u64); 4] =
+    [(1, 12_500_000, 4), (10, 6_250_000, 10), (50, 2_500_000, 20), (200, 1_250_000, 60)];
+/// Of a million.
+pub const LOSSES: [u32; 5] = [0, 100, 1_000, 10_000, 20_000];
+
+/// Runs `work` for each of `jobs` on all cores. Results are in the order of the jobs.
+pub fn each<J: Sync, R: Send>(jobs: &[J], work: impl Fn(&J) -> R + Sync) -> Vec<R> {
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from).min(jobs.len()) {
+            scope.spawn(|| {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(job) = jobs.get(index) else { break };
+                    let result = work(job);
+                    results.lock().unwrap().push((index, result));
+                }
+            });
+        }
+    });
+    let mut results = results.into_inner().unwrap();
+    results.sort_by_key(|(index, _)| *index);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+/// What one sender made of a path.
+#[derive(Debug, Clone, Copy)]
+pub struct Cell {
+    /// Of the rate, in 1/1000.
+    pub goodput: u64,
+    /// Payload sent again, of all payload sent, in 1/1000.
+    pub resent: u64,
+    /// Retransmission timeouts.
+    pub timeouts: u64,
+}
+
+/// Measures one sender over `seconds`, averaged over the seeds.
+pub fn measure(path: &Path, sender: Sender, seconds: u64, seeds: u64) -> Cell {
+    let (mut received, mut sent, mut again, mut timeouts) = (0, 0, 0, 0);
+    for seed in 1..=seeds {
+        let flow = Course::new(seed, path, &[sender]).run(Duration::from_secs(seconds))[0];
+        received += flow.received;
+        sent += flow.sent.octets;
+        again += flow.sent.octets - flow.sent.fresh;
+        timeouts += flow.info.map_or(0, |info| info.timeouts);
+    }
+    let rate = path.policer.map_or(path.rate.unwrap_or(1), |(rate, _)| rate);
+    Cell { goodput: received * 1_000 / (rate * seconds * seeds), resent: again * 1_000 / sent.max(1), timeouts }
+}
+
+/// Jain's index of two shares, in 1/1000.
+pub fn jain(flows: &[Flow]) -> u64 {
+    let sum: u128 = flows.iter().map(|flow| u128::from(flow.received)).sum();
+    let squares: u128 = flows.iter().map(|flow| u128::from(flow.received).pow(2)).sum();
+    (sum * sum * 1_000 / (flows.len() as u128 * squares).max(1)) as u64
+}
+
+/// A percentage of something in 1/1000.
+fn percent(thousandths: u64) -> String {
+    format!("{}.{}", thousandths / 10, thousandths % 10)
+}
+
+struct Row {
+    link: (u64, u64, u64),
+    halves: u64,
+    loss: u32,
+    reorder: u32,
+    policed: bool,
+    rival: bool,
+}
+
+impl Row {
+    fn path(&self) -> Path {
+        let (rtt, rate, _) = self.link;
+        let policer = self.policed.then(|| (rate / 2, rate / 2 / 10));
+        let path = Path::bottleneck(Duration::from_millis(rtt), rate, self.halves);
+        Path { loss: self.loss, reorder: self.reorder, policer, ..path }
+    }
+
+    fn seeds(&self) -> u64 {
+        if self.loss + self.reorder > 0 { 3 } else { 1 }
+    }
+}
+
+fn rows() -> Vec<Row> {
+    let row = |link| Row { link, halves: 2, loss: 0, reorder: 0, policed: false, rival: false };
+    let mut rows = Vec::new();
+    for link in LINKS {
+        rows.extend(LOSSES.map(|loss| Row { loss, rival: true, ..row(link) }));
+    }
+    for link in LINKS {
+        rows.extend([1, 8].map(|halves| Row { halves, ..row(link) }));
+    }
+    rows.extend(LINKS.map(|link| Row { reorder: 50_000, ..row(link) }));
+    rows.push(Row { policed: true, ..row(LINKS[2]) });
+    rows
+}
+
+const HEAD: &str = "\
+# Goodput
+
+Written by `TRUST_BLESS=1 cargo test --test goodput`, and compared by `cargo test --test goodput`. One bulk transfer from
+shard to shard over a bottleneck with a drop-tail queue; virtual time, fixed seeds.
+
+* Goodput: octets that the receiving application got from the start on, slow start included, in percent of the rate of
+  the bottleneck (of the policer where there is one). Headers alone leave 96.5.
+* Resent: payload sent again, in percent of all payload sent. RTOs: how often the retransmission timer fired.
+* Queue in BDP (rate times round trip). Loss is random, behind the queue. Reordered: held back until 1 to 3 others have
+  passed. Rows with loss or reordering are sums over three seeds.
+* smoltcp: the goodput of smoltcp 0.12 as sender to the same receiver, with a send buffer of 4 MiB, in one seed. Its
+  choice of algorithm changes nothing: its window bounds one burst, not what is in flight, and it resends from the hole on.
+
+| RTT ms | Mbit/s | queue | loss % | reordered % | Reno | resent | RTOs | CUBIC | resent | RTOs | smoltcp | resent |
+| --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |
+";
+
+const FAIR: &str = "
+Two flows over one bottleneck of 20 Mbit/s with a queue of one BDP, for 120 s; shares of the second half in percent of the
+rate, and Jain's index.
+
+| RTT ms | first | second | first % | second % | Jain |
+| --: | --- | --- | --: | --: | --: |
+";
+
+fn name(control: CongestionControl) -> &'static str {
+    match control {
+        Reno => "Reno",
+        Cubic => "CUBIC",
+    }
+}
+
+/// Two flows for a minute, and how they shared the next.
+pub fn share(rtt: u64, pair: [CongestionControl; 2]) -> Vec<Flow> {
+    let path = Path::bottleneck(Duration::from_millis(rtt), 2_500_000, 2);
+    let mut course = Course::new(1, &path, &pair.map(ours));
+    course.run(Duration::from_secs(60));
+    course.run(Duration::from_secs(60))
+}
+
+fn table() -> String {
+    let rows = rows();
+    let jobs: Vec<(&Row, Sender)> = rows
+        .iter()
+        .flat_map(|row| {
+            let rival = row.rival.then_some((row, Sender::Smoltcp(Reno)));
+            [Some((row, ours(Reno))), Some((row, ours(Cubic))), rival].into_iter().flatten()
+        })
+        .collect();
+    let mut cells = each(&jobs, |(row, sender)| {
+        let seeds = if matches!(sender, Sender::Smoltcp(_)) { 1 } else { row.seeds() };
+        measure(&row.path(), *sender, row.link.2, seeds)
+    })
+    .into_iter();
+    let mut out = HEAD.to_owned();
+    for row in &rows {
+        let (rtt, rate, _) = row.link;
+        let rate =
+            if row.policed { format!("{}, policed to half", rate / 125_000) } else { (rate / 125_000).to_string() };
+        let loss = format!("{}.{:02}", row.loss / 10_000, row.loss / 100 % 100);
+        write!(out, "| {rtt} | {rate} | {} | {loss} | {} ", percent(row.halves * 5), row.reorder / 10_000).unwrap();
+        for _ in 0..2 {
+            let cell = cells.next().unwrap();
+            write!(out, "| {} | {} | {} ", percent(cell.goodput), percent(cell.resent), cell.timeouts).unwrap();
+        }
+        if row.rival {
+            let cell = cells.next().unwrap();
+            writeln!(out, "| {} | {} |", percent(cell.goodput), percent(cell.resent)).unwrap();
+        } else {
+            out.push_str("| | |\n");
+        }
+    }
+    out.push_str(FAIR);
+    let pairs =
+        [(10, [Reno, Reno]), (10, [Cubic, Cubic]), (50, [Reno, Reno]), (50, [Cubic, Cubic]), (50, [Reno, Cubic])];
+    for ((rtt, [first, second]), flows) in pairs.iter().zip(each(&pairs, |(rtt, pair)| share(*rtt, *pair))) {
+        let shares: Vec<_> = flows.iter().map(|flow| percent(flow.received / (2_500 * 60))).collect();
+        let index = jain(&flows);
+        let (first, second) = (name(*first), name(*second));
+        let index = format!("{}.{:03}", index / 1_000, index % 1_000);
+        writeln!(out, "| {rtt} | {first} | {second} | {} | {} | {index} |", shares[0], shares[1]).unwrap();
+    }
+    out
+}
+
+#[test]
+fn the_table_is_what_is_measured() {
+    let file = FilePath::new(env!("CARGO_MANIFEST_DIR")).join("tests/goodput/table.md");
+    let measured = table();
+    if env::var_os("TRUST_BLESS").is_some_and(|bless| bless == "1") {
+        return fs::write(file, measured).unwrap();
+    }
+    let committed = fs::read_to_string(&file).unwrap_or_default();
+    let mut difference = String::new();
+    let (mut old, mut new) = (committed.lines(), measured.lines());
+    loop {
+        match (old.next(), new.next()) {
+            (None, None) => break,
+            (a, b) if a == b => {}
+            (a, b) => {
+                for (sign, line) in [('-', a), ('+', b)] {
+                    line.map(|line| writeln!(difference, "{sign}{line}"));
+                }
+            }
+        }
+    }
+    assert!(
+        difference.is_empty(),
+        "goodput is not what tests/goodput/table.md says:\n{difference}\
+         If that is meant, `TRUST_BLESS=1 cargo test --test goodput` writes the new table."
+    );
+}
