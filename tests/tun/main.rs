@@ -45,13 +45,6 @@ fn main() -> ExitCode {
         trial("iperf3_server_output", iperf::server_output),
         trial("iperf3_server_terminates", iperf::server_terminates),
         trial("header_prediction_takes_bulk_transfers", iperf::header_prediction),
-        trial("loss_1_percent_offload_on", loss::one_percent_offload_on),
-        trial("loss_1_percent_offload_off", loss::one_percent_offload_off),
-        trial("loss_5_percent_offload_on", loss::five_percent_offload_on),
-        trial("loss_5_percent_offload_off", loss::five_percent_offload_off),
-        trial("loss_1_percent_without_timestamps", loss::without_timestamps),
-        trial("loss_1_percent_without_sack", loss::without_sack),
-        trial("loss_1_percent_without_window_scaling", loss::without_window_scaling),
         trial("connect_is_exact_both_ways", connect::both_ways),
         trial("connect_half_closed_is_exact", connect::half_closed),
         trial("connect_is_refused_at_once", connect::refused),
@@ -79,6 +72,7 @@ fn main() -> ExitCode {
         trial("no_event_is_slept_through_beside_busy_cpus_fused", waking::fused),
         trial("no_event_is_slept_through_beside_busy_cpus_pipeline", waking::pipeline),
     ];
+    trials.extend(loss::trials());
     trials.extend(combinations::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }
