@@ -158,7 +158,10 @@ impl Pair {
             ServiceFactory { port: Some(ECHO), make: Box::new(|| Box::new(Echo)) },
             ServiceFactory { port: Some(CHARGEN), make: Box::new(|| Box::new(Chargen)) },
         ];
-        let config = |address| EngineConfig { send_chunks: 1_024, ..EngineConfig::new(vec![address]) };
+        // Send buffers of their full size at once, however far cwnd came: 64 that stall take all there is.
+        let mut tcp = trust::tcp::Config::default();
+        tcp.send_buffer.initial = tcp.send_buffer.max;
+        let config = |address| EngineConfig { send_chunks: 1_024, tcp, ..EngineConfig::new(vec![address]) };
         let server = Engine::start(config(SERVER), plan(), wrap(ours), &services).unwrap();
         let client = Engine::start(config(CLIENT), plan(), wrap(theirs), clients).unwrap();
         if workers > 1 {
