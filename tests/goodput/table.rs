@@ -91,7 +91,7 @@ struct Row {
 impl Row {
     fn path(&self) -> Path {
         let (rtt, rate, _) = self.link;
-        let policer = self.policed.then(|| (rate / 2, rate / 2 / 10));
+        let policer = self.policed.then_some((rate / 2, rate / 2 / 10));
         let path = Path::bottleneck(Duration::from_millis(rtt), rate, self.halves);
         Path { loss: self.loss, reorder: self.reorder, policer, ..path }
     }
