@@ -92,10 +92,12 @@ const ROWS: [Row; 12] = [
     Row::IperfDown(8),
 ];
 
+/// The rows of `--quick`, unless others are named.
+const QUICK: [Row; 4] = [Row::Up(1), Row::Down(1), Row::Rr(32), Row::IperfDown(1)];
+
 fn options(c: Compare) -> Options {
     let wanted = |row: Row| c.rows.is_empty() || c.rows.iter().any(|part| row.name().contains(part.as_str()));
-    // The quick form leaves iperf3's eight flows out: its seconds are whole ones.
-    let short = |row: Row| !(c.quick && matches!(row, Row::IperfUp(8) | Row::IperfDown(8)));
+    let short = |row: Row| !c.quick || QUICK.contains(&row);
     let words: Vec<String> = c.serve.split_whitespace().map(str::to_string).collect();
     let mut sides: Vec<Kind> = c
         .plans
@@ -108,7 +110,7 @@ fn options(c: Compare) -> Options {
     sides.push(Kind::Kernel);
     Options {
         sides,
-        rows: ROWS.into_iter().filter(|&row| wanted(row) && short(row)).collect(),
+        rows: ROWS.into_iter().filter(|&row| wanted(row) && (short(row) || !c.rows.is_empty())).collect(),
         congestion: c.congestion.into_iter().map(|name| (name != "default").then_some(name)).collect(),
         rounds: c.rounds.unwrap_or(5),
         seconds: c.seconds.unwrap_or(if c.quick { 0.5 } else { 2.0 }),
@@ -136,5 +138,19 @@ fn main() -> ExitCode {
             eprintln!("bench-driver: {e}");
             ExitCode::from(2)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quick_takes_less_than_three_minutes() {
+        let arguments =
+            Arguments::try_parse_from(["bench-driver", "compare", "--quick", "--engine", "trust", "--tools", "."]);
+        let Ok(Arguments { command: Command::Compare(compare), .. }) = arguments else { panic!("{arguments:?}") };
+        let options = options(compare);
+        assert!(options.duration() < 180.0 && options.rounds >= 5, "{} s", options.duration());
     }
 }
