@@ -1,6 +1,7 @@
 //! Memory and hand-over between the threads of the engine.
 //!
 //! * [`ring`]: the single-producer single-consumer ring, the only road between two stages;
+//! * [`octets`]: the same for octets without bounds between them, for the threads of an application;
 //! * [`wake`]: how a stage that ran out of work goes to sleep without missing what arrives meanwhile;
 //! * [`packet`]: receive buffers, owned, moved through rings, never copied;
 //! * [`send_memory`]: chunks of memory for data to be sent, leased to the device by the slice;
@@ -11,6 +12,7 @@
 
 #[cfg(not(loom))]
 pub mod frame;
+pub mod octets;
 #[cfg(not(loom))]
 pub mod packet;
 pub mod ring;

@@ -1,4 +1,4 @@
-//! Atomics, shared ownership and raw cells as [`super::ring`] and [`super::wake`] use them.
+//! Atomics, shared ownership and raw cells as [`super::ring`], [`super::octets`] and [`super::wake`] use them.
 //!
 //! With `--cfg loom` the same names come from the model checker, so that it explores the very source which ships. Nothing
 //! but names belongs here.
@@ -8,14 +8,14 @@ pub(crate) use loom::{
     cell::UnsafeCell,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering, fence},
+        atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence},
     },
 };
 
 #[cfg(not(loom))]
 pub(crate) use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering, fence},
+    atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence},
 };
 
 /// `std::cell::UnsafeCell` with the closure interface of the model checker's cell.

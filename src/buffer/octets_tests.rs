@@ -1,0 +1,391 @@
+//! Tests of the octet queue on real threads and alone; the interleavings are explored in `octets_loom.rs`.
+#![allow(clippy::unwrap_used)]
+
+use std::{collections::VecDeque, thread, time::Duration, time::Instant};
+
+use proptest::prelude::*;
+
+use super::*;
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+fn plenty() -> Arc<OctetBudget> {
+    Arc::new(OctetBudget::new(usize::MAX))
+}
+
+/// Octets that tell where they stood.
+fn pattern(start: usize, len: usize) -> Vec<u8> {
+    (start..start + len).map(|index| (index % 251) as u8).collect()
+}
+
+fn read_all(reader: &mut OctetReader) -> Vec<u8> {
+    let mut octets = vec![0; reader.len()];
+    let read = reader.read(&mut octets);
+    assert_eq!(read, octets.len());
+    octets
+}
+
+#[test]
+fn written_octets_are_read_in_order() {
+    let (mut writer, mut reader) = octet_queue(100, &plenty());
+    assert!(writer.is_empty() && reader.is_empty());
+    assert_eq!(reader.peek(), b"");
+    assert_eq!(writer.write(b"abc"), 3);
+    assert_eq!(writer.write_vectored(&[IoSlice::new(b"de"), IoSlice::new(b""), IoSlice::new(b"f")]), 3);
+    assert_eq!((writer.len(), reader.len(), writer.room()), (6, 6, 94));
+    assert_eq!(reader.peek(), b"abcdef");
+    reader.consume(2);
+    assert_eq!(reader.slices().collect::<Vec<_>>(), [b"cdef"]);
+    let mut two = [0; 2];
+    assert_eq!((reader.read(&mut two), &two), (2, b"cd"));
+    assert!(!writer.is_empty());
+    assert_eq!(read_all(&mut reader), b"ef");
+    assert!(writer.is_empty() && reader.is_empty());
+    assert_eq!(reader.read(&mut two), 0);
+}
+
+#[test]
+fn no_more_than_the_capacity_is_taken() {
+    let (mut writer, mut reader) = octet_queue(5_000, &plenty());
+    assert_eq!(writer.write(&pattern(0, 6_000)), 5_000);
+    assert_eq!((writer.room(), writer.write(b"x"), writer.spare().len()), (0, 0, 0));
+    reader.consume(10);
+    assert_eq!(writer.write_vectored(&[IoSlice::new(&pattern(5_000, 8)), IoSlice::new(&pattern(5_008, 8))]), 10);
+    assert_eq!(read_all(&mut reader), pattern(10, 5_000));
+    assert_eq!(writer.room(), 5_000);
+    let (mut writer, reader) = octet_queue(0, &plenty());
+    assert_eq!((writer.write(b"x"), writer.room(), reader.len()), (0, 0, 0));
+}
+
+#[test]
+fn a_capacity_set_below_what_is_queued_leaves_no_room() {
+    let (mut writer, mut reader) = octet_queue(3_000, &plenty());
+    writer.write(&pattern(0, 2_000));
+    writer.set_capacity(500);
+    assert_eq!((writer.capacity(), writer.room(), writer.write(b"x")), (500, 0, 0));
+    reader.consume(1_400);
+    assert_eq!((writer.room(), writer.write(b"x")), (0, 0));
+    reader.consume(200);
+    assert_eq!((writer.room(), writer.write(&pattern(2_000, 200))), (100, 100));
+    assert_eq!(read_all(&mut reader), pattern(1_600, 500));
+    writer.set_capacity(100_000);
+    assert_eq!(writer.write(&pattern(0, 200_000)), 100_000);
+    assert_eq!(read_all(&mut reader), pattern(0, 100_000));
+}
+
+#[test]
+fn octets_are_filled_in_place() {
+    let (mut writer, mut reader) = octet_queue(3_000, &plenty());
+    let mut filled = 0;
+    while !writer.spare().is_empty() {
+        let spare = writer.spare();
+        let len = spare.len().min(700);
+        spare[..len].copy_from_slice(&pattern(filled, len));
+        writer.commit(len);
+        filled += len;
+    }
+    assert_eq!((filled, writer.room()), (3_000, 0));
+    assert_eq!(read_all(&mut reader), pattern(0, 3_000));
+    // Not committed: nothing to be seen.
+    writer.spare().fill(7);
+    writer.commit(0);
+    assert!(reader.is_empty());
+    assert_eq!(writer.write(b"abc"), 3);
+    assert_eq!(read_all(&mut reader), b"abc");
+}
+
+#[test]
+#[should_panic(expected = "commit beyond the spare memory")]
+fn commit_is_held_to_the_spare_memory() {
+    let (mut writer, _reader) = octet_queue(3_000, &plenty());
+    let len = writer.spare().len();
+    writer.commit(len + 1);
+}
+
+#[test]
+#[should_panic(expected = "commit beyond the spare memory")]
+fn commit_is_held_to_the_capacity() {
+    let (mut writer, _reader) = octet_queue(10, &plenty());
+    writer.write(b"12345");
+    writer.commit(6);
+}
+
+#[test]
+#[should_panic(expected = "more octets consumed than were in the queue")]
+fn consume_is_held_to_what_is_there() {
+    let (mut writer, mut reader) = octet_queue(10, &plenty());
+    writer.write(b"12345");
+    reader.consume(6);
+}
+
+#[test]
+fn an_idle_queue_has_no_memory_and_one_that_keeps_up_a_small_segment() {
+    let budget = plenty();
+    let (mut writer, mut reader) = octet_queue(1 << 20, &budget);
+    assert_eq!(budget.in_use(), 0);
+    let mut at = 0;
+    for round in 0..1_000 {
+        let len = 1 + round % 1_000;
+        assert_eq!(writer.write(&pattern(at, len)), len);
+        assert_eq!(read_all(&mut reader), pattern(at, len));
+        at += len;
+        assert_eq!(budget.in_use(), SMALLEST);
+    }
+    // A reader that trails by less than a segment makes two of them go round.
+    writer.write(&pattern(at, 500));
+    for _ in 0..1_000 {
+        writer.write(&pattern(at + 500, 300));
+        let mut read = [0; 300];
+        reader.read(&mut read);
+        assert_eq!(read[..], pattern(at, 300));
+        at += 300;
+        assert!(budget.in_use() <= 2 * SMALLEST, "{}", budget.in_use());
+    }
+}
+
+#[test]
+fn segments_grow_while_the_reader_is_behind_and_are_recycled() {
+    let budget = plenty();
+    let (mut writer, mut reader) = octet_queue(1 << 20, &budget);
+    assert_eq!(writer.write(&pattern(0, 1 << 20)), 1 << 20);
+    let sizes: Vec<usize> = reader.slices().map(<[u8]>::len).collect();
+    assert_eq!(sizes[..8], [1_024, 2_048, 4_096, 8_192, 16_384, 32_768, 65_536, 65_536]);
+    let most = budget.in_use();
+    assert!(most < (1 << 20) + LARGEST, "{most}");
+    assert_eq!(read_all(&mut reader), pattern(0, 1 << 20));
+    // The writer's and the spare one are left.
+    assert_eq!(budget.in_use(), 2 * LARGEST);
+    for round in 0..100 {
+        writer.write(&pattern(round, 100_000));
+        assert_eq!(read_all(&mut reader), pattern(round, 100_000));
+        assert!(budget.in_use() <= 3 * LARGEST, "{}", budget.in_use());
+    }
+}
+
+#[test]
+fn no_segment_is_larger_than_the_queue_needs() {
+    let budget = plenty();
+    let (mut writer, _reader) = octet_queue(8_192, &budget);
+    assert_eq!(writer.write(&pattern(0, 10_000)), 8_192);
+    assert_eq!(budget.in_use(), 1_024 + 2_048 + 4_096 + 8_192);
+    let budget = plenty();
+    let (mut writer, _reader) = octet_queue(10, &budget);
+    assert_eq!(writer.write(&pattern(0, 100)), 10);
+    assert_eq!(budget.in_use(), SMALLEST);
+}
+
+#[test]
+fn beyond_the_budget_each_queue_has_one_small_segment() {
+    let budget = Arc::new(OctetBudget::new(4_096));
+    let (mut greedy, mut greedy_reader) = octet_queue(1 << 20, &budget);
+    // 1,024, 2,048, and instead of 4,096 the 1,024 that are left.
+    assert_eq!(greedy.write(&pattern(0, 100_000)), 4_096);
+    assert_eq!((greedy.room(), budget.in_use(), budget.limit()), (0, 4_096, 4_096));
+    let (mut other, mut other_reader) = octet_queue(1 << 20, &budget);
+    for round in 0..10 {
+        assert!(other.room() > 0);
+        assert_eq!(other.write(&pattern(round, 5_000)), SMALLEST, "round {round}");
+        assert_eq!(other.room(), 0);
+        other_reader.consume(1_000);
+        assert_eq!((other.room(), other.write(b"x")), (0, 0), "until the reader has taken all");
+        other_reader.consume(24);
+    }
+    // What one gives back is the other's, save what is granted beyond.
+    greedy_reader.consume(4_096);
+    assert_eq!(greedy.write(&pattern(0, 100_000)), 1_024 + 2_048, "the segment at hand and the spare one");
+    drop((greedy, greedy_reader));
+    assert_eq!(budget.in_use(), SMALLEST);
+    assert_eq!(other.write(&pattern(0, 5_000)), SMALLEST + 2_048 + 1_024);
+    drop((other, other_reader));
+    assert_eq!(budget.in_use(), 0);
+}
+
+#[test]
+fn memory_goes_with_the_ends_in_either_order() {
+    for writer_first in [true, false] {
+        for octets in [0, 1, 1_024, 1_025, 300_000] {
+            for taken in [0, 1, 1_024, 3_072, 100_000] {
+                let budget = plenty();
+                let (mut writer, mut reader) = octet_queue(1 << 20, &budget);
+                writer.write(&pattern(0, octets));
+                reader.consume(taken.min(octets));
+                if writer_first {
+                    drop(writer);
+                    assert_eq!(read_all(&mut reader), pattern(taken.min(octets), octets - taken.min(octets)));
+                } else {
+                    drop(reader);
+                    assert!(writer.is_empty() && budget.in_use() <= 2 * LARGEST);
+                    writer.write(&pattern(0, octets));
+                }
+            }
+        }
+    }
+    let budget = plenty();
+    let (mut writer, reader) = octet_queue(10, &budget);
+    writer.spare();
+    drop((writer, reader));
+    assert_eq!(budget.in_use(), 0);
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Write(usize),
+    WriteVectored(usize, usize),
+    Fill(usize),
+    Read(usize),
+    Consume(usize),
+    Peek,
+    Capacity(usize),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let len = || prop_oneof![0..10_usize, 0..3_000_usize, 1_000..1_050_usize, 0..150_000_usize];
+    let step = prop_oneof![
+        4 => len().prop_map(Step::Write),
+        1 => (len(), len()).prop_map(|(a, b)| Step::WriteVectored(a, b)),
+        2 => len().prop_map(Step::Fill),
+        4 => len().prop_map(Step::Read),
+        2 => len().prop_map(Step::Consume),
+        1 => Just(Step::Peek),
+        1 => len().prop_map(Step::Capacity),
+    ];
+    prop::collection::vec(step, 0..60)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 256 }))]
+
+    #[test]
+    fn behaves_as_a_deque_of_octets(
+        steps in steps(),
+        capacity in 0..200_000_usize,
+        before_wrap in 0..100_000_usize,
+        limit in prop_oneof![Just(usize::MAX), 0..100_000_usize],
+    ) {
+        let budget = Arc::new(OctetBudget::new(limit));
+        let (mut writer, mut reader) = queue_from(capacity, &budget, usize::MAX - before_wrap);
+        let mut model = VecDeque::new();
+        let mut capacity = capacity;
+        let mut at = 0;
+        for step in steps {
+            let room = capacity.saturating_sub(model.len());
+            match step {
+                Step::Write(len) => {
+                    let open = writer.room();
+                    prop_assert!(open == room || open == 0);
+                    let octets = pattern(at, len);
+                    let written = writer.write(&octets);
+                    prop_assert!(written <= len.min(room));
+                    prop_assert!(limit < usize::MAX || written == len.min(room));
+                    prop_assert!(written > 0 || len == 0 || open == 0, "never stuck while there is said to be room");
+                    prop_assert!(written > 0 || len == 0 || room == 0 || !model.is_empty(), "never stuck while empty");
+                    model.extend(&octets[..written]);
+                    at += written;
+                }
+                Step::WriteVectored(a, b) => {
+                    let octets = pattern(at, a + b);
+                    let written = writer.write_vectored(&[IoSlice::new(&octets[..a]), IoSlice::new(&octets[a..])]);
+                    prop_assert!(written <= (a + b).min(room));
+                    prop_assert!(limit < usize::MAX || written == (a + b).min(room));
+                    model.extend(&octets[..written]);
+                    at += written;
+                }
+                Step::Fill(len) => {
+                    let spare = writer.spare();
+                    prop_assert!(spare.len() <= room);
+                    prop_assert!(!spare.is_empty() || room == 0 || limit < usize::MAX);
+                    prop_assert!(!spare.is_empty() || room == 0 || !model.is_empty());
+                    let len = len.min(spare.len());
+                    spare[..len].copy_from_slice(&pattern(at, len));
+                    writer.commit(len);
+                    model.extend(pattern(at, len));
+                    at += len;
+                }
+                Step::Read(len) => {
+                    let mut octets = vec![0; len];
+                    let read = reader.read(&mut octets);
+                    prop_assert_eq!(read, len.min(model.len()));
+                    prop_assert!(octets[..read].iter().copied().eq(model.drain(..read)));
+                }
+                Step::Consume(len) => {
+                    let len = len.min(reader.len());
+                    reader.consume(len);
+                    model.drain(..len);
+                }
+                Step::Peek => {
+                    prop_assert!(reader.slices().flatten().eq(&model));
+                    prop_assert!(reader.peek().iter().eq(model.iter().take(reader.peek().len())));
+                    prop_assert_eq!(reader.peek().is_empty(), model.is_empty());
+                }
+                Step::Capacity(to) => {
+                    writer.set_capacity(to);
+                    capacity = to;
+                }
+            }
+            prop_assert_eq!(reader.len(), model.len());
+            prop_assert_eq!(writer.len(), model.len());
+            prop_assert_eq!(writer.is_empty(), model.is_empty());
+            prop_assert!(budget.in_use() <= limit.max(SMALLEST));
+        }
+        drop(writer);
+        prop_assert!(read_all(&mut reader).iter().eq(&model));
+        drop(reader);
+        prop_assert_eq!(budget.in_use(), 0);
+    }
+}
+
+#[test]
+fn octets_cross_threads_in_order() {
+    let total = if cfg!(miri) { 20_000 } else { 20_000_000 };
+    let budget = Arc::new(OctetBudget::new(150_000));
+    let (mut writer, mut reader) = queue_from(100_000, &budget, usize::MAX - 10_000);
+    let begin = Instant::now();
+    let producer = thread::spawn(move || {
+        let octets = pattern(0, 251 * 400);
+        let mut at = 0;
+        let mut len = 1;
+        while at < total && begin.elapsed() < LIMIT {
+            let start = at % 251;
+            let want = len.min(total - at);
+            let written = if len % 3 == 0 {
+                let spare = writer.spare();
+                let want = want.min(spare.len());
+                spare[..want].copy_from_slice(&octets[start..start + want]);
+                writer.commit(want);
+                want
+            } else {
+                writer.write(&octets[start..start + want])
+            };
+            at += written;
+            len = len * 7 % 99_991 + 1;
+            if written == 0 {
+                thread::yield_now();
+            }
+        }
+    });
+    let mut at = 0;
+    let mut len = 1;
+    let mut octets = vec![0; 100_000];
+    let expected = pattern(0, 251 * 400);
+    while at < total && begin.elapsed() < LIMIT {
+        let read = if len % 2 == 0 {
+            let peeked = reader.peek();
+            let read = peeked.len().min(len);
+            octets[..read].copy_from_slice(&peeked[..read]);
+            reader.consume(read);
+            read
+        } else {
+            reader.read(&mut octets[..len])
+        };
+        assert!(octets[..read] == expected[at % 251..][..read], "at {at}");
+        at += read;
+        len = len * 5 % 99_989 + 1;
+        if read == 0 {
+            thread::yield_now();
+        }
+    }
+    producer.join().unwrap();
+    assert_eq!(at, total);
+    drop(reader);
+    assert_eq!(budget.in_use(), 0);
+}
