@@ -49,7 +49,8 @@ usage: ./run.sh [COMMAND]
                             As a normal user it asks sudo once to give the binary cap_net_admin.
 
 environment: TRUST_NO_INSTALL=1 never installs, only prints the apt-get line (installing happens as root only);
-             TRUST_WORLDS=N lives through N random worlds instead of 10,000,
+             TRUST_WORLDS=N lives through N random worlds instead of 10,000, TRUST_WORLDS_FROM=N begins with seed N
+             (a soak by itself, and how to replay a seed that failed: README.md, Tests),
              TRUST_REQUIRE_TUN=1 turns tests skipped for want of a TUN device into failures.
 EOF
 }

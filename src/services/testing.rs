@@ -216,6 +216,7 @@ fn figures(retransmits: u64) -> Info {
         bytes_sent: 0,
         retransmits,
         timeouts: 0,
+        paws_drops: 0,
         recovery: crate::tcp::RecoveryCounts::default(),
         srtt: None,
         rttvar: Duration::ZERO,

@@ -42,7 +42,7 @@ pub use link::{Exit, Stage};
 pub use packet::{Packet, View};
 pub use shard_host::{ShardHost, ShardHostConfig};
 pub use trace::Trace;
-pub use world::{Failure, HostId, World};
+pub use world::{Failure, HostId, Way, World};
 
 /// The generator of the whole room: wyrand, seeded by the world.
 pub use fastrand::Rng;

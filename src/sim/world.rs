@@ -95,8 +95,17 @@ struct Link {
     place: u16,
 }
 
+/// Which way a packet goes, seen from a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// It arrives.
+    In,
+    /// It leaves.
+    Out,
+}
+
 /// Sees each packet that a host sends or gets, for a capture.
-pub type Tap = Box<dyn FnMut(Instant, HostId, &Packet)>;
+pub type Tap = Box<dyn FnMut(Instant, HostId, Way, &Packet)>;
 
 /// See the module.
 pub struct World {
@@ -148,6 +157,12 @@ impl World {
         self.rng.fork()
     }
 
+    /// What everything in it follows from.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
     /// The virtual time.
     #[must_use]
     pub fn now(&self) -> Instant {
@@ -186,13 +201,20 @@ impl World {
 
     /// Adds a link from one host to another with these stages. The other direction is another link.
     pub fn add_link(&mut self, from: HostId, to: HostId, stages: Vec<Box<dyn Stage>>) {
-        let name = format!("{}>{}", self.name(from.0), self.name(to.0));
+        let name = format!("{}>{}", self.host_name(from), self.host_name(to));
         let place = self.trace.add_place(name);
         self.links.push(Link { from: from.0, to: to.0, stages, place });
     }
 
-    fn name(&self, host: usize) -> String {
-        self.trace.place(self.hosts[host].place).to_owned()
+    /// All hosts, in the order in which they were added.
+    pub fn hosts(&self) -> impl Iterator<Item = HostId> + use<> {
+        (0..self.hosts.len()).map(HostId)
+    }
+
+    /// The name of a host of this world.
+    #[must_use]
+    pub fn host_name(&self, host: HostId) -> String {
+        self.trace.place(self.hosts[host.0].place).to_owned()
     }
 
     /// The host, if it is of that kind.
@@ -324,7 +346,7 @@ impl World {
         let event = if packet.damaged { "in, damaged" } else { "in" };
         self.trace.add(self.now, place.place, event, packet.gso_size, view.as_ref(), packet.data.len() as u64);
         if let Some(tap) = &mut self.tap {
-            tap(self.now, HostId(host), &packet);
+            tap(self.now, HostId(host), Way::In, &packet);
         }
         if let Some(view) = view.filter(|_| !packet.damaged) {
             self.invariants.arrives(&packet, &view);
@@ -343,7 +365,7 @@ impl World {
             let sum = u64::from(wire::checksum::sum(&packet.data));
             self.trace.add(self.now, place, "out", packet.gso_size, view.as_ref(), sum);
             if let Some(tap) = &mut self.tap {
-                tap(self.now, HostId(host), &packet);
+                tap(self.now, HostId(host), Way::Out, &packet);
             }
             if let Some(view) = &view
                 && let Err(violation) = self.invariants.sends(&packet, view)

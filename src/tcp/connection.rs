@@ -101,6 +101,8 @@ pub(super) struct Cold {
     /// Wire segments sent again.
     pub(super) retransmits: u32,
     pub(super) timeouts: u32,
+    /// Segments dropped as old.
+    pub(super) paws_drops: u32,
     /// Octets sent beyond cwnd by limited transmit (RFC5681-3.2.2 does not count them).
     pub(super) limited_transmit: u32,
     /// The user's own limit for progress, in ms, with `Marks::USER_TIMEOUT`; the largest stands for none.
@@ -253,6 +255,7 @@ impl Connection {
             episode: None,
             retransmits: 0,
             timeouts: 0,
+            paws_drops: 0,
             limited_transmit: 0,
             user_timeout: 0,
             keepalive: KeepAliveState::default(),
@@ -467,6 +470,7 @@ impl Connection {
             bytes_sent: self.cold.acked + u64::from(sent),
             retransmits: u64::from(self.cold.retransmits),
             timeouts: u64::from(self.cold.timeouts),
+            paws_drops: u64::from(self.cold.paws_drops),
             recovery: RecoveryCounts {
                 tail_probes: self.cold.tail.sent,
                 tail_losses: self.cold.tail.losses,

@@ -378,8 +378,10 @@ fn sc_69_timestamps_and_paws() {
         lab.stamps = Some(Timestamps { val: 3, ecr: 0 });
         assert_eq!(lab.i("A", 401, 100, 1), ["A 1:1 ack 401"]);
         assert_eq!(lab.last.payload, Payload::Ignore);
+        assert_eq!(lab.conn.info(&lab.config).paws_drops, 1);
         lab.stamps = None;
         assert_eq!(lab.i("A", 401, 100, 1), none());
+        assert_eq!(lab.conn.info(&lab.config).paws_drops, 1, "lacks them, but is not old");
         lab.now += Duration::from_secs(25 * 24 * 3_600);
         lab.stamps = Some(Timestamps { val: 3, ecr: 0 });
         lab.i("A", 401, 100, 1);

@@ -23,6 +23,8 @@ pub struct Info {
     pub retransmits: u64,
     /// Times the retransmission timer fired in earnest.
     pub timeouts: u64,
+    /// Segments dropped because their timestamp was older than one seen before (RFC7323-5.3a).
+    pub paws_drops: u64,
     /// What loss recovery has done.
     pub recovery: RecoveryCounts,
     /// Smoothed round-trip time, once there was a sample.

@@ -152,6 +152,7 @@ impl Connection {
             return true;
         }
         outcome.events |= Events::PAWS;
+        self.cold.paws_drops = self.cold.paws_drops.saturating_add(1);
         let end = seg.seq + seg.len;
         if seg.len > 0 {
             // RFC2883-4c: a duplicate is reported also when PAWS rejects it.

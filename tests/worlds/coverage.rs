@@ -4,10 +4,16 @@ use std::fmt;
 
 use trust::tcp::Info;
 
-/// See the module.
+/// Width of a class of octets moved.
+const CLASS: u64 = 64 << 10;
+
+/// See the module. Its size does not depend on how many worlds there were.
 #[derive(Debug, Default)]
 pub struct Coverage {
-    octets: Vec<u64>,
+    worlds: u64,
+    octets: u64,
+    /// How many worlds moved so many times [`CLASS`] octets.
+    classes: Vec<u64>,
     pub steps: u64,
     pub wrapped: u64,
     pub closed_window: u64,
@@ -18,16 +24,26 @@ pub struct Coverage {
 
 impl Coverage {
     pub fn add_world(&mut self, octets: u64) {
-        self.octets.push(octets);
+        self.worlds += 1;
+        self.octets += octets;
+        self.add_class((octets / CLASS) as usize, 1);
+    }
+
+    fn add_class(&mut self, class: usize, worlds: u64) {
+        if self.classes.len() <= class {
+            self.classes.resize(class + 1, 0);
+        }
+        self.classes[class] += worlds;
     }
 
     /// Counts of one world, over all its connections.
     pub fn add_infos<'a>(&mut self, infos: impl Iterator<Item = &'a Info>) {
-        const NAMES: [&str; 12] = [
+        const NAMES: [&str; 14] = [
             "retransmissions",
             "retransmission timeouts",
             "fast recoveries",
-            "partial acknowledgments",
+            "partial acknowledgments (SACK)",
+            "partial acknowledgments (NewReno)",
             "retransmissions lost (RACK)",
             "reordering timeouts (RACK)",
             "tail loss probes",
@@ -36,13 +52,15 @@ impl Coverage {
             "undone by F-RTO",
             "undone by Eifel",
             "undone by DSACK",
+            "dropped as old (PAWS)",
         ];
         let mut sums = [0; NAMES.len()];
         for info in infos {
             let counts = &info.recovery;
             let of = [
                 counts.fast_recoveries,
-                counts.partial_acks,
+                if info.sack { counts.partial_acks } else { 0 },
+                if info.sack { 0 } else { counts.partial_acks },
                 counts.lost_retransmissions,
                 counts.reordering_timeouts,
                 counts.tail_probes,
@@ -52,7 +70,7 @@ impl Coverage {
                 counts.undone_by_eifel,
                 counts.undone_by_dsack,
             ];
-            let all = [info.retransmits, info.timeouts].into_iter().chain(of.map(u64::from));
+            let all = [info.retransmits, info.timeouts].into_iter().chain(of.map(u64::from)).chain([info.paws_drops]);
             sums.iter_mut().zip(all).for_each(|(sum, count)| *sum += count);
         }
         for (name, count) in NAMES.into_iter().zip(sums) {
@@ -73,7 +91,11 @@ impl Coverage {
     }
 
     pub fn merge(&mut self, other: Self) {
-        self.octets.extend(other.octets);
+        self.worlds += other.worlds;
+        self.octets += other.octets;
+        for (class, worlds) in other.classes.into_iter().enumerate() {
+            self.add_class(class, worlds);
+        }
         self.steps += other.steps;
         self.wrapped += other.wrapped;
         self.closed_window += other.closed_window;
@@ -84,14 +106,27 @@ impl Coverage {
     }
 
     pub fn worlds(&self) -> u64 {
-        self.octets.len() as u64
+        self.worlds
     }
 
-    /// Octets moved in the median world.
+    /// Octets moved in the median world, rounded down to a class.
     pub fn median(&self) -> u64 {
-        let mut octets = self.octets.clone();
-        octets.sort_unstable();
-        octets.get(octets.len() / 2).copied().unwrap_or(0)
+        let mut below = 0;
+        let class = self.classes.iter().position(|worlds| {
+            below += worlds;
+            2 * below > self.worlds
+        });
+        class.unwrap_or(0) as u64 * CLASS
+    }
+
+    /// In how many worlds something happened.
+    pub fn in_worlds(&self, name: &str) -> u64 {
+        self.counts.iter().find(|(known, ..)| *known == name).map_or(0, |(_, worlds, _)| *worlds)
+    }
+
+    /// How often something happened in all.
+    pub fn total(&self, name: &str) -> u64 {
+        self.counts.iter().find(|(known, ..)| *known == name).map_or(0, |(.., times)| *times)
     }
 }
 
@@ -99,19 +134,19 @@ impl fmt::Display for Coverage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let worlds = self.worlds();
         let share = |count: u64| format!("{:.1} %", 100.0 * count as f64 / worlds.max(1) as f64);
-        writeln!(f, "{:<32} {worlds}", "worlds")?;
-        writeln!(f, "{:<32} {}", "events", self.steps)?;
-        writeln!(f, "{:<32} {}", "octets moved", self.octets.iter().sum::<u64>())?;
-        writeln!(f, "{:<32} {}", "octets moved, median", self.median())?;
+        writeln!(f, "{:<36} {worlds}", "worlds")?;
+        writeln!(f, "{:<36} {}", "events", self.steps)?;
+        writeln!(f, "{:<36} {}", "octets moved", self.octets)?;
+        writeln!(f, "{:<36} {}", "octets moved, median", self.median())?;
         for (name, count) in [
             ("passed sequence number 2^32", self.wrapped),
             ("closed a window", self.closed_window),
             ("aborted", self.aborted),
         ] {
-            writeln!(f, "{name:<32} {count} worlds, {}", share(count))?;
+            writeln!(f, "{name:<36} {count} worlds, {}", share(count))?;
         }
         for (name, in_worlds, in_all) in &self.counts {
-            writeln!(f, "{name:<32} {in_worlds} worlds, {}; {in_all} in all", share(*in_worlds))?;
+            writeln!(f, "{name:<36} {in_worlds} worlds, {}; {in_all} in all", share(*in_worlds))?;
         }
         Ok(())
     }
