@@ -151,6 +151,9 @@ impl Worker {
                 }
             }
         }
+        if self.shard.has_mail() {
+            work += self.shard.deliver_mail();
+        }
         let due = self.shard.next_deadline().is_some_and(|deadline| deadline <= now);
         if work > 0 || due || self.shard.has_work() {
             work += usize::from(due);
@@ -239,6 +242,7 @@ impl Worker {
         !self.completions.is_empty()
             || !self.control.is_empty()
             || self.shard.can_transmit()
+            || self.shard.has_mail()
             || self.inbound.iter_mut().any(|inbound| !inbound.frames.is_empty())
     }
 

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::flow::{Endpoint, Quad, ShardId};
-use crate::shard::{ConnId, Io, IoBackend, Message, Service};
+use crate::shard::{ConnId, ConnectError, ConnectOptions, Io, IoBackend, ListenError, Message, Service};
 use crate::tcp::time::{Duration, Instant};
 use crate::tcp::{CloseReason, CongestionControl, Info, KeepAlive, State};
 
@@ -44,6 +44,7 @@ struct Connection {
     id: ConnId,
     quad: Quad,
     ticket: u64,
+    tag: u64,
     user: u64,
     /// Octets the service has not consumed.
     unread: VecDeque<u8>,
@@ -60,6 +61,14 @@ struct Connection {
     pending: Pending,
 }
 
+/// A listener of one shard.
+struct Listener {
+    shard: u16,
+    local: Endpoint,
+    tag: u64,
+    accepting: bool,
+}
+
 struct World {
     now: Instant,
     connections: Vec<Connection>,
@@ -67,9 +76,45 @@ struct World {
     mail: Vec<Vec<VecDeque<Message>>>,
     timers: Vec<(Instant, u16, u64)>,
     retransmits: u64,
+    listeners: Vec<Listener>,
+    default_send_limit: usize,
+}
+
+/// Our end of what lands on `port`.
+fn ours(port: u16) -> Endpoint {
+    Endpoint { addr: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), port }
 }
 
 impl World {
+    /// A connection that nothing has happened to.
+    fn add(&mut self, shard: u16, local: Endpoint, remote: Option<Endpoint>) -> Client {
+        let slot = self.connections.len();
+        let remote = remote.unwrap_or(Endpoint { port: 40_000 + slot as u16, ..local });
+        self.connections.push(Connection {
+            shard,
+            id: ConnId { slot: slot as u32, generation: 5 },
+            quad: Quad { local, remote },
+            ticket: 1000 + slot as u64,
+            tag: 0,
+            user: 0,
+            unread: VecDeque::new(),
+            client_fin: false,
+            sent: Vec::new(),
+            send_limit: self.default_send_limit,
+            fin: false,
+            close_called: false,
+            reset: false,
+            gone: false,
+            nodelay: false,
+            pending: Pending::default(),
+        });
+        slot
+    }
+
+    fn listener(&mut self, shard: u16, local: Endpoint) -> Option<&mut Listener> {
+        self.listeners.iter_mut().find(|listener| (listener.shard, listener.local) == (shard, local))
+    }
+
     fn find(&self, id: ConnId) -> Option<&Connection> {
         self.connections.get(id.slot as usize).filter(|c| c.id == id && !c.gone)
     }
@@ -205,6 +250,43 @@ impl IoBackend for Backend<'_> {
     fn send_to(&mut self, shard: ShardId, message: Message) {
         self.world.mail[usize::from(self.shard)][usize::from(shard.0)].push_back(message);
     }
+    fn owner(&self, quad: &Quad) -> ShardId {
+        ShardId((quad.local.port ^ quad.remote.port) % self.shards())
+    }
+    fn listen(&mut self, local: Endpoint, _: u32, tag: u64) -> Result<(), ListenError> {
+        let shard = self.shard;
+        if self.world.listener(shard, local).is_some() {
+            return Err(ListenError::AddressInUse);
+        }
+        self.world.listeners.push(Listener { shard, local, tag, accepting: true });
+        Ok(())
+    }
+    fn unlisten(&mut self, local: Endpoint) {
+        let shard = self.shard;
+        self.world.listeners.retain(|listener| (listener.shard, listener.local) != (shard, local));
+    }
+    fn set_accepting(&mut self, local: Endpoint, accepting: bool) {
+        let shard = self.shard;
+        if let Some(listener) = self.world.listener(shard, local) {
+            listener.accepting = accepting;
+        }
+    }
+    fn tag(&self, conn: ConnId) -> u64 {
+        self.world.find(conn).map_or(0, |c| c.tag)
+    }
+    fn connect(&mut self, remote: Endpoint, options: &ConnectOptions) -> Result<ConnId, ConnectError> {
+        let local = options.local.filter(|local| local.port != 0);
+        let local = local.unwrap_or(ours(50_000 + self.world.connections.len() as u16));
+        if local.port != 0 && options.local == Some(local) {
+            let owner = self.owner(&Quad { local, remote });
+            if owner != ShardId(self.shard) {
+                return Err(ConnectError::WrongShard(owner));
+            }
+        }
+        let client = self.world.add(self.shard, local, Some(remote));
+        self.world.connections[client].user = options.user;
+        Ok(self.world.connections[client].id)
+    }
 }
 
 /// What a connection says of itself, of which services read only a little.
@@ -252,7 +334,6 @@ pub(super) struct Net<S> {
     pub(super) services: Vec<S>,
     pub(super) dice: Dice,
     world: World,
-    default_send_limit: usize,
 }
 
 impl<S: Service> Net<S> {
@@ -267,33 +348,47 @@ impl<S: Service> Net<S> {
                 mail: (0..count).map(|_| (0..count).map(|_| VecDeque::new()).collect()).collect(),
                 timers: Vec::new(),
                 retransmits: 0,
+                listeners: Vec::new(),
+                default_send_limit: 256 * 1024,
             },
-            default_send_limit: 256 * 1024,
         }
     }
 
     /// A connection that lands on `shard`. Tickets go by the order of calls.
     pub(super) fn connect(&mut self, shard: u16) -> Client {
-        let slot = self.world.connections.len();
-        let end = |port| Endpoint { addr: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), port };
-        self.world.connections.push(Connection {
-            shard,
-            id: ConnId { slot: slot as u32, generation: 5 },
-            quad: Quad { local: end(5201), remote: end(40_000 + slot as u16) },
-            ticket: 1000 + slot as u64,
-            user: 0,
-            unread: VecDeque::new(),
-            client_fin: false,
-            sent: Vec::new(),
-            send_limit: self.default_send_limit,
-            fin: false,
-            close_called: false,
-            reset: false,
-            gone: false,
-            nodelay: false,
-            pending: Pending { accepted: true, ..Pending::default() },
+        let client = self.world.add(shard, ours(5201), None);
+        self.world.connections[client].pending.accepted = true;
+        client
+    }
+
+    /// A connection to a listener of `shard` on `port`. `None`: nobody listens, or takes no more; otherwise the service
+    /// has heard of the SYN.
+    pub(super) fn connect_to(&mut self, shard: u16, port: u16) -> Option<Client> {
+        let any = Endpoint::new(Ipv4Addr::UNSPECIFIED.into(), port);
+        let found = [ours(port), any].into_iter().find_map(|local| {
+            let listener = self.world.listener(shard, local)?;
+            Some((listener.tag, listener.accepting))
         });
-        slot
+        let (tag, _) = found.filter(|(_, accepting)| *accepting)?;
+        let client = self.world.add(shard, ours(port), None);
+        let connection = &mut self.world.connections[client];
+        connection.tag = tag;
+        connection.pending.accepted = true;
+        let (ticket, quad) = (connection.ticket, connection.quad);
+        self.call(shard, |service, io| service.half_open(io, ticket, quad, tag));
+        Some(client)
+    }
+
+    /// The peer's answer to what a service has opened last: it takes it or refuses it.
+    pub(super) fn answer(&mut self, takes: bool) -> Client {
+        let client = self.world.connections.len() - 1;
+        let connection = &mut self.world.connections[client];
+        if takes {
+            connection.pending.accepted = true;
+        } else {
+            connection.reset(CloseReason::Refused);
+        }
+        client
     }
 
     pub(super) fn set_send_limit(&mut self, client: Client, limit: usize) {
@@ -301,7 +396,7 @@ impl<S: Service> Net<S> {
     }
 
     pub(super) fn set_default_send_limit(&mut self, limit: usize) {
-        self.default_send_limit = limit;
+        self.world.default_send_limit = limit;
     }
 
     pub(super) fn set_retransmits(&mut self, retransmits: u64) {
@@ -408,13 +503,24 @@ impl<S: Service> Net<S> {
 
     /// Does everything that is to be done, in random order, the clients taking nothing meanwhile.
     pub(super) fn run(&mut self) {
-        while let Some(event) = self.pick() {
+        loop {
+            self.deliver_mail();
+            let Some(event) = self.pick() else { break };
             match event {
                 Event::Mail { from, to } => {
                     let message = self.world.mail[from][to].pop_front().expect("picked");
                     self.call(to as u16, |service, io| service.message(io, ShardId(from as u16), message));
                 }
                 Event::Connection(index) => self.connection_event(index),
+            }
+        }
+    }
+
+    /// What other threads have left to do.
+    pub(super) fn deliver_mail(&mut self) {
+        for shard in 0..self.services.len() {
+            if self.services[shard].wants_mail() && self.services[shard].has_mail() {
+                self.call(shard as u16, |service, io| service.mail(io));
             }
         }
     }
@@ -455,4 +561,74 @@ impl<S: Service> Net<S> {
             self.world.connections[index].gone = true;
         }
     }
+}
+
+/// A service that is told what to do by mail, and notes what it hears.
+#[derive(Default)]
+struct Clerk {
+    mail: VecDeque<fn(&mut Io<'_>)>,
+    heard: Vec<String>,
+}
+
+impl Service for Clerk {
+    fn half_open(&mut self, _: &mut Io<'_>, ticket: u64, quad: Quad, tag: u64) {
+        self.heard.push(format!("half open {ticket} {} {tag}", quad.local.port));
+    }
+    fn accepted(&mut self, io: &mut Io<'_>, conn: ConnId) {
+        self.heard.push(format!("accepted {} {} {}", io.ticket(conn), io.tag(conn), io.user(conn)));
+    }
+    fn readable(&mut self, _: &mut Io<'_>, _: ConnId) {}
+    fn closed(&mut self, _: &mut Io<'_>, _: ConnId, reason: CloseReason) {
+        self.heard.push(format!("closed {reason:?}"));
+    }
+    fn wants_mail(&self) -> bool {
+        true
+    }
+    fn has_mail(&self) -> bool {
+        !self.mail.is_empty()
+    }
+    fn mail(&mut self, io: &mut Io<'_>) {
+        for order in std::mem::take(&mut self.mail) {
+            order(io);
+        }
+    }
+}
+
+#[test]
+fn listeners_and_opens_of_a_service_behave_as_those_of_a_shard() {
+    const ANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let mut net = Net::new(2, 1, |_| Clerk::default());
+    let tell = |net: &mut Net<Clerk>, order: fn(&mut Io<'_>)| {
+        net.services[0].mail.push_back(order);
+        net.run();
+        std::mem::take(&mut net.services[0].heard)
+    };
+    assert_eq!(net.connect_to(0, 80), None);
+    tell(&mut net, |io| {
+        io.listen(Endpoint::new(ANY, 80), 1, 5).unwrap();
+        io.listen(ours(80), 1, 6).unwrap();
+        assert_eq!(io.listen(ours(80), 1, 7), Err(ListenError::AddressInUse));
+    });
+    assert_eq!(net.connect_to(1, 80), None, "each shard has its own");
+    assert!(net.connect_to(0, 80).is_some());
+    assert_eq!(tell(&mut net, |_| {}), ["half open 1000 80 6", "accepted 1000 6 0"]);
+    tell(&mut net, |io| io.set_accepting(ours(80), false));
+    assert_eq!(net.connect_to(0, 80), None);
+    tell(&mut net, |io| io.unlisten(ours(80)));
+    assert!(net.connect_to(0, 80).is_some());
+    assert_eq!(tell(&mut net, |_| {}), ["half open 1001 80 5", "accepted 1001 5 0"]);
+
+    for (takes, heard) in [(true, "accepted 1002 0 9"), (false, "closed Refused")] {
+        tell(&mut net, |io| {
+            io.connect(ours(25), &ConnectOptions { user: 9, ..ConnectOptions::default() }).unwrap();
+        });
+        net.answer(takes);
+        assert_eq!(tell(&mut net, |_| {}), [heard]);
+    }
+    tell(&mut net, |io| {
+        let local = Endpoint { port: 24, ..ours(0) };
+        let options = ConnectOptions { local: Some(local), ..ConnectOptions::default() };
+        assert_eq!(io.connect(ours(25), &options), Err(ConnectError::WrongShard(ShardId(1))));
+        assert!(io.connect(ours(26), &options).is_ok());
+    });
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use crate::flow::{FlowHasher, OwnerTable, ShardId, SteeringKeys};
+use crate::flow::{FlowHasher, OwnerTable, Quad, ShardId, SteeringKeys};
 use crate::tcp;
 use crate::tcp::isn::IsnGenerator;
 
@@ -99,4 +99,11 @@ pub struct ShardShared {
     pub hasher: FlowHasher,
     /// Seed of the port selection (RFC 6056).
     pub seed: u64,
+}
+
+impl ShardShared {
+    /// Which shard a connection between these ends belongs to: the one that gets its segments.
+    pub fn owner(&self, quad: &Quad) -> ShardId {
+        self.owners.owner(self.keys.hash_quad(quad))
+    }
 }

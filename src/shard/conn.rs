@@ -2,6 +2,7 @@
 //!
 //! Must not contain: behaviour. What happens to a connection is in `core`, `receive` and `transmit`.
 
+use super::opening::IpFields;
 use super::receive_store::ReceiveStore;
 use super::send_store::SendStore;
 use super::service::ConnId;
@@ -27,14 +28,18 @@ pub(crate) struct Conn {
     pub(crate) send: SendStore,
     pub(crate) receive: ReceiveStore,
     pub(crate) quad: Quad,
-    /// Deadline for which the wheel holds this connection.
-    pub(crate) armed: Option<Instant>,
+    /// Deadline for which the wheel holds this connection; `Instant::MAX` when it does not.
+    pub(crate) armed: Instant,
     pub(crate) user: u64,
     pub(crate) ticket: u64,
     /// Octets handed to the tx stage that it has not completed.
     pub(crate) in_ring: u32,
-    /// Index of the service, also its port's.
+    /// Index of the service.
     pub(crate) service: u16,
+    /// Whose child it is, or `NO_LISTENER`.
+    pub(crate) listener: u32,
+    /// What its packets carry in their IP headers.
+    pub(crate) ip: IpFields,
     /// Waits in the list of connections to look after at the end of the turn.
     pub(crate) touched: bool,
     /// The service asked for more room than there was and waits for `writable`.

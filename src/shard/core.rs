@@ -7,14 +7,14 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 
-use std::sync::atomic::Ordering;
-
 use super::config::{ShardConfig, ShardShared};
 use super::conn::{Conn, Event, Phase};
 use super::counters::{Counters, DropReason};
 use super::echo_limiter::EchoLimiter;
 use super::egress::Egress;
+use super::listeners::{Listeners, Target};
 use super::log;
+use super::opening::{ConnectError, ConnectOptions, IpFields, ListenError};
 use super::orphans::Orphans;
 use super::receive_store::{Holdings, ReceiveStore};
 use super::send_store::SendStore;
@@ -24,7 +24,7 @@ use super::table::FlowTable;
 use super::time_wait_table::TimeWaitTable;
 use super::wheel::Wheel;
 use crate::buffer::send_memory::{CHUNK_LEN, SendMemory};
-use crate::flow::{EPHEMERAL_PORTS, Endpoint, Quad, ShardId, ports_for_shard};
+use crate::flow::{Endpoint, Quad, ShardId};
 use crate::tcp::{
     self, CloseReason, CongestionControl, Duration, Handshake, Info, Instant, KeepAlive, OpenParams, TimeWait,
 };
@@ -60,11 +60,13 @@ pub(crate) struct Core {
     pub(crate) timer_order: u64,
     /// The service now being called.
     pub(crate) current: u16,
+    /// Connections in SYN-SENT and SYN-RECEIVED.
     pub(crate) half_open: usize,
+    pub(crate) listeners: Listeners,
     /// Connections that have as many octets in the tx ring as they may, and wait for completions.
     pub(crate) ring_blocked: usize,
     pub(crate) echo_limiter: EchoLimiter,
-    next_port: u32,
+    pub(crate) next_port: u32,
 }
 
 impl Core {
@@ -100,6 +102,7 @@ impl Core {
             timer_order: 0,
             current: 0,
             half_open: 0,
+            listeners: Listeners::default(),
             ring_blocked: 0,
             echo_limiter: EchoLimiter::new(now),
             next_port,
@@ -127,7 +130,7 @@ impl Core {
     }
 
     /// Adds a connection to the slab and the flow table. `None`: the shard is full.
-    pub(crate) fn insert(&mut self, quad: Quad, service: u16, handshake: Handshake, ticket: u64) -> Option<ConnId> {
+    pub(crate) fn insert(&mut self, quad: Quad, origin: Target, handshake: Handshake, ticket: u64) -> Option<ConnId> {
         if self.conns.len() >= self.config.limits.connections {
             return None;
         }
@@ -136,11 +139,13 @@ impl Core {
             send: SendStore::default(),
             receive: ReceiveStore::default(),
             quad,
-            armed: None,
+            armed: Instant::MAX,
             user: 0,
             ticket,
             in_ring: 0,
-            service,
+            service: origin.service,
+            listener: origin.listener,
+            ip: IpFields::default(),
             touched: false,
             wants_room: false,
             detached: false,
@@ -152,6 +157,9 @@ impl Core {
         });
         self.flows.insert(self.hash(&quad), id.slot);
         self.half_open += 1;
+        let conns = &self.conns;
+        let is_half_open = |id| conns.get(id).is_some_and(|conn| matches!(conn.phase, Phase::Handshake(_)));
+        self.listeners.adopt(origin.listener, id, is_half_open);
         Some(id)
     }
 
@@ -171,8 +179,9 @@ impl Core {
             self.orphans.forget(&mut conn);
             self.ring_blocked -= usize::from(conn.ring_blocked);
             if matches!(conn.phase, Phase::Handshake(_)) {
-                self.half_open -= 1;
+                self.left_handshake(conn.listener);
             }
+            self.listeners.orphan(conn.listener);
         }
     }
 
@@ -181,12 +190,13 @@ impl Core {
     pub(crate) fn finish(&mut self, id: ConnId, reason: CloseReason) {
         self.unlink(id);
         self.wheel.remove(id.slot);
-        let Some(conn) = self.conns.get_mut(id) else { return };
+        let Some(conn) = self.conns.get(id) else { return };
         match conn.phase {
-            Phase::Handshake(_) => self.half_open -= 1,
+            Phase::Handshake(_) => self.left_handshake(conn.listener),
             Phase::Drained(_) => return,
             Phase::Open(_) => {}
         }
+        let Some(conn) = self.conns.get_mut(id) else { return };
         self.counters.closed += 1;
         match reason {
             CloseReason::Reset => self.counters.resets_in += 1,
@@ -198,7 +208,7 @@ impl Core {
         }
         self.orphans.forget(conn);
         conn.phase = Phase::Drained(reason);
-        conn.armed = None;
+        conn.armed = Instant::MAX;
         self.ring_blocked -= usize::from(std::mem::take(&mut conn.ring_blocked));
         conn.send.clear(&mut self.memory);
         let orderly = matches!(reason, CloseReason::Normal);
@@ -231,36 +241,6 @@ impl Core {
             mss: self.config.mtu.saturating_sub(header),
             ipv6: quad.local.addr.is_ipv6(),
         }
-    }
-
-    /// Opens a connection to `remote` from our first address of that family (MUST-44) and a port whose bucket this shard
-    /// owns (RFC6056-MC) and nobody has `taken` (RFC6056-3.1).
-    pub(crate) fn connect(&mut self, service: u16, remote: Endpoint, taken: impl Fn(u16) -> bool) -> Option<ConnId> {
-        // MUST-46: what cannot be a source cannot be a peer.
-        if wire::ip::is_forbidden_source(remote.addr) {
-            return None;
-        }
-        let local = self.config.addresses.iter().copied().find(|addr| addr.is_ipv4() == remote.addr.is_ipv4())?;
-        self.next_port = self.next_port.wrapping_mul(0x9e37_79b1).wrapping_add(0x7f4a_7c15);
-        let start = (self.next_port >> 16) as u16;
-        let ports = ports_for_shard(
-            &self.shared.keys,
-            &self.shared.owners,
-            local,
-            remote,
-            self.config.id,
-            start,
-            EPHEMERAL_PORTS,
-        );
-        let quad = ports.map(|port| Quad { local: Endpoint { addr: local, port }, remote }).find(|quad| {
-            let hash = self.hash(quad);
-            !taken(quad.local.port) && self.lookup(hash, quad).is_none() && self.time_wait.get(hash, quad).is_none()
-        })?;
-        let handshake = Handshake::connect(&self.config.tcp, self.open_params(&quad), self.now);
-        let ticket = self.shared.tickets.fetch_add(1, Ordering::Relaxed);
-        let id = self.insert(quad, service, handshake, ticket)?;
-        self.touch(id);
-        Some(id)
     }
 
     /// Copies the gauges into the counters.
@@ -448,9 +428,9 @@ impl IoBackend for Core {
                 let reset = connection.close();
                 log::pass(&mut conn.passed, connection.state());
                 conn.receive.clear(&mut self.holdings);
-                let quad = conn.quad;
+                let (quad, ip) = (conn.quad, conn.ip);
                 if let Some(reset) = reset {
-                    self.send_control(&quad, &reset);
+                    self.send_control(&quad, ip, &reset);
                     self.finish(id, CloseReason::Aborted);
                 } else {
                     self.touch(id);
@@ -470,12 +450,12 @@ impl IoBackend for Core {
 
     fn abort(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id) else { return };
-        let quad = conn.quad;
+        let (quad, ip) = (conn.quad, conn.ip);
         match &mut conn.phase {
             Phase::Open(connection) => {
                 let reset = connection.abort();
                 if let Some(reset) = reset {
-                    self.send_control(&quad, &reset);
+                    self.send_control(&quad, ip, &reset);
                 }
                 self.finish(id, CloseReason::Aborted);
             }
@@ -527,17 +507,41 @@ impl IoBackend for Core {
     fn send_to(&mut self, shard: ShardId, message: Message) {
         self.outbox.push_back((shard, self.current, message));
     }
+
+    fn owner(&self, quad: &Quad) -> ShardId {
+        self.shared.owner(quad)
+    }
+
+    fn listen(&mut self, local: Endpoint, backlog: u32, tag: u64) -> Result<(), ListenError> {
+        self.open_listener(local, backlog, tag)
+    }
+
+    fn unlisten(&mut self, local: Endpoint) {
+        self.close_listener(local);
+    }
+
+    fn set_accepting(&mut self, local: Endpoint, accepting: bool) {
+        self.set_listener_accepting(local, accepting);
+    }
+
+    fn tag(&self, id: ConnId) -> u64 {
+        self.conns.get(id).map_or(0, |conn| self.listeners.tag(conn.listener))
+    }
+
+    fn connect(&mut self, remote: Endpoint, options: &ConnectOptions) -> Result<ConnId, ConnectError> {
+        self.open(self.current, remote, options)
+    }
 }
 
 impl Core {
     /// The user does not wait for a handshake any more; a peer that believes in the connection is told (SM-SR-7).
     fn give_up(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id) else { return };
-        let quad = conn.quad;
+        let (quad, ip) = (conn.quad, conn.ip);
         if let Phase::Handshake(handshake) = &mut conn.phase
             && let Some(reset) = handshake.abort()
         {
-            self.send_control(&quad, &reset);
+            self.send_control(&quad, ip, &reset);
         }
         self.finish(id, CloseReason::Aborted);
     }
@@ -559,11 +563,11 @@ impl Core {
     }
 
     /// Sends a segment that no connection repeats: a RST, a challenge ACK.
-    pub(crate) fn send_control(&mut self, quad: &Quad, segment: &tcp::Transmit) {
+    pub(crate) fn send_control(&mut self, quad: &Quad, ip: IpFields, segment: &tcp::Transmit) {
         if segment.flags.contains(wire::tcp::Flags::RST) {
             self.counters.resets_out += 1;
         }
-        if !self.egress.send_control(&self.config, quad, segment, &mut self.counters) {
+        if !self.egress.send_control(&self.config, quad, ip, segment, &mut self.counters) {
             self.counters.drop_packet(DropReason::TxRingFull);
         }
     }

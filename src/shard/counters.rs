@@ -154,6 +154,8 @@ pub enum DropReason {
     NoConnection,
     /// SYN refused because too many connections are half open.
     BacklogFull,
+    /// SYN, or what completes a handshake, refused because the listener's service takes no more connections for now.
+    AcceptQueueFull,
     /// Refused because the shard has no room for another connection or no memory to answer.
     NoRoom,
     /// Segment for a TIME-WAIT record that had no claim to an answer (SM-TW-4, SM-TW-5a to 5e).
@@ -165,7 +167,7 @@ pub enum DropReason {
 }
 
 impl DropReason {
-    const OWN: [Self; 11] = [
+    const OWN: [Self; 12] = [
         Self::NotOurAddress,
         Self::OurOwnSource,
         Self::UnknownProtocol,
@@ -173,6 +175,7 @@ impl DropReason {
         Self::IcmpRateLimited,
         Self::NoConnection,
         Self::BacklogFull,
+        Self::AcceptQueueFull,
         Self::NoRoom,
         Self::TimeWait,
         Self::TxRingFull,

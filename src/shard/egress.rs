@@ -5,6 +5,7 @@
 use super::config::ShardConfig;
 use super::counters::Counters;
 use super::log;
+use super::opening::IpFields;
 use crate::buffer::frame::{FrameOwner, TxFrame};
 use crate::buffer::ring::Producer;
 use crate::flow::Quad;
@@ -54,11 +55,12 @@ impl Egress {
         &mut self,
         config: &ShardConfig,
         quad: &Quad,
+        ip: IpFields,
         segment: &Transmit,
         counters: &mut Counters,
     ) -> bool {
         let mut frame = blank(quad, segment);
-        seal(config, quad, segment, segment.seq.0, segment.flags, &mut frame, 0);
+        seal(config, quad, ip, segment, segment.seq.0, segment.flags, &mut frame, 0);
         self.stage(config, frame, counters)
     }
 
@@ -90,9 +92,11 @@ pub(crate) fn blank(quad: &Quad, segment: &Transmit) -> TxFrame {
 }
 
 /// Writes the headers of a frame whose payload is complete. `sum`: the payload's, where the device does not sum.
+#[allow(clippy::too_many_arguments)] // All that headers are made of.
 pub(crate) fn seal(
     config: &ShardConfig,
     quad: &Quad,
+    ip: IpFields,
     segment: &Transmit,
     seq: u32,
     flags: Flags,
@@ -114,7 +118,7 @@ pub(crate) fn seal(
     let ip_len = wire::ip::header_len(dst);
     let bytes = frame.header_mut();
     let tcp_len = bytes.len() - ip_len;
-    wire::ip::write(bytes, src, dst, PROTOCOL_TCP, tcp_len + payload_len, wire::ip::DEFAULT_TTL, 0);
+    wire::ip::write(bytes, src, dst, PROTOCOL_TCP, tcp_len + payload_len, ip.ttl, ip.traffic_class);
     let tcp = &mut bytes[ip_len..];
     wire::tcp::write(&header, tcp);
     if config.offload.checksum {

@@ -4,20 +4,23 @@
 //! leave through an SPSC ring. The engine runs one on each worker; an embedder may run one by itself. A turn is
 //!
 //! ```text
-//! begin_turn(now) -> complete()* -> receive()* -> message()* -> finish_turn()
-//!                    tx is done     packets       other shards   timers, transmit
+//! begin_turn(now) -> complete()* -> receive()* -> message()*, deliver_mail() -> finish_turn()
+//!                    tx is done     packets       other shards, other threads   timers, transmit
 //! ```
 //!
 //! No lock, no atomic read-modify-write, no allocation and no log line for a segment on the fast path.
 
 mod config;
 mod conn;
+mod connect;
 mod core;
 pub mod counters;
 mod echo_limiter;
 mod egress;
 mod icmp;
+mod listeners;
 mod log;
+mod opening;
 mod orphans;
 mod receive;
 mod receive_store;
@@ -35,6 +38,7 @@ pub use self::config::{Limits, Offload, ShardConfig, ShardShared};
 use self::conn::Phase;
 use self::core::Core;
 pub use self::counters::{Counters, DropReason, PublishedCounters};
+pub use self::opening::{ConnectError, ConnectOptions, ListenError};
 pub use self::service::{ConnId, Io, IoBackend, Message, Service};
 use crate::buffer::frame::{Completion, TxFrame};
 use crate::buffer::packet::PacketBuf;
@@ -43,17 +47,12 @@ use crate::buffer::send_memory::SendMemory;
 use crate::flow::{Endpoint, Quad, ShardId};
 use crate::tcp::{CloseReason, ConfigError, Instant};
 
-/// A service on its port.
-struct Listening {
-    /// `None`: for connections that we open ourselves.
-    port: Option<u16>,
-    service: Box<dyn Service>,
-}
-
 /// See the module.
 pub struct Shard {
     core: Core,
-    services: Vec<Listening>,
+    services: Vec<Box<dyn Service>>,
+    /// Those that want to be asked whether they have mail.
+    mailboxes: Vec<u16>,
 }
 
 impl std::fmt::Debug for Shard {
@@ -81,14 +80,22 @@ impl Shard {
     ) -> Result<Self, ConfigError> {
         config.tcp.validate()?;
         let egress = egress::Egress::new(out);
-        Ok(Self { core: Core::new(config, shared, memory, egress, now), services: Vec::new() })
+        Ok(Self { core: Core::new(config, shared, memory, egress, now), services: Vec::new(), mailboxes: Vec::new() })
     }
 
-    /// Adds a service: on a port, or (`None`) for connections opened by [`connect`](Self::connect). Returns its index,
-    /// which is the same on every shard that adds the same services in the same order.
+    /// Adds a service: on a port of all our addresses, or (`None`) for what it opens by itself ([`Io::listen`],
+    /// [`Io::connect`]) and for connections opened by [`connect`](Self::connect). Returns its index, which is the same on
+    /// every shard that adds the same services in the same order.
     pub fn add_service(&mut self, port: Option<u16>, service: Box<dyn Service>) -> u16 {
-        self.services.push(Listening { port, service });
-        (self.services.len() - 1) as u16
+        let index = self.services.len() as u16;
+        if let Some(port) = port {
+            self.core.listeners.add_fixed(port, index);
+        }
+        if service.wants_mail() {
+            self.mailboxes.push(index);
+        }
+        self.services.push(service);
+        index
     }
 
     /// Begins a turn at `now`, which holds until the next one.
@@ -107,6 +114,32 @@ impl Shard {
         self.deliver_events();
     }
 
+    /// Whether a service has mail from other threads: to be asked once a turn, and before the thread parks.
+    pub fn has_mail(&self) -> bool {
+        self.mailboxes.iter().any(|&service| self.services[usize::from(service)].has_mail())
+    }
+
+    /// Lets the services that have mail read it. Returns how many had some.
+    pub fn deliver_mail(&mut self) -> usize {
+        let mut delivered = 0;
+        for place in 0..self.mailboxes.len() {
+            let service = self.mailboxes[place];
+            if self.services[usize::from(service)].has_mail() {
+                self.call(service, |service, io| service.mail(io));
+                delivered += 1;
+            }
+        }
+        if delivered > 0 {
+            self.deliver_events();
+        }
+        delivered
+    }
+
+    /// Which shard a connection between these ends belongs to.
+    pub fn owner(&self, quad: &Quad) -> ShardId {
+        self.core.shared.owner(quad)
+    }
+
     /// Tells all services that the end is near. What they send leaves with the end of the turn.
     pub fn stopping(&mut self) {
         for service in 0..self.services.len() {
@@ -118,8 +151,7 @@ impl Shard {
     /// Opens a connection to `remote` for the service with that index, which then hears `accepted` or `closed`. `None`: no
     /// address of that family, no port free or the shard is full; the service hears `closed` of an id that names nothing.
     pub fn connect(&mut self, service: u16, remote: Endpoint) -> Option<ConnId> {
-        let listens = |port| self.services.iter().any(|listening| listening.port == Some(port));
-        let id = self.core.connect(service, remote, listens);
+        let id = self.core.open(service, remote, &ConnectOptions::default()).ok();
         if id.is_none() {
             let nothing = ConnId { slot: u32::MAX, generation: 0 };
             self.call(service, |service, io| service.closed(io, nothing, CloseReason::LocalClose));
@@ -214,7 +246,7 @@ impl Shard {
 
     /// When the timing wheel wakes this connection at the latest.
     pub fn timer(&self, id: ConnId) -> Option<Instant> {
-        self.core.conns.get(id)?.armed
+        self.core.conns.get(id).map(|conn| conn.armed).filter(|armed| *armed != Instant::MAX)
     }
 
     /// Takes a connection's timer away, for tests that want this to be noticed.
@@ -222,12 +254,8 @@ impl Shard {
     pub(crate) fn disarm(&mut self, id: ConnId) {
         self.core.wheel.remove(id.slot);
         if let Some(conn) = self.core.conns.get_mut(id) {
-            conn.armed = None;
+            conn.armed = Instant::MAX;
         }
-    }
-
-    fn listener(&self, port: u16) -> Option<u16> {
-        self.services.iter().position(|listening| listening.port == Some(port)).map(|index| index as u16)
     }
 
     fn run_timers(&mut self) {
@@ -252,7 +280,7 @@ impl Shard {
     fn fire(&mut self, id: ConnId) {
         let now = self.core.now;
         let Some(conn) = self.core.conns.get_mut(id) else { return };
-        conn.armed = None;
+        conn.armed = Instant::MAX;
         match &mut conn.phase {
             Phase::Handshake(handshake) => {
                 if handshake.next_timeout().is_some_and(|deadline| deadline <= now) {

@@ -7,7 +7,9 @@ use std::sync::atomic::Ordering;
 use super::Shard;
 use super::conn::{Conn, Event, Phase};
 use super::counters::DropReason;
+use super::listeners::Target;
 use super::log;
+use super::opening::IpFields;
 use super::service::{ConnId, Io, IoBackend};
 use crate::buffer::frame::RxFrame;
 use crate::buffer::packet::PacketBuf;
@@ -111,7 +113,7 @@ impl Shard {
                     if after != before {
                         self.core.time_wait.restart(hash, quad, after);
                     }
-                    self.core.send_control(quad, &reply);
+                    self.core.send_control(quad, IpFields::default(), &reply);
                     self.release(arrival.frame);
                     return Ok(());
                 }
@@ -121,8 +123,8 @@ impl Shard {
             }
         }
         let syn_only = segment.flags.contains(Flags::SYN) && !segment.flags.intersects(Flags::ACK | Flags::RST);
-        match self.listener(quad.local.port) {
-            Some(service) if syn_only => self.accept(quad, segment, service, iss_floor, arrival),
+        match self.core.listeners.find(quad.local) {
+            Some(target) if syn_only => self.accept(quad, segment, target, iss_floor, arrival),
             // SM-LIS-3.
             Some(_) if !segment.flags.intersects(Flags::SYN | Flags::ACK | Flags::RST) => {
                 Err((DropReason::NoConnection, arrival.frame))
@@ -130,7 +132,7 @@ impl Shard {
             _ => match tcp::reset_for(segment) {
                 // SM-CLO-1, SM-LIS-2.
                 Some(reset) => {
-                    self.core.send_control(quad, &reset);
+                    self.core.send_control(quad, IpFields::default(), &reset);
                     self.release(arrival.frame);
                     Ok(())
                 }
@@ -144,12 +146,16 @@ impl Shard {
         &mut self,
         quad: &Quad,
         syn: &Segment,
-        service: u16,
+        target: Target,
         iss_floor: Option<tcp::SeqNum>,
         arrival: Arrival,
     ) -> Result<(), (DropReason, RxFrame)> {
         if self.core.half_open >= self.core.config.limits.half_open {
             return Err((DropReason::BacklogFull, arrival.frame));
+        }
+        // OPS-19: no answer at all, so that the peer tries again.
+        if let Err(reason) = self.core.listeners.admits(target.listener) {
+            return Err((reason, arrival.frame));
         }
         let mut params = self.core.open_params(quad);
         if let Some(floor) = iss_floor
@@ -159,10 +165,12 @@ impl Shard {
         }
         let handshake = Handshake::accept(&self.core.config.tcp, params, syn, self.core.now);
         let ticket = self.core.shared.tickets.fetch_add(1, Ordering::Relaxed);
-        match self.core.insert(*quad, service, handshake, ticket) {
+        match self.core.insert(*quad, target, handshake, ticket) {
             Some(id) => {
                 self.core.touch(id);
                 self.release(arrival.frame);
+                let tag = self.core.listeners.tag(target.listener);
+                self.call(target.service, |service, io| service.half_open(io, ticket, *quad, tag));
                 Ok(())
             }
             None => Err((DropReason::NoRoom, arrival.frame)),
@@ -174,10 +182,20 @@ impl Shard {
         let Some(conn) = core.conns.get_mut(id) else { return self.release(arrival.frame) };
         if let Phase::Handshake(handshake) = &mut conn.phase {
             let passive = handshake.is_passive();
+            let waits = core.listeners.makes_wait(conn.listener).then(|| handshake.clone());
             match handshake.on_segment(&core.config.tcp, segment, core.now) {
+                // SC-19: as if this segment had been lost. The SYN-ACK is repeated.
+                HandshakeOutcome::Established { .. } if waits.is_some() => {
+                    if let Some(before) = waits {
+                        *handshake = before;
+                    }
+                    core.counters.drop_packet(DropReason::AcceptQueueFull);
+                    self.release(arrival.frame);
+                }
                 HandshakeOutcome::Established { connection, rest } => {
                     conn.phase = Phase::Open(connection);
-                    core.half_open -= 1;
+                    let listener = conn.listener;
+                    core.left_handshake(listener);
                     self.established(id, passive);
                     self.receive_open(id, &rest, arrival);
                 }
@@ -193,11 +211,11 @@ impl Shard {
 
     /// What a handshake says that has not established the connection.
     pub(super) fn handshake_outcome(&mut self, id: ConnId, outcome: HandshakeOutcome) {
-        let quad = self.core.conns.get(id).map(|conn| conn.quad);
+        let ends = self.core.conns.get(id).map(|conn| (conn.quad, conn.ip));
         match outcome {
             HandshakeOutcome::Reply(reply) => {
-                if let Some(quad) = quad {
-                    self.core.send_control(&quad, &reply);
+                if let Some((quad, ip)) = ends {
+                    self.core.send_control(&quad, ip, &reply);
                 }
             }
             HandshakeOutcome::Closed(reason) => return self.handshake_failed(id, reason),
@@ -277,7 +295,7 @@ impl Shard {
     pub(super) fn outcome(&mut self, id: ConnId, outcome: Outcome, delivered: bool) {
         let core = &mut self.core;
         let Some(conn) = core.conns.get_mut(id) else { return };
-        let (quad, service) = (conn.quad, conn.service);
+        let (quad, ip, service) = (conn.quad, conn.ip, conn.service);
         if outcome.acked > 0 {
             conn.send.acknowledge(&mut core.memory, outcome.acked);
         }
@@ -296,7 +314,7 @@ impl Shard {
             conn.wants_room && (outcome.events.contains(Events::WRITABLE) || (conn.starved && outcome.acked > 0));
         let detached = conn.detached;
         if let Some(reply) = outcome.reply {
-            core.send_control(&quad, &reply);
+            core.send_control(&quad, ip, &reply);
         }
         if outcome.ack_now {
             core.send_immediate_ack(id);
@@ -387,7 +405,7 @@ impl Shard {
     pub(super) fn call(&mut self, service: u16, f: impl FnOnce(&mut dyn super::Service, &mut Io<'_>)) {
         if let Some(slot) = self.services.get_mut(usize::from(service)) {
             self.core.current = service;
-            f(&mut *slot.service, &mut Io::new(&mut self.core));
+            f(&mut **slot, &mut Io::new(&mut self.core));
         }
     }
 

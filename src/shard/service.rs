@@ -9,7 +9,8 @@
 use std::any::Any;
 use std::fmt;
 
-use crate::flow::{Quad, ShardId};
+use super::opening::{ConnectError, ConnectOptions, ListenError};
+use crate::flow::{Endpoint, Quad, ShardId};
 use crate::tcp::{CloseReason, CongestionControl, Duration, Info, Instant, KeepAlive};
 
 /// Names one connection of one shard. The generation tells a slot's present user from its earlier ones, so an id kept
@@ -29,6 +30,13 @@ pub type Message = Box<dyn Any + Send>;
 ///
 /// Calls never nest: whatever a service does through [`Io`] reports back in a later call.
 pub trait Service: Send {
+    /// A SYN for this service was answered: what may become a connection has begun, with this place in the order of
+    /// [`Io::ticket`]. `tag` is its listener's ([`Io::listen`]), 0 on a fixed port. [`Service::accepted`] follows, or
+    /// nothing.
+    fn half_open(&mut self, io: &mut Io<'_>, ticket: u64, quad: Quad, tag: u64) {
+        let _ = (io, ticket, quad, tag);
+    }
+
     /// A handshake is complete: passive (listening port) or active.
     fn accepted(&mut self, io: &mut Io<'_>, conn: ConnId) {
         let _ = (io, conn);
@@ -64,6 +72,23 @@ pub trait Service: Send {
     fn timer(&mut self, io: &mut Io<'_>, token: u64) {
         let _ = (io, token);
     }
+
+    /// Whether [`Service::has_mail`] is to be asked. Asked once, when the service is added to its shard.
+    fn wants_mail(&self) -> bool {
+        false
+    }
+
+    /// Whether other threads have left something to do for this service. Asked once a turn and before the thread parks,
+    /// so it must be quick, and whoever leaves something wakes the thread. Each `true` draws one call of
+    /// [`Service::mail`]; a service that stays at `true` keeps its thread from parking.
+    fn has_mail(&self) -> bool {
+        false
+    }
+
+    /// To do what other threads have left to do.
+    fn mail(&mut self, io: &mut Io<'_>) {
+        let _ = io;
+    }
 }
 
 /// What stands behind [`Io`]: implemented by the shard, and by the fake in the services' tests.
@@ -98,11 +123,18 @@ pub trait IoBackend {
     fn info(&self, conn: ConnId) -> Option<Info>;
     fn set_timer(&mut self, at: Instant, token: u64);
     fn send_to(&mut self, shard: ShardId, message: Message);
+    fn owner(&self, quad: &Quad) -> ShardId;
+    fn listen(&mut self, local: Endpoint, backlog: u32, tag: u64) -> Result<(), ListenError>;
+    fn unlisten(&mut self, local: Endpoint);
+    fn set_accepting(&mut self, local: Endpoint, accepting: bool);
+    fn tag(&self, conn: ConnId) -> u64;
+    fn connect(&mut self, remote: Endpoint, options: &ConnectOptions) -> Result<ConnId, ConnectError>;
 }
 
 /// The handle through which a service acts. Lives for one call.
 ///
-/// No method blocks or fails. With a [`ConnId`] that is no longer alive they do nothing and yield zero.
+/// No method blocks; only those that open something can fail. With a [`ConnId`] that is no longer alive they do nothing
+/// and yield zero.
 pub struct Io<'a> {
     backend: &'a mut dyn IoBackend,
 }
@@ -280,5 +312,56 @@ impl<'a> Io<'a> {
     #[inline]
     pub fn send_to(&mut self, shard: ShardId, message: Message) {
         self.backend.send_to(shard, message);
+    }
+
+    /// Which shard a connection between these ends belongs to: the only one that can open it.
+    #[inline]
+    pub fn owner(&self, quad: &Quad) -> ShardId {
+        self.backend.owner(quad)
+    }
+
+    /// Listens on `local` of this shard; an unspecified address stands for any of ours of its family. Which of several
+    /// listeners of a port gets a SYN: one with the exact address, then one on any address, then a service whose own port
+    /// it is. To serve all of a port's connections, listen on every shard.
+    ///
+    /// `backlog` bounds the connections in SYN-RECEIVED (one at least); further SYNs are dropped, so that their senders
+    /// try again (OPS-19). `tag` is the service's own, see [`Io::tag`].
+    ///
+    /// # Errors
+    ///
+    /// See [`ListenError`]; existing listeners and connections stay as they are (MUST-41).
+    #[inline]
+    pub fn listen(&mut self, local: Endpoint, backlog: u32, tag: u64) -> Result<(), ListenError> {
+        self.backend.listen(local, backlog, tag)
+    }
+
+    /// Ends a listener of this service. Its connections in SYN-RECEIVED are reset (SM-LIS-6), established ones live on.
+    #[inline]
+    pub fn unlisten(&mut self, local: Endpoint) {
+        self.backend.unlisten(local);
+    }
+
+    /// Says whether this service takes new connections of its listener on `local`; at first it does. While it does not,
+    /// SYNs are dropped, and handshakes that would be complete wait: the peer's ACK is ignored and the SYN-ACK repeated,
+    /// until `syn_ack_retries` are used up. As Linux does with a full accept queue.
+    #[inline]
+    pub fn set_accepting(&mut self, local: Endpoint, accepting: bool) {
+        self.backend.set_accepting(local, accepting);
+    }
+
+    /// The tag of the listener that an accepted connection came through, also when that has ended since; 0 for others.
+    #[inline]
+    pub fn tag(&self, conn: ConnId) -> u64 {
+        self.backend.tag(conn)
+    }
+
+    /// Opens a connection to `remote`. The service hears [`Service::accepted`], or [`Service::closed`] with the reason.
+    ///
+    /// # Errors
+    ///
+    /// See [`ConnectError`]; then it hears nothing.
+    #[inline]
+    pub fn connect(&mut self, remote: Endpoint, options: &ConnectOptions) -> Result<ConnId, ConnectError> {
+        self.backend.connect(remote, options)
     }
 }

@@ -39,11 +39,11 @@ impl Core {
             return true;
         }
         let Some(conn) = self.conns.get_mut(id) else { return false };
-        let quad = conn.quad;
+        let (quad, ip) = (conn.quad, conn.ip);
         if let Phase::Handshake(handshake) = &mut conn.phase
             && let Some(segment) = handshake.poll_transmit(&self.config.tcp, self.now)
         {
-            self.egress.send_control(&self.config, &quad, &segment, &mut self.counters);
+            self.egress.send_control(&self.config, &quad, ip, &segment, &mut self.counters);
         }
         false
     }
@@ -52,7 +52,7 @@ impl Core {
     fn transmit_open(&mut self, id: ConnId) -> bool {
         let Self { conns, config, egress, memory, counters, now, ring_blocked, .. } = self;
         let Some(conn) = conns.get_mut(id) else { return false };
-        let Conn { phase: Phase::Open(connection), send, quad, in_ring, ring_blocked: blocked, .. } = conn else {
+        let Conn { phase: Phase::Open(connection), send, quad, ip, in_ring, ring_blocked: blocked, .. } = conn else {
             return false;
         };
         let tso = if quad.remote.addr.is_ipv4() { config.offload.tso4 } else { config.offload.tso6 };
@@ -67,7 +67,7 @@ impl Core {
                 *ring_blocked += usize::from(!std::mem::replace(blocked, true));
                 if connection.ack_due() && egress.has_room() {
                     let ack = connection.take_ack(*now);
-                    egress.send_control(config, quad, &ack, counters);
+                    egress.send_control(config, quad, *ip, &ack, counters);
                 }
                 return false;
             }
@@ -93,7 +93,7 @@ impl Core {
                     let end_seq = seq.wrapping_add(covered + fin);
                     frame.owner = FrameOwner { slot: id.slot, generation: id.generation, end_seq, bytes: covered };
                 }
-                seal(config, quad, &segment, seq, flags, &mut frame, sum.sum());
+                seal(config, quad, *ip, &segment, seq, flags, &mut frame, sum.sum());
                 *in_ring += covered;
                 counters.payload_out += u64::from(covered);
                 let staged = egress.stage(config, frame, counters);
@@ -109,11 +109,11 @@ impl Core {
     /// Sends the immediate ACK that a duplicate, out-of-order or gap-filling segment asks for (RFC5681-3.2.0).
     pub(crate) fn send_immediate_ack(&mut self, id: ConnId) {
         let Self { conns, config, egress, counters, now, .. } = self;
-        if let Some(Conn { phase: Phase::Open(connection), quad, .. }) = conns.get_mut(id)
+        if let Some(Conn { phase: Phase::Open(connection), quad, ip, .. }) = conns.get_mut(id)
             && egress.has_room()
         {
             let ack = connection.take_ack(*now);
-            egress.send_control(config, quad, &ack, counters);
+            egress.send_control(config, quad, *ip, &ack, counters);
         }
     }
 
@@ -150,9 +150,9 @@ impl Core {
         };
         // Lazily: a later deadline is found when the earlier one comes.
         if let Some(next) = next
-            && conn.armed.is_none_or(|armed| next < armed)
+            && next < conn.armed
         {
-            conn.armed = Some(next);
+            conn.armed = next;
             self.wheel.insert(id.slot, next);
         }
     }

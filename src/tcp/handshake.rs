@@ -52,6 +52,8 @@ pub struct Handshake {
     scale: bool,
     /// Times our SYN or SYN-ACK was repeated because the timer fired.
     timeouts: u8,
+    /// So many repetitions end an active open, where the user says so; else time does.
+    syn_retries: Option<u8>,
     /// What we sent was sent more than once: the round trip is ambiguous (RFC6298-3a).
     ambiguous: bool,
     challenge: Limiter,
@@ -98,6 +100,7 @@ impl Handshake {
             peer_shift: None,
             scale: config.window_scale,
             timeouts: 0,
+            syn_retries: None,
             ambiguous: false,
             challenge: Limiter::new(),
             started: now,
@@ -120,6 +123,12 @@ impl Handshake {
         new.passive = true;
         new.take_syn(syn);
         new
+    }
+
+    /// An active open fails after `count` repetitions of its SYN (TCP_SYNCNT of Linux), whatever
+    /// [`Config::connect_timeout`] says. The user may make that shorter than the 3 min of MUST-23.
+    pub fn set_syn_retries(&mut self, count: u8) {
+        self.syn_retries = Some(count);
     }
 
     /// SYN-SENT, SYN-RECEIVED or CLOSED.
@@ -215,10 +224,9 @@ impl Handshake {
             return HandshakeOutcome::Wait;
         }
         // MUST-23 for our own SYN; a half-open entry of a listener must not live that long (OPS-3).
-        let over = if self.passive {
-            self.timeouts >= config.syn_ack_retries
-        } else {
-            now - self.started >= config.connect_timeout
+        let over = match self.retries(config) {
+            Some(retries) => self.timeouts >= retries,
+            None => now - self.started >= config.connect_timeout,
         };
         if over {
             self.state = State::Closed;
@@ -236,7 +244,12 @@ impl Handshake {
     fn next_deadline(&self, config: &Config, now: Instant) -> Instant {
         let factor = 1_u64.checked_shl(u32::from(self.timeouts)).unwrap_or(u64::MAX);
         let at = now + (config.initial_rto * factor).min(config.max_rto);
-        if self.passive { at } else { at.min(self.started + config.connect_timeout) }
+        if self.retries(config).is_some() { at } else { at.min(self.started + config.connect_timeout) }
+    }
+
+    /// How many repetitions end it, if it is not time that does.
+    fn retries(&self, config: &Config) -> Option<u8> {
+        if self.passive { Some(config.syn_ack_retries) } else { self.syn_retries }
     }
 
     /// A segment for this connection.

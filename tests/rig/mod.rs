@@ -120,9 +120,10 @@ impl Rig {
             log_segments: false,
         };
         tweak(&mut config);
+        let shards = config.shards;
         let shared = ShardShared {
             keys: SteeringKeys::from_random([1; 16]),
-            owners: Arc::new(OwnerTable::in_memory(1)),
+            owners: Arc::new(OwnerTable::in_memory(shards)),
             isn: IsnGenerator::new([2; 16]),
             tickets: Arc::new(AtomicU64::new(1)),
             hasher: FlowHasher::from_random([3; 16]),

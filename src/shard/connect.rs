@@ -1,0 +1,110 @@
+//! Active opens: the choice of our end, and the SYN.
+//!
+//! Must not contain: what becomes of the handshake (`receive`), ports of listeners (`listeners`).
+
+use std::net::IpAddr;
+use std::sync::atomic::Ordering;
+
+use super::core::Core;
+use super::listeners::{NO_LISTENER, Target};
+use super::opening::{ConnectError, ConnectOptions, IpFields};
+use super::service::ConnId;
+use crate::flow::{EPHEMERAL_PORTS, Endpoint, Quad, ports_for_shard};
+use crate::tcp::Handshake;
+use crate::wire;
+
+impl Core {
+    /// See [`Io::connect`](super::Io::connect).
+    pub(crate) fn open(
+        &mut self,
+        service: u16,
+        remote: Endpoint,
+        options: &ConnectOptions,
+    ) -> Result<ConnId, ConnectError> {
+        let ours = &self.config.addresses;
+        // MUST-46: what cannot be a source cannot be a peer. OPS-33: what comes from ourselves is dropped.
+        if wire::ip::is_forbidden_source(remote.addr) || remote.port == 0 || ours.contains(&remote.addr) {
+            return Err(ConnectError::NoRoute);
+        }
+        let local = self.local_address(remote.addr, options.local.map(|local| local.addr))?;
+        let quad = match options.local.map_or(0, |local| local.port) {
+            0 => self.choose_port(local, remote)?,
+            port => {
+                let quad = Quad { local: Endpoint::new(local, port), remote };
+                let owner = self.shared.owner(&quad);
+                if owner != self.config.id {
+                    return Err(ConnectError::WrongShard(owner));
+                }
+                if self.is_in_use(&quad) {
+                    return Err(ConnectError::AddressInUse);
+                }
+                quad
+            }
+        };
+        if self.conns.len() >= self.config.limits.connections {
+            return Err(ConnectError::Full);
+        }
+        let mut params = self.open_params(&quad);
+        if let Some(mss) = options.mss {
+            params.mss = params.mss.min(mss.max(self.config.tcp.min_mss));
+        }
+        let mut handshake = Handshake::connect(&self.config.tcp, params, self.now);
+        if let Some(count) = options.syn_retries {
+            handshake.set_syn_retries(count);
+        }
+        let ticket = self.shared.tickets.fetch_add(1, Ordering::Relaxed);
+        let origin = Target { service, listener: NO_LISTENER };
+        let id = self.insert(quad, origin, handshake, ticket).ok_or(ConnectError::Full)?;
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.user = options.user;
+            let ttl = options.ttl.map_or(IpFields::default().ttl, |ttl| ttl.max(1));
+            conn.ip = IpFields { ttl, ..IpFields::default() };
+        }
+        self.touch(id);
+        Ok(id)
+    }
+
+    /// MUST-43; without a wish, our first address of that family (MUST-44).
+    fn local_address(&self, remote: IpAddr, wish: Option<IpAddr>) -> Result<IpAddr, ConnectError> {
+        let ours = &self.config.addresses;
+        match wish {
+            Some(wish) if wish.is_ipv4() != remote.is_ipv4() => Err(ConnectError::NotOurAddress),
+            Some(wish) if !wish.is_unspecified() => {
+                if ours.contains(&wish) {
+                    Ok(wish)
+                } else {
+                    Err(ConnectError::NotOurAddress)
+                }
+            }
+            _ => {
+                let first = ours.iter().copied().find(|addr| addr.is_ipv4() == remote.is_ipv4());
+                first.ok_or(ConnectError::NoAddress)
+            }
+        }
+    }
+
+    /// A port whose bucket this shard owns (RFC6056-MC) and on which nobody listens (RFC6056-3.1).
+    fn choose_port(&mut self, local: IpAddr, remote: Endpoint) -> Result<Quad, ConnectError> {
+        self.next_port = self.next_port.wrapping_mul(0x9e37_79b1).wrapping_add(0x7f4a_7c15);
+        let start = (self.next_port >> 16) as u16;
+        let ports = ports_for_shard(
+            &self.shared.keys,
+            &self.shared.owners,
+            local,
+            remote,
+            self.config.id,
+            start,
+            EPHEMERAL_PORTS,
+        );
+        ports
+            .map(|port| Quad { local: Endpoint { addr: local, port }, remote })
+            .find(|quad| self.listeners.find(quad.local).is_none() && !self.is_in_use(quad))
+            .ok_or(ConnectError::NoPort)
+    }
+
+    /// Whether there is a connection between these ends, or was one shortly before.
+    fn is_in_use(&self, quad: &Quad) -> bool {
+        let hash = self.hash(quad);
+        self.lookup(hash, quad).is_some() || self.time_wait.get(hash, quad).is_some()
+    }
+}

@@ -1,0 +1,287 @@
+//! Who gets a SYN: listeners that services open and close as they run, and the fixed ports of services.
+//!
+//! One look-up by exact address and port, one by port on any address, one among the fixed ports; no scan. A listener that
+//! was closed stays as long as connections remember whose children they are. Must not contain: handshakes, packets.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use foldhash::fast::FixedState;
+
+use super::conn::Phase;
+use super::core::Core;
+use super::counters::DropReason;
+use super::opening::ListenError;
+use super::service::ConnId;
+use crate::flow::Endpoint;
+
+/// Names a listener in a connection that has none.
+pub(crate) const NO_LISTENER: u32 = u32::MAX;
+
+/// Children in SYN-RECEIVED that are gone are taken out of a listener's list when it is twice as long as it need be, and
+/// so much more.
+const SLACK: usize = 64;
+
+/// Who gets a SYN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) service: u16,
+    /// [`NO_LISTENER`] for a fixed port.
+    pub(crate) listener: u32,
+}
+
+#[derive(Debug)]
+struct Listener {
+    local: Endpoint,
+    tag: u64,
+    service: u16,
+    backlog: u32,
+    /// Children in SYN-RECEIVED, in the order of their SYNs, and some that are it no more.
+    waiting: VecDeque<ConnId>,
+    /// Children in SYN-RECEIVED.
+    half_open: u32,
+    /// Connections that name this listener.
+    children: u32,
+    /// The service takes completed handshakes.
+    accepting: bool,
+    /// Not closed yet.
+    open: bool,
+}
+
+/// The listeners of a shard.
+#[derive(Debug, Default)]
+pub(crate) struct Listeners {
+    /// Keys are endpoints of ours: nobody outside can make them collide.
+    by_local: HashMap<Endpoint, u32, FixedState>,
+    fixed: HashMap<u16, u16, FixedState>,
+    all: Vec<Listener>,
+    free: Vec<u32>,
+}
+
+/// The address that stands for any of the family of `addr`.
+pub(crate) const fn unspecified(addr: IpAddr) -> IpAddr {
+    match addr {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    }
+}
+
+impl Listeners {
+    /// A service's own port. The first service of a port keeps it.
+    pub(crate) fn add_fixed(&mut self, port: u16, service: u16) {
+        self.fixed.entry(port).or_insert(service);
+    }
+
+    /// Who gets a SYN to `local`: the exact address first, then any address, then the fixed ports.
+    pub(crate) fn find(&self, local: Endpoint) -> Option<Target> {
+        if !self.by_local.is_empty() {
+            let any = Endpoint::new(unspecified(local.addr), local.port);
+            if let Some(&listener) = self.by_local.get(&local).or_else(|| self.by_local.get(&any)) {
+                return Some(Target { service: self.all[listener as usize].service, listener });
+            }
+        }
+        self.fixed.get(&local.port).map(|&service| Target { service, listener: NO_LISTENER })
+    }
+
+    fn add(&mut self, service: u16, local: Endpoint, backlog: u32, tag: u64) -> Result<(), ListenError> {
+        let fixed = local.addr.is_unspecified() && self.fixed.contains_key(&local.port);
+        if fixed || self.by_local.contains_key(&local) {
+            return Err(ListenError::AddressInUse);
+        }
+        let listener = Listener {
+            local,
+            tag,
+            service,
+            backlog,
+            waiting: VecDeque::new(),
+            half_open: 0,
+            children: 0,
+            accepting: true,
+            open: true,
+        };
+        let index = match self.free.pop() {
+            Some(index) => {
+                self.all[index as usize] = listener;
+                index
+            }
+            None => {
+                self.all.push(listener);
+                (self.all.len() - 1) as u32
+            }
+        };
+        self.by_local.insert(local, index);
+        Ok(())
+    }
+
+    /// The open listener of `service` at `local`.
+    fn own(&self, service: u16, local: Endpoint) -> Option<u32> {
+        self.by_local.get(&local).copied().filter(|&index| self.all[index as usize].service == service)
+    }
+
+    /// Closes a listener and hands out its children in SYN-RECEIVED, and some that are it no more.
+    fn close(&mut self, index: u32) -> VecDeque<ConnId> {
+        let Some(listener) = self.all.get_mut(index as usize) else { return VecDeque::new() };
+        listener.open = false;
+        let waiting = std::mem::take(&mut listener.waiting);
+        self.by_local.remove(&listener.local);
+        self.forget_unused(index);
+        waiting
+    }
+
+    fn forget_unused(&mut self, index: u32) {
+        let listener = &self.all[index as usize];
+        if !listener.open && listener.children == 0 {
+            self.free.push(index);
+        }
+    }
+
+    /// Whether a listener takes another SYN.
+    pub(crate) fn admits(&self, index: u32) -> Result<(), DropReason> {
+        match self.all.get(index as usize) {
+            Some(listener) if !listener.accepting => Err(DropReason::AcceptQueueFull),
+            Some(listener) if listener.half_open >= listener.backlog.max(1) => Err(DropReason::BacklogFull),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a completed handshake has to wait: its listener's accept queue is full.
+    pub(crate) fn makes_wait(&self, index: u32) -> bool {
+        self.all.get(index as usize).is_some_and(|listener| !listener.accepting)
+    }
+
+    pub(crate) fn tag(&self, index: u32) -> u64 {
+        self.all.get(index as usize).map_or(0, |listener| listener.tag)
+    }
+
+    /// A child in SYN-RECEIVED was made. `is_half_open` tells of others whether they still are it.
+    pub(crate) fn adopt(&mut self, index: u32, child: ConnId, is_half_open: impl Fn(ConnId) -> bool) {
+        let Some(listener) = self.all.get_mut(index as usize) else { return };
+        listener.children += 1;
+        listener.half_open += 1;
+        listener.waiting.push_back(child);
+        if listener.waiting.len() > 2 * listener.half_open as usize + SLACK {
+            listener.waiting.retain(|id| is_half_open(*id));
+        }
+    }
+
+    /// A child has left SYN-RECEIVED, for whatever reason.
+    pub(crate) fn left_handshake(&mut self, index: u32) {
+        if let Some(listener) = self.all.get_mut(index as usize) {
+            listener.half_open -= 1;
+            if listener.half_open == 0 {
+                // All that are left in the list are gone.
+                listener.waiting.clear();
+            }
+        }
+    }
+
+    /// A child is gone.
+    pub(crate) fn orphan(&mut self, index: u32) {
+        if let Some(listener) = self.all.get_mut(index as usize) {
+            listener.children -= 1;
+            self.forget_unused(index);
+        }
+    }
+}
+
+impl Core {
+    /// See [`Io::listen`](super::Io::listen).
+    pub(crate) fn open_listener(&mut self, local: Endpoint, backlog: u32, tag: u64) -> Result<(), ListenError> {
+        if local.port == 0 {
+            return Err(ListenError::NoPort);
+        }
+        let any = local.addr.is_unspecified();
+        let fits = |ours: &IpAddr| *ours == local.addr || (any && ours.is_ipv4() == local.addr.is_ipv4());
+        if !self.config.addresses.iter().any(fits) {
+            return Err(ListenError::NotOurAddress);
+        }
+        self.listeners.add(self.current, local, backlog, tag)
+    }
+
+    /// See [`Io::unlisten`](super::Io::unlisten).
+    pub(crate) fn close_listener(&mut self, local: Endpoint) {
+        let Some(index) = self.listeners.own(self.current, local) else { return };
+        for id in self.listeners.close(index) {
+            let Some(conn) = self.conns.get_mut(id) else { continue };
+            let Phase::Handshake(handshake) = &mut conn.phase else { continue };
+            // SM-LIS-6.
+            let (quad, ip) = (conn.quad, conn.ip);
+            if let Some(reset) = handshake.abort() {
+                self.send_control(&quad, ip, &reset);
+            }
+            self.unlink(id);
+            self.remove(id);
+        }
+    }
+
+    /// See [`Io::set_accepting`](super::Io::set_accepting).
+    pub(crate) fn set_listener_accepting(&mut self, local: Endpoint, accepting: bool) {
+        if let Some(index) = self.listeners.own(self.current, local) {
+            self.listeners.all[index as usize].accepting = accepting;
+        }
+    }
+
+    /// Counts that a connection is in SYN-SENT or SYN-RECEIVED no more.
+    pub(crate) fn left_handshake(&mut self, listener: u32) {
+        self.half_open -= 1;
+        self.listeners.left_handshake(listener);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SERVICE: u16 = 3;
+
+    fn at(port: u16) -> Endpoint {
+        Endpoint::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)
+    }
+
+    fn child(slot: u32) -> ConnId {
+        ConnId { slot, generation: 0 }
+    }
+
+    #[test]
+    fn the_list_of_children_stays_short() {
+        let mut listeners = Listeners::default();
+        listeners.add(SERVICE, at(80), 100, 1).unwrap();
+        let index = listeners.find(at(80)).unwrap().listener;
+        // One stays half open all the time, so that the list is never simply empty.
+        for slot in 0..10_000 {
+            listeners.adopt(index, child(slot), |id| id == child(0) || id == child(slot));
+            if slot > 0 {
+                listeners.left_handshake(index);
+                listeners.orphan(index);
+            }
+            assert!(listeners.all[0].waiting.len() <= 2 + SLACK + 2);
+        }
+        assert!(listeners.close(index).contains(&child(0)));
+    }
+
+    #[test]
+    fn a_listener_is_forgotten_with_its_last_child_and_not_before() {
+        let mut listeners = Listeners::default();
+        for (round, children) in [0, 1, 5, 0].into_iter().enumerate() {
+            let tag = 10 + round as u64;
+            listeners.add(SERVICE, at(80), 100, tag).unwrap();
+            let index = listeners.find(at(80)).unwrap().listener;
+            for slot in 0..children {
+                listeners.adopt(index, child(slot), |_| true);
+                listeners.left_handshake(index);
+            }
+            listeners.close(index);
+            assert_eq!(listeners.find(at(80)), None);
+            for _ in 0..children {
+                listeners.add(SERVICE, at(81), 1, 99).unwrap();
+                let other = listeners.find(at(81)).unwrap().listener;
+                assert_ne!(other, index);
+                assert_eq!(listeners.tag(index), tag);
+                listeners.close(other);
+                listeners.orphan(index);
+            }
+            assert!(listeners.all.len() <= 2, "places are used again");
+            assert_eq!(listeners.free.len(), listeners.all.len());
+        }
+    }
+}

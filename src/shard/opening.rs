@@ -1,0 +1,81 @@
+//! What a service says when it opens something by itself, a listener or a connection, and why it may be refused.
+//!
+//! Values only; what follows from them is in `listeners` and `connect`.
+
+use crate::flow::{Endpoint, ShardId};
+use crate::wire;
+
+/// The fields of the IP headers of a connection that its user may set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct IpFields {
+    /// TTL or hop limit (MUST-49).
+    pub(crate) ttl: u8,
+    /// The octet with DSCP and ECN bits.
+    pub(crate) traffic_class: u8,
+}
+
+impl Default for IpFields {
+    fn default() -> Self {
+        Self { ttl: wire::ip::DEFAULT_TTL, traffic_class: 0 }
+    }
+}
+
+/// Why [`Io::listen`](super::Io::listen) was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ListenError {
+    /// Something listens there already: a listener with the same address and port, or a service of that port where the
+    /// address is unspecified (MUST-41).
+    #[error("something listens there already")]
+    AddressInUse,
+    /// The address is none of ours, or an unspecified one of a family in which we have none.
+    #[error("not an address of ours")]
+    NotOurAddress,
+    /// Port 0 names no port.
+    #[error("port 0 names no port")]
+    NoPort,
+}
+
+/// Why [`Io::connect`](super::Io::connect) was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The remote end can be no peer: port 0, a broadcast, multicast or unspecified address, or one of ours (MUST-46).
+    #[error("no host can be there")]
+    NoRoute,
+    /// We have no address of that family.
+    #[error("no address of that family")]
+    NoAddress,
+    /// The local address asked for is none of ours, or of the other family.
+    #[error("not an address of ours")]
+    NotOurAddress,
+    /// There is a connection between these two ends, or was one shortly before (TIME-WAIT).
+    #[error("there is a connection between these ends already")]
+    AddressInUse,
+    /// No port is free that makes this shard the owner.
+    #[error("no port is free")]
+    NoPort,
+    /// With the local port asked for the connection belongs to another shard, which would get its segments.
+    #[error("the connection belongs to shard {0}")]
+    WrongShard(ShardId),
+    /// The shard has as many connections as it may ([`Limits::connections`](super::Limits::connections)).
+    #[error("too many connections")]
+    Full,
+}
+
+/// What is asked for beside the remote end when a connection is opened. The default asks for nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConnectOptions {
+    /// Our end (MUST-43). An unspecified address leaves the choice of the address to the shard, `None` does too (MUST-44);
+    /// port 0 leaves that of the port.
+    pub local: Option<Endpoint>,
+    /// TTL or hop limit of its packets, from 1 on (MUST-49).
+    pub ttl: Option<u8>,
+    /// The largest segment to send and to accept, octets of payload: the MSS that we advertise is no larger.
+    pub mss: Option<u16>,
+    /// How often the SYN is repeated, with doubled intervals, before the open fails. Without it the time decides:
+    /// [`connect_timeout`](crate::tcp::Config::connect_timeout).
+    pub syn_retries: Option<u8>,
+    /// The word to keep with the connection ([`Io::user`](super::Io::user)).
+    pub user: u64,
+}

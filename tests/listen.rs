@@ -1,0 +1,598 @@
+//! Listeners and connections that services open as they run, and their mail.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod rig;
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Mutex};
+
+use rig::{OURS, PEER, Peer, Rig, Sent, tcp_packet};
+use trust::flow::{Endpoint, Quad, ShardId};
+use trust::services::echo::Echo;
+use trust::shard::{ConnId, ConnectError, ConnectOptions, Counters, DropReason, Io, ListenError, Service, ShardConfig};
+use trust::tcp::{CloseReason, Duration};
+use trust::wire::options::TcpOptions;
+use trust::wire::tcp::{Flags, TcpHeader};
+
+/// Another address of ours.
+const ALSO_OURS: Ipv4Addr = Ipv4Addr::new(10, 7, 0, 3);
+const PORT: u16 = 80;
+
+type Order = Box<dyn FnOnce(&mut Io<'_>) + Send>;
+
+/// What a [`Door`] was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    HalfOpen { ticket: u64, quad: Quad, tag: u64 },
+    Accepted { conn: ConnId, ticket: u64, tag: u64, user: u64 },
+    Closed { reason: CloseReason, tag: u64, user: u64 },
+}
+
+/// A service that does what it finds in its mail, echoes, and notes what it hears.
+#[derive(Clone, Default)]
+struct Door {
+    mail: Arc<Mutex<VecDeque<Order>>>,
+    heard: Arc<Mutex<Vec<Heard>>>,
+}
+
+impl Door {
+    fn heard(&self) -> Vec<Heard> {
+        std::mem::take(&mut *self.heard.lock().unwrap())
+    }
+
+    /// Tags of what was accepted since the last look.
+    fn accepted(&self) -> Vec<u64> {
+        let tag = |heard| if let Heard::Accepted { tag, .. } = heard { Some(tag) } else { None };
+        self.heard().into_iter().filter_map(tag).collect()
+    }
+
+    /// The service does something, in a turn of its own.
+    fn ask<T: Send + 'static>(&self, rig: &mut Rig, order: impl FnOnce(&mut Io<'_>) -> T + Send + 'static) -> T {
+        let answer = Arc::new(Mutex::new(None));
+        let into = Arc::clone(&answer);
+        self.mail.lock().unwrap().push_back(Box::new(move |io| *into.lock().unwrap() = Some(order(io))));
+        rig.begin();
+        assert!(rig.shard.has_mail());
+        assert_eq!(rig.shard.deliver_mail(), 1);
+        rig.finish();
+        assert!(!rig.shard.has_mail());
+        answer.lock().unwrap().take().unwrap()
+    }
+
+    fn listen(&self, rig: &mut Rig, addr: IpAddr, port: u16, tag: u64) -> Result<(), ListenError> {
+        self.ask(rig, move |io| io.listen(Endpoint::new(addr, port), 8, tag))
+    }
+
+    fn connect(&self, rig: &mut Rig, remote: Endpoint, options: ConnectOptions) -> Result<ConnId, ConnectError> {
+        self.ask(rig, move |io| io.connect(remote, &options))
+    }
+}
+
+impl Service for Door {
+    fn half_open(&mut self, _: &mut Io<'_>, ticket: u64, quad: Quad, tag: u64) {
+        self.heard.lock().unwrap().push(Heard::HalfOpen { ticket, quad, tag });
+    }
+
+    fn accepted(&mut self, io: &mut Io<'_>, conn: ConnId) {
+        let heard = Heard::Accepted { conn, ticket: io.ticket(conn), tag: io.tag(conn), user: io.user(conn) };
+        self.heard.lock().unwrap().push(heard);
+    }
+
+    fn readable(&mut self, io: &mut Io<'_>, conn: ConnId) {
+        io.forward(conn, conn);
+    }
+
+    fn closed(&mut self, io: &mut Io<'_>, conn: ConnId, reason: CloseReason) {
+        let heard = Heard::Closed { reason, tag: io.tag(conn), user: io.user(conn) };
+        self.heard.lock().unwrap().push(heard);
+    }
+
+    fn wants_mail(&self) -> bool {
+        true
+    }
+
+    fn has_mail(&self) -> bool {
+        !self.mail.lock().unwrap().is_empty()
+    }
+
+    fn mail(&mut self, io: &mut Io<'_>) {
+        let orders = std::mem::take(&mut *self.mail.lock().unwrap());
+        for order in orders {
+            order(io);
+        }
+    }
+}
+
+fn door_with(tweak: impl FnOnce(&mut ShardConfig)) -> (Rig, Door) {
+    let mut rig = Rig::with(
+        |config| {
+            config.addresses.push(IpAddr::V4(ALSO_OURS));
+            tweak(config);
+        },
+        64,
+        1_024,
+    );
+    let door = Door::default();
+    rig.shard.add_service(None, Box::new(door.clone()));
+    (rig, door)
+}
+
+fn door() -> (Rig, Door) {
+    door_with(|_| {})
+}
+
+fn v4(addr: Ipv4Addr) -> IpAddr {
+    IpAddr::V4(addr)
+}
+
+const ANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+const HERE: IpAddr = IpAddr::V4(OURS);
+
+fn remote() -> Endpoint {
+    Endpoint::new(v4(PEER), 5_000)
+}
+
+fn syn_to(dst: Ipv4Addr, src_port: u16, dst_port: u16) -> Vec<u8> {
+    let header = TcpHeader { src_port, dst_port, seq: 7, flags: Flags::SYN, window: 1_000, ..TcpHeader::default() };
+    tcp_packet(PEER, dst, &header, &[])
+}
+
+/// MUST-43: the exact address comes first, then any address, then the port of a service; else a RST.
+#[test]
+fn a_syn_goes_to_the_listener_that_fits_best() {
+    const OWN_PORT: u16 = 7;
+    type Row = (&'static [(IpAddr, u16, u64)], Ipv4Addr, u16, Option<u64>);
+    let rows: [Row; 9] = [
+        (&[], OURS, PORT, None),
+        (&[], OURS, OWN_PORT, Some(0)),
+        (&[(ANY, PORT, 1)], OURS, PORT, Some(1)),
+        (&[(ANY, PORT, 1)], OURS, PORT + 1, None),
+        (&[(HERE, PORT, 2)], OURS, PORT, Some(2)),
+        (&[(HERE, PORT, 2)], ALSO_OURS, PORT, None),
+        (&[(ANY, PORT, 1), (HERE, PORT, 2)], OURS, PORT, Some(2)),
+        (&[(HERE, PORT, 2), (ANY, PORT, 1)], ALSO_OURS, PORT, Some(1)),
+        (&[(HERE, OWN_PORT, 3)], OURS, OWN_PORT, Some(3)),
+    ];
+    for (row, (listeners, dst, port, expected)) in rows.into_iter().enumerate() {
+        let (mut rig, door) = door();
+        let fixed = Door::default();
+        rig.shard.add_service(Some(OWN_PORT), Box::new(fixed.clone()));
+        for &(addr, port, tag) in listeners {
+            door.listen(&mut rig, addr, port, tag).unwrap();
+        }
+        rig.turn(&[syn_to(dst, 40_000, port)]);
+        let answer = rig.next();
+        assert_eq!(answer.has(Flags::RST), expected.is_none(), "row {row}");
+        let local = Endpoint::new(v4(dst), port);
+        let told = if expected == Some(0) { &fixed } else { &door };
+        let heard: Vec<_> = told.heard().into_iter().collect();
+        let expected: Vec<_> = expected
+            .into_iter()
+            .map(|tag| Heard::HalfOpen {
+                ticket: 1,
+                quad: Quad { local, remote: Endpoint::new(v4(PEER), 40_000) },
+                tag,
+            })
+            .collect();
+        assert_eq!(heard, expected, "row {row}");
+    }
+}
+
+/// MUST-41: a passive open is a new listener or an error, and changes nothing that is there.
+#[test]
+fn must_41_listening_twice_is_refused() {
+    let (mut rig, door) = door();
+    rig.shard.add_service(Some(7), Box::new(Echo));
+    let nobody: IpAddr = "10.7.0.9".parse().unwrap();
+    let rows = [
+        (ANY, PORT, Ok(())),
+        (ANY, PORT, Err(ListenError::AddressInUse)),
+        (v4(OURS), PORT, Ok(())),
+        (v4(OURS), PORT, Err(ListenError::AddressInUse)),
+        (v4(ALSO_OURS), PORT, Ok(())),
+        (ANY, 7, Err(ListenError::AddressInUse)),
+        (v4(OURS), 7, Ok(())),
+        (nobody, PORT, Err(ListenError::NotOurAddress)),
+        ("::".parse().unwrap(), PORT, Err(ListenError::NotOurAddress)),
+        (ANY, 0, Err(ListenError::NoPort)),
+    ];
+    for (row, (addr, port, expected)) in rows.into_iter().enumerate() {
+        assert_eq!(door.listen(&mut rig, addr, port, row as u64), expected, "row {row}");
+    }
+    rig.connect(40_000, PORT);
+    assert_eq!(door.accepted(), [2], "the first of this address, not the one refused");
+}
+
+/// MUST-42: connections of the port, half open or not, are no reason against a listener, nor the other way round.
+#[test]
+fn must_42_a_listener_beside_connections_of_its_port() {
+    let (mut rig, door) = door();
+    let from = |port| ConnectOptions { local: Some(Endpoint::new(ANY, port)), ..ConnectOptions::default() };
+    door.connect(&mut rig, remote(), from(PORT)).unwrap();
+    assert_eq!(rig.next().header.src_port, PORT);
+    door.listen(&mut rig, ANY, PORT, 1).unwrap();
+    let other = Endpoint { port: 5_001, ..remote() };
+    door.connect(&mut rig, other, from(PORT)).unwrap();
+    rig.sent.clear();
+    let mut peer = rig.connect(40_000, PORT);
+    assert_eq!(door.accepted(), [1]);
+    let data = peer.data(b"hello");
+    rig.turn(&[data]);
+    peer.take(&mut rig);
+    assert_eq!(peer.got, b"hello");
+}
+
+/// OPS-19: a SYN too many is dropped, not refused: its sender tries again. Complete handshakes do not count.
+#[test]
+fn ops_19_a_full_backlog_drops_syns() {
+    for (backlog, room) in [(0, 1), (1, 1), (3, 3)] {
+        let (mut rig, door) = door();
+        door.ask(&mut rig, move |io| io.listen(Endpoint::new(ANY, PORT), backlog, 1)).unwrap();
+        door.listen(&mut rig, ANY, PORT + 1, 2).unwrap();
+        let mut peers: Vec<_> = (0..=room).map(|index| Peer::new(40_000 + index, PORT)).collect();
+        let syns: Vec<_> = peers.iter().map(Peer::syn).collect();
+        rig.turn(&syns);
+        assert_eq!(rig.sent.len(), usize::from(room), "no answer for the last one");
+        assert_eq!(rig.dropped(DropReason::BacklogFull), 1);
+        // Another listener has a backlog of its own.
+        rig.connect(50_000, PORT + 1);
+        assert_eq!(door.accepted(), [2]);
+        // One that completes makes room.
+        let syn_ack = rig.sent.iter().find(|sent| sent.header.dst_port == 40_000).unwrap().header;
+        peers[0].seq = syn_ack.ack;
+        peers[0].ack = syn_ack.seq.wrapping_add(1);
+        rig.turn(&[peers[0].ack()]);
+        assert_eq!(door.accepted(), [1]);
+        rig.sent.clear();
+        let again = peers.last().unwrap().syn();
+        rig.turn(&[again]);
+        assert!(rig.next().has(Flags::SYN | Flags::ACK));
+        assert_eq!(rig.dropped(DropReason::BacklogFull), 1);
+    }
+}
+
+/// Half-open children that expire or are reset leave their place in the backlog.
+#[test]
+fn a_backlog_is_given_back() {
+    let (mut rig, door) = door();
+    door.ask(&mut rig, |io| io.listen(Endpoint::new(ANY, PORT), 2, 1)).unwrap();
+    for round in 0..200u16 {
+        rig.turn(&[Peer::new(40_000 + round, PORT).syn(), Peer::new(50_000 + round, PORT).syn()]);
+        assert_eq!(rig.dropped(DropReason::BacklogFull), 0, "round {round}");
+        if round % 2 == 0 {
+            rig.advance(Duration::from_secs(64));
+        } else {
+            for sent in std::mem::take(&mut rig.sent) {
+                let mut peer = Peer::new(sent.header.dst_port, PORT);
+                (peer.seq, peer.ack) = (sent.header.ack, sent.header.seq.wrapping_add(1));
+                rig.turn(&[peer.rst()]);
+            }
+        }
+        assert_eq!(rig.counters().half_open, 0);
+        rig.sent.clear();
+    }
+    assert!(door.heard().iter().all(|heard| matches!(heard, Heard::HalfOpen { .. })));
+    rig.assert_empty();
+}
+
+/// SC-19: with a full accept queue SYNs are dropped, the ACK that would complete a handshake is ignored and the SYN-ACK
+/// repeated; later any ACK of the peer, here with data, completes it. A RST still counts.
+#[test]
+fn sc_19_a_full_accept_queue_makes_handshakes_wait() {
+    let (mut rig, door) = door();
+    let local = Endpoint::new(ANY, PORT);
+    door.listen(&mut rig, ANY, PORT, 1).unwrap();
+    let mut peers = [Peer::new(40_000, PORT), Peer::new(40_001, PORT)];
+    rig.turn(&[peers[0].syn(), peers[1].syn()]);
+    door.ask(&mut rig, move |io| io.set_accepting(local, false));
+    for peer in &mut peers {
+        let sent = rig.next();
+        (peer.seq, peer.ack) = (sent.header.ack, sent.header.seq.wrapping_add(1));
+    }
+    rig.turn(&[peers[0].ack()]);
+    assert_eq!((rig.dropped(DropReason::AcceptQueueFull), rig.sent.len()), (1, 0));
+    rig.turn(&[syn_to(OURS, 40_002, PORT)]);
+    assert_eq!((rig.dropped(DropReason::AcceptQueueFull), rig.sent.len()), (2, 0));
+    rig.turn(&[peers[1].rst()]);
+    assert_eq!(rig.counters().half_open, 1);
+    rig.advance(Duration::from_millis(1_100));
+    let again = rig.next();
+    assert!(again.has(Flags::SYN | Flags::ACK) && again.header.ack == peers[0].seq);
+    // It changes nothing about the child that the ACK came once before.
+    rig.turn(&[peers[0].ack()]);
+    assert!(door.accepted().is_empty());
+    door.ask(&mut rig, move |io| io.set_accepting(local, true));
+    let data = peers[0].data(b"late");
+    rig.turn(&[data]);
+    assert_eq!(door.accepted(), [1]);
+    peers[0].take(&mut rig);
+    assert_eq!(peers[0].got, b"late");
+    assert_eq!(rig.counters().half_open, 0);
+}
+
+/// SM-LIS-6 for what is in SYN-RECEIVED; established connections live on, and know whose they are.
+#[test]
+fn sm_lis_6_the_end_of_a_listener_resets_what_is_half_open() {
+    let (mut rig, door) = door();
+    let local = Endpoint::new(v4(OURS), PORT);
+    door.listen(&mut rig, v4(OURS), PORT, 11).unwrap();
+    let mut settled = rig.connect(40_000, PORT);
+    let waiting = Peer::new(40_001, PORT);
+    rig.turn(&[waiting.syn()]);
+    let syn_ack = rig.next();
+    door.heard();
+    // Not its own listener: no effect.
+    let stranger = Door::default();
+    rig.shard.add_service(None, Box::new(stranger.clone()));
+    stranger.ask(&mut rig, move |io| {
+        io.unlisten(local);
+        io.set_accepting(local, false);
+    });
+    assert_eq!((rig.counters().half_open, rig.sent.len()), (1, 0));
+
+    door.ask(&mut rig, move |io| io.unlisten(local));
+    let reset = rig.next();
+    assert!(reset.has(Flags::RST) && reset.header.dst_port == 40_001);
+    assert_eq!(reset.header.seq, syn_ack.header.seq.wrapping_add(1));
+    assert_eq!((rig.counters().half_open, rig.counters().connections), (0, 1));
+    assert!(door.heard().is_empty(), "of a child that never was established nobody is told");
+    rig.turn(&[syn_to(OURS, 40_002, PORT)]);
+    assert!(rig.next().has(Flags::RST));
+
+    // A new listener on the same place is another one.
+    door.listen(&mut rig, v4(OURS), PORT, 22).unwrap();
+    rig.connect(40_003, PORT);
+    assert_eq!(door.accepted(), [22]);
+    let data = settled.data(b"still here");
+    rig.turn(&[data]);
+    settled.take(&mut rig);
+    assert_eq!(settled.got, b"still here");
+    rig.turn(&[settled.rst()]);
+    assert_eq!(door.heard(), [Heard::Closed { reason: CloseReason::Reset, tag: 11, user: 0 }]);
+}
+
+/// MUST-43, MUST-44, MUST-46: what an open may ask for, and what it is told.
+#[test]
+fn must_43_an_open_takes_a_local_end() {
+    type Row = (&'static str, Option<(&'static str, u16)>, Result<Ipv4Addr, ConnectError>);
+    let rows: [Row; 12] = [
+        ("10.7.0.1:5000", None, Ok(OURS)),
+        ("10.7.0.1:5000", Some(("0.0.0.0", 0)), Ok(OURS)),
+        ("10.7.0.1:5000", Some(("10.7.0.3", 0)), Ok(ALSO_OURS)),
+        ("10.7.0.1:5000", Some(("10.7.0.3", 1_234)), Ok(ALSO_OURS)),
+        ("10.7.0.1:5000", Some(("0.0.0.0", 1_234)), Ok(OURS)),
+        ("10.7.0.1:5000", Some(("10.7.0.9", 0)), Err(ConnectError::NotOurAddress)),
+        ("10.7.0.1:5000", Some(("::", 0)), Err(ConnectError::NotOurAddress)),
+        ("[fe80::1]:5000", None, Err(ConnectError::NoAddress)),
+        ("10.7.0.1:0", None, Err(ConnectError::NoRoute)),
+        ("10.7.0.3:5000", None, Err(ConnectError::NoRoute)),
+        ("224.0.0.1:5000", None, Err(ConnectError::NoRoute)),
+        ("0.0.0.0:5000", None, Err(ConnectError::NoRoute)),
+    ];
+    for (row, (remote, local, expected)) in rows.into_iter().enumerate() {
+        let (mut rig, door) = door();
+        let remote = remote.parse::<std::net::SocketAddr>().unwrap().into();
+        let local = local.map(|(addr, port)| Endpoint::new(addr.parse().unwrap(), port));
+        let opened = door.connect(&mut rig, remote, ConnectOptions { local, user: 77, ..ConnectOptions::default() });
+        assert_eq!(opened.err(), expected.err(), "row {row}");
+        let Ok(addr) = expected else {
+            assert!(rig.sent.is_empty() && door.heard().is_empty(), "row {row}");
+            continue;
+        };
+        let syn = rig.next();
+        assert_eq!(syn.packet[12..16], addr.octets(), "row {row}");
+        match local.map_or(0, |local| local.port) {
+            0 => assert!(syn.header.src_port >= 32_768, "row {row}"),
+            port => assert_eq!(syn.header.src_port, port, "row {row}"),
+        }
+        let refusal = TcpHeader {
+            src_port: 5_000,
+            dst_port: syn.header.src_port,
+            ack: syn.header.seq.wrapping_add(1),
+            flags: Flags::RST | Flags::ACK,
+            ..TcpHeader::default()
+        };
+        rig.turn(&[tcp_packet(PEER, addr, &refusal, &[])]);
+        assert_eq!(door.heard(), [Heard::Closed { reason: CloseReason::Refused, tag: 0, user: 77 }], "row {row}");
+        rig.assert_empty();
+    }
+}
+
+#[test]
+fn an_open_is_answered_and_told_with_its_word() {
+    let (mut rig, door) = door();
+    let conn = door.connect(&mut rig, remote(), ConnectOptions { user: 5, ..ConnectOptions::default() }).unwrap();
+    let mut peer = Peer::new(5_000, 0);
+    answer(&mut rig, &mut peer);
+    assert_eq!(door.heard(), [Heard::Accepted { conn, ticket: 1, tag: 0, user: 5 }]);
+}
+
+/// The peer takes the open whose SYN is the next packet.
+fn answer(rig: &mut Rig, peer: &mut Peer) -> Sent {
+    let syn = rig.next();
+    peer.service_port = syn.header.src_port;
+    peer.ack = syn.header.seq.wrapping_add(1);
+    let syn_ack = peer.packet(Flags::SYN | Flags::ACK, &[]);
+    rig.turn(&[syn_ack]);
+    syn
+}
+
+/// A fixed local port decides which shard gets the segments: only that one may open.
+#[test]
+fn a_fixed_port_belongs_to_one_shard() {
+    let (mut rig, door) = door_with(|config| config.shards = 2);
+    let mut seen = [0; 2];
+    for port in 1_000..1_100 {
+        let local = Endpoint::new(v4(OURS), port);
+        let quad = Quad { local, remote: remote() };
+        let owner = rig.shard.owner(&quad);
+        assert_eq!(door.ask(&mut rig, move |io| io.owner(&quad)), owner);
+        let opened =
+            door.connect(&mut rig, remote(), ConnectOptions { local: Some(local), ..ConnectOptions::default() });
+        let expected = if owner == ShardId(0) { None } else { Some(ConnectError::WrongShard(owner)) };
+        assert_eq!(opened.err(), expected);
+        seen[owner.index()] += 1;
+        if owner == ShardId(0) {
+            let again =
+                door.connect(&mut rig, remote(), ConnectOptions { local: Some(local), ..ConnectOptions::default() });
+            assert_eq!(again, Err(ConnectError::AddressInUse));
+        }
+    }
+    assert!(seen[0] > 20 && seen[1] > 20, "{seen:?}");
+    // A port that is left to us is always one of ours.
+    for _ in 0..50 {
+        let conn = door.connect(&mut rig, remote(), ConnectOptions::default()).unwrap();
+        let quad = door.ask(&mut rig, move |io| io.quad(conn));
+        assert_eq!(rig.shard.owner(&quad), ShardId(0));
+    }
+}
+
+#[test]
+fn an_open_without_room_is_refused() {
+    let (mut rig, door) = door_with(|config| config.limits.connections = 1);
+    door.connect(&mut rig, remote(), ConnectOptions::default()).unwrap();
+    assert_eq!(door.connect(&mut rig, remote(), ConnectOptions::default()), Err(ConnectError::Full));
+    // A shard that owns no bucket has no port.
+    let (mut rig, door) = door_with(|config| config.id = ShardId(3));
+    assert_eq!(door.connect(&mut rig, remote(), ConnectOptions::default()), Err(ConnectError::NoPort));
+}
+
+/// TIME-WAIT keeps its two ends, whoever asks for them.
+#[test]
+fn an_open_over_time_wait_is_refused() {
+    let (mut rig, door) = door();
+    let options = ConnectOptions { local: Some(Endpoint::new(ANY, 1_234)), ..ConnectOptions::default() };
+    let conn = door.connect(&mut rig, remote(), options).unwrap();
+    let mut peer = Peer::new(5_000, 0);
+    answer(&mut rig, &mut peer);
+    door.ask(&mut rig, move |io| io.close(conn));
+    peer.take(&mut rig);
+    let fin = peer.fin();
+    rig.turn(&[fin]);
+    assert_eq!(rig.counters().time_wait, 1);
+    assert_eq!(door.connect(&mut rig, remote(), options), Err(ConnectError::AddressInUse));
+    rig.advance(Duration::from_secs(61));
+    assert!(door.connect(&mut rig, remote(), options).is_ok());
+}
+
+/// RFC6056-3.1, with listeners that come and go.
+#[test]
+fn rfc6056_3_1_an_open_leaves_the_ports_of_listeners_alone() {
+    let port_of = |listening: Option<Endpoint>| {
+        let (mut rig, door) = door();
+        if let Some(local) = listening {
+            door.listen(&mut rig, local.addr, local.port, 1).unwrap();
+        }
+        door.connect(&mut rig, remote(), ConnectOptions::default()).unwrap();
+        rig.next().header.src_port
+    };
+    let port = port_of(None);
+    assert_ne!(port_of(Some(Endpoint::new(ANY, port))), port);
+    assert_ne!(port_of(Some(Endpoint::new(v4(OURS), port))), port);
+    assert_eq!(port_of(Some(Endpoint::new(v4(ALSO_OURS), port))), port, "another address");
+}
+
+/// The count decides when it is given, with the same doubled intervals.
+#[test]
+fn syn_retries_end_an_open() {
+    for (retries, seconds) in [(0, 1), (2, 7), (3, 15)] {
+        let (mut rig, door) = door();
+        let options = ConnectOptions { syn_retries: Some(retries), ..ConnectOptions::default() };
+        door.connect(&mut rig, remote(), options).unwrap();
+        rig.advance(Duration::from_millis(1_000 * seconds - 100));
+        assert_eq!((rig.sent.len(), rig.counters().connections), (1 + usize::from(retries), 1));
+        rig.advance(Duration::from_millis(200));
+        assert_eq!(door.heard(), [Heard::Closed { reason: CloseReason::TimedOut, tag: 0, user: 0 }]);
+        assert_eq!(rig.sent.len(), 1 + usize::from(retries));
+    }
+    // Also beyond the time limit that counts otherwise.
+    let (mut rig, door) = door();
+    door.connect(&mut rig, remote(), ConnectOptions { syn_retries: Some(9), ..ConnectOptions::default() }).unwrap();
+    rig.advance(Duration::from_secs(400));
+    assert_eq!(rig.counters().connections, 1);
+    rig.advance(Duration::from_secs(600));
+    assert_eq!((rig.sent.len(), rig.counters().connections), (10, 0));
+}
+
+/// MUST-49: each packet of the connection has the TTL asked for, others have the usual one.
+#[test]
+fn must_49_the_ttl_of_an_open() {
+    for (asked, ttl) in [(None, 64), (Some(1), 1), (Some(255), 255), (Some(0), 1)] {
+        let (mut rig, door) = door();
+        let conn =
+            door.connect(&mut rig, remote(), ConnectOptions { ttl: asked, ..ConnectOptions::default() }).unwrap();
+        let mut peer = Peer::new(5_000, 0);
+        let syn = answer(&mut rig, &mut peer);
+        door.ask(&mut rig, move |io| io.send(conn, &[1; 100]));
+        rig.turn(&[peer.packet_at(5_000, Flags::ACK, b"out of order")]);
+        door.ask(&mut rig, move |io| io.abort(conn));
+        let mut all: Vec<_> = std::mem::take(&mut rig.sent).into();
+        assert!(all.iter().any(|sent| sent.payload.len() == 100) && all.iter().any(|sent| sent.has(Flags::RST)));
+        all.push(syn);
+        for sent in &all {
+            assert_eq!(sent.packet[8], ttl, "{:?}", sent.header);
+        }
+        rig.turn(&[peer.ack()]);
+        assert_eq!(rig.next().packet[8], 64, "a RST that belongs to no connection");
+    }
+}
+
+/// The MSS advertised is the one asked for, if it is no larger than the link allows; segments obey it.
+#[test]
+fn the_mss_of_an_open() {
+    for (asked, mss) in [(None, 1_460), (Some(1_000), 1_000), (Some(9_000), 1_460), (Some(1), 88)] {
+        let (mut rig, door) = door();
+        let options = ConnectOptions { mss: asked, ..ConnectOptions::default() };
+        let conn = door.connect(&mut rig, remote(), options).unwrap();
+        let mut peer = Peer::new(5_000, 0);
+        // The peer would take more.
+        peer.syn_options = TcpOptions { mss: Some(1_460), ..TcpOptions::default() };
+        let syn = rig.next();
+        assert_eq!(syn.header.options.mss, Some(mss));
+        peer.service_port = syn.header.src_port;
+        peer.ack = syn.header.seq.wrapping_add(1);
+        let header = TcpHeader {
+            src_port: 5_000,
+            dst_port: peer.service_port,
+            seq: peer.seq,
+            ack: peer.ack,
+            flags: Flags::SYN | Flags::ACK,
+            window: 60_000,
+            options: peer.syn_options,
+            ..TcpHeader::default()
+        };
+        peer.seq += 1;
+        rig.turn(&[tcp_packet(PEER, OURS, &header, &[])]);
+        door.ask(&mut rig, move |io| io.send(conn, &[1; 4_000]));
+        let largest = rig.sent.iter().map(|sent| sent.payload.len()).max();
+        assert_eq!(largest, Some(usize::from(mss)));
+    }
+}
+
+/// Only services that want mail are asked; each that has some is called once.
+#[test]
+fn mail_is_delivered_to_those_who_have_some() {
+    let mut rig = Rig::new();
+    assert!(!rig.shard.has_mail());
+    rig.shard.add_service(Some(7), Box::new(Echo));
+    let doors = [Door::default(), Door::default()];
+    for door in &doors {
+        rig.shard.add_service(None, Box::new(door.clone()));
+    }
+    rig.begin();
+    assert!(!rig.shard.has_mail());
+    assert_eq!(rig.shard.deliver_mail(), 0);
+    let post = |door: &Door| door.mail.lock().unwrap().push_back(Box::new(|io| io.set_timer(io.now(), 1)));
+    post(&doors[1]);
+    assert!(rig.shard.has_mail());
+    assert_eq!(rig.shard.deliver_mail(), 1);
+    post(&doors[0]);
+    post(&doors[1]);
+    post(&doors[1]);
+    assert_eq!(rig.shard.deliver_mail(), 2);
+    assert!(!rig.shard.has_mail());
+    rig.finish();
+    assert_eq!(*rig.shard.counters(), Counters::default());
+}
