@@ -605,8 +605,8 @@ fn listeners_and_opens_of_a_service_behave_as_those_of_a_shard() {
     };
     assert_eq!(net.connect_to(0, 80), None);
     tell(&mut net, |io| {
-        io.listen(Endpoint::new(ANY, 80), 1, 5).unwrap();
-        io.listen(ours(80), 1, 6).unwrap();
+        io.listen(Endpoint::new(ANY, 80), 1, 5).expect("granted");
+        io.listen(ours(80), 1, 6).expect("granted");
         assert_eq!(io.listen(ours(80), 1, 7), Err(ListenError::AddressInUse));
     });
     assert_eq!(net.connect_to(1, 80), None, "each shard has its own");
@@ -620,7 +620,7 @@ fn listeners_and_opens_of_a_service_behave_as_those_of_a_shard() {
 
     for (takes, heard) in [(true, "accepted 1002 0 9"), (false, "closed Refused")] {
         tell(&mut net, |io| {
-            io.connect(ours(25), &ConnectOptions { user: 9, ..ConnectOptions::default() }).unwrap();
+            io.connect(ours(25), &ConnectOptions { user: 9, ..ConnectOptions::default() }).expect("granted");
         });
         net.answer(takes);
         assert_eq!(tell(&mut net, |_| {}), [heard]);

@@ -245,8 +245,8 @@ mod tests {
     #[test]
     fn the_list_of_children_stays_short() {
         let mut listeners = Listeners::default();
-        listeners.add(SERVICE, at(80), 100, 1).unwrap();
-        let index = listeners.find(at(80)).unwrap().listener;
+        assert_eq!(listeners.add(SERVICE, at(80), 100, 1), Ok(()));
+        let index = listeners.find(at(80)).expect("there").listener;
         // One stays half open all the time, so that the list is never simply empty.
         for slot in 0..10_000 {
             listeners.adopt(index, child(slot), |id| id == child(0) || id == child(slot));
@@ -264,8 +264,8 @@ mod tests {
         let mut listeners = Listeners::default();
         for (round, children) in [0, 1, 5, 0].into_iter().enumerate() {
             let tag = 10 + round as u64;
-            listeners.add(SERVICE, at(80), 100, tag).unwrap();
-            let index = listeners.find(at(80)).unwrap().listener;
+            assert_eq!(listeners.add(SERVICE, at(80), 100, tag), Ok(()));
+            let index = listeners.find(at(80)).expect("there").listener;
             for slot in 0..children {
                 listeners.adopt(index, child(slot), |_| true);
                 listeners.left_handshake(index);
@@ -273,8 +273,8 @@ mod tests {
             listeners.close(index);
             assert_eq!(listeners.find(at(80)), None);
             for _ in 0..children {
-                listeners.add(SERVICE, at(81), 1, 99).unwrap();
-                let other = listeners.find(at(81)).unwrap().listener;
+                assert_eq!(listeners.add(SERVICE, at(81), 1, 99), Ok(()));
+                let other = listeners.find(at(81)).expect("there").listener;
                 assert_ne!(other, index);
                 assert_eq!(listeners.tag(index), tag);
                 listeners.close(other);
