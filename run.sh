@@ -69,7 +69,8 @@ package_of() {
         nft) echo nftables ;;
         ping) echo iputils-ping ;;
         getcap | setcap) echo libcap2-bin ;;
-        iperf3 | tshark | ethtool | curl | socat | tcpdump | strace) echo "$1" ;;
+        ab) echo apache2-utils ;;
+        iperf3 | tshark | ethtool | curl | wrk | socat | tcpdump | strace) echo "$1" ;;
         *) return 1 ;;
     esac
 }
@@ -494,7 +495,7 @@ all_tests() {
 cmd_test() {
     check_rust
     require cc ip unshare setpriv
-    need nsenter flock setsid iperf3 nc tshark nft ping || warn "tests that need the programs above are skipped or fail"
+    need nsenter flock setsid iperf3 nc tshark nft ping curl ab wrk || warn "tests that need the programs above are skipped or fail"
     if cargo fmt --version >/dev/null 2>&1; then
         step format cargo fmt --all --check
     else

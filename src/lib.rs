@@ -12,7 +12,7 @@
 //! | [`tcp`] | the sans-IO connection: no clock, no descriptor, no thread, no random source | `wire` |
 //! | [`device`] | queues: multi-queue TUN, plain tun-tap, in-memory; wrappers | `wire`, `flow`, `buffer` |
 //! | [`shard`] | flow table, timing wheel, byte stores, the turn, the `Service` trait | `tcp`, `wire`, `flow`, `buffer` |
-//! | [`services`] | echo, discard, daytime, chargen, iperf3: one file each | `shard` |
+//! | [`services`] | echo, discard, daytime, chargen, http, iperf3: one file or folder each | `shard` |
 //! | [`engine`] | rx, worker, tx, plan, start and stop: the only room with threads | all above |
 //! | [`observe`] | reads counters | read-only views |
 //! | [`sim`] | a deterministic world of hosts and links; nobody imports it outside tests and tools | `tcp`, `shard`, `device`, `wire`, `flow`, `buffer` |

@@ -26,7 +26,7 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Answer for an address: echo, discard, daytime, chargen and an iperf3 server.
+    /// Answer for an address: echo, discard, daytime, chargen, http and an iperf3 server.
     Serve(serve::Serve),
     /// Connect to a host and port like nc: standard input goes out, what comes back goes to standard output.
     Connect(connect::Connect),

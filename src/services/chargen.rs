@@ -8,11 +8,11 @@ const LINE: usize = 72;
 /// A line with its CR LF.
 const LINE_LEN: usize = LINE + 2;
 /// After so many octets the pattern begins again.
-const PERIOD: usize = CHARACTERS * LINE_LEN;
+pub(super) const PERIOD: usize = CHARACTERS * LINE_LEN;
 /// Enough that from any place in the first period a largest frame's payload (64 KB) lies ahead in one piece.
 const PATTERN_LEN: usize = 11 * PERIOD;
 
-static PATTERN: [u8; PATTERN_LEN] = pattern();
+pub(super) static PATTERN: [u8; PATTERN_LEN] = pattern();
 
 const fn pattern() -> [u8; PATTERN_LEN] {
     let mut out = [0; PATTERN_LEN];

@@ -1,4 +1,4 @@
-//! Applications that run inside the shards: echo, discard, daytime, chargen and an iperf3 server.
+//! Applications that run inside the shards: echo, discard, daytime, chargen, HTTP and an iperf3 server.
 //!
 //! Each is an implementation of [`Service`], one file (or folder) each. Here is the register: names, usual ports, and
 //! how to build one instance for a shard. Services see [`Io`](crate::shard::Io) and nothing else of the engine; clocks
@@ -16,6 +16,7 @@ pub mod chargen;
 pub mod daytime;
 pub mod discard;
 pub mod echo;
+pub mod http;
 pub mod iperf3;
 #[cfg(test)]
 mod testing;
@@ -38,7 +39,7 @@ pub struct CpuTime {
 /// What services need of the machine besides the network. One is shared by all shards.
 #[derive(Clone)]
 pub struct Environment {
-    /// Read by daytime, once a connection.
+    /// Read by daytime, once a connection, and by http, once a second.
     pub wall_clock: WallClock,
     /// Read by iperf3 at the start and the end of a test, for the processor use it reports.
     pub cpu_clock: CpuClock,
@@ -68,13 +69,15 @@ pub enum ServiceName {
     Daytime,
     /// RFC 864.
     Chargen,
+    /// A small HTTP/1.1 server: RFC 9110, RFC 9112.
+    Http,
     /// A server for the stock `iperf3` client.
     Iperf3,
 }
 
 impl ServiceName {
     /// All of them, by port.
-    pub const ALL: [Self; 5] = [Self::Echo, Self::Discard, Self::Daytime, Self::Chargen, Self::Iperf3];
+    pub const ALL: [Self; 6] = [Self::Echo, Self::Discard, Self::Daytime, Self::Chargen, Self::Http, Self::Iperf3];
 
     /// The name as users write it.
     #[must_use]
@@ -84,6 +87,7 @@ impl ServiceName {
             Self::Discard => "discard",
             Self::Daytime => "daytime",
             Self::Chargen => "chargen",
+            Self::Http => "http",
             Self::Iperf3 => "iperf3",
         }
     }
@@ -96,6 +100,7 @@ impl ServiceName {
             Self::Discard => 9,
             Self::Daytime => 13,
             Self::Chargen => 19,
+            Self::Http => 80,
             Self::Iperf3 => 5201,
         }
     }
@@ -178,6 +183,7 @@ pub fn build(name: ServiceName, environment: &Environment) -> Box<dyn Service> {
         ServiceName::Discard => Box::new(discard::Discard),
         ServiceName::Daytime => Box::new(daytime::Daytime::new(Arc::clone(&environment.wall_clock))),
         ServiceName::Chargen => Box::new(chargen::Chargen),
+        ServiceName::Http => Box::new(http::Http::new(Arc::clone(&environment.wall_clock))),
         ServiceName::Iperf3 => Box::new(iperf3::Iperf3::new(Arc::clone(&environment.cpu_clock))),
     }
 }
@@ -200,7 +206,7 @@ mod tests {
     #[test]
     fn errors_help() {
         let error = |text: &str| text.parse::<ServiceSpec>().unwrap_err().to_string();
-        assert!(error("ecco:7").contains("echo, discard, daytime, chargen, iperf3"));
+        assert!(error("ecco:7").contains("echo, discard, daytime, chargen, http, iperf3"));
         assert!(error("echo").contains("NAME:PORT"));
         for port in ["", "0", "65536", "-1", "x"] {
             assert!(error(&format!("echo:{port}")).contains("not a port"), "{port}");

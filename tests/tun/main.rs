@@ -11,6 +11,7 @@ mod capture;
 mod combinations;
 mod connect;
 mod crowd;
+mod http;
 mod iperf;
 mod keepalive;
 mod lifecycle;
@@ -45,6 +46,12 @@ fn main() -> ExitCode {
         trial("iperf3_server_output", iperf::server_output),
         trial("iperf3_server_terminates", iperf::server_terminates),
         trial("header_prediction_takes_bulk_transfers", iperf::header_prediction),
+        trial("http_bytes_are_exact", http::bytes),
+        trial("http_pages_heads_and_refusals", http::pages),
+        trial("http_echo_is_exact", http::echo),
+        trial("http_slow_head_is_given_up", http::slow_head),
+        trial("http_ab_keeps_connections", http::ab),
+        trial("http_wrk_256_connections", http::wrk),
         trial("connect_is_exact_both_ways", connect::both_ways),
         trial("connect_half_closed_is_exact", connect::half_closed),
         trial("connect_is_refused_at_once", connect::refused),

@@ -1,0 +1,113 @@
+//! A small HTTP/1.1 server (RFC 9110, RFC 9112): what browsers and load generators want to talk to.
+//!
+//! | path | methods | answer |
+//! | --- | --- | --- |
+//! | `/` | GET, HEAD | the status of the engine, as text |
+//! | `/bytes/N` | GET, HEAD | N octets: the pattern of chargen, from static memory |
+//! | `/echo` | POST, PUT | the body, as it comes; sized or chunked as it came |
+//! | `/favicon.ico` | GET, HEAD | nothing (204) |
+//!
+//! Connections are kept, requests may be pipelined, `Expect: 100-continue` is answered. A head is read where it lies
+//! unless it came in pieces; bodies are never collected. `request` reads heads, `chunked` bodies, `response` writes
+//! heads, `client` is one connection; this file joins them to the shard and keeps the time.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use self::client::Client;
+use self::response::Site;
+use super::WallClock;
+use crate::shard::{ConnId, Io, Service};
+use crate::tcp::CloseReason;
+use crate::tcp::time::{Duration, Instant};
+
+mod chunked;
+mod client;
+mod request;
+mod response;
+#[cfg(test)]
+mod tests;
+
+/// How often a connection's deadline is looked at. A deadline is late by this at most.
+const WATCH: Duration = Duration::from_secs(5);
+/// Least time between two looks.
+const TICK: Duration = Duration::from_millis(500);
+
+type Clients = hashbrown::HashMap<ConnId, Client, foldhash::fast::RandomState>;
+
+/// The HTTP service of one shard.
+pub struct Http {
+    site: Site,
+    clients: Clients,
+    /// When to look at which connection, in that order: each is in here once, also those that are gone.
+    watch: VecDeque<(Instant, ConnId)>,
+    /// A timer is set.
+    ticking: bool,
+}
+
+impl fmt::Debug for Http {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Http").field("clients", &self.clients).finish_non_exhaustive()
+    }
+}
+
+impl Http {
+    /// A service that dates its answers by `clock`; its uptime begins now.
+    #[must_use]
+    pub fn new(clock: WallClock) -> Self {
+        Self { site: Site::new(clock), clients: Clients::default(), watch: VecDeque::new(), ticking: false }
+    }
+
+    fn drive(&mut self, io: &mut Io<'_>, conn: ConnId) {
+        self.site.open = self.clients.len();
+        if let Some(client) = self.clients.get_mut(&conn) {
+            client.drive(&mut self.site, io, conn);
+        }
+    }
+
+    fn tick_at(&mut self, io: &mut Io<'_>, at: Instant) {
+        self.ticking = true;
+        io.set_timer(at, 0);
+    }
+}
+
+impl Service for Http {
+    fn accepted(&mut self, io: &mut Io<'_>, conn: ConnId) {
+        self.site.accepted += 1;
+        self.clients.insert(conn, Client::new(io.now()));
+        let at = io.now().saturating_add(WATCH);
+        self.watch.push_back((at, conn));
+        if !self.ticking {
+            self.tick_at(io, at);
+        }
+    }
+
+    fn readable(&mut self, io: &mut Io<'_>, conn: ConnId) {
+        self.drive(io, conn);
+    }
+
+    fn writable(&mut self, io: &mut Io<'_>, conn: ConnId) {
+        self.drive(io, conn);
+    }
+
+    fn closed(&mut self, _io: &mut Io<'_>, conn: ConnId, _reason: CloseReason) {
+        self.clients.remove(&conn);
+    }
+
+    fn timer(&mut self, io: &mut Io<'_>, _token: u64) {
+        self.ticking = false;
+        let now = io.now();
+        while let Some(&(at, conn)) = self.watch.front() {
+            if at > now {
+                break;
+            }
+            self.watch.pop_front();
+            let Some(client) = self.clients.get_mut(&conn) else { continue };
+            self.watch.push_back((now.saturating_add(WATCH), conn));
+            client.check_deadline(&mut self.site, io, conn);
+        }
+        if let Some(&(at, _)) = self.watch.front() {
+            self.tick_at(io, at.max(now.saturating_add(TICK)));
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! What is answered: status lines, heads, the date, the status page.
+//!
+//! Must not contain: connections.
+
+use std::io::Write;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use time::OffsetDateTime;
+
+use crate::services::WallClock;
+use crate::tcp::time::{Duration, Instant};
+
+/// Statuses of RFC 9110 that are used here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Status {
+    Ok,
+    NoContent,
+    BadRequest,
+    NotFound,
+    MethodNotAllowed,
+    RequestTimeout,
+    ContentTooLarge,
+    ExpectationFailed,
+    FieldsTooLarge,
+    NotImplemented,
+    VersionNotSupported,
+}
+
+impl Status {
+    /// Code and reason.
+    pub(super) const fn line(self) -> &'static str {
+        match self {
+            Self::Ok => "200 OK",
+            Self::NoContent => "204 No Content",
+            Self::BadRequest => "400 Bad Request",
+            Self::NotFound => "404 Not Found",
+            Self::MethodNotAllowed => "405 Method Not Allowed",
+            Self::RequestTimeout => "408 Request Timeout",
+            Self::ContentTooLarge => "413 Content Too Large",
+            Self::ExpectationFailed => "417 Expectation Failed",
+            Self::FieldsTooLarge => "431 Request Header Fields Too Large",
+            Self::NotImplemented => "501 Not Implemented",
+            Self::VersionNotSupported => "505 HTTP Version Not Supported",
+        }
+    }
+}
+
+/// How long a body is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Length {
+    /// There is none, by the status.
+    None,
+    Sized(u64),
+    Chunked,
+}
+
+/// A head to be written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head {
+    pub(super) status: Status,
+    pub(super) content_type: &'static str,
+    pub(super) length: Length,
+    /// The value of `Allow`; empty: no such field.
+    pub(super) allow: &'static str,
+    /// What happens to the connection behind the answer.
+    pub(super) keep: bool,
+    /// The client speaks HTTP/1.1.
+    pub(super) modern: bool,
+}
+
+pub(super) const TEXT: &str = "text/plain; charset=utf-8";
+pub(super) const OCTETS: &str = "application/octet-stream";
+
+/// What all connections of a shard share: buffer, clock and counts.
+pub(super) struct Site {
+    clock: WallClock,
+    started: SystemTime,
+    date: String,
+    /// When `date` was made, to the second.
+    dated: Option<u64>,
+    /// Where answers are put together; empty between any two.
+    pub(super) scratch: Vec<u8>,
+    pub(super) open: usize,
+    pub(super) accepted: u64,
+    pub(super) requests: u64,
+}
+
+impl Site {
+    pub(super) fn new(clock: WallClock) -> Self {
+        let started = clock();
+        Self {
+            clock,
+            started,
+            date: String::new(),
+            dated: None,
+            scratch: Vec::new(),
+            open: 0,
+            accepted: 0,
+            requests: 0,
+        }
+    }
+
+    /// Appends a head to the scratch buffer. The wall clock is read at most once a second.
+    pub(super) fn head(&mut self, now: Instant, head: Head) {
+        if self.dated != Some(now.as_secs()) {
+            self.dated = Some(now.as_secs());
+            self.date = date((self.clock)());
+        }
+        let Head { status, content_type, length, allow, keep, modern } = head;
+        let (out, version, date) = (&mut self.scratch, env!("CARGO_PKG_VERSION"), &self.date);
+        // Writing to memory does not fail.
+        let _ = write!(out, "HTTP/1.1 {}\r\nServer: trust/{version}\r\nDate: {date}\r\n", status.line());
+        let _ = match length {
+            Length::None => Ok(()),
+            Length::Sized(octets) => write!(out, "Content-Type: {content_type}\r\nContent-Length: {octets}\r\n"),
+            Length::Chunked => write!(out, "Content-Type: {content_type}\r\nTransfer-Encoding: chunked\r\n"),
+        };
+        if !allow.is_empty() {
+            let _ = write!(out, "Allow: {allow}\r\n");
+        }
+        // RFC 9112 9.3: the other one is what each version takes for granted.
+        out.extend_from_slice(match (keep, modern) {
+            (true, true) => b"\r\n",
+            (true, false) => b"Connection: keep-alive\r\n\r\n",
+            (false, _) => b"Connection: close\r\n\r\n",
+        });
+    }
+
+    /// The page at `/`.
+    pub(super) fn page(&self, shard: u16, shards: u16, peer: std::fmt::Arguments<'_>) -> String {
+        let up = (self.clock)().duration_since(self.started).unwrap_or_default();
+        format!(
+            "trust {version}: a TCP engine in user space\n\
+             \n\
+             up          {up} s, since {since}\n\
+             shard       {shard} of {shards} (counts below are of this shard)\n\
+             connections {open} open, {accepted} accepted\n\
+             requests    {requests}\n\
+             you         {peer}\n\
+             \n\
+             GET  /bytes/N  N octets\n\
+             POST /echo     what you send\n",
+            version = env!("CARGO_PKG_VERSION"),
+            up = up.as_secs(),
+            since = date(self.started),
+            open = self.open,
+            accepted = self.accepted,
+            requests = self.requests,
+        )
+    }
+}
+
+/// IMF-fixdate (RFC 9110 5.6.7).
+fn date(when: SystemTime) -> String {
+    let seconds = when.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let when = i64::try_from(seconds).ok().and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok());
+    let when = when.unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    let (hour, minute, second) = when.to_hms();
+    let (day, month) = (when.weekday().to_string(), when.month().to_string());
+    format!("{:.3}, {:02} {month:.3} {:04} {hour:02}:{minute:02}:{second:02} GMT", day, when.day(), when.year())
+}
+
+/// Milliseconds with their fraction, for people.
+pub(super) fn milliseconds(span: Option<Duration>) -> f64 {
+    span.map_or(0.0, |span| span.as_nanos() as f64 / 1e6)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_date_has_the_format_of_the_rfc() {
+        let at = |seconds| date(UNIX_EPOCH + std::time::Duration::from_secs(seconds));
+        assert_eq!(at(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(at(0), "Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_eq!(at(u64::MAX >> 2), at(0), "absurd clocks do no harm");
+    }
+}

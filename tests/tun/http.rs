@@ -1,0 +1,111 @@
+//! HTTP by curl, ab and wrk.
+
+use std::io::Write;
+
+use crate::support::*;
+
+/// The period of the pattern that `/bytes/N` sends.
+const PERIOD: usize = 7_030;
+
+/// Every octet of `/bytes/N`, by a stock client.
+pub(crate) fn bytes() -> Outcome {
+    need(&["curl"])?;
+    let len = size(10_000_000, 1_000_000_000);
+    let engine = Engine::start(&[]);
+    // The full size would not fit into memory twice: as much as there is of the pattern is compared, the rest counted.
+    let url = format!("http://10.7.0.2/bytes/{len}");
+    let count = must(120, "sh", &["-c", &format!("curl -sSf {url} | wc -c")]);
+    assert_eq!(count.trim(), len.to_string());
+    let output = run(30, "curl", &["-sSf", "http://10.7.0.2/bytes/1000000"]);
+    assert!(output.status.success(), "{}", describe(&output));
+    assert_eq!(output.stdout.len(), 1_000_000);
+    assert!(output.stdout.starts_with(b" !\"#$%&'()*+,-./"));
+    assert_same(&output.stdout[PERIOD..], &output.stdout[..1_000_000 - PERIOD]);
+    assert_eq!(engine.finish().number(" closed"), 2.0);
+    Ok(())
+}
+
+/// The status page, HEAD, refusals, and two requests on one connection.
+pub(crate) fn pages() -> Outcome {
+    need(&["curl"])?;
+    let engine = Engine::start(&[]);
+    let page = must(10, "curl", &["-sSf", "http://10.7.0.2/"]);
+    assert!(page.starts_with("trust ") && page.contains("connections 1 open, 1 accepted"), "{page}");
+    let head = must(10, "curl", &["-sSfI", "http://10.7.0.2/bytes/123456789"]);
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.contains("Content-Length: 123456789\r\n"), "{head}");
+    let form = "%{http_code} %{num_connects}\n";
+    let urls = ["http://10.7.0.2/none", "http://10.7.0.2/echo", "http://10.7.0.2/favicon.ico"];
+    let mut arguments = vec!["-sS", "-w", form];
+    urls.iter().for_each(|url| arguments.extend(["-o", "/dev/null", url]));
+    assert_eq!(must(10, "curl", &arguments), "404 1\n405 0\n204 0\n", "code, and connections made");
+    engine.finish();
+    Ok(())
+}
+
+/// Sized, chunked, and with `Expect: 100-continue` as curl sends it with a large body.
+pub(crate) fn echo() -> Outcome {
+    need(&["curl"])?;
+    let data = noise(size(5_000_000, 100_000_000), 80);
+    let engine = Engine::start(&[]);
+    let url = "http://10.7.0.2/echo";
+    let post = ["-sSf", "-X", "POST", "-H", "Content-Type: application/octet-stream", url];
+    for (how, extra) in [
+        ("sized", &["--data-binary", "@-"][..]),
+        ("chunked", &["-T", "-"]),
+        ("expected", &["--data-binary", "@-", "-H", "Expect: 100-continue"]),
+    ] {
+        let arguments = [extra, &post].concat();
+        let output = pipe(&mut bounded(60, "curl", &arguments), &data);
+        assert!(output.status.success(), "{how}: {}", describe(&output));
+        assert_same(&output.stdout, &data);
+    }
+    engine.finish();
+    Ok(())
+}
+
+/// A client that sends a few octets of a head and no more is told off, and the others never notice.
+pub(crate) fn slow_head() -> Outcome {
+    need(&["curl"])?;
+    let engine = Engine::start(&[]);
+    let mut slow = std::net::TcpStream::connect((ENGINE, 80)).unwrap();
+    slow.write_all(b"GET / HTTP/1.1\r\nHost:").unwrap();
+    must(10, "curl", &["-sSf", "http://10.7.0.2/"]);
+    let mut answer = String::new();
+    slow.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
+    std::io::Read::read_to_string(&mut slow, &mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{answer}");
+    engine.finish();
+    Ok(())
+}
+
+/// HTTP/1.0 with keep-alive.
+pub(crate) fn ab() -> Outcome {
+    need(&["ab"])?;
+    let engine = Engine::start(&[]);
+    let requests = size(20_000, 500_000).to_string();
+    let text = must(120, "ab", &["-q", "-k", "-c", "64", "-n", &requests, "http://10.7.0.2/bytes/1000"]);
+    for (what, expected) in
+        [("Complete requests:", &requests[..]), ("Failed requests:", "0"), ("Keep-Alive requests:", &requests)]
+    {
+        let line = text.lines().find_map(|line| line.strip_prefix(what));
+        assert_eq!(line.map(str::trim), Some(expected), "{what}\n{text}");
+    }
+    assert!(text.contains(&format!("HTML transferred:       {}000 bytes", requests)), "{text}");
+    engine.finish();
+    Ok(())
+}
+
+/// HTTP/1.1, many connections.
+pub(crate) fn wrk() -> Outcome {
+    need(&["wrk"])?;
+    let engine = Engine::start(&[]);
+    let span = if soak() { "30s" } else { "3s" };
+    let text = must(60, "wrk", &["-c", "256", "-t", "2", "-d", span, "http://10.7.0.2/bytes/1000"]);
+    assert!(!text.contains("Socket errors") && !text.contains("Non-2xx"), "{text}");
+    let requests = text.lines().find_map(|line| line.trim().split_once(" requests in")?.0.parse::<u64>().ok());
+    assert!(requests.is_some_and(|requests| requests > 1_000), "{text}");
+    let summary = engine.finish();
+    // Before these, wrk makes one to see whether anybody is there.
+    assert_eq!(summary.number(" connections accepted"), 257.0, "{}", summary.text);
+    Ok(())
+}
