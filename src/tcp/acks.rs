@@ -173,12 +173,14 @@ impl Connection {
         self.hot.marks.set(Marks::POLL);
     }
 
-    /// A round-trip sample, if this ACK gives a valid one (RFC6298-3a, 3b, RFC7323-4.1). `news.rtt` is what it was.
+    /// A sample for the retransmission timeout, if this ACK gives a valid one (RFC6298-3a, 3b, RFC7323-4.1): one each round
+    /// trip. `news.rtt` stays what it is, for the controller: there, each ACK counts (RFC9406-4.2c).
     #[inline]
     fn sample(&mut self, config: &Config, news: &mut News, stamps: Option<Timestamps>, now: Instant) {
         let Hot { snd, marks, rcv, .. } = &mut self.hot;
-        let measured = news.rtt.take();
+        let measured = news.rtt;
         let mut weight = 1;
+        let mut error = Duration::ZERO;
         let resent = marks.has(Marks::KARN);
         let wanted = marks.has(Marks::SACK) && (resent || self.cold.rtt.backoffs() > 0);
         let sample = if let Some(measured) = measured.filter(|_| wanted) {
@@ -201,8 +203,9 @@ impl Connection {
             // receiver does not take the timestamp of one over (RFC8961-2d). That would count our own wait.
             let elapsed = ticks(now, rcv.ts_offset).wrapping_sub(stamps.ecr);
             let elapsed = Duration::from_millis(u64::from(elapsed.max(1)));
+            error = Duration::from_millis(1);
             let resent_at = self.cold.episode.as_ref().map_or(now, |episode| episode.resent_at);
-            let since = now - resent_at + Duration::from_millis(1);
+            let since = now - resent_at + error;
             if elapsed > since || elapsed > config.max_rto {
                 return;
             }
@@ -210,11 +213,12 @@ impl Connection {
         } else {
             return;
         };
-        news.rtt = Some(sample);
         self.cold.tail.sampled = true;
-        // RFC8985-6.2.1: the least of a window, so that a path that became longer is believed in the end.
-        if sample <= self.cold.min_rtt || seconds(now).wrapping_sub(self.cold.min_rtt_at) > MIN_RTT_WINDOW_SECS {
-            self.cold.min_rtt = sample;
+        // RFC8985-6.2.1: the least of a window, so that a path that became longer is believed in the end. Never less than
+        // the path has, hence with the error of the clock.
+        let least = sample + error;
+        if least <= self.cold.min_rtt || seconds(now).wrapping_sub(self.cold.min_rtt_at) > MIN_RTT_WINDOW_SECS {
+            self.cold.min_rtt = least;
             self.cold.min_rtt_at = seconds(now);
         }
         self.cold.rtt.on_sample(&config.rtt(), sample, weight);
@@ -364,3 +368,7 @@ impl Connection {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "acks_tests.rs"]
+mod tests;

@@ -191,15 +191,20 @@ impl Connection {
             None => {}
         }
         let buffer = config.recv_buffer.initial;
+        let edge = nxt + opened.receive_window.min(1 << 30);
+        let (ts_recent, ts_recent_at) = match opened.timestamps {
+            Some(val) => (val, seconds(now)),
+            None => (edge.0, now.as_millis() as u32),
+        };
         let hot = Hot {
             rcv: RecvSequenceSpace {
                 nxt,
-                edge: nxt + opened.receive_window.min(1 << 30),
+                edge,
                 acked: nxt,
                 unread: 0,
                 buffer,
-                ts_recent: opened.timestamps.unwrap_or(0),
-                ts_recent_at: seconds(now),
+                ts_recent,
+                ts_recent_at,
                 ts_offset: opened.ts_offset,
                 echo_ticks: u32::MAX,
                 mss: opened.receive_mss.saturating_sub(stamps).max(1),
@@ -358,8 +363,12 @@ impl Connection {
         let Hot { rcv, marks, .. } = &mut self.hot;
         rcv.unread = rcv.unread.saturating_sub(octets);
         let started = self.cold.sizing.started_at();
-        // Echoed timestamps see a path whose round trip grew since we last had a sample; below two ticks they say
-        // nothing.
+        let stamped = marks.has(Marks::TIMESTAMPS);
+        if !stamped {
+            rcv.turn(now);
+        }
+        // Echoed timestamps, or the window, see a path whose round trip grew since we last had a sample; below two ticks
+        // they say nothing.
         let rtt = match rcv.echo_ticks {
             0 | 1 | u32::MAX => self.cold.rtt.srtt(),
             ticks => Some(Duration::from_millis(u64::from(ticks))),
@@ -370,7 +379,7 @@ impl Connection {
         {
             rcv.buffer = rcv.buffer.max(size.min(config.recv_buffer.max));
         }
-        if self.cold.sizing.started_at() != started {
+        if stamped && self.cold.sizing.started_at() != started {
             rcv.echo_ticks = u32::MAX;
         }
         if self.hot.state.can_receive() && self.hot.rcv.worth_an_update() {

@@ -31,8 +31,6 @@ const NONE: u32 = u32::MAX;
 enum Phase {
     /// Switched off.
     Off,
-    /// Begins with the next ACK.
-    Fresh,
     /// In slow start.
     Slow,
     /// In Conservative Slow Start.
@@ -51,6 +49,9 @@ pub(super) struct HyStart {
     samples: u8,
     css_rounds: u8,
     phase: Phase,
+    /// Nothing was in flight when the round before ended: this one begins with what is sent next, and the next ACK tells
+    /// how far that reaches.
+    waits: bool,
 }
 
 impl HyStart {
@@ -63,7 +64,8 @@ impl HyStart {
             baseline: NONE,
             samples: 0,
             css_rounds: 0,
-            phase: if on { Phase::Fresh } else { Phase::Off },
+            phase: if on { Phase::Slow } else { Phase::Off },
+            waits: true,
         }
     }
 
@@ -83,8 +85,8 @@ impl HyStart {
     }
 
     fn first_slow_start(&mut self, window: &mut CongestionWindow, ack: &AckSample, proven: bool) -> u32 {
-        if self.phase == Phase::Fresh {
-            self.phase = Phase::Slow;
+        if self.waits {
+            self.waits = false;
             self.window_end = ack.nxt;
         }
         if proven {
@@ -106,6 +108,7 @@ impl HyStart {
         }
         if ack.una.ge(self.window_end) {
             self.window_end = ack.nxt;
+            self.waits = ack.una == ack.nxt;
             self.last_min = self.current_min;
             self.current_min = NONE;
             self.samples = 0;

@@ -199,7 +199,7 @@ fn rfc9438_4_9_slow_start_that_goes_on_after_an_undo_is_watched_again() {
         flow.control.save(&flow.window);
         flow.control.on_congestion_event(&mut flow.window, flow.now, 40 * SMSS);
         assert!(flow.control.undo(&mut flow.window));
-        assert_eq!((rounds(&flow).phase, flow.window.ssthresh()), (Phase::Fresh, u32::MAX));
+        assert_eq!((rounds(&flow).last_min, flow.window.ssthresh()), (NONE, u32::MAX));
         for _ in 0..2 {
             flow.round(ms(50));
         }

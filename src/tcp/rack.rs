@@ -65,7 +65,7 @@ impl Rack {
         }
         let rtt = now - record.sent;
         // RFC8985-6.2.2a: an acknowledgment of the first copy says nothing about the second.
-        if record.resent() && (echo_older || rtt < min_rtt) {
+        if !record.timed() || record.resent() && (echo_older || rtt < min_rtt) {
             return;
         }
         // RFC8985-6.2.2b.

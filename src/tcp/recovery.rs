@@ -84,7 +84,9 @@ impl News {
             return;
         }
         self.original |= record.end.le(recover);
-        self.rtt = Some(now - record.sent);
+        if record.timed() {
+            self.rtt = Some(now - record.sent);
+        }
     }
 }
 

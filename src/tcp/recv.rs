@@ -35,13 +35,14 @@ pub(super) struct RecvSequenceSpace {
     pub(super) unread: u32,
     /// RCV.BUFF: how much the user may leave unread.
     pub(super) buffer: u32,
-    /// TS.Recent (RFC 7323 4.3).
+    /// TS.Recent (RFC 7323 4.3). Without timestamps: the right edge when the window last [turned over](Self::turn).
     pub(super) ts_recent: u32,
-    /// When TS.Recent was set, in seconds (RFC7323-5.5).
+    /// When TS.Recent was set, in seconds (RFC7323-5.5). Without timestamps: when that was, in ms.
     pub(super) ts_recent_at: u32,
     /// What is added to the clock for our timestamps (RFC7323-5.4b).
     pub(super) ts_offset: u32,
-    /// Shortest echo time in this measuring period, in timestamp ticks; `u32::MAX` before the first.
+    /// Shortest echo time in this measuring period, in timestamp ticks; `u32::MAX` before the first. Without timestamps:
+    /// the least time in which the window turned over, in ms.
     pub(super) echo_ticks: u32,
     /// RMSS: largest segment the peer sends, options subtracted; what two of make an ACK due (SHLD-19).
     pub(super) mss: u16,
@@ -56,6 +57,18 @@ impl RecvSequenceSpace {
     #[inline]
     pub(super) fn window(&self) -> u32 {
         above(self.edge, self.nxt)
+    }
+
+    /// The round trip as the receiver alone can see it, for connections without timestamps. An octet beyond what was allowed
+    /// at some time can only have been sent after the peer heard of a later window: it arrives a round trip after that
+    /// time, or later when the peer does not fill the window. To be called at each reading, before that opens the window.
+    pub(super) fn turn(&mut self, now: Instant) {
+        if self.nxt.gt(SeqNum(self.ts_recent)) {
+            let at = now.as_millis() as u32;
+            self.echo_ticks = self.echo_ticks.min(at.wrapping_sub(self.ts_recent_at));
+            self.ts_recent = self.edge.0;
+            self.ts_recent_at = at;
+        }
     }
 
     /// Least gain that moves the right edge (SWS-5, MUST-39).

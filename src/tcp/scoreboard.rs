@@ -38,8 +38,23 @@ pub(super) struct Record {
 const SACKED: u8 = 1;
 const LOST: u8 = 2;
 const RESENT: u8 = 4;
+/// Its parts left at several times, at `sent` the last.
+const SEVERAL: u8 = 8;
+/// The lower part of one with `SEVERAL`: none of it need have left at `sent`.
+const EARLIER: u8 = 16;
 
 impl Record {
+    /// Whether what was delivered left at `sent`, so that it tells a round trip; else it left at some time before.
+    #[inline]
+    pub(super) fn timed(&self) -> bool {
+        self.flags & (SEVERAL | EARLIER) == 0
+    }
+
+    /// `self`, if its end was delivered; then `sent` is right for that.
+    fn delivered(self) -> Self {
+        Self { flags: self.flags & !SEVERAL, ..self }
+    }
+
     /// Whether it was sent more than once.
     #[inline]
     pub(super) fn resent(&self) -> bool {
@@ -109,12 +124,13 @@ impl Scoreboard {
     pub(super) fn sent(&mut self, end: SeqNum, now: Instant, grain: Duration) {
         let crowded = self.records.len() >= CROWDED;
         if let Some(last) = self.records.back_mut()
-            && last.flags == 0
+            && last.flags & !SEVERAL == 0
             && (crowded || now - last.sent <= grain)
         {
             last.end = end;
-            if crowded {
+            if crowded && last.sent != now {
                 last.sent = now; // late rather than early: nothing is lost before its time
+                last.flags |= SEVERAL;
             }
             return;
         }
@@ -151,7 +167,7 @@ impl Scoreboard {
     pub(super) fn acknowledge(&mut self, una: SeqNum, ack: SeqNum, mut seen: impl FnMut(SeqNum, &Record)) {
         let mut start = una;
         while let Some(front) = self.records.front() {
-            let part = Record { end: front.end.earlier(ack), ..*front };
+            let part = if front.end.gt(ack) { Record { end: ack, ..*front } } else { front.delivered() };
             let len = above(part.end, start);
             if len == 0 {
                 break;
@@ -221,7 +237,7 @@ impl Scoreboard {
                 self.lost -= len;
             }
             self.sacked += len;
-            seen(start, record);
+            seen(start, &record.delivered());
             record.flags = record.flags & RESENT | SACKED;
             reported = Some(index);
             index += 1;
@@ -384,11 +400,15 @@ impl Scoreboard {
         let crowded = self.records.len() >= CROWDED;
         let below = first.checked_sub(1).filter(|below| {
             let record = self.records[*below];
-            record.flags == RESENT && (crowded || record.sent == now)
+            record.flags & !SEVERAL == RESENT && (crowded || record.sent == now)
         });
         let run = below.unwrap_or(first);
         if index > run + 1 {
+            let several = self.records.range(run..index).any(|record| record.has(SEVERAL) || record.sent != now);
             self.records.drain(run..index - 1);
+            if several {
+                self.records[run].flags |= SEVERAL;
+            }
         }
     }
 
@@ -416,7 +436,8 @@ impl Scoreboard {
             return false;
         }
         let Some(record) = self.records.get(index).copied() else { return false };
-        self.records.insert(index, Record { end: seq, ..record });
+        let flags = if record.has(SEVERAL) { record.flags & !SEVERAL | EARLIER } else { record.flags };
+        self.records.insert(index, Record { end: seq, flags, ..record });
         true
     }
 

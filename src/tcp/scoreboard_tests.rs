@@ -148,6 +148,31 @@ fn many_small_transmissions_are_merged_when_it_is_crowded() {
     assert_eq!(last, Some(at(5_000)), "the latest time counts");
 }
 
+/// RFC6298-3a, RFC8985-6.2.2a: of parts that left at several times only the last left when the record says.
+#[test]
+fn what_is_merged_when_it_is_crowded_is_timed_by_its_end() {
+    let crowded = || {
+        let mut board = flight(256);
+        board.sent(UNA + 257_000, at(300), Duration::ZERO);
+        board.sent(UNA + 258_000, at(310), Duration::ZERO);
+        assert_eq!(board.len(), 256);
+        board
+    };
+    let mut told = Vec::new();
+    let mut see = |_: SeqNum, record: &Record| told.push((record.end - UNA, record.timed()));
+    let mut board = crowded();
+    board.sack(UNA, UNA + 254_000, UNA + 255_000, &mut see);
+    board.sack(UNA, UNA + 255_000, UNA + 256_000, &mut see);
+    board.sack(UNA, UNA + 257_000, UNA + 258_000, &mut see);
+    board.sack(UNA, UNA + 256_000, UNA + 257_000, &mut see);
+    let mut board = crowded();
+    board.acknowledge(UNA, UNA + 255_000, |_, _| {});
+    board.acknowledge(UNA + 255_000, UNA + 256_000, &mut see);
+    board.acknowledge(UNA + 256_000, UNA + 258_000, &mut see);
+    let sacked = [(255_000, true), (256_000, false), (258_000, true), (257_000, false)];
+    assert_eq!(told, [&sacked[..], &[(256_000, false), (258_000, true)]].concat());
+}
+
 #[test]
 fn an_idle_connection_keeps_next_to_nothing() {
     let mut board = flight(200);

@@ -83,3 +83,69 @@ fn prr_sends_one_for_two() {
     assert!(spreads(true));
     assert!(!spreads(false));
 }
+
+/// How the first slow start ended: whether without a loss; and how many segments were sent again until then and in the
+/// three seconds after.
+fn first_slow_start(path: &Path, config: Config) -> (bool, u64) {
+    let mut course = Course::new(1, path, &[Sender::Ours(config)]);
+    let mut flow = course.run(MS * 500)[0];
+    let mut rounds = 0;
+    while flow.info.unwrap().ssthresh == u32::MAX {
+        flow = course.run(MS * 10)[0];
+        rounds += 1;
+        assert!(rounds < 2_000, "slow start does not end: {flow:?}");
+    }
+    let clean = flow.info.unwrap().recovery.fast_recoveries == 0 && flow.sent.octets == flow.sent.fresh;
+    let sent = course.run(MS * 3_000)[0].sent;
+    (clean, (sent.octets - sent.fresh) / SEGMENT)
+}
+
+/// RFC 9406: slow start ends before a router's queue of 1,000 packets overflows.
+///
+/// A queue of 13 bandwidth-delay products (BDP) is what it takes in the worst case: the round trip rises by an eighth when
+/// the window is between 1.125 and 2.25 BDP, that is known a round trip later at twice of it, and Conservative Slow Start
+/// goes on to three times that.
+#[test]
+fn hystart_ends_slow_start_before_the_queue_overflows() {
+    for (rtt, rate) in [(20, 5_000_000), (40, 2_500_000), (50, 1_250_000), (100, 1_000_000)] {
+        let path = Path { queue: 1_000 * 1_500, ..Path::bottleneck(MS * rtt, rate, 0) };
+        for congestion in [Reno, Cubic] {
+            let ends = |hystart| first_slow_start(&path, Config { hystart, congestion, ..Config::default() });
+            let (with, without) = (ends(true), ends(false));
+            assert!(with.0 && !without.0, "{congestion:?}, {path:?}: {with:?} with it, {without:?} without");
+        }
+    }
+}
+
+/// RFC 9406: where the queue is shorter, less than half is lost of what would be: the last rounds grow by a quarter.
+#[test]
+fn hystart_loses_less_where_the_queue_overflows() {
+    for (rtt, rate) in [(20, 12_500_000), (50, 2_500_000), (100, 1_250_000)] {
+        let path = Path::bottleneck(MS * rtt, rate, 8);
+        for congestion in [Reno, Cubic] {
+            let lost = |hystart| first_slow_start(&path, Config { hystart, congestion, ..Config::default() }).1;
+            let (with, without) = (lost(true), lost(false));
+            assert!(with * 2 < without, "{congestion:?}, {path:?}: {with} segments with it, {without} without");
+        }
+    }
+}
+
+/// RFC9406-4.2d: round trips that vary without congestion do not end slow start, and the window still grows fast. It grows
+/// less than without HyStart++, for its limit of eight segments an ACK: packets that wait for one another arrive together
+/// and are acknowledged together.
+#[test]
+fn hystart_bears_jitter() {
+    for seed in 1..=5 {
+        for jitter in [5, 10] {
+            let path = Path { jitter: MS * jitter, ..Path::unlimited(MS * 50) };
+            let run = |hystart| {
+                let config = Config { hystart, congestion: Reno, ..Config::default() };
+                let flow = Course::new(seed, &path, &[Sender::Ours(config)]).run(MS * 2_000)[0];
+                (flow.info.unwrap().ssthresh, flow.received)
+            };
+            let (with, without) = (run(true), run(false));
+            assert_eq!(with.0, u32::MAX, "seed {seed}, {path:?}");
+            assert!(with.1 * 2 > without.1, "seed {seed}, {path:?}: {with:?} with it, {without:?} without");
+        }
+    }
+}

@@ -30,6 +30,8 @@ pub struct Path {
     pub rate: Option<u64>,
     /// Its queue in octets.
     pub queue: u64,
+    /// Most by which a packet is late, without overtaking; each at random.
+    pub jitter: Duration,
     /// Packets lost behind it, of a million.
     pub loss: u32,
     /// Packets held back until 1 to 3 others have passed, of a million.
@@ -45,7 +47,17 @@ pub struct Path {
 impl Path {
     /// A path without a bottleneck.
     pub fn unlimited(rtt: Duration) -> Self {
-        Self { rtt, rate: None, queue: 0, loss: 0, reorder: 0, policer: None, first_loss: None, spike: None }
+        Self {
+            rtt,
+            rate: None,
+            queue: 0,
+            jitter: Duration::ZERO,
+            loss: 0,
+            reorder: 0,
+            policer: None,
+            first_loss: None,
+            spike: None,
+        }
     }
 
     /// A path with a bottleneck of `rate` octets per second and a queue of `halves` half bandwidth-delay products.
@@ -202,9 +214,8 @@ impl Course {
                 stages.push(Box::new(Reorder::new(probability, 3, path.rtt / 4, reorder)));
             }
             let (there, back) = (world.fork_rng(), world.fork_rng());
-            let half = |rng| Delay::new(path.rtt / 2, Duration::ZERO, false, rng);
-            stages.push(Box::new(half(there)));
-            links.push((stages, half(back)));
+            stages.push(Box::new(Delay::new(path.rtt / 2, path.jitter, false, there)));
+            links.push((stages, Delay::new(path.rtt / 2, Duration::ZERO, false, back)));
             meters.push(meter);
         }
         let server = world.add_host("server", server);
