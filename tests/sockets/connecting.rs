@@ -120,7 +120,7 @@ fn port_that_refused_can_be_bound<S: Stack>(stack: &S) {
 
 fn from_a_given_port<S: Stack>(stack: &S) {
     let (listener, address) = listener(stack);
-    let local = (stack.client_ip(), 23_456).into();
+    let local = client_port(stack);
     let client = stack.connect_from(local, address).unwrap();
     assert_eq!(client.local_addr().unwrap(), local);
     assert_eq!(listener.accept().unwrap().1, local);
@@ -128,7 +128,7 @@ fn from_a_given_port<S: Stack>(stack: &S) {
 
 fn from_a_port_in_use_is_refused<S: Stack>(stack: &S) {
     let (listener, address) = listener(stack);
-    let local = (stack.client_ip(), 23_457).into();
+    let local = client_port(stack);
     let first = stack.connect_from(local, address).unwrap();
     assert_errno(stack.connect_from(local, address), libc::EADDRINUSE);
     let (mut server, _) = listener.accept().unwrap();
@@ -143,7 +143,7 @@ fn from_a_foreign_address_is_refused<S: Stack>(stack: &S) {
 
 /// A simultaneous open with oneself (RFC 9293 3.5).
 fn to_itself<S: Stack>(stack: &S) {
-    let own = (stack.client_ip(), 23_458).into();
+    let own = client_port(stack);
     let mut stream = stack.connect_from(own, own).unwrap();
     assert_eq!(stream.peer_addr().unwrap(), stream.local_addr().unwrap());
     stream.write_all(b"who is there?").unwrap();

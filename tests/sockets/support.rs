@@ -5,6 +5,7 @@
 use std::fmt::Debug;
 use std::io::{self, ErrorKind, Read};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -52,6 +53,14 @@ pub(crate) fn listener<S: Stack>(stack: &S) -> (S::Listener, SocketAddr) {
 /// A port of the server at which nobody listens.
 pub(crate) fn closed_port<S: Stack>(stack: &S) -> SocketAddr {
     listener(stack).1
+}
+
+/// The client's address with a port below those the system chooses, another one with each call and each run: where the
+/// behaviours share one network namespace, an earlier use may still be in TIME-WAIT.
+pub(crate) fn client_port<S: Stack>(stack: &S) -> SocketAddr {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_add(std::process::id().wrapping_mul(61));
+    (stack.client_ip(), 10_000 + (number % 20_000) as u16).into()
 }
 
 /// A connection: the end that connected and the one that was accepted. The listener is gone.
