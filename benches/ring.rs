@@ -1,6 +1,6 @@
 //! The ring against rtrb and crossbeam's `ArrayQueue`: on one thread (pure instruction cost) and across two threads
-//! (cache-line traffic). Items are as large as a received packet's descriptor. No privileges needed:
-//! `cargo bench --bench ring`.
+//! (cache-line traffic). Items are as large as a received packet's descriptor. And the queue of octets against rtrb's ring of
+//! octets, copied in and out by the slice. No privileges needed: `cargo bench --bench ring`.
 //!
 //! Two threads are pinned to two different cores; with one core only, their figures are skipped.
 
@@ -18,6 +18,7 @@ use std::{
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use crossbeam::queue::ArrayQueue;
+use trust::buffer::octets::{OctetBudget, OctetReader, OctetWriter, octet_queue};
 use trust::buffer::ring;
 
 /// As large as `RxFrame`, an array so that no queue may look into it.
@@ -25,11 +26,12 @@ type Item = [u64; 4];
 
 const CAPACITY: usize = 1024;
 const ITEM: Item = [1, 2, 3, 4];
-const BATCHES: [usize; 2] = [1, 32];
 
 /// One queue as its two ends; each call moves up to `batch` items and says how many it moved.
 trait Queue {
     const NAME: &'static str;
+    const GROUP: &'static str = "ring";
+    const BATCHES: [usize; 2] = [1, 32];
     type In: Send;
     type Out: Send;
     fn make() -> (Self::In, Self::Out);
@@ -138,9 +140,68 @@ impl Queue for Crossbeam {
     }
 }
 
+/// As large as a small receive buffer.
+const OCTETS: usize = 65_536;
+/// Payload of a small segment and of a full one.
+const SLICES: [usize; 2] = [64, 1_448];
+
+struct OurOctets;
+
+impl Queue for OurOctets {
+    const NAME: &'static str = "trust";
+    const GROUP: &'static str = "octets";
+    const BATCHES: [usize; 2] = SLICES;
+    type In = (OctetWriter, [u8; 1_448]);
+    type Out = (OctetReader, [u8; 1_448]);
+
+    fn make() -> (Self::In, Self::Out) {
+        let (writer, reader) = octet_queue(OCTETS, &Arc::new(OctetBudget::new(usize::MAX)));
+        ((writer, [1; 1_448]), (reader, [0; 1_448]))
+    }
+
+    #[inline(always)]
+    fn put((writer, octets): &mut Self::In, batch: usize) -> usize {
+        writer.write(black_box(&octets[..batch]))
+    }
+
+    #[inline(always)]
+    fn take((reader, octets): &mut Self::Out, batch: usize) -> usize {
+        let read = reader.read(&mut octets[..batch]);
+        black_box(&octets[..read]);
+        read
+    }
+}
+
+struct RtrbOctets;
+
+impl Queue for RtrbOctets {
+    const NAME: &'static str = "rtrb";
+    const GROUP: &'static str = "octets";
+    const BATCHES: [usize; 2] = SLICES;
+    type In = (rtrb::Producer<u8>, [u8; 1_448]);
+    type Out = (rtrb::Consumer<u8>, [u8; 1_448]);
+
+    fn make() -> (Self::In, Self::Out) {
+        let (producer, consumer) = rtrb::RingBuffer::new(OCTETS);
+        ((producer, [1; 1_448]), (consumer, [0; 1_448]))
+    }
+
+    #[inline(always)]
+    fn put((producer, octets): &mut Self::In, batch: usize) -> usize {
+        producer.push_partial_slice(black_box(&octets[..batch])).0.len()
+    }
+
+    #[inline(always)]
+    fn take((consumer, octets): &mut Self::Out, batch: usize) -> usize {
+        let read = consumer.pop_partial_slice(&mut octets[..batch]).0.len();
+        black_box(&octets[..read]);
+        read
+    }
+}
+
 fn one_thread<Q: Queue>(c: &mut Criterion) {
-    let mut group = c.benchmark_group("ring/one thread");
-    for batch in BATCHES {
+    let mut group = c.benchmark_group(format!("{}/one thread", Q::GROUP));
+    for batch in Q::BATCHES {
         group.throughput(Throughput::Elements(batch as u64));
         let (mut input, mut output) = Q::make();
         group.bench_function(BenchmarkId::new(Q::NAME, batch), |b| {
@@ -184,9 +245,9 @@ fn transfer<Q: Queue>(items: u64, batch: usize, cores: [core_affinity::CoreId; 2
 
 fn two_threads<Q: Queue>(c: &mut Criterion, cores: &[core_affinity::CoreId]) {
     let &[first, .., last] = cores else { return };
-    let mut group = c.benchmark_group("ring/two threads");
+    let mut group = c.benchmark_group(format!("{}/two threads", Q::GROUP));
     group.throughput(Throughput::Elements(1));
-    for batch in BATCHES {
+    for batch in Q::BATCHES {
         group.bench_function(BenchmarkId::new(Q::NAME, batch), |b| {
             b.iter_custom(|items| transfer::<Q>(items, batch, [first, last]));
         });
@@ -197,11 +258,15 @@ fn all(c: &mut Criterion) {
     one_thread::<Ours>(c);
     one_thread::<Rtrb>(c);
     one_thread::<Crossbeam>(c);
+    one_thread::<OurOctets>(c);
+    one_thread::<RtrbOctets>(c);
     // Asked before the first pinning: afterwards there is only one.
     let cores = core_affinity::get_core_ids().unwrap_or_default();
     two_threads::<Ours>(c, &cores);
     two_threads::<Rtrb>(c, &cores);
     two_threads::<Crossbeam>(c, &cores);
+    two_threads::<OurOctets>(c, &cores);
+    two_threads::<RtrbOctets>(c, &cores);
 }
 
 criterion_group!(benches, all);

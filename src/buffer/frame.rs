@@ -29,7 +29,7 @@ pub struct RxFrame {
 /// One slice of a frame's payload.
 #[derive(Debug)]
 pub enum Payload {
-    /// Of send memory; must come back to it as part of the [`Completion`].
+    /// Of send memory, or of a piece that it has adopted; must come back to it as part of the [`Completion`].
     Chunk(Lease),
     /// Of memory that never goes away.
     Static(&'static [u8]),

@@ -2,7 +2,8 @@
 //!
 //! The octets lie in a linked list of segments. The writer fills the last one and the reader drains the first; neither ever
 //! waits for the other. An idle queue holds at most one small segment: memory comes with the first octet, and each further
-//! segment is twice as large as the one before as long as the reader is a whole segment behind.
+//! segment is twice as large as the one before as long as the reader is a whole segment behind. Octets that the application
+//! has in a [`Bytes`] pass through as they are: a segment of their own.
 //!
 //! ```text
 //!               reader's                                 writer's
@@ -27,151 +28,20 @@
 //!    from which the writer takes it, or to the allocator) only after it has seen that link.
 //! 5. Each of the hand-overs (`tail`, `head`, `next`, the spare place) is a release store read with acquire.
 
-use std::{cell::Cell, fmt, io::IoSlice, marker::PhantomData, ptr, ptr::NonNull, slice};
+mod memory;
 
+use std::{cell::Cell, fmt, io::IoSlice, marker::PhantomData, mem, ptr, ptr::NonNull};
+
+use bytes::{Buf, Bytes};
 use crossbeam::utils::CachePadded;
 
-use super::sync::{Arc, AtomicPtr, AtomicUsize, Ordering, UnsafeCell};
+use super::sync::{Arc, AtomicPtr, AtomicUsize, Ordering};
+pub use memory::OctetBudget;
+use memory::{LARGEST, Memory, SMALLEST, Segment};
 
-/// Octets of a queue's first segment, which it may have whatever the budget says. The model checker's are tiny.
-const SMALLEST: usize = if cfg!(loom) { 2 } else { 1_024 };
-/// Octets of the largest segment.
-const LARGEST: usize = if cfg!(loom) { 4 } else { 65_536 };
-
-/// How much memory all queues of an engine may take together.
-#[derive(Debug)]
-pub struct OctetBudget {
-    limit: usize,
-    in_use: CachePadded<AtomicUsize>,
-}
-
-impl OctetBudget {
-    /// A budget of `limit` octets. A queue's first 1,024 octets are granted beyond it, so that none ever stands still
-    /// because of others.
-    pub fn new(limit: usize) -> Self {
-        Self { limit, in_use: CachePadded::new(AtomicUsize::new(0)) }
-    }
-
-    /// Octets of memory in the queues' segments now, filled or not.
-    pub fn in_use(&self) -> usize {
-        self.in_use.load(Ordering::Relaxed)
-    }
-
-    /// The limit, in octets.
-    pub fn limit(&self) -> usize {
-        self.limit
-    }
-
-    /// Whether `octets` more would be granted.
-    fn allows(&self, octets: usize) -> bool {
-        self.in_use().checked_add(octets).is_some_and(|sum| sum <= self.limit)
-    }
-
-    fn take(&self, octets: usize) -> bool {
-        if !self.allows(octets) {
-            return false;
-        }
-        // Others may have come in between: looked at again with what is ours included.
-        if self.in_use.fetch_add(octets, Ordering::Relaxed) + octets > self.limit {
-            self.give_back(octets);
-            return false;
-        }
-        true
-    }
-
-    fn take_beyond(&self, octets: usize) {
-        self.in_use.fetch_add(octets, Ordering::Relaxed);
-    }
-
-    fn give_back(&self, octets: usize) {
-        self.in_use.fetch_sub(octets, Ordering::Relaxed);
-    }
-}
-
-/// The octets of a segment, always initialized.
-struct Memory {
-    octets: Box<[std::cell::UnsafeCell<u8>]>,
-    /// What the model checker watches in place of the octets.
-    #[cfg(loom)]
-    watched: Box<[UnsafeCell<()>]>,
-}
-
-impl Memory {
-    fn new(len: usize) -> Self {
-        let octets = Box::into_raw(vec![0_u8; len].into_boxed_slice());
-        Self {
-            // SAFETY: `UnsafeCell<u8>` has the layout of `u8`, and the box is ours alone.
-            octets: unsafe { Box::from_raw(octets as *mut [std::cell::UnsafeCell<u8>]) },
-            #[cfg(loom)]
-            watched: (0..len).map(|_| UnsafeCell::new(())).collect(),
-        }
-    }
-
-    /// Octets to be read.
-    ///
-    /// # Safety
-    ///
-    /// Nobody writes them while the slice lives.
-    #[inline]
-    unsafe fn read(&self, start: usize, len: usize) -> &[u8] {
-        let cells = &self.octets[start..][..len];
-        #[cfg(loom)]
-        self.watched[start..][..len].iter().for_each(|octet| octet.with(|_| ()));
-        // SAFETY: in bounds and initialized; nobody writes: the caller's promise.
-        unsafe { slice::from_raw_parts(cells.as_ptr().cast(), cells.len()) }
-    }
-
-    /// Octets to be written.
-    ///
-    /// # Safety
-    ///
-    /// Nobody else reads or writes them while the slice lives.
-    #[inline]
-    #[allow(clippy::mut_from_ref)] // Cells: the caller's promise.
-    unsafe fn write(&self, start: usize, len: usize) -> &mut [u8] {
-        let cells = &self.octets[start..][..len];
-        #[cfg(loom)]
-        self.watched[start..][..len].iter().for_each(|octet| octet.with_mut(|_| ()));
-        // SAFETY: in bounds and initialized; to the caller alone: its promise. The pointer comes from `UnsafeCell`s.
-        unsafe { slice::from_raw_parts_mut(std::cell::UnsafeCell::raw_get(cells.as_ptr()), cells.len()) }
-    }
-}
-
-/// One segment.
-struct Segment {
-    /// The segment behind this one. Not null: this one is sealed.
-    next: AtomicPtr<Segment>,
-    /// Count of the queue's octets at the first one of this segment. Written while the writer has the segment to itself.
-    base: UnsafeCell<usize>,
-    /// Octets in a sealed segment. Written before `next`.
-    end: UnsafeCell<usize>,
-    memory: Memory,
-}
-
-impl Segment {
-    /// Octets it has memory for.
-    fn size(&self) -> usize {
-        self.memory.octets.len()
-    }
-
-    /// # Safety
-    ///
-    /// For the writer, which sets it, or for the reader while there are octets that it has seen and whose taking it has not
-    /// stored: the writer starts no segment over then.
-    #[inline]
-    unsafe fn base(&self) -> usize {
-        // SAFETY: not written meanwhile: the caller's place.
-        self.base.with(|base| unsafe { *base })
-    }
-
-    /// The number of octets and the next segment, once the writer is done with this one.
-    #[inline]
-    fn sealed(&self) -> Option<(usize, NonNull<Segment>)> {
-        let next = NonNull::new(self.next.load(Ordering::Acquire))?;
-        // SAFETY: written before the release store of `next`, and not again before the reader gives the segment away.
-        Some((self.end.with(|end| unsafe { *end }), next))
-    }
-}
+/// Octets of the application in smaller pieces than this are copied: a piece costs an allocation, and the end of the segment
+/// before it.
+const LEAST_PIECE: usize = if cfg!(loom) { 2 } else { 2_048 };
 
 /// What both ends see.
 struct Shared {
@@ -237,6 +107,7 @@ fn queue_from(capacity: usize, budget: &Arc<OctetBudget>, start: usize) -> (Octe
         segment: None,
         filled: 0,
         size: 0,
+        grown: 0,
         tail: start,
         published: start,
         head: Cell::new(start),
@@ -258,8 +129,10 @@ pub struct OctetWriter {
     segment: Option<NonNull<Segment>>,
     /// Octets written to it.
     filled: usize,
-    /// Octets it has memory for.
+    /// Octets it has memory for. 0 for a piece of the application's.
     size: usize,
+    /// `size` of the last segment that was no such piece.
+    grown: usize,
     /// Octets written so far.
     tail: usize,
     /// `Shared::tail` as last stored.
@@ -309,6 +182,36 @@ impl OctetWriter {
         written
     }
 
+    /// Appends `bytes` without copying them, and shows them to the reader. They take of the capacity but not of the budget.
+    /// Less than 2,048 octets are copied as [`write`](Self::write) does.
+    ///
+    /// # Errors
+    ///
+    /// Gives back what there is no room for: the rest behind those octets that were appended, or all.
+    pub fn push_bytes(&mut self, mut bytes: Bytes) -> Result<(), Bytes> {
+        let len = self.allowed(bytes.len());
+        if len >= LEAST_PIECE {
+            let piece = if len == bytes.len() { mem::take(&mut bytes) } else { bytes.split_to(len) };
+            self.link(Segment::piece(piece, self.tail));
+            self.tail = self.tail.wrapping_add(len);
+            self.publish();
+        } else {
+            let written = self.write(&bytes[..len]);
+            bytes.advance(written);
+        }
+        if bytes.is_empty() { Ok(()) } else { Err(bytes) }
+    }
+
+    /// Gives up the memory of a queue that is empty: what the reader's [`trim`](OctetReader::trim) gives back then. The next
+    /// octet begins with a small segment again. For queues that are likely to stay idle; of no effect on one that is not
+    /// empty.
+    pub fn trim(&mut self) {
+        if self.size > 0 && self.is_empty() {
+            self.grown = 0;
+            self.link(Segment::piece(Bytes::new(), self.tail));
+        }
+    }
+
     /// Memory for the next octets, to be filled in place: [`commit`](Self::commit) says how much was. Empty when there is
     /// no room; otherwise as much as lies in one piece. What it holds before is of no meaning.
     pub fn spare(&mut self) -> &mut [u8] {
@@ -321,7 +224,7 @@ impl OctetWriter {
         match self.segment {
             // SAFETY: the writer's own segment is live, its octets from `filled` on are the writer's alone, and `&mut self`
             // keeps it from writing them otherwise.
-            Some(segment) => unsafe { segment.as_ref().memory.write(self.filled, len) },
+            Some(segment) => unsafe { segment.as_ref().write(self.filled, len) },
             None => &mut [],
         }
     }
@@ -337,7 +240,7 @@ impl OctetWriter {
         #[cfg(loom)]
         if let Some(segment) = self.segment {
             // SAFETY: as in `spare`; for the model checker to look once more.
-            let _ = unsafe { segment.as_ref().memory.write(self.filled, octets) };
+            let _ = unsafe { segment.as_ref().write(self.filled, octets) };
         }
         self.filled += octets;
         self.tail = self.tail.wrapping_add(octets);
@@ -413,7 +316,7 @@ impl OctetWriter {
             let Some(segment) = self.segment else { break };
             let len = (allowed - written).min(self.size - self.filled);
             // SAFETY: the writer's own segment is live, and its octets from `filled` on are the writer's alone.
-            let memory = unsafe { segment.as_ref().memory.write(self.filled, len) };
+            let memory = unsafe { segment.as_ref().write(self.filled, len) };
             memory.copy_from_slice(&octets[written..written + len]);
             self.filled += len;
             self.tail = self.tail.wrapping_add(len);
@@ -452,29 +355,39 @@ impl OctetWriter {
         self.refresh();
         let Some(fresh) = self.obtain() else { return false };
         // SAFETY: nobody else knows of it.
-        unsafe { fresh.as_ref() }.base.with_mut(|base| unsafe { *base = self.tail });
+        let segment = unsafe { fresh.as_ref() };
+        // SAFETY: as above.
+        segment.base.with_mut(|base| unsafe { *base = self.tail });
+        let size = segment.size();
+        self.link(fresh);
+        (self.size, self.grown) = (size, size);
+        true
+    }
+
+    /// Makes `fresh`, a segment that nobody else knows of, the last one of the list.
+    fn link(&mut self, fresh: NonNull<Segment>) {
         match self.segment {
             None => self.shared.first.store(fresh.as_ptr(), Ordering::Relaxed),
-            Some(full) => {
-                let full = full.as_ptr();
-                // SAFETY: the writer's own segment is live up to the store of `next`, its last touch. `end` is read behind
-                // that only.
-                unsafe { &(*full).end }.with_mut(|end| unsafe { *end = self.filled });
+            Some(last) => {
+                let last = last.as_ptr();
+                // A piece has its end since it was made.
+                if self.size > 0 {
+                    // SAFETY: the writer's own segment is live up to the store of `next`, its last touch. `end` is read
+                    // behind that only.
+                    unsafe { &(*last).end }.with_mut(|end| unsafe { *end = self.filled });
+                }
                 // SAFETY: as above. No reference to the whole: the reader may free it before the store returns.
-                unsafe { &(*full).next }.store(fresh.as_ptr(), Ordering::Release);
+                unsafe { &(*last).next }.store(fresh.as_ptr(), Ordering::Release);
             }
         }
         self.segment = Some(fresh);
-        self.filled = 0;
-        // SAFETY: the writer's own segment.
-        self.size = unsafe { fresh.as_ref() }.size();
-        true
+        (self.filled, self.size) = (0, 0);
     }
 
     /// A segment that belongs to the caller alone, without a next one.
     fn obtain(&self) -> Option<NonNull<Segment>> {
         let most = self.capacity.clamp(SMALLEST, LARGEST);
-        let wish = match self.size {
+        let wish = match self.grown {
             0 => SMALLEST,
             // A whole segment behind.
             size if self.queued() >= size => size.saturating_mul(2).min(most.next_power_of_two()),
@@ -494,20 +407,15 @@ impl OctetWriter {
         while !self.shared.budget.take(size) {
             if size > SMALLEST {
                 size = (size / 2).max(SMALLEST);
-            } else if self.segment.is_none() {
+            } else if self.segment.is_none() || (self.size == 0 && self.reader_took_all()) {
+                // All it had was a piece, if anything.
                 self.shared.budget.take_beyond(size);
                 break;
             } else {
                 return None;
             }
         }
-        let segment = Box::new(Segment {
-            next: AtomicPtr::new(ptr::null_mut()),
-            base: UnsafeCell::new(0),
-            end: UnsafeCell::new(0),
-            memory: Memory::new(size),
-        });
-        Some(NonNull::from(Box::leak(segment)))
+        Some(Segment::empty(size))
     }
 }
 
@@ -574,11 +482,16 @@ impl OctetReader {
         if octets > self.known() {
             assert!(octets <= self.len(), "more octets consumed than were in the queue");
         }
-        if octets == 0 {
-            return;
-        }
         #[cfg(loom)]
         self.known_slices().for_each(drop);
+        if octets > 0 {
+            self.advance(octets);
+        }
+    }
+
+    /// Moves `head` over octets that are there, at least one.
+    #[inline]
+    fn advance(&mut self, octets: usize) {
         self.head = self.head.wrapping_add(octets);
         // The last look into the segment comes before the store.
         self.leave_drained(octets);
@@ -601,6 +514,54 @@ impl OctetReader {
         }
         self.consume(read);
         read
+    }
+
+    /// Takes the first octets out of the queue as they came, if they came as [`Bytes`]: up to `most` of what is left of that
+    /// piece. Only when that is not all of it a reference is counted. `None`: the first octets are to be copied, or there
+    /// are none.
+    pub fn take_bytes(&mut self, most: usize) -> Option<Bytes> {
+        if self.is_empty() || most == 0 {
+            return None;
+        }
+        let (segment, start, len) = self.known_slices().step()?;
+        let Memory::Piece(piece) = &segment.memory else { return None };
+        let len = len.min(most);
+        let bytes = piece.with_mut(|piece| {
+            // SAFETY: a published piece is the reader's until it has stored a `head` behind it, and `&mut self` says that
+            // none of its octets is borrowed.
+            let piece = unsafe { &mut *piece };
+            if start + len == piece.len() {
+                let mut bytes = mem::take(piece);
+                bytes.advance(start);
+                bytes
+            } else {
+                piece.slice(start..start + len)
+            }
+        });
+        self.advance(len);
+        Some(bytes)
+    }
+
+    /// Frees the memory that the queue no longer needs: the spare segment, and what the writer has given up by its
+    /// [`trim`](OctetWriter::trim).
+    pub fn trim(&mut self) {
+        while let Some(segment) = self.segment {
+            // SAFETY: the reader's segment is live. The writer is done with a sealed one, so that `base` can be read.
+            let (sealed, segment_ref) = unsafe { (segment.as_ref().sealed(), segment.as_ref()) };
+            let Some((end, next)) = sealed else { break };
+            // SAFETY: as above.
+            if self.head.wrapping_sub(unsafe { segment_ref.base() }) != end {
+                break;
+            }
+            self.segment = Some(next);
+            // SAFETY: drained and sealed: the reader's alone, and no longer in the list.
+            unsafe { self.shared.free(segment.as_ptr()) };
+        }
+        let spare = self.shared.spare.swap(ptr::null_mut(), Ordering::Acquire);
+        if !spare.is_null() {
+            // SAFETY: who takes it out of the spare place owns it.
+            unsafe { self.shared.free(spare) };
+        }
     }
 
     /// Reads the writer's count.
@@ -637,7 +598,11 @@ impl OctetReader {
             // SAFETY: the segments from the reader's on are live, and as long as `head` is not stored the writer starts none
             // of them over.
             let (base, sealed) = unsafe { (segment.as_ref().base(), segment.as_ref().sealed()) };
-            let Some((end, next)) = sealed else { break };
+            let Some((end, next)) = sealed else {
+                // SAFETY: as above.
+                unsafe { segment.as_ref().let_go_of_piece(self.head.wrapping_sub(base)) };
+                break;
+            };
             let left = end - at.wrapping_sub(base);
             if left > self.head.wrapping_sub(at) {
                 break;
@@ -648,12 +613,17 @@ impl OctetReader {
         }
     }
 
-    /// Offers a drained segment to the writer in place of the one offered before.
+    /// Offers a drained segment to the writer in place of the one offered before. A piece goes.
     #[cold]
     fn recycle(&self, segment: NonNull<Segment>) {
-        let before = self.shared.spare.swap(segment.as_ptr(), Ordering::AcqRel);
+        // SAFETY: drained and sealed: the reader's alone.
+        let before = if unsafe { segment.as_ref() }.size() == 0 {
+            segment.as_ptr()
+        } else {
+            self.shared.spare.swap(segment.as_ptr(), Ordering::AcqRel)
+        };
         if !before.is_null() {
-            // SAFETY: who takes it out of the spare place owns it.
+            // SAFETY: as above, or: who takes it out of the spare place owns it.
             unsafe { self.shared.free(before) };
         }
     }
@@ -685,11 +655,10 @@ struct Slices<'a> {
     reader: PhantomData<&'a OctetReader>,
 }
 
-impl<'a> Iterator for Slices<'a> {
-    type Item = &'a [u8];
-
+impl<'a> Slices<'a> {
+    /// Where the next octets are: their segment, the first one's place in it, and how many.
     #[inline]
-    fn next(&mut self) -> Option<&'a [u8]> {
+    fn step(&mut self) -> Option<(&'a Segment, usize, usize)> {
         while self.left > 0 {
             // SAFETY: from the reader's segment on, the list is live as long as the reader is borrowed and does not recycle
             // one.
@@ -706,10 +675,20 @@ impl<'a> Iterator for Slices<'a> {
             };
             self.at = self.at.wrapping_add(len);
             self.left -= len;
-            // SAFETY: published octets, which nobody writes before `head` is stored beyond them.
-            return Some(unsafe { segment.memory.read(start, len) });
+            return Some((segment, start, len));
         }
         None
+    }
+}
+
+impl<'a> Iterator for Slices<'a> {
+    type Item = &'a [u8];
+
+    #[inline]
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let (segment, start, len) = self.step()?;
+        // SAFETY: published octets, which nobody writes before `head` is stored beyond them.
+        Some(unsafe { segment.read(start, len) })
     }
 }
 

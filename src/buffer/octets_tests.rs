@@ -227,9 +227,137 @@ fn memory_goes_with_the_ends_in_either_order() {
     assert_eq!(budget.in_use(), 0);
 }
 
+/// Octets of an application that tells when they are let go.
+struct Owned(Vec<u8>, Arc<AtomicUsize>);
+
+impl AsRef<[u8]> for Owned {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        self.1.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Octets, and how many of their kind were let go.
+fn owned(octets: &[u8]) -> (Bytes, Arc<AtomicUsize>) {
+    let gone = Arc::default();
+    (Bytes::from_owner(Owned(octets.to_vec(), Arc::clone(&gone))), gone)
+}
+
+#[test]
+fn octets_of_the_application_pass_uncopied_between_copied_ones() {
+    let budget = plenty();
+    let (mut writer, mut reader) = octet_queue(100_000, &budget);
+    let piece = Bytes::from(pattern(3, 5_000));
+    let at = piece.as_ptr();
+    writer.write(&pattern(0, 3));
+    writer.push_bytes(piece).unwrap();
+    writer.write(&pattern(5_003, 4));
+    assert_eq!((reader.len(), writer.room()), (5_007, 100_000 - 5_007));
+    assert_eq!(reader.slices().map(<[u8]>::len).collect::<Vec<_>>(), [3, 5_000, 4]);
+    assert_eq!((reader.take_bytes(9), reader.peek()), (None, &pattern(0, 3)[..]), "copied octets come first");
+    reader.consume(3);
+    assert_eq!(reader.peek(), pattern(3, 5_000));
+    let (first, rest) = (reader.take_bytes(1_000).unwrap(), reader.take_bytes(usize::MAX).unwrap());
+    assert_eq!((first.as_ptr(), rest.as_ptr()), (at, at.wrapping_add(1_000)));
+    assert_eq!((&first[..], &rest[..]), (&pattern(3, 1_000)[..], &pattern(1_003, 4_000)[..]));
+    assert_eq!((reader.take_bytes(9), read_all(&mut reader)), (None, pattern(5_003, 4)));
+    assert_eq!((reader.take_bytes(9), writer.is_empty()), (None, true));
+    // Read like any others, too.
+    writer.push_bytes(Bytes::from(pattern(0, 3_000))).unwrap();
+    let mut octets = [0; 2_000];
+    assert_eq!(reader.read(&mut octets), 2_000);
+    assert_eq!(
+        (octets[..] == pattern(0, 2_000), &reader.take_bytes(9_999).unwrap()[..]),
+        (true, &pattern(2_000, 1_000)[..])
+    );
+    assert!(reader.is_empty());
+}
+
+#[test]
+fn octets_of_the_application_are_cut_at_the_capacity_and_copied_when_few() {
+    let (mut writer, mut reader) = octet_queue(4_000, &plenty());
+    let rest = writer.push_bytes(Bytes::from(pattern(0, 6_100))).unwrap_err();
+    assert_eq!((&rest[..], writer.room()), (&pattern(4_000, 2_100)[..], 0));
+    let rest = writer.push_bytes(rest).unwrap_err();
+    reader.consume(1_500);
+    // Room for few: copied, though there are many.
+    let rest = writer.push_bytes(rest).unwrap_err();
+    assert_eq!(rest, pattern(5_500, 600));
+    reader.consume(3_000);
+    writer.push_bytes(rest).unwrap();
+    writer.push_bytes(Bytes::new()).unwrap();
+    assert_eq!(reader.take_bytes(1), None);
+    assert_eq!(read_all(&mut reader), pattern(4_500, 1_600));
+}
+
+#[test]
+fn octets_of_the_application_are_let_go_when_read() {
+    let (mut writer, mut reader) = octet_queue(100_000, &plenty());
+    let (bytes, gone) = owned(&pattern(0, 3_000));
+    writer.push_bytes(bytes).unwrap();
+    reader.consume(2_999);
+    assert_eq!(gone.load(Ordering::Relaxed), 0);
+    reader.consume(1);
+    assert_eq!(gone.load(Ordering::Relaxed), 1, "though nothing was written behind them");
+    let (bytes, gone) = owned(&pattern(0, 3_000));
+    writer.push_bytes(bytes).unwrap();
+    writer.write(b"x");
+    reader.consume(3_001);
+    assert_eq!(gone.load(Ordering::Relaxed), 1);
+    for reader_first in [true, false] {
+        let (mut writer, reader) = octet_queue(100_000, &plenty());
+        let (bytes, gone) = owned(&pattern(0, 3_000));
+        writer.push_bytes(bytes).unwrap();
+        if reader_first {
+            drop(reader);
+            assert_eq!(gone.load(Ordering::Relaxed), 1);
+        } else {
+            drop(writer);
+            assert_eq!(gone.load(Ordering::Relaxed), 0);
+            drop(reader);
+            assert_eq!(gone.load(Ordering::Relaxed), 1);
+        }
+    }
+}
+
+#[test]
+fn an_empty_queue_whose_ends_trim_it_has_no_memory() {
+    let budget = plenty();
+    let (mut writer, mut reader) = octet_queue(1 << 20, &budget);
+    writer.trim();
+    reader.trim();
+    for _ in 0..2 {
+        writer.write(&pattern(0, 300_000));
+        reader.consume(100);
+        writer.trim();
+        reader.trim();
+        assert_eq!(read_all(&mut reader), pattern(100, 299_900));
+        assert_eq!(budget.in_use(), 2 * LARGEST);
+        reader.trim();
+        assert_eq!(budget.in_use(), LARGEST);
+        writer.trim();
+        writer.trim();
+        reader.trim();
+        assert_eq!(budget.in_use(), 0);
+        writer.write(b"small again");
+        assert_eq!((budget.in_use(), &read_all(&mut reader)[..]), (SMALLEST, &b"small again"[..]));
+        writer.push_bytes(Bytes::from(pattern(0, 5_000))).unwrap();
+        assert_eq!(read_all(&mut reader), pattern(0, 5_000));
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Write(usize),
+    Push(usize),
+    Take(usize),
+    TrimWriter,
+    TrimReader,
     WriteVectored(usize, usize),
     Fill(usize),
     Read(usize),
@@ -242,6 +370,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let len = || prop_oneof![0..10_usize, 0..3_000_usize, 1_000..1_050_usize, 0..150_000_usize];
     let step = prop_oneof![
         4 => len().prop_map(Step::Write),
+        2 => len().prop_map(Step::Push),
+        2 => len().prop_map(Step::Take),
+        1 => Just(Step::TrimWriter),
+        1 => Just(Step::TrimReader),
         1 => (len(), len()).prop_map(|(a, b)| Step::WriteVectored(a, b)),
         2 => len().prop_map(Step::Fill),
         4 => len().prop_map(Step::Read),
@@ -267,6 +399,8 @@ proptest! {
         let mut model = VecDeque::new();
         let mut capacity = capacity;
         let mut at = 0;
+        // A segment given up by the writer counts until the reader leaves it.
+        let mut trimmed = 0;
         for step in steps {
             let room = capacity.saturating_sub(model.len());
             match step {
@@ -282,6 +416,28 @@ proptest! {
                     model.extend(&octets[..written]);
                     at += written;
                 }
+                Step::Push(len) => {
+                    let octets = Bytes::from(pattern(at, len));
+                    let rest = writer.push_bytes(octets.clone()).err().unwrap_or_default();
+                    let pushed = len - rest.len();
+                    prop_assert_eq!(&rest, &octets[pushed..]);
+                    prop_assert!(pushed <= len.min(room));
+                    prop_assert!(limit < usize::MAX || pushed == len.min(room));
+                    prop_assert!(pushed > 0 || len == 0 || room == 0 || !model.is_empty());
+                    model.extend(&octets[..pushed]);
+                    at += pushed;
+                }
+                Step::Take(most) => {
+                    if let Some(octets) = reader.take_bytes(most) {
+                        prop_assert!(!octets.is_empty() && octets.len() <= most);
+                        prop_assert!(octets.iter().copied().eq(model.drain(..octets.len())));
+                    }
+                }
+                Step::TrimWriter => {
+                    writer.trim();
+                    trimmed = SMALLEST;
+                }
+                Step::TrimReader => reader.trim(),
                 Step::WriteVectored(a, b) => {
                     let octets = pattern(at, a + b);
                     let written = writer.write_vectored(&[IoSlice::new(&octets[..a]), IoSlice::new(&octets[a..])]);
@@ -325,7 +481,7 @@ proptest! {
             prop_assert_eq!(reader.len(), model.len());
             prop_assert_eq!(writer.len(), model.len());
             prop_assert_eq!(writer.is_empty(), model.is_empty());
-            prop_assert!(budget.in_use() <= limit.max(SMALLEST));
+            prop_assert!(budget.in_use() <= limit.max(SMALLEST).saturating_add(trimmed));
         }
         drop(writer);
         prop_assert!(read_all(&mut reader).iter().eq(&model));

@@ -5,6 +5,9 @@
 //! plain numbers that the shard alone changes: up in [`SendMemory::lease`], down in [`SendMemory::complete`]. A connection
 //! may die before its chunks ([`SendMemory::release`]), a chunk never before its last completion.
 //!
+//! [`SendMemory::adopt`] makes a chunk of octets that the application has already ([`Bytes`]): full from the start, lent and
+//! counted like any other, and let go at its last completion. No reference is counted per lease.
+//!
 //! # Why the sharing is sound
 //!
 //! ```text
@@ -17,7 +20,9 @@
 //!    stage reads and what the shard writes never overlap, though both happen at the same time.
 //! 3. `Chunk` and `Lease` are unique tokens: neither can be cloned or made elsewhere, and each carries the number of its
 //!    memory, so that a token of another memory is refused.
-//! 4. The lease goes to the other thread and back through something that synchronizes (a ring), as safe Rust demands of
+//! 4. An adopted piece has a place of its own, written when it is adopted and at its last completion: of 1 to 3 with the
+//!    place for the chunk, and its octets never change.
+//! 5. The lease goes to the other thread and back through something that synchronizes (a ring), as safe Rust demands of
 //!    any value sent. That orders filling before reading, and reading before filling anew.
 
 use std::{
@@ -26,23 +31,31 @@ use std::{
     ops::Range,
     slice,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU32, Ordering},
     },
 };
 
+use bytes::Bytes;
+
 /// Octets in a chunk.
 pub const CHUNK_LEN: usize = 65_536;
+/// Places for adopted pieces, for each chunk of the memory.
+const ADOPTED_PER_CHUNK: u32 = 4;
+/// Set in the index of an adopted piece.
+const ADOPTED: u32 = 1 << 31;
 
 /// The memory itself, alive as long as the shard or the tx stage is.
 #[derive(Debug)]
 struct Region {
     bytes: Box<[UnsafeCell<u8>]>,
+    /// The places for adopted pieces, made for the first of them.
+    adopted: OnceLock<Box<[UnsafeCell<Option<Bytes>>]>>,
     id: NonZeroU32,
 }
 
-// SAFETY: octets are written by `SendMemory` (by `&mut`, so by one thread) and read by holders of a `Lease`, never the same
-// octets at a time: see the head of this file.
+// SAFETY: octets and places are written by `SendMemory` (by `&mut`, so by one thread) and read by holders of a `Lease`, never
+// the same ones at a time: see the head of this file.
 unsafe impl Sync for Region {}
 
 impl Region {
@@ -55,7 +68,7 @@ impl Region {
         let bytes = Box::into_raw(vec![0_u8; chunks as usize * CHUNK_LEN].into_boxed_slice());
         // SAFETY: `UnsafeCell<u8>` has the layout of `u8`, and the box is ours alone.
         let bytes = unsafe { Box::from_raw(bytes as *mut [UnsafeCell<u8>]) };
-        Self { bytes, id }
+        Self { bytes, adopted: OnceLock::new(), id }
     }
 
     /// Where `len` octets from `start` of chunk `index` lie. Panics when they are not within one chunk of this region.
@@ -65,26 +78,40 @@ impl Region {
         &self.bytes[index as usize * CHUNK_LEN + start..][..len]
     }
 
+    /// Where the adopted piece of this index is.
+    #[inline]
+    fn place(&self, index: u32) -> &UnsafeCell<Option<Bytes>> {
+        let places = self.adopted.get().expect("an adopted piece has a place");
+        &places[(index & !ADOPTED) as usize]
+    }
+
     /// Reads octets.
     ///
     /// # Safety
     ///
-    /// They must be filled, and their chunk must not be allocated anew while the slice lives.
+    /// They must be filled, and their chunk must not be allocated anew (or their piece let go) while the slice lives.
     #[inline]
     unsafe fn read(&self, index: u32, start: usize, len: usize) -> &[u8] {
+        if index & ADOPTED != 0 {
+            let piece = self.place(index).get();
+            // SAFETY: the place is written before the first lease and after the last, not meanwhile: the caller's promise.
+            let octets = unsafe { &*piece }.as_ref().expect("a piece is held while it is lent");
+            return &octets[start..][..len];
+        }
         let cells = self.range(index, start, len);
         // SAFETY: initialized, in bounds, and not written meanwhile: the caller's promise.
         unsafe { slice::from_raw_parts(cells.as_ptr().cast(), cells.len()) }
     }
 }
 
-/// The right to fill one chunk. Lives with the connection whose data it holds; given back by [`SendMemory::release`].
+/// The right to fill one chunk, or an adopted piece. Lives with the connection whose data it holds; given back by
+/// [`SendMemory::release`].
 #[derive(Debug)]
 #[must_use = "a chunk dropped is memory lost: release it"]
 pub struct Chunk {
     region: NonZeroU32,
     index: u32,
-    /// At most `CHUNK_LEN`; only grows.
+    /// At most `CHUNK_LEN`, unless adopted; only grows.
     filled: u32,
 }
 
@@ -95,10 +122,10 @@ impl Chunk {
         self.filled as usize
     }
 
-    /// Octets that can still be filled.
+    /// Octets that can still be filled. None in an adopted piece.
     #[inline]
     pub fn room(&self) -> usize {
-        CHUNK_LEN - self.filled as usize
+        if self.index & ADOPTED != 0 { 0 } else { CHUNK_LEN - self.filled as usize }
     }
 }
 
@@ -140,6 +167,10 @@ struct ChunkState {
 pub struct SendMemory {
     region: Arc<Region>,
     chunks: Vec<ChunkState>,
+    /// Of each place for an adopted piece that was ever used.
+    adopted: Vec<ChunkState>,
+    /// Those of them that are free.
+    free_adopted: Vec<u32>,
     /// Last-in first-out: the chunk freed last is the warmest.
     free: Vec<u32>,
     outstanding: u64,
@@ -164,6 +195,8 @@ impl SendMemory {
             Self {
                 region,
                 chunks: chunk_states,
+                adopted: Vec::new(),
+                free_adopted: Vec::new(),
                 free: (0..chunks).rev().collect(),
                 outstanding: 0,
                 least_free: chunks as usize,
@@ -182,6 +215,51 @@ impl SendMemory {
         Some(Chunk { region: self.region.id, index, filled: 0 })
     }
 
+    /// Whether [`adopt`](Self::adopt) has a place left. There are four for each chunk of the memory.
+    #[inline]
+    pub fn can_adopt(&self) -> bool {
+        !self.free_adopted.is_empty() || self.adopted.len() < self.most_adopted()
+    }
+
+    /// Makes a full chunk of octets that lie elsewhere, without copying them. They are kept until the chunk is released and
+    /// the last of its leases completed.
+    ///
+    /// # Errors
+    ///
+    /// Gives the octets back when there is no place left ([`can_adopt`](Self::can_adopt)) or they are 4 GB or more.
+    pub fn adopt(&mut self, bytes: Bytes) -> Result<Chunk, Bytes> {
+        let Ok(filled) = u32::try_from(bytes.len()) else { return Err(bytes) };
+        let index = match self.free_adopted.pop() {
+            Some(index) => index,
+            None if self.adopted.len() < self.most_adopted() => {
+                if self.adopted.is_empty() {
+                    self.reserve_places();
+                }
+                self.adopted.push(ChunkState::default());
+                ADOPTED | (self.adopted.len() - 1) as u32
+            }
+            None => return Err(bytes),
+        };
+        *self.state(index) = ChunkState::default();
+        let place = self.region.place(index).get();
+        // SAFETY: the place is free: no lease on what was in it is out, and nobody has a token for it.
+        unsafe { *place = Some(bytes) };
+        Ok(Chunk { region: self.region.id, index, filled })
+    }
+
+    /// Makes room for all adopted pieces at once, so that none but the first costs an allocation.
+    #[cold]
+    fn reserve_places(&mut self) {
+        let most = self.most_adopted();
+        self.region.adopted.get_or_init(|| (0..most).map(|_| UnsafeCell::new(None)).collect());
+        self.adopted.reserve_exact(most);
+        self.free_adopted.reserve_exact(most);
+    }
+
+    fn most_adopted(&self) -> usize {
+        self.chunks.len() * ADOPTED_PER_CHUNK as usize
+    }
+
     /// Appends as much of `data` as the chunk has room for; returns how much that was.
     #[inline]
     pub fn append(&mut self, chunk: &mut Chunk, data: &[u8]) -> usize {
@@ -197,6 +275,9 @@ impl SendMemory {
     #[inline]
     pub fn spare<'a>(&'a mut self, chunk: &'a mut Chunk) -> &'a mut [u8] {
         self.check(chunk.region);
+        if chunk.room() == 0 {
+            return &mut [];
+        }
         let cells = self.region.range(chunk.index, chunk.filled(), chunk.room());
         let first = cells.as_ptr();
         // SAFETY: in bounds (`range` checked) and initialized (zeroed at creation). Nobody reads it: leases and `bytes`
@@ -238,7 +319,7 @@ impl SendMemory {
     pub fn lease(&mut self, chunk: &Chunk, start: usize, len: usize) -> Lease {
         self.check(chunk.region);
         assert!(start <= chunk.filled() && len <= chunk.filled() - start, "lease of octets not filled");
-        let state = &mut self.chunks[chunk.index as usize];
+        let state = self.state(chunk.index);
         // A count that wrapped would free the chunk under its readers.
         state.leases = state.leases.checked_add(1).expect("leases of one chunk fit 32 bits");
         self.outstanding += 1;
@@ -249,25 +330,59 @@ impl SendMemory {
     #[inline]
     pub fn complete(&mut self, lease: Lease) {
         self.check(lease.region);
-        let state = &mut self.chunks[lease.index as usize];
+        let state = self.state(lease.index);
         // Each lease was counted when it was made and there is no second one like it.
         debug_assert!(state.leases > 0);
         state.leases -= 1;
+        let last = state.leases == 0 && state.released;
         self.outstanding -= 1;
-        if state.leases == 0 && state.released {
-            self.free.push(lease.index);
+        if last {
+            self.recycle(lease.index);
         }
     }
 
-    /// Gives a chunk back. It is free at once, or at the last completion of its leases.
+    /// Gives a chunk back. It is free (an adopted piece: let go) at once, or at the last completion of its leases.
     #[inline]
     pub fn release(&mut self, chunk: Chunk) {
         self.check(chunk.region);
-        let state = &mut self.chunks[chunk.index as usize];
+        let state = self.state(chunk.index);
         state.released = true;
         if state.leases == 0 {
-            self.free.push(chunk.index);
+            self.recycle(chunk.index);
         }
+    }
+
+    /// Nobody has a token for this chunk any more.
+    #[inline]
+    fn recycle(&mut self, index: u32) {
+        if index & ADOPTED == 0 {
+            self.free.push(index);
+        } else {
+            self.let_go(index);
+        }
+    }
+
+    fn let_go(&mut self, index: u32) {
+        let place = self.region.place(index).get();
+        // SAFETY: the chunk was released and its last lease completed, so nobody reads the place.
+        let bytes = unsafe { (*place).take() };
+        self.free_adopted.push(index);
+        // May run code of whoever made them; all is in order here by now.
+        drop(bytes);
+    }
+
+    #[inline]
+    fn state(&mut self, index: u32) -> &mut ChunkState {
+        if index & ADOPTED == 0 {
+            &mut self.chunks[index as usize]
+        } else {
+            &mut self.adopted[(index & !ADOPTED) as usize]
+        }
+    }
+
+    /// Adopted pieces held by connections or waiting for completions.
+    pub fn adopted(&self) -> u32 {
+        (self.adopted.len() - self.free_adopted.len()) as u32
     }
 
     /// Chunks not free: held by connections, or waiting for completions.
