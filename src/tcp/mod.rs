@@ -88,6 +88,8 @@ mod congestion_lab;
 #[cfg(test)]
 mod connection_tests;
 #[cfg(test)]
+mod edge_tests;
+#[cfg(test)]
 mod fuzz_tests;
 #[cfg(test)]
 mod lab;

@@ -215,3 +215,47 @@ pub enum CloseReason {
     /// The user gave up an open that was not answered yet (SM-SS-7).
     LocalClose,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every event is one bit, and a bit of its own.
+    #[test]
+    fn each_event_has_a_bit_and_a_name() {
+        let all = [
+            Events::PREDICTED,
+            Events::WRITABLE,
+            Events::EOF,
+            Events::CLOSED,
+            Events::TIME_WAIT,
+            Events::OUT_OF_ORDER,
+            Events::DUPLICATE,
+            Events::PAWS,
+            Events::CHALLENGE,
+            Events::OUT_OF_WINDOW,
+            Events::BAD_ACK,
+            Events::REFUSED,
+            Events::DUPLICATE_ACK,
+            Events::FAST_RETRANSMIT,
+            Events::TIMEOUT,
+            Events::URGENT,
+            Events::FIN_ACKED,
+            Events::PROBE,
+            Events::REORDERING_TIMEOUT,
+            Events::DSACK,
+            Events::PARTIAL_ACK,
+            Events::UNDONE,
+        ];
+        assert_eq!(all.len(), Events::NAMES.len());
+        let mut seen = Events::default();
+        for (event, name) in all.into_iter().zip(Events::NAMES) {
+            assert_eq!(event.0.count_ones(), 1, "{name}");
+            assert!(!seen.intersects(event) && !seen.contains(event), "{name}");
+            seen |= event;
+            assert!(seen.contains(event) && !event.is_empty());
+            assert_eq!(format!("{event:?}"), format!("Events({name})"));
+        }
+        assert_eq!(Events::default() | Events::EOF, Events::EOF);
+    }
+}

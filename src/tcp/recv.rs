@@ -138,9 +138,9 @@ impl RightSizing {
             return None;
         }
         let base = 2 * u64::from(copied) + 16 * u64::from(mss);
-        let growth = base * u64::from(copied - self.best) / u64::from(self.best);
+        let growth = base.saturating_mul(u64::from(copied - self.best)) / u64::from(self.best);
         self.best = copied;
-        Some(u32::try_from(base + 2 * growth).unwrap_or(u32::MAX))
+        Some(u32::try_from(growth.saturating_mul(2).saturating_add(base)).unwrap_or(u32::MAX))
     }
 
     /// Whether a measuring period ends with this reading (so that what is measured beside it starts anew).
@@ -148,3 +148,7 @@ impl RightSizing {
         self.start
     }
 }
+
+#[cfg(test)]
+#[path = "recv_tests.rs"]
+mod tests;

@@ -182,6 +182,18 @@ fn an_idle_connection_keeps_next_to_nothing() {
     assert!(board.records.capacity() <= KEPT);
 }
 
+#[test]
+fn a_stream_has_its_records_at_once() {
+    let mut board = flight(KEPT as u32 + 1);
+    board.expect_many();
+    let capacity = board.records.capacity();
+    assert!(capacity >= CROWDED);
+    for i in 0..CROWDED as u32 {
+        board.sent(UNA + (KEPT as u32 + 2 + i) * 1_000, at(1_000 + u64::from(i)), Duration::ZERO);
+    }
+    assert_eq!(board.records.capacity(), capacity, "no segment of it allocates");
+}
+
 /// One flag an octet.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Octet {
