@@ -1,4 +1,4 @@
-//! Listeners and connections that services open as they run, and their mail.
+//! Listeners and connections that services open as they run, what they set on them, and their mail.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -11,7 +11,9 @@ use std::sync::{Arc, Mutex};
 use rig::{OURS, PEER, Peer, Rig, Sent, tcp_packet};
 use trust::flow::{Endpoint, Quad, ShardId};
 use trust::services::echo::Echo;
-use trust::shard::{ConnId, ConnectError, ConnectOptions, Counters, DropReason, Io, ListenError, Service, ShardConfig};
+use trust::shard::{
+    ConnId, ConnectError, ConnectOptions, Counters, DropReason, Io, ListenError, ListenOptions, Service, ShardConfig,
+};
 use trust::tcp::{CloseReason, Duration};
 use trust::wire::options::TcpOptions;
 use trust::wire::tcp::{Flags, TcpHeader};
@@ -27,6 +29,8 @@ type Order = Box<dyn FnOnce(&mut Io<'_>) + Send>;
 enum Heard {
     HalfOpen { ticket: u64, quad: Quad, tag: u64 },
     Accepted { conn: ConnId, ticket: u64, tag: u64, user: u64 },
+    Writable,
+    Urgent(u32),
     Closed { reason: CloseReason, tag: u64, user: u64 },
 }
 
@@ -65,6 +69,14 @@ impl Door {
         self.ask(rig, move |io| io.listen(Endpoint::new(addr, port), 8, tag))
     }
 
+    /// A listener on [`PORT`] and an established connection to it.
+    fn accept(&self, rig: &mut Rig) -> (Peer, ConnId) {
+        self.listen(rig, ANY, PORT, 1).unwrap();
+        let peer = rig.connect(40_000, PORT);
+        let accepted = |heard| if let Heard::Accepted { conn, .. } = heard { Some(conn) } else { None };
+        (peer, self.heard().into_iter().find_map(accepted).unwrap())
+    }
+
     fn connect(&self, rig: &mut Rig, remote: Endpoint, options: ConnectOptions) -> Result<ConnId, ConnectError> {
         self.ask(rig, move |io| io.connect(remote, &options))
     }
@@ -82,6 +94,14 @@ impl Service for Door {
 
     fn readable(&mut self, io: &mut Io<'_>, conn: ConnId) {
         io.forward(conn, conn);
+    }
+
+    fn writable(&mut self, _: &mut Io<'_>, _: ConnId) {
+        self.heard.lock().unwrap().push(Heard::Writable);
+    }
+
+    fn urgent(&mut self, io: &mut Io<'_>, conn: ConnId) {
+        self.heard.lock().unwrap().push(Heard::Urgent(io.urgent(conn)));
     }
 
     fn closed(&mut self, io: &mut Io<'_>, conn: ConnId, reason: CloseReason) {
@@ -569,6 +589,179 @@ fn the_mss_of_an_open() {
         let largest = rig.sent.iter().map(|sent| sent.payload.len()).max();
         assert_eq!(largest, Some(usize::from(mss)));
     }
+}
+
+/// MUST-48, MUST-49, SHLD-22: DSCP and TTL of a connection, from the next packet on; the ECN bits are not the user's.
+#[test]
+fn must_48_dscp_and_ttl_of_a_connection() {
+    let (mut rig, door) = door();
+    let (mut peer, conn) = door.accept(&mut rig);
+    for (tos, ttl, expected) in [(0, 64, [0, 64]), (0xb8, 9, [0xb8, 9]), (0xff, 0, [0xfc, 1])] {
+        door.ask(&mut rig, move |io| {
+            io.set_tos(conn, tos);
+            io.set_ttl(conn, ttl);
+        });
+        let data = peer.data(b"to be echoed");
+        rig.turn(&[data]);
+        let sent = rig.next();
+        assert_eq!([sent.packet[1], sent.packet[8]], expected);
+        assert_eq!(sent.payload, b"to be echoed");
+        peer.ack = peer.ack.wrapping_add(12);
+        rig.turn(&[peer.ack()]);
+        assert!(rig.sent.is_empty());
+    }
+    let other = Endpoint { port: 6_000, ..remote() };
+    door.connect(&mut rig, other, ConnectOptions { tos: Some(0x28), ..ConnectOptions::default() }).unwrap();
+    assert_eq!(rig.next().packet[1], 0x28, "its own");
+}
+
+/// What a listener's connections begin with; its SYN-ACKs show it already.
+#[test]
+fn connections_inherit_from_their_listener() {
+    let (mut rig, door) = door();
+    let local = Endpoint::new(ANY, PORT);
+    door.listen(&mut rig, ANY, PORT, 1).unwrap();
+    let options = ListenOptions { ttl: Some(5), tos: Some(0x20), mss: Some(1_200) };
+    door.ask(&mut rig, move |io| io.set_listen_options(local, &options));
+    rig.turn(&[Peer::new(40_000, PORT).syn()]);
+    let syn_ack = rig.next();
+    assert_eq!((syn_ack.packet[8], syn_ack.packet[1], syn_ack.header.options.mss), (5, 0x20, Some(1_200)));
+    let mut peer = rig.connect(40_001, PORT);
+    let data = peer.data(&[3; 1_400]);
+    rig.turn(&[data]);
+    let echoed = rig.next();
+    assert_eq!((echoed.packet[8], echoed.packet[1], echoed.payload.len()), (5, 0x20, 1_200));
+}
+
+/// NAGLE-5, through the shard: what is written while corked leaves as one segment.
+#[test]
+fn a_corked_connection_sends_whole_segments() {
+    let (mut rig, door) = door();
+    let (_, conn) = door.accept(&mut rig);
+    door.ask(&mut rig, move |io| io.set_cork(conn, true));
+    for _ in 0..3 {
+        door.ask(&mut rig, move |io| io.send(conn, &[1; 100]));
+    }
+    assert!(rig.sent.is_empty());
+    assert_eq!(door.ask(&mut rig, move |io| (io.unsent(conn), io.not_sent(conn))), (300, 300));
+    door.ask(&mut rig, move |io| io.set_cork(conn, false));
+    assert_eq!(rig.next().payload.len(), 300);
+    assert_eq!(door.ask(&mut rig, move |io| (io.unsent(conn), io.not_sent(conn))), (300, 0));
+}
+
+/// OPS-6: a delayed acknowledgment leaves when the service asks for it.
+#[test]
+fn a_service_asks_for_an_acknowledgment() {
+    let (mut rig, door) = door_with(|config| config.tcp.quick_acks = 0);
+    let (mut peer, conn) = door.accept(&mut rig);
+    // What is not echoed: there is no room to send.
+    door.ask(&mut rig, move |io| io.shutdown(conn));
+    peer.take(&mut rig);
+    rig.turn(&[peer.ack()]);
+    let data = peer.data(b"one");
+    rig.turn(&[data]);
+    assert!(rig.sent.is_empty());
+    door.ask(&mut rig, move |io| io.set_quickack(conn, true));
+    assert_eq!(rig.next().header.ack, peer.seq);
+}
+
+/// TCP_NOTSENT_LOWAT: room comes back as octets leave, without an acknowledgment.
+#[test]
+fn a_limit_for_unsent_octets_wakes_the_writer_when_they_are_sent() {
+    let (mut rig, door) = door();
+    let (mut peer, conn) = door.accept(&mut rig);
+    door.ask(&mut rig, move |io| io.set_notsent_lowat(conn, Some(4_096)));
+    let write = |rig: &mut Rig| door.ask(rig, move |io| io.send(conn, &[1; 10_000]));
+    let mut written = 0;
+    let waiting = loop {
+        written += write(&mut rig);
+        let woken = door.heard() == [Heard::Writable];
+        let (unsent, not_sent) = door.ask(&mut rig, move |io| (io.unsent(conn), io.not_sent(conn)));
+        assert_eq!(unsent as usize, written);
+        assert!(not_sent <= 4_096);
+        assert_eq!(woken, not_sent <= 2_048, "{not_sent} unsent");
+        if !woken {
+            break not_sent as usize;
+        }
+    };
+    // The initial window lets ten segments go, of which not all are full.
+    assert!((13_140..=14_600).contains(&(written - waiting)));
+    assert_eq!(write(&mut rig), 4_096 - waiting, "up to the limit");
+    assert_eq!(door.heard(), []);
+    peer.take(&mut rig);
+    rig.turn(&[peer.ack()]);
+    assert_eq!(door.heard(), [Heard::Writable]);
+    // A raised limit is room, too.
+    door.ask(&mut rig, move |io| io.set_notsent_lowat(conn, Some(1)));
+    assert_eq!(write(&mut rig) + write(&mut rig), 256);
+    door.heard();
+    door.ask(&mut rig, move |io| io.set_notsent_lowat(conn, None));
+    assert_eq!(door.heard(), [Heard::Writable]);
+}
+
+#[test]
+fn a_larger_send_buffer_wakes_the_writer() {
+    let (mut rig, door) = door();
+    let (_, conn) = door.accept(&mut rig);
+    door.ask(&mut rig, move |io| io.set_send_buffer(conn, 30_000));
+    assert_eq!(door.ask(&mut rig, move |io| io.send(conn, &[1; 60_000])), 30_000);
+    door.ask(&mut rig, move |io| io.set_send_buffer(conn, 20_000));
+    assert_eq!(door.heard(), []);
+    door.ask(&mut rig, move |io| io.set_send_buffer(conn, 40_000));
+    assert_eq!(door.heard(), [Heard::Writable]);
+    assert_eq!(door.ask(&mut rig, move |io| io.send_room(conn)), 10_000);
+}
+
+/// What arrives is bounded by the buffer that was set; the window of before is honoured.
+#[test]
+fn a_receive_buffer_bounds_what_is_offered() {
+    let (mut rig, door) = door();
+    let (peer, conn) = door.accept(&mut rig);
+    door.ask(&mut rig, move |io| io.set_receive_buffer(conn, 300_000));
+    let update = rig.next();
+    assert_eq!(u32::from(update.header.window) << 7, 300_000 >> 7 << 7);
+    assert_eq!(update.header.ack, peer.seq);
+    assert_eq!(door.ask(&mut rig, move |io| io.info(conn).unwrap().receive_buffer), 300_000);
+}
+
+/// MUST-32, MUST-33, RFC6093-6: the service hears of urgent octets and how many they are; they stay in line.
+#[test]
+fn must_32_must_33_a_service_hears_of_urgent_octets() {
+    let (mut rig, door) = door();
+    let (mut peer, conn) = door.accept(&mut rig);
+    assert_eq!(
+        door.ask(&mut rig, move |io| (io.set_oobinline(conn, true), io.set_oobinline(conn, false))),
+        (true, false)
+    );
+    let urgent = |peer: &Peer, pointer, payload: &[u8]| {
+        let header = TcpHeader {
+            src_port: peer.port,
+            dst_port: PORT,
+            seq: peer.seq,
+            ack: peer.ack,
+            flags: Flags::ACK | Flags::URG,
+            window: 60_000,
+            urgent: pointer,
+            ..TcpHeader::default()
+        };
+        tcp_packet(PEER, OURS, &header, payload)
+    };
+    // Five octets of which the first three are urgent, then a pointer ahead of what has come.
+    rig.turn(&[urgent(&peer, 3, b"abcde")]);
+    peer.seq += 5;
+    assert_eq!(door.heard(), [Heard::Urgent(3)], "told before the octets are read");
+    assert_eq!(door.ask(&mut rig, move |io| io.urgent(conn)), 0, "they have been read");
+    rig.turn(&[urgent(&peer, 10, b"f")]);
+    peer.seq += 1;
+    assert_eq!(door.heard(), [Heard::Urgent(10)]);
+    assert_eq!(door.ask(&mut rig, move |io| io.urgent(conn)), 9);
+    rig.turn(&[urgent(&peer, 9, b"g")]);
+    assert_eq!(door.heard(), [], "the same place is no news");
+    for _ in 0..2 {
+        peer.take(&mut rig);
+        rig.turn(&[peer.ack()]);
+    }
+    assert_eq!(peer.got, b"abcdefg");
 }
 
 /// Only services that want mail are asked; each that has some is called once.

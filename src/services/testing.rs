@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::flow::{Endpoint, Quad, ShardId};
-use crate::shard::{ConnId, ConnectError, ConnectOptions, Io, IoBackend, ListenError, Message, Service};
+use crate::shard::{ConnId, ConnectError, ConnectOptions, Io, IoBackend, ListenError, ListenOptions, Message, Service};
 use crate::tcp::time::{Duration, Instant};
 use crate::tcp::{CloseReason, CongestionControl, Info, KeepAlive, State};
 
@@ -238,9 +238,26 @@ impl IoBackend for Backend<'_> {
             c.nodelay = nodelay;
         }
     }
+    fn set_cork(&mut self, _: ConnId, _: bool) {}
+    fn set_quickack(&mut self, _: ConnId, _: bool) {}
     fn set_keepalive(&mut self, _: ConnId, _: Option<KeepAlive>) {}
     fn set_user_timeout(&mut self, _: ConnId, _: Option<Duration>) {}
     fn set_congestion(&mut self, _: ConnId, _: CongestionControl) {}
+    fn set_send_buffer(&mut self, conn: ConnId, octets: u32) {
+        if let Some(c) = self.world.find_mut(conn) {
+            c.send_limit = octets as usize;
+        }
+    }
+    fn set_receive_buffer(&mut self, _: ConnId, _: u32) {}
+    fn set_notsent_lowat(&mut self, _: ConnId, _: Option<u32>) {}
+    fn set_ttl(&mut self, _: ConnId, _: u8) {}
+    fn set_tos(&mut self, _: ConnId, _: u8) {}
+    fn urgent(&self, _: ConnId) -> u32 {
+        0
+    }
+    fn not_sent(&self, _: ConnId) -> u32 {
+        0 // what is sent is on its way at once
+    }
     fn info(&self, conn: ConnId) -> Option<Info> {
         self.world.find(conn).map(|_| figures(self.world.retransmits))
     }
@@ -271,6 +288,7 @@ impl IoBackend for Backend<'_> {
             listener.accepting = accepting;
         }
     }
+    fn set_listen_options(&mut self, _: Endpoint, _: &ListenOptions) {}
     fn tag(&self, conn: ConnId) -> u64 {
         self.world.find(conn).map_or(0, |c| c.tag)
     }
@@ -310,12 +328,21 @@ fn figures(retransmits: u64) -> Info {
         flight: 0,
         queued: 0,
         send_limit: 0,
+        not_sent: 0,
+        lost: 0,
+        sacked: 0,
+        loss_state: crate::tcp::LossState::Open,
+        backoffs: 0,
+        probes: 0,
+        last_sent: Instant::ZERO,
+        last_received: Instant::ZERO,
         send_window: 0,
         receive_window: 0,
         receive_buffer: 0,
         unread: 0,
         held: 0,
         mss: 1460,
+        receive_mss: 1460,
         timestamps: true,
         sack: true,
         window_shifts: (7, 7),

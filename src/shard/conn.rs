@@ -62,4 +62,6 @@ pub(crate) struct Conn {
 #[derive(Debug)]
 pub(crate) enum Event {
     Closed(ConnId, CloseReason),
+    /// There is room that the service waits for, and no acknowledgment made it.
+    Writable(ConnId),
 }

@@ -44,10 +44,7 @@ impl Core {
         if self.conns.len() >= self.config.limits.connections {
             return Err(ConnectError::Full);
         }
-        let mut params = self.open_params(&quad);
-        if let Some(mss) = options.mss {
-            params.mss = params.mss.min(mss.max(self.config.tcp.min_mss));
-        }
+        let params = self.open_params(&quad, options.mss);
         let mut handshake = Handshake::connect(&self.config.tcp, params, self.now);
         if let Some(count) = options.syn_retries {
             handshake.set_syn_retries(count);
@@ -57,8 +54,7 @@ impl Core {
         let id = self.insert(quad, origin, handshake, ticket).ok_or(ConnectError::Full)?;
         if let Some(conn) = self.conns.get_mut(id) {
             conn.user = options.user;
-            let ttl = options.ttl.map_or(IpFields::default().ttl, |ttl| ttl.max(1));
-            conn.ip = IpFields { ttl, ..IpFields::default() };
+            conn.ip = IpFields::default().with(options.ttl, options.tos);
         }
         self.touch(id);
         Ok(id)

@@ -14,7 +14,7 @@ use super::echo_limiter::EchoLimiter;
 use super::egress::Egress;
 use super::listeners::{Listeners, Target};
 use super::log;
-use super::opening::{ConnectError, ConnectOptions, IpFields, ListenError};
+use super::opening::{ConnectError, ConnectOptions, IpFields, ListenError, ListenOptions};
 use super::orphans::Orphans;
 use super::receive_store::{Holdings, ReceiveStore};
 use super::send_store::SendStore;
@@ -232,13 +232,15 @@ impl Core {
         }
     }
 
-    /// Parameters for a new connection: initial sequence number (MUST-8, MUST-9), timestamp offset, our MSS.
-    pub(crate) fn open_params(&self, quad: &Quad) -> OpenParams {
+    /// Parameters for a new connection: initial sequence number (MUST-8, MUST-9), timestamp offset, our MSS (MUST-67), or
+    /// less if so wished.
+    pub(crate) fn open_params(&self, quad: &Quad, mss: Option<u16>) -> OpenParams {
         let header = if quad.local.addr.is_ipv4() { 40 } else { 60 };
+        let most = mss.map_or(u16::MAX, |mss| mss.max(self.config.tcp.min_mss));
         OpenParams {
             iss: self.shared.isn.isn(quad.local.addr, quad.local.port, quad.remote.addr, quad.remote.port, self.now),
             ts_offset: self.shared.isn.ts_offset(quad.local.addr, quad.remote.addr),
-            mss: self.config.mtu.saturating_sub(header),
+            mss: self.config.mtu.saturating_sub(header).min(most),
             ipv6: quad.local.addr.is_ipv6(),
         }
     }
@@ -465,30 +467,66 @@ impl IoBackend for Core {
     }
 
     fn set_nodelay(&mut self, id: ConnId, nodelay: bool) {
-        if let Some(Conn { phase: Phase::Open(connection), .. }) = self.conns.get_mut(id) {
-            connection.set_nodelay(nodelay);
-            self.touch(id);
-        }
+        self.tune(id, |connection, _| connection.set_nodelay(nodelay));
+    }
+
+    fn set_cork(&mut self, id: ConnId, cork: bool) {
+        self.tune(id, |connection, _| connection.set_cork(cork));
+    }
+
+    fn set_quickack(&mut self, id: ConnId, quick: bool) {
+        self.tune(id, |connection, config| connection.set_quickack(config, quick));
     }
 
     fn set_keepalive(&mut self, id: ConnId, keepalive: Option<KeepAlive>) {
-        if let Some(Conn { phase: Phase::Open(connection), .. }) = self.conns.get_mut(id) {
-            connection.set_keepalive(keepalive);
-            self.touch(id);
-        }
+        self.tune(id, |connection, _| connection.set_keepalive(keepalive));
     }
 
     fn set_user_timeout(&mut self, id: ConnId, limit: Option<Duration>) {
-        if let Some(Conn { phase: Phase::Open(connection), .. }) = self.conns.get_mut(id) {
-            connection.set_user_timeout(limit);
-            self.touch(id);
-        }
+        self.tune(id, |connection, _| connection.set_user_timeout(limit));
     }
 
     fn set_congestion(&mut self, id: ConnId, kind: CongestionControl) {
-        if let Some(Conn { phase: Phase::Open(connection), .. }) = self.conns.get_mut(id) {
-            connection.set_congestion(&self.config.tcp, kind);
-            self.touch(id);
+        self.tune(id, |connection, config| connection.set_congestion(config, kind));
+    }
+
+    fn set_send_buffer(&mut self, id: ConnId, octets: u32) {
+        self.tune(id, |connection, _| connection.set_send_buffer(octets));
+        self.look_for_room(id);
+    }
+
+    fn set_receive_buffer(&mut self, id: ConnId, octets: u32) {
+        self.tune(id, |connection, _| connection.set_receive_buffer(octets));
+    }
+
+    fn set_notsent_lowat(&mut self, id: ConnId, octets: Option<u32>) {
+        self.tune(id, |connection, _| connection.set_notsent_lowat(octets));
+        self.look_for_room(id);
+    }
+
+    fn set_ttl(&mut self, id: ConnId, ttl: u8) {
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.ip = conn.ip.with(Some(ttl), None);
+        }
+    }
+
+    fn set_tos(&mut self, id: ConnId, tos: u8) {
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.ip = conn.ip.with(None, Some(tos));
+        }
+    }
+
+    fn urgent(&self, id: ConnId) -> u32 {
+        match self.conns.get(id) {
+            Some(Conn { phase: Phase::Open(connection), .. }) => connection.urgent(),
+            _ => 0,
+        }
+    }
+
+    fn not_sent(&self, id: ConnId) -> u32 {
+        match self.conns.get(id) {
+            Some(Conn { phase: Phase::Open(connection), .. }) => connection.not_sent(),
+            _ => 0,
         }
     }
 
@@ -524,6 +562,10 @@ impl IoBackend for Core {
         self.set_listener_accepting(local, accepting);
     }
 
+    fn set_listen_options(&mut self, local: Endpoint, options: &ListenOptions) {
+        self.set_options_of_listener(local, options);
+    }
+
     fn tag(&self, id: ConnId) -> u64 {
         self.conns.get(id).map_or(0, |conn| self.listeners.tag(conn.listener))
     }
@@ -544,6 +586,21 @@ impl Core {
             self.send_control(&quad, ip, &reset);
         }
         self.finish(id, CloseReason::Aborted);
+    }
+
+    /// Changes something about an open connection; others stay as they are.
+    fn tune(&mut self, id: ConnId, change: impl FnOnce(&mut tcp::Connection, &tcp::Config)) {
+        if let Some(Conn { phase: Phase::Open(connection), .. }) = self.conns.get_mut(id) {
+            change(connection, &self.config.tcp);
+            self.touch(id);
+        }
+    }
+
+    /// A limit may have been raised for which the service waits.
+    fn look_for_room(&mut self, id: ConnId) {
+        if self.conns.get(id).is_some_and(|conn| conn.wants_room) && self.send_room(id) > 0 {
+            self.events.push_back(Event::Writable(id));
+        }
     }
 
     fn forwarded(&mut self, id: ConnId, octets: u32) {

@@ -11,7 +11,7 @@ use foldhash::fast::FixedState;
 use super::conn::Phase;
 use super::core::Core;
 use super::counters::DropReason;
-use super::opening::ListenError;
+use super::opening::{ListenError, ListenOptions};
 use super::service::ConnId;
 use crate::flow::Endpoint;
 
@@ -36,6 +36,7 @@ struct Listener {
     tag: u64,
     service: u16,
     backlog: u32,
+    options: ListenOptions,
     /// Children in SYN-RECEIVED, in the order of their SYNs, and some that are it no more.
     waiting: VecDeque<ConnId>,
     /// Children in SYN-RECEIVED.
@@ -93,6 +94,7 @@ impl Listeners {
             tag,
             service,
             backlog,
+            options: ListenOptions::default(),
             waiting: VecDeque::new(),
             half_open: 0,
             children: 0,
@@ -151,6 +153,11 @@ impl Listeners {
 
     pub(crate) fn tag(&self, index: u32) -> u64 {
         self.all.get(index as usize).map_or(0, |listener| listener.tag)
+    }
+
+    /// What a listener's connections begin with.
+    pub(crate) fn options(&self, index: u32) -> ListenOptions {
+        self.all.get(index as usize).map_or_else(ListenOptions::default, |listener| listener.options)
     }
 
     /// A child in SYN-RECEIVED was made. `is_half_open` tells of others whether they still are it.
@@ -218,6 +225,13 @@ impl Core {
     pub(crate) fn set_listener_accepting(&mut self, local: Endpoint, accepting: bool) {
         if let Some(index) = self.listeners.own(self.current, local) {
             self.listeners.all[index as usize].accepting = accepting;
+        }
+    }
+
+    /// See [`Io::set_listen_options`](super::Io::set_listen_options).
+    pub(crate) fn set_options_of_listener(&mut self, local: Endpoint, options: &ListenOptions) {
+        if let Some(index) = self.listeners.own(self.current, local) {
+            self.listeners.all[index as usize].options = *options;
         }
     }
 

@@ -38,7 +38,7 @@ pub use self::config::{Limits, Offload, ShardConfig, ShardShared};
 use self::conn::Phase;
 use self::core::Core;
 pub use self::counters::{Counters, DropReason, PublishedCounters};
-pub use self::opening::{ConnectError, ConnectOptions, ListenError};
+pub use self::opening::{ConnectError, ConnectOptions, ListenError, ListenOptions};
 pub use self::service::{ConnId, Io, IoBackend, Message, Service};
 use crate::buffer::frame::{Completion, TxFrame};
 use crate::buffer::packet::PacketBuf;

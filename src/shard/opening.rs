@@ -14,6 +14,17 @@ pub(crate) struct IpFields {
     pub(crate) traffic_class: u8,
 }
 
+impl IpFields {
+    /// These fields with what a user asks for. The ECN bits are TCP's own (SHLD-22).
+    pub(crate) fn with(self, ttl: Option<u8>, tos: Option<u8>) -> Self {
+        const ECN: u8 = 3;
+        Self {
+            ttl: ttl.map_or(self.ttl, |ttl| ttl.max(1)),
+            traffic_class: tos.map_or(self.traffic_class, |tos| tos & !ECN),
+        }
+    }
+}
+
 impl Default for IpFields {
     fn default() -> Self {
         Self { ttl: wire::ip::DEFAULT_TTL, traffic_class: 0 }
@@ -71,6 +82,8 @@ pub struct ConnectOptions {
     pub local: Option<Endpoint>,
     /// TTL or hop limit of its packets, from 1 on (MUST-49).
     pub ttl: Option<u8>,
+    /// The TOS octet or traffic class of its packets: DSCP in the upper six bits, the lower two do not count (MUST-48).
+    pub tos: Option<u8>,
     /// The largest segment to send and to accept, octets of payload: the MSS that we advertise is no larger.
     pub mss: Option<u16>,
     /// How often the SYN is repeated, with doubled intervals, before the open fails. Without it the time decides:
@@ -78,4 +91,15 @@ pub struct ConnectOptions {
     pub syn_retries: Option<u8>,
     /// The word to keep with the connection ([`Io::user`](super::Io::user)).
     pub user: u64,
+}
+
+/// What the connections of a listener begin with; SYN-ACKs have it already. The default asks for nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ListenOptions {
+    /// TTL or hop limit of their packets, from 1 on (MUST-49).
+    pub ttl: Option<u8>,
+    /// As [`ConnectOptions::tos`].
+    pub tos: Option<u8>,
+    /// As [`ConnectOptions::mss`].
+    pub mss: Option<u16>,
 }

@@ -157,7 +157,8 @@ impl Shard {
         if let Err(reason) = self.core.listeners.admits(target.listener) {
             return Err((reason, arrival.frame));
         }
-        let mut params = self.core.open_params(quad);
+        let options = self.core.listeners.options(target.listener);
+        let mut params = self.core.open_params(quad, options.mss);
         if let Some(floor) = iss_floor
             && !params.iss.gt(floor)
         {
@@ -167,6 +168,9 @@ impl Shard {
         let ticket = self.core.shared.tickets.fetch_add(1, Ordering::Relaxed);
         match self.core.insert(*quad, target, handshake, ticket) {
             Some(id) => {
+                if let Some(conn) = self.core.conns.get_mut(id) {
+                    conn.ip = conn.ip.with(options.ttl, options.tos);
+                }
                 self.core.touch(id);
                 self.release(arrival.frame);
                 let tag = self.core.listeners.tag(target.listener);
@@ -319,6 +323,9 @@ impl Shard {
         if outcome.ack_now {
             core.send_immediate_ack(id);
         }
+        if outcome.events.contains(Events::URGENT) && !detached {
+            self.call(service, |service, io| service.urgent(io, id));
+        }
         if (delivered || eof) && !detached {
             self.call(service, |service, io| service.readable(io, id));
             self.settle(id);
@@ -419,6 +426,7 @@ impl Shard {
                     self.call(service, |service, io| service.closed(io, id, reason));
                     self.core.remove(id);
                 }
+                Event::Writable(id) => self.writable(id),
             }
         }
     }

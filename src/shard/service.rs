@@ -9,7 +9,7 @@
 use std::any::Any;
 use std::fmt;
 
-use super::opening::{ConnectError, ConnectOptions, ListenError};
+use super::opening::{ConnectError, ConnectOptions, ListenError, ListenOptions};
 use crate::flow::{Endpoint, Quad, ShardId};
 use crate::tcp::{CloseReason, CongestionControl, Duration, Info, Instant, KeepAlive};
 
@@ -48,6 +48,11 @@ pub trait Service: Send {
 
     /// The send side has room again after a call that found too little, or after an acknowledgment freed some.
     fn writable(&mut self, io: &mut Io<'_>, conn: ConnId) {
+        let _ = (io, conn);
+    }
+
+    /// The peer announced urgent octets, or more of them (MUST-32); [`Io::urgent`] tells how many there are.
+    fn urgent(&mut self, io: &mut Io<'_>, conn: ConnId) {
         let _ = (io, conn);
     }
 
@@ -117,9 +122,18 @@ pub trait IoBackend {
     fn close(&mut self, conn: ConnId);
     fn abort(&mut self, conn: ConnId);
     fn set_nodelay(&mut self, conn: ConnId, nodelay: bool);
+    fn set_cork(&mut self, conn: ConnId, cork: bool);
+    fn set_quickack(&mut self, conn: ConnId, quick: bool);
     fn set_keepalive(&mut self, conn: ConnId, keepalive: Option<KeepAlive>);
     fn set_user_timeout(&mut self, conn: ConnId, limit: Option<Duration>);
     fn set_congestion(&mut self, conn: ConnId, kind: CongestionControl);
+    fn set_send_buffer(&mut self, conn: ConnId, octets: u32);
+    fn set_receive_buffer(&mut self, conn: ConnId, octets: u32);
+    fn set_notsent_lowat(&mut self, conn: ConnId, octets: Option<u32>);
+    fn set_ttl(&mut self, conn: ConnId, ttl: u8);
+    fn set_tos(&mut self, conn: ConnId, tos: u8);
+    fn urgent(&self, conn: ConnId) -> u32;
+    fn not_sent(&self, conn: ConnId) -> u32;
     fn info(&self, conn: ConnId) -> Option<Info>;
     fn set_timer(&mut self, at: Instant, token: u64);
     fn send_to(&mut self, shard: ShardId, message: Message);
@@ -127,6 +141,7 @@ pub trait IoBackend {
     fn listen(&mut self, local: Endpoint, backlog: u32, tag: u64) -> Result<(), ListenError>;
     fn unlisten(&mut self, local: Endpoint);
     fn set_accepting(&mut self, local: Endpoint, accepting: bool);
+    fn set_listen_options(&mut self, local: Endpoint, options: &ListenOptions);
     fn tag(&self, conn: ConnId) -> u64;
     fn connect(&mut self, remote: Endpoint, options: &ConnectOptions) -> Result<ConnId, ConnectError>;
 }
@@ -134,7 +149,8 @@ pub trait IoBackend {
 /// The handle through which a service acts. Lives for one call.
 ///
 /// No method blocks; only those that open something can fail. With a [`ConnId`] that is no longer alive they do nothing
-/// and yield zero.
+/// and yield zero. What is set on a connection counts from when it is open ([`Service::accepted`]); only the fields of the IP
+/// header count before, too.
 pub struct Io<'a> {
     backend: &'a mut dyn IoBackend,
 }
@@ -243,6 +259,12 @@ impl<'a> Io<'a> {
         self.backend.unsent(conn)
     }
 
+    /// Of these, the ones that were never sent (SIOCOUTQNSD of Linux).
+    #[inline]
+    pub fn not_sent(&self, conn: ConnId) -> u32 {
+        self.backend.not_sent(conn)
+    }
+
     /// Moves unread octets of `from` into the send side of `to`, as many as fit, and tells how many. Both may be the
     /// same connection.
     #[inline]
@@ -275,6 +297,20 @@ impl<'a> Io<'a> {
         self.backend.set_nodelay(conn, nodelay);
     }
 
+    /// Keeps back what fills no segment, for at most 200 ms without anything else happening, or no longer; see
+    /// [`Connection::set_cork`](crate::tcp::Connection::set_cork).
+    #[inline]
+    pub fn set_cork(&mut self, conn: ConnId, cork: bool) {
+        self.backend.set_cork(conn, cork);
+    }
+
+    /// Acknowledges at once, or delays again; see
+    /// [`Connection::set_quickack`](crate::tcp::Connection::set_quickack).
+    #[inline]
+    pub fn set_quickack(&mut self, conn: ConnId, quick: bool) {
+        self.backend.set_quickack(conn, quick);
+    }
+
     /// Probes the peer when it is silent, or no longer (RFC 9293 3.8.4). At first `tcp::Config::keepalive` decides.
     #[inline]
     pub fn set_keepalive(&mut self, conn: ConnId, keepalive: Option<KeepAlive>) {
@@ -292,6 +328,53 @@ impl<'a> Io<'a> {
     #[inline]
     pub fn set_congestion(&mut self, conn: ConnId, kind: CongestionControl) {
         self.backend.set_congestion(conn, kind);
+    }
+
+    /// Limits the octets queued, sent ones included until they are acknowledged. At first `tcp::Config::send_buffer` does,
+    /// and the limit grows; one that is set does not.
+    #[inline]
+    pub fn set_send_buffer(&mut self, conn: ConnId, octets: u32) {
+        self.backend.set_send_buffer(conn, octets);
+    }
+
+    /// Limits the octets that may lie unread; see
+    /// [`Connection::set_receive_buffer`](crate::tcp::Connection::set_receive_buffer).
+    #[inline]
+    pub fn set_receive_buffer(&mut self, conn: ConnId, octets: u32) {
+        self.backend.set_receive_buffer(conn, octets);
+    }
+
+    /// Limits the octets queued that were never sent ([`Io::not_sent`]); `None`: the send buffer alone counts. After a
+    /// [`Io::send`] that found too little room, [`Service::writable`] comes when half of them are on their way.
+    #[inline]
+    pub fn set_notsent_lowat(&mut self, conn: ConnId, octets: Option<u32>) {
+        self.backend.set_notsent_lowat(conn, octets);
+    }
+
+    /// TTL or hop limit of the packets from now on, at least 1; 64 at first (MUST-49).
+    #[inline]
+    pub fn set_ttl(&mut self, conn: ConnId, ttl: u8) {
+        self.backend.set_ttl(conn, ttl);
+    }
+
+    /// TOS octet or traffic class of the packets from now on: DSCP in the upper six bits (MUST-48). The lower two are
+    /// TCP's own and do not count (SHLD-22). 0 at first.
+    #[inline]
+    pub fn set_tos(&mut self, conn: ConnId, tos: u8) {
+        self.backend.set_tos(conn, tos);
+    }
+
+    /// Whether urgent octets lie among the others (SO_OOBINLINE). Here they always do (RFC6093-6), so this sets nothing; it
+    /// tells whether the wish is granted.
+    #[inline]
+    pub fn set_oobinline(&mut self, _conn: ConnId, inline: bool) -> bool {
+        inline
+    }
+
+    /// How many of the octets ahead, unread or still to come, the peer has called urgent (MUST-33); 0 when none.
+    #[inline]
+    pub fn urgent(&self, conn: ConnId) -> u32 {
+        self.backend.urgent(conn)
     }
 
     /// Counters and estimates of the connection; `None` when it is gone.
@@ -347,6 +430,12 @@ impl<'a> Io<'a> {
     #[inline]
     pub fn set_accepting(&mut self, local: Endpoint, accepting: bool) {
         self.backend.set_accepting(local, accepting);
+    }
+
+    /// Says what the connections of this service's listener on `local` begin with, from the next SYN on.
+    #[inline]
+    pub fn set_listen_options(&mut self, local: Endpoint, options: &ListenOptions) {
+        self.backend.set_listen_options(local, options);
     }
 
     /// The tag of the listener that an accepted connection came through, also when that has ended since; 0 for others.

@@ -3,7 +3,7 @@
 //!
 //! Must not contain: decisions about what to send (they are `tcp`'s), the layout of headers (`egress`), device calls.
 
-use super::conn::{Conn, Phase};
+use super::conn::{Conn, Event, Phase};
 use super::core::Core;
 use super::egress::{MAX_SUPER_SEGMENT, blank, seal};
 use super::service::ConnId;
@@ -50,9 +50,11 @@ impl Core {
 
     /// Sends what the connection may send now, up to its quantum. Returns whether it wants another turn.
     fn transmit_open(&mut self, id: ConnId) -> bool {
-        let Self { conns, config, egress, memory, counters, now, ring_blocked, .. } = self;
+        let Self { conns, config, egress, memory, counters, events, now, ring_blocked, .. } = self;
         let Some(conn) = conns.get_mut(id) else { return false };
-        let Conn { phase: Phase::Open(connection), send, quad, ip, in_ring, ring_blocked: blocked, .. } = conn else {
+        let Conn { phase: Phase::Open(connection), send, quad, ip, in_ring, ring_blocked: blocked, wants_room, .. } =
+            conn
+        else {
             return false;
         };
         let tso = if quad.remote.addr.is_ipv4() { config.offload.tso4 } else { config.offload.tso6 };
@@ -102,6 +104,9 @@ impl Core {
                     break;
                 }
             }
+        }
+        if *wants_room && connection.at_low_water() {
+            events.push_back(Event::Writable(id));
         }
         false
     }

@@ -159,8 +159,8 @@ impl Connection {
         if snd.una == snd.nxt && !marks.has(Marks::KEEP_ALIVE) {
             timers.cancel(Timer::GiveUp);
         }
-        // OPS-16: as much again as is in flight can be queued. The limit never shrinks.
-        if config.send_auto_tuning {
+        // OPS-16: as much again as is in flight can be queued. The limit never shrinks by itself.
+        if config.send_auto_tuning && !marks.has(Marks::SEND_FIXED) {
             snd.limit = snd.limit.max(congestion.cwnd().saturating_mul(2).min(config.send_buffer.max));
         }
         // Not for every octet: a writer that wakes up shall find a quarter of the buffer free.

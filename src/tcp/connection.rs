@@ -6,7 +6,7 @@
 use super::challenge::Limiter;
 use super::config::Config;
 use super::congestion::{CongestionControl, CongestionWindow, Controller};
-use super::info::{Info, RecoveryCounts};
+use super::info::{Info, LossState, RecoveryCounts};
 use super::keepalive::KeepAliveState;
 use super::marks::Marks;
 use super::probe::{LossTimer, TailProbe};
@@ -115,6 +115,8 @@ pub(super) struct Cold {
     /// Window probes sent since the window closed.
     pub(super) probes: u8,
     pub(super) reason: Option<CloseReason>,
+    /// Most octets that may be queued unsent, in units of 256, with `Marks::LOWAT`.
+    pub(super) low_water: u16,
 }
 
 /// A connection in a synchronized state (ESTABLISHED to TIME-WAIT).
@@ -268,6 +270,7 @@ impl Connection {
             urgent: nxt,
             probes: 0,
             reason: None,
+            low_water: 0,
         };
         let mut connection = Self { hot, cold };
         connection.set_user_timeout(Some(config.user_timeout));
@@ -341,7 +344,11 @@ impl Connection {
     #[must_use]
     #[inline]
     pub fn send_room(&self, _config: &Config) -> u32 {
-        if self.hot.state.can_send() { self.hot.snd.limit.saturating_sub(self.hot.snd.queued) } else { 0 }
+        if !self.hot.state.can_send() {
+            return 0;
+        }
+        let room = self.hot.snd.limit.saturating_sub(self.hot.snd.queued);
+        if self.hot.marks.has(Marks::LOWAT) { self.room_to_low_water(room) } else { room }
     }
 
     /// The user appended `octets` to the send store. Ignored once the user has closed.
@@ -375,7 +382,7 @@ impl Connection {
         };
         if let Some(size) = self.cold.sizing.on_read(octets, rcv.mss, rtt, now)
             && config.recv_auto_tuning
-            && !marks.has(Marks::PRESSURE)
+            && !marks.has(Marks::PRESSURE.with(Marks::RECV_FIXED))
         {
             rcv.buffer = rcv.buffer.max(size.min(config.recv_buffer.max));
         }
@@ -429,9 +436,12 @@ impl Connection {
         reset
     }
 
-    /// Switches Nagle's algorithm off or on (MUST-17); off flushes what it held back (NAGLE-2).
+    /// Switches Nagle's algorithm off or on (MUST-17); off flushes what it held back (NAGLE-2), once also what is corked.
     pub fn set_nodelay(&mut self, nodelay: bool) {
         self.hot.marks.put(Marks::NAGLE, !nodelay);
+        if nodelay && self.hot.marks.has(Marks::CORK) && self.hot.snd.unsent() > 0 {
+            self.hot.marks.set(Marks::SWS_OVERRIDE);
+        }
         self.hot.marks.set(Marks::POLL);
     }
 
@@ -495,12 +505,26 @@ impl Connection {
             flight: snd.flight(),
             queued: snd.queued,
             send_limit: snd.limit,
+            not_sent: snd.unsent(),
+            lost: self.cold.board.lost(),
+            sacked: self.cold.board.sacked(),
+            loss_state: match self.hot.recovery {
+                Recovery::Open if snd.dup_acks > 0 || self.cold.board.sacked() > 0 => LossState::Disorder,
+                Recovery::Open => LossState::Open,
+                Recovery::Fast => LossState::Recovery,
+                Recovery::Loss => LossState::Loss,
+            },
+            backoffs: u32::from(self.cold.rtt.backoffs()),
+            probes: self.cold.probes,
+            last_sent: snd.last_send,
+            last_received: self.hot.clock,
             send_window: snd.wnd,
             receive_window: rcv.window(),
             receive_buffer: rcv.buffer,
             unread: rcv.unread,
             held: self.cold.held.octets(),
             mss: self.smss(),
+            receive_mss: u32::from(rcv.mss),
             timestamps: self.hot.marks.has(Marks::TIMESTAMPS),
             sack: self.hot.marks.has(Marks::SACK),
             window_shifts: (snd.shift, rcv.shift),

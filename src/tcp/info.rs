@@ -6,9 +6,24 @@ use core::ops::AddAssign;
 
 use super::congestion::CongestionControl;
 use super::state::State;
-use super::time::Duration;
+use super::time::{Duration, Instant};
 
 /// What there is to know about a connection at one moment.
+///
+/// The names of Linux's `tcp_info` for it, without `tcpi_`; what counts segments there counts octets here:
+///
+/// | here | there |
+/// | --- | --- |
+/// | `state`, `loss_state` | `state`, `ca_state` |
+/// | `retransmits`, `backoffs`, `probes` | `total_retrans`, `backoff`, `probes` |
+/// | `srtt`, `rttvar`, `min_rtt`, `rto` | `rtt`, `rttvar`, `min_rtt`, `rto` |
+/// | `cwnd`, `ssthresh`, `flight`, `sacked`, `lost` | `snd_cwnd`, `snd_ssthresh`, `unacked`, `sacked`, `lost` |
+/// | `mss`, `receive_mss`, `window_shifts` | `snd_mss`, `rcv_mss`, `snd_wscale` and `rcv_wscale` |
+/// | `bytes_acked`, `bytes_received`, `bytes_sent` | `bytes_acked`, `bytes_received`, `bytes_sent` less `bytes_retrans` |
+/// | `not_sent`, `send_window`, `receive_window` | `notsent_bytes`, `snd_wnd`, `rcv_wnd` |
+/// | `receive_buffer` | `rcv_space`, nearly |
+/// | `recovery.dsacks` | `dsack_dups` |
+/// | `last_sent`, `last_received` | `last_data_sent`, `last_ack_recv`, as points in time |
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Info {
     /// Its state.
@@ -47,6 +62,22 @@ pub struct Info {
     pub queued: u32,
     /// Octets the send store may hold now.
     pub send_limit: u32,
+    /// Octets in the send store that were never sent.
+    pub not_sent: u32,
+    /// Octets in flight that count as lost and were not sent again yet.
+    pub lost: u32,
+    /// Octets in flight that the peer reports to hold.
+    pub sacked: u32,
+    /// What loss recovery is at.
+    pub loss_state: LossState,
+    /// How often the retransmission timeout was doubled since the last progress.
+    pub backoffs: u32,
+    /// Probes of a closed window since it closed.
+    pub probes: u8,
+    /// When data was sent last; when the connection began, if never.
+    pub last_sent: Instant,
+    /// When a segment was received last.
+    pub last_received: Instant,
     /// Window of the peer, octets.
     pub send_window: u32,
     /// Our window as advertised, octets.
@@ -59,12 +90,28 @@ pub struct Info {
     pub held: u32,
     /// Payload octets of a full wire segment that we send.
     pub mss: u32,
+    /// Payload octets of a full wire segment that the peer may send.
+    pub receive_mss: u32,
     /// Timestamps are in use.
     pub timestamps: bool,
     /// SACK is in use.
     pub sack: bool,
     /// Window scaling is in use, with these shifts (of the peer, of ours).
     pub window_shifts: (u8, u8),
+}
+
+/// What loss recovery of the sender is at; named as in Linux.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LossState {
+    /// Nothing is known to be missing.
+    #[default]
+    Open,
+    /// Something arrived out of order, which may become a loss.
+    Disorder,
+    /// Fast recovery.
+    Recovery,
+    /// After a timeout.
+    Loss,
 }
 
 /// How often loss recovery of the sender did what (OPS-50).

@@ -25,7 +25,7 @@ impl Marks {
     pub(super) const POLL: Self = Self(1 << 8);
     /// A window probe must leave.
     pub(super) const PROBE_DUE: Self = Self(1 << 9);
-    /// The sender's SWS override fired.
+    /// The sender's SWS override fired, or the user pushes what is corked.
     pub(super) const SWS_OVERRIDE: Self = Self(1 << 10);
     /// The segment at SND.UNA must be sent again.
     pub(super) const FAST_RTX: Self = Self(1 << 11);
@@ -51,6 +51,14 @@ impl Marks {
     pub(super) const USER_TIMEOUT: Self = Self(1 << 21);
     /// Keep-alive is on.
     pub(super) const KEEP_ALIVE: Self = Self(1 << 22);
+    /// What does not fill a segment is kept back.
+    pub(super) const CORK: Self = Self(1 << 23);
+    /// The user has set the send buffer.
+    pub(super) const SEND_FIXED: Self = Self(1 << 24);
+    /// The user has set the receive buffer.
+    pub(super) const RECV_FIXED: Self = Self(1 << 25);
+    /// The user has limited what may be queued unsent.
+    pub(super) const LOWAT: Self = Self(1 << 26);
 
     #[inline]
     pub(super) const fn has(self, mark: Self) -> bool {

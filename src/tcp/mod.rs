@@ -12,6 +12,7 @@
 //! | `input`, `acks` | `on_segment`: the checks, text and FIN; what an acknowledgment means |
 //! | `output`, `expiry` | `poll_transmit`, `on_timeout` |
 //! | [`keepalive`] | giving up: R2, user timeout, keep-alive |
+//! | `tuning` | buffers, cork, quick acknowledgments: what users set on one connection |
 //! | `scoreboard` | what was sent when, and what became of it |
 //! | `recovery`, `rack`, `prr`, `probe` | loss recovery with SACK; the timer of recovery and tail loss probes |
 //! | `send`, `recv` | the two sequence spaces with the RFC's figures |
@@ -68,12 +69,13 @@ mod recv;
 mod report;
 mod scoreboard;
 mod send;
+mod tuning;
 
 pub use config::{BufferLimits, Config};
 pub use congestion::CongestionControl;
 pub use connection::{Connection, Opened};
 pub use handshake::{Handshake, HandshakeOutcome, OpenParams};
-pub use info::{Info, RecoveryCounts};
+pub use info::{Info, LossState, RecoveryCounts};
 pub use keepalive::KeepAlive;
 pub use outcome::{CloseReason, Context, Events, Keep, Outcome, Payload};
 pub use segment::{Segment, Transmit, reset_for};

@@ -47,7 +47,7 @@ pub(super) struct SendSequenceSpace {
 
     /// Octets in the send store: unacknowledged and unsent ones.
     pub(super) queued: u32,
-    /// Octets the send store may hold; it never shrinks (OPS-16).
+    /// Octets the send store may hold; it never shrinks by itself (OPS-16).
     pub(super) limit: u32,
     /// End of the last small segment sent (Minshall's Nagle variant, NAGLE-3).
     pub(super) sml: SeqNum,

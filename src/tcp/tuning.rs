@@ -1,0 +1,92 @@
+//! What the user may set on one connection, whatever the configuration says of new ones.
+//!
+//! After the socket options of Linux of the same names. Nagle's algorithm, congestion control, keep-alive and user
+//! timeout are beside what they rule.
+
+use super::config::Config;
+use super::connection::Connection;
+use super::marks::Marks;
+use super::timers::Timer;
+
+/// Bounds of a buffer, octets: RFC7323-2.3b allows windows below 1 GiB.
+const BUFFER: (u32, u32) = (256, 1 << 30);
+
+/// What the limit for unsent octets is a multiple of.
+const LOW_WATER_UNIT: u32 = 256;
+
+/// Segments acknowledged at once when the user asks for it and the configuration for none (OPS-6).
+const QUICK: u8 = 16;
+
+impl Connection {
+    /// Keeps everything back that does not fill a segment, until this is switched off, the stream ends, or nothing else
+    /// happened for [`Config::sws_override`] (NAGLE-5; TCP_CORK of Linux). Stronger than
+    /// [`set_nodelay`](Self::set_nodelay), which pushes out once what waits here.
+    pub fn set_cork(&mut self, cork: bool) {
+        self.hot.marks.put(Marks::CORK, cork);
+        self.hot.marks.set(Marks::POLL);
+    }
+
+    /// `true`: the acknowledgment that waits leaves now, and the next segments are acknowledged at once. `false`:
+    /// acknowledgments are delayed again (TCP_QUICKACK of Linux). Not for good: after an irregularity or a pause the
+    /// connection does what it thinks best (OPS-6).
+    pub fn set_quickack(&mut self, config: &Config, quick: bool) {
+        self.hot.quick = if quick { config.quick_acks.max(QUICK) } else { 0 };
+        if quick && self.hot.timers.is_set(Timer::DelayedAck) {
+            self.hot.marks.set(Marks::ACK_DUE.with(Marks::POLL));
+        }
+    }
+
+    /// How many octets may be queued, sent ones included until they are acknowledged. It does not grow by itself any
+    /// more (SO_SNDBUF). What is queued above it stays queued.
+    pub fn set_send_buffer(&mut self, octets: u32) {
+        let snd = &mut self.hot.snd;
+        snd.limit = octets.clamp(BUFFER.0, BUFFER.1);
+        self.hot.marks.put(Marks::ROOM_FULL, snd.queued >= snd.limit);
+        self.hot.marks.set(Marks::SEND_FIXED);
+    }
+
+    /// How many octets the user may leave unread. It does not grow by itself any more (SO_RCVBUF). A smaller one takes
+    /// nothing back of the window that the peer knows of (SHLD-14); a larger one is limited by the shift that was
+    /// negotiated.
+    pub fn set_receive_buffer(&mut self, octets: u32) {
+        self.hot.rcv.buffer = octets.clamp(BUFFER.0, BUFFER.1);
+        self.hot.marks.set(Marks::RECV_FIXED);
+        if self.hot.state.can_receive() && self.hot.rcv.worth_an_update() {
+            self.hot.marks.set(Marks::ACK_DUE.with(Marks::POLL));
+        }
+    }
+
+    /// How many octets may be queued that were never sent (TCP_NOTSENT_LOWAT): [`send_room`](Self::send_room) leaves
+    /// room for no more. Rounded up to a multiple of 256. `None`, and from 16 MiB on: as many as the buffer holds.
+    pub fn set_notsent_lowat(&mut self, octets: Option<u32>) {
+        let units = octets.and_then(|octets| u16::try_from(octets.max(1).div_ceil(LOW_WATER_UNIT)).ok());
+        self.hot.marks.put(Marks::LOWAT, units.is_some());
+        self.cold.low_water = units.unwrap_or(0);
+    }
+
+    fn low_water(&self) -> u32 {
+        u32::from(self.cold.low_water) * LOW_WATER_UNIT
+    }
+
+    /// Octets queued that were never sent (SIOCOUTQNSD).
+    #[must_use]
+    pub fn not_sent(&self) -> u32 {
+        self.hot.snd.unsent()
+    }
+
+    /// Whether a user who was stopped by [`set_notsent_lowat`](Self::set_notsent_lowat) may write again: not for every
+    /// octet, but when half of what is allowed has been sent.
+    #[must_use]
+    pub fn at_low_water(&self) -> bool {
+        self.hot.marks.has(Marks::LOWAT) && self.hot.snd.unsent() <= self.low_water() / 2 && self.hot.state.can_send()
+    }
+
+    /// What `room` of the buffer the limit for unsent octets leaves.
+    pub(super) fn room_to_low_water(&self, room: u32) -> u32 {
+        room.min(self.low_water().saturating_sub(self.hot.snd.unsent()))
+    }
+}
+
+#[cfg(test)]
+#[path = "tuning_tests.rs"]
+mod tests;
