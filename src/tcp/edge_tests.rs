@@ -2,7 +2,8 @@
 //! a recovery.
 #![allow(clippy::unwrap_used)]
 
-use super::lab::{Lab, labs, with_sack};
+use super::lab::{Lab, labs, none, plain, with_sack};
+use super::timers::Timer;
 use super::*;
 
 /// An ACK with SACK blocks.
@@ -61,5 +62,88 @@ fn rfc5681_3_1g_slow_start_goes_on_behind_a_short_reordering() {
         assert_eq!(lab.conn.info(&lab.config).cwnd, 10_000);
         assert_eq!(sack(lab, 2_001, &[(3_001, 4_001)]).len(), 4);
         assert_eq!(lab.conn.info(&lab.config).cwnd, 12_000);
+    });
+}
+
+/// A writer that filled the buffer is told when a quarter of it is free, and not before.
+#[test]
+fn writable_when_a_quarter_is_free() {
+    labs(
+        |config, _| {
+            config.send_buffer = BufferLimits { initial: 8_000, max: 8_000 };
+            config.send_auto_tuning = false;
+        },
+        |lab| {
+            assert_eq!(lab.write(8_000).len(), 8);
+            assert_eq!(lab.conn.send_room(&lab.config), 0);
+            lab.i("A", 1, 0, 1_001);
+            assert!(!lab.last.events.contains(Events::WRITABLE));
+            lab.i("A", 1, 0, 2_001);
+            assert!(lab.last.events.contains(Events::WRITABLE));
+            lab.i("A", 1, 0, 4_001);
+            assert!(!lab.last.events.contains(Events::WRITABLE), "once");
+        },
+    );
+}
+
+/// RFC2883-5a: only what arrived twice is reported so, not what never fit the window, nor a FIN by itself.
+#[test]
+fn rfc2883_5a_what_is_beyond_the_window_is_no_duplicate() {
+    with_sack(|lab| {
+        assert_eq!(lab.i("A", 100_001, 100, 1), ["A 1:1 ack 1"]);
+        lab.i("A", 1, 100, 1);
+        assert_eq!(lab.i("A", 1, 100, 1), ["A 1:1 ack 101 <1:101>"]);
+    });
+}
+
+/// The user's keep-alive begins at once beside a limit that ends later, and does not postpone one that ends sooner.
+#[test]
+fn ka_3_keep_alive_beside_the_limit_for_progress() {
+    for (idle, first) in [(10, 10), (3_000, 900)] {
+        plain(|lab| {
+            lab.write(1_000);
+            assert_eq!(lab.conn.hot.timers.get(Timer::GiveUp), Some(lab.now + lab.config.retransmit_limit));
+            lab.conn.set_keepalive(Some(KeepAlive { idle: Duration::from_secs(idle), ..lab.config.keepalive() }));
+            assert_eq!(lab.conn.hot.timers.get(Timer::GiveUp), Some(lab.now + Duration::from_secs(first)));
+        });
+    }
+}
+
+#[test]
+fn what_close_and_abort_leave_to_the_user() {
+    plain(|lab| {
+        assert!(!lab.conn.is_fully_closed());
+        lab.conn.shutdown();
+        assert!(!lab.conn.is_fully_closed(), "it may still read");
+        lab.close();
+        assert!(lab.conn.is_fully_closed());
+    });
+    plain(|lab| {
+        lab.i("R", 1, 0, 0);
+        assert!(lab.conn.is_fully_closed());
+    });
+}
+
+/// RFC9937: what a recovery holds back is counted, also when all that waits was sent before.
+#[test]
+fn held_back_by_the_rate_of_recovery() {
+    labs(
+        |config, opened| {
+            config.initial_window = 20;
+            opened.sack = true;
+            opened.rtt = Some(Duration::from_millis(100));
+        },
+        |lab| {
+            assert_eq!(lab.write(20_000).len(), 20);
+            lab.pass(92);
+            // Nothing is unsent; the second hole must wait.
+            assert_eq!(sack(lab, 1, &[(1_001, 2_001), (5_001, 10_001)]), ["A 1:1001 ack 1"]);
+            assert!(lab.conn.info(&lab.config).recovery.rate_limited > 0);
+        },
+    );
+    with_sack(|lab| {
+        assert_eq!(lab.write(10_000).len(), 10);
+        assert_eq!(sack(lab, 2_001, &[]), none());
+        assert_eq!(lab.conn.info(&lab.config).recovery.rate_limited, 0, "outside of a recovery nothing is");
     });
 }

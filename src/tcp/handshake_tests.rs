@@ -170,3 +170,15 @@ fn ops_3_a_half_open_entry_does_not_last() {
     }
     assert_eq!(sent, 6);
 }
+
+#[test]
+fn it_says_when_there_is_something_to_send() {
+    let config = Config::default();
+    let mut new = Handshake::connect(&config, params(), t(0));
+    assert!(new.wants_transmit());
+    assert!(new.poll_transmit(&config, t(0)).is_some());
+    assert!(!new.wants_transmit());
+    let at = new.next_timeout().unwrap();
+    new.on_timeout(&config, at);
+    assert!(new.wants_transmit(), "the SYN once more");
+}
