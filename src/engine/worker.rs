@@ -262,3 +262,89 @@ impl Worker {
         self.publish(now);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicU64};
+
+    use super::*;
+    use crate::buffer::ring::ring;
+    use crate::buffer::send_memory::SendMemory;
+    use crate::flow::{FlowHasher, OwnerTable, SteeringKeys};
+    use crate::shard::{ConnId, Io, Limits, Offload, Service, ShardConfig, ShardShared};
+    use crate::tcp::Config;
+    use crate::tcp::isn::IsnGenerator;
+
+    struct Postbox {
+        full: Arc<AtomicBool>,
+        read: Arc<AtomicUsize>,
+    }
+
+    impl Service for Postbox {
+        fn readable(&mut self, _: &mut Io<'_>, _: ConnId) {}
+        fn wants_mail(&self) -> bool {
+            true
+        }
+        fn has_mail(&self) -> bool {
+            self.full.load(Ordering::SeqCst)
+        }
+        fn mail(&mut self, _: &mut Io<'_>) {
+            self.full.store(false, Ordering::SeqCst);
+            self.read.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// A thread does not park over mail, and the next turn delivers it.
+    #[test]
+    fn mail_is_work_and_keeps_the_thread_from_parking() {
+        let config = ShardConfig {
+            id: ShardId(0),
+            shards: 1,
+            addresses: Vec::new(),
+            mtu: 1_500,
+            offload: Offload::default(),
+            limits: Limits::default(),
+            tcp: Config::default(),
+            log_connections: false,
+            log_segments: false,
+        };
+        let shared = ShardShared {
+            keys: SteeringKeys::from_random([1; 16]),
+            owners: Arc::new(OwnerTable::in_memory(1)),
+            isn: IsnGenerator::new([2; 16]),
+            tickets: Arc::new(AtomicU64::new(1)),
+            hasher: FlowHasher::from_random([3; 16]),
+            seed: 4,
+        };
+        let clock = Clock::start();
+        let (memory, _reader) = SendMemory::new(1);
+        let (out, _frames) = ring(64);
+        let mut shard = Shard::new(config, shared, memory, out, clock.now()).expect("sound settings");
+        let (full, read) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        shard.add_service(None, Box::new(Postbox { full: Arc::clone(&full), read: Arc::clone(&read) }));
+        let (_control, controls) = crossbeam::channel::bounded(1);
+        let (_completed, completions) = ring(64);
+        let published = Arc::new(PublishedCounters::default());
+        let said_all = Arc::default();
+        let mut worker = Worker::new(
+            shard,
+            ShardId(0),
+            clock,
+            Vec::new(),
+            completions,
+            None,
+            controls,
+            Vec::new(),
+            published,
+            said_all,
+        );
+        for round in 0..3 {
+            assert!(!worker.ready());
+            assert_eq!((worker.poll().work, read.load(Ordering::SeqCst)), (0, round));
+            full.store(true, Ordering::SeqCst);
+            assert!(worker.ready());
+            assert!(worker.poll().work > 0);
+            assert_eq!(read.load(Ordering::SeqCst), round + 1);
+        }
+    }
+}

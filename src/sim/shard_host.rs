@@ -255,6 +255,7 @@ impl ShardHost {
         for (_, service, remote) in self.opens.extract_if(.., |(at, ..)| *at <= now) {
             self.shard.connect(service, remote);
         }
+        self.shard.deliver_mail();
         self.shard.finish_turn();
         while let Some(frame) = self.frames.pop() {
             let mut data = Vec::with_capacity(frame.len());
