@@ -84,6 +84,7 @@ impl Connection {
         if advances {
             self.move_una(seg.ack, stamps, now, outcome, &mut news);
         } else {
+            news.bare = seg.len == 0 && seg.options.sack.is_empty() && self.scaled_window(seg) == self.hot.snd.wnd;
             self.note_life(now);
         }
         let with_sack = self.hot.marks.has(Marks::SACK);

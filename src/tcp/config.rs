@@ -42,6 +42,8 @@ pub struct Config {
     pub prr: bool,
     /// Find timeouts that were only delays, and undo them (F-RTO, RFC 5682; net.ipv4.tcp_frto). Default: on.
     pub frto: bool,
+    /// Find by timestamps that a recovery was needless, and undo it (Eifel, RFC 3522). Needs `timestamps`. Default: on.
+    pub eifel: bool,
     /// Learn from reports of what arrived twice (RFC 2883, RFC 3708; net.ipv4.tcp_dsack is about sending them).
     /// Default: on.
     pub dsack: bool,
@@ -60,6 +62,10 @@ pub struct Config {
     /// How long an active open retransmits its SYN before it fails (MUST-23 asks for at least 3 min;
     /// net.ipv4.tcp_syn_retries counts instead). Default: 180s.
     pub connect_timeout: Duration,
+    /// Repetitions of a SYN after which an active open fails, if `connect_timeout` has not ended it before
+    /// (net.ipv4.tcp_syn_retries, where 6 is 127 s: less than MUST-23 asks for). Zero means that time alone counts.
+    /// Default: 0.
+    pub syn_retries: u8,
     /// Retransmissions of a SYN-ACK before a half-open entry is dropped (OPS-3; net.ipv4.tcp_synack_retries).
     /// Default: 5.
     pub syn_ack_retries: u8,
@@ -67,6 +73,11 @@ pub struct Config {
     /// connection ends with [`CloseReason::TimedOut`](super::connection::CloseReason::TimedOut). Zero means never.
     /// Default: 15min.
     pub retransmit_limit: Duration,
+    /// Timeouts in a row, without progress, whose retransmissions are waited for; the next one ends the connection, if
+    /// `retransmit_limit` has not before (R2 as a count, MUST-20, OPS-2; net.ipv4.tcp_retries2, where 15 is about
+    /// 15 min). A user timeout takes its place, and a closed window does not count. Zero means that time alone counts.
+    /// Default: 0.
+    pub data_retries: u8,
     /// User timeout of new connections (MUST-21; TCP_USER_TIMEOUT of Linux), see
     /// [`Connection::set_user_timeout`](super::connection::Connection::set_user_timeout). Zero means none. Default: 0.
     pub user_timeout: Duration,
@@ -136,14 +147,17 @@ impl Default for Config {
             tlp: true,
             prr: true,
             frto: true,
+            eifel: true,
             dsack: true,
             window_scale: true,
             initial_rto: Duration::from_secs(1),
             min_rto: Duration::from_millis(200),
             max_rto: Duration::from_secs(120),
             connect_timeout: Duration::from_secs(180),
+            syn_retries: 0,
             syn_ack_retries: 5,
             retransmit_limit: Duration::from_secs(15 * 60),
+            data_retries: 0,
             user_timeout: Duration::ZERO,
             orphan_timeout: Duration::from_secs(100),
             keepalive: false,

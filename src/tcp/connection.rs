@@ -114,6 +114,8 @@ pub(super) struct Cold {
     pub(super) urgent: SeqNum,
     /// Window probes sent since the window closed.
     pub(super) probes: u8,
+    /// Timeouts in a row, without progress.
+    pub(super) tries: u8,
     pub(super) reason: Option<CloseReason>,
     /// Most octets that may be queued unsent, in units of 256, with `Marks::LOWAT`.
     pub(super) low_water: u16,
@@ -269,6 +271,7 @@ impl Connection {
             fin_seq: nxt,
             urgent: nxt,
             probes: 0,
+            tries: 0,
             reason: None,
             low_water: 0,
         };

@@ -49,6 +49,10 @@ impl Connection {
             return;
         }
         let first = !self.hot.marks.has(Marks::RTO_REPEAT);
+        if self.too_many_timeouts(config, first, wnd > 0) {
+            self.end_without_progress(CloseReason::TimedOut, now, outcome);
+            return;
+        }
         let fresh = self.hot.recovery == Recovery::Open;
         self.cold.rtt.back_off(&rtt_config);
         if self.cold.board.front_is_sacked() {
@@ -85,6 +89,15 @@ impl Connection {
         outcome.events |= Events::TIMEOUT;
     }
 
+    /// Whether this timeout is one more than may follow each other (R2 as a count, MUST-20, OPS-2). `open`: the peer lets
+    /// us send.
+    fn too_many_timeouts(&mut self, config: &Config, first: bool, open: bool) -> bool {
+        let before = if first { 0 } else { self.cold.tries };
+        self.cold.tries = before.saturating_add(u8::from(open));
+        let counted = config.data_retries > 0 && !self.hot.marks.has(Marks::USER_TIMEOUT);
+        counted && open && before >= config.data_retries
+    }
+
     /// Another probe of a closed window (MUST-36, SHLD-30).
     fn persist(&mut self, config: &Config, now: Instant) {
         let Hot { snd, marks, timers, .. } = &mut self.hot;
@@ -105,3 +118,7 @@ impl Cold {
         (self.rtt.rto(&config.rtt()) * factor).min(config.max_rto)
     }
 }
+
+#[cfg(test)]
+#[path = "expiry_tests.rs"]
+mod tests;

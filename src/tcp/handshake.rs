@@ -226,7 +226,10 @@ impl Handshake {
         // MUST-23 for our own SYN; a half-open entry of a listener must not live that long (OPS-3).
         let over = match self.retries(config) {
             Some(retries) => self.timeouts >= retries,
-            None => now - self.started >= config.connect_timeout,
+            None => {
+                let often = config.syn_retries > 0 && self.timeouts >= config.syn_retries;
+                often || now - self.started >= config.connect_timeout
+            }
         };
         if over {
             self.state = State::Closed;

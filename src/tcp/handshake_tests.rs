@@ -182,3 +182,28 @@ fn it_says_when_there_is_something_to_send() {
     new.on_timeout(&config, at);
     assert!(new.wants_transmit(), "the SYN once more");
 }
+
+/// KP-10: SYNs after 1, 3, 7, 15, 31, 63 and 127 s.
+#[test]
+fn ops_3_a_syn_is_repeated_by_number_and_by_time_whichever_ends_first() {
+    for (retries, seconds, repeated, end) in
+        [(0, 180, 7, 180), (6, 180, 6, 127), (1, 180, 1, 3), (6, 10, 3, 10), (255, 180, 7, 180)]
+    {
+        let connect_timeout = Duration::from_secs(seconds);
+        let config = Config { syn_retries: retries, connect_timeout, ..Config::default() };
+        let mut new = connecting(&config);
+        let mut count = 0;
+        let ended = loop {
+            let at = new.next_timeout().unwrap();
+            match new.on_timeout(&config, at) {
+                HandshakeOutcome::Wait => count += usize::from(new.poll_transmit(&config, at).is_some()),
+                HandshakeOutcome::Closed(reason) => {
+                    assert_eq!(reason, CloseReason::TimedOut);
+                    break at;
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!((count, ended), (repeated, t(end * 1_000)), "{retries} and {seconds} s");
+    }
+}

@@ -115,11 +115,17 @@ impl Connection {
             self.hot.timers.set(Timer::GiveUp, over.min(again));
             return;
         }
-        if marks.has(Marks::NO_READER) {
+        let reason = if marks.has(Marks::USER_TIMEOUT) { CloseReason::UserTimeout } else { CloseReason::TimedOut };
+        self.end_without_progress(reason, now, outcome);
+    }
+
+    /// The peer owes us an answer, and no more is waited for it.
+    pub(super) fn end_without_progress(&mut self, reason: CloseReason, now: Instant, outcome: &mut Outcome) {
+        if self.hot.marks.has(Marks::NO_READER) {
             // The peer may well be there and only refuse to read: tell it.
             outcome.reply = Some(self.reset(now));
         }
-        self.finish(if marks.has(Marks::USER_TIMEOUT) { CloseReason::UserTimeout } else { CloseReason::TimedOut });
+        self.finish(reason);
         outcome.events |= Events::CLOSED;
     }
 

@@ -171,6 +171,10 @@ impl Connection {
             self.cold.tail.outstanding = false; // 7.4b
             return true;
         }
+        if news.bare && una == tail.end {
+            self.cold.tail.outstanding = false; // 7.4b, of a peer without DSACK: both copies have arrived
+            return false;
+        }
         if una.gt(tail.end) {
             // 7.4c: nobody complains of a duplicate, so the probe has repaired a loss.
             self.cold.tail.outstanding = false;

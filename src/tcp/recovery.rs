@@ -73,6 +73,8 @@ pub(super) struct News {
     pub(super) dsack: Option<(SeqNum, SeqNum)>,
     /// Round trip of the latest that arrived and was sent once only.
     pub(super) rtt: Option<Duration>,
+    /// It says the same as the one before and has no SACK option: a duplicate ACK of a peer that does not report more.
+    pub(super) bare: bool,
 }
 
 impl News {
@@ -423,7 +425,7 @@ impl Connection {
         let frto = config.frto && episode.frto != Frto::Off && original;
         // RFC3522-3.2
         let older = |stamp| stamps.is_some_and(|stamps| SeqNum(stamps.ecr).lt(SeqNum(stamp)));
-        let eifel = in_recovery && news.acked > 0 && news.resent && episode.stamp.is_some_and(older);
+        let eifel = config.eifel && in_recovery && news.acked > 0 && news.resent && episode.stamp.is_some_and(older);
         let dsack = news.dsack.is_some() && episode.stamp.is_some() && episode.resent == 0;
         if !(frto || eifel || dsack) {
             return;
@@ -440,6 +442,9 @@ impl Connection {
         outcome.events |= Events::UNDONE;
         // What was taken for lost was late: leave it time from now on.
         self.cold.rack.reordering |= recovery == Recovery::Fast || !in_recovery;
+        if recovery == Recovery::Loss && (frto || eifel) {
+            self.cold.rtt.on_spurious_timeout();
+        }
         self.cold.controller.undo(&mut self.hot.congestion);
         if in_recovery {
             self.cold.board.forget_lost();

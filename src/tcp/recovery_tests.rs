@@ -241,9 +241,9 @@ fn sc_66_a_duplicate_ack_ends_the_doubt() {
 /// RFC3522-3.2: the ACK echoes a time before the retransmission.
 #[test]
 fn rfc3522_an_old_echo_undoes_a_timeout() {
-    for late in [true, false] {
+    for (late, on) in [(true, true), (false, true), (true, false)] {
         flying(
-            |config| (config.frto, config.tlp) = (false, false),
+            |config| (config.frto, config.tlp, config.eifel) = (false, false, on),
             |lab| {
                 // Timestamps of the engine are its clock in ms here.
                 lab.conn.hot.marks.set(super::marks::Marks::TIMESTAMPS);
@@ -252,8 +252,9 @@ fn rfc3522_an_old_echo_undoes_a_timeout() {
                 let again = lab.now.as_millis() as u32;
                 lab.stamps = Some(Timestamps { val: 1, ecr: if late { first } else { again } });
                 sack(lab, 1_001, &[]);
-                assert_eq!(info(lab).recovery.undone_by_eifel, u32::from(late));
-                assert_eq!(info(lab).cwnd >= 10_000, late);
+                assert_eq!(info(lab).recovery.undone_by_eifel, u32::from(late && on));
+                assert_eq!(info(lab).cwnd >= 10_000, late && on);
+                assert_eq!(lab.conn.cold.rtt.spurious, late && on, "RFC4015-3.1c");
             },
         );
     }
@@ -373,4 +374,40 @@ fn a_fast_retransmission_after_two_gigabytes() {
             assert_eq!(info(lab).recovery.fast_recoveries, 1);
         },
     );
+}
+
+/// RFC8985-7.4a to 7.4c: a retransmitted probe hides the loss that it repairs, so the window shrinks unless something tells
+/// that nothing was lost.
+#[test]
+fn sc_63_rfc8985_7_4_a_loss_hidden_by_a_probe_counts_unless_it_is_ruled_out() {
+    let (plain, bare, dsack) = (&[][..], &[(0, 0)][..], &[(9_001, 10_001)][..]);
+    for (name, dsack_on, after, losses) in [
+        ("nothing more is said", true, plain, 1),
+        ("a duplicate ACK without SACK", true, bare, 0),
+        ("a duplicate ACK without SACK, D-SACK off", false, bare, 0),
+        ("D-SACK", true, dsack, 0),
+        ("D-SACK, which we do not heed", false, dsack, 1),
+    ] {
+        flying(
+            |config| config.dsack = dsack_on,
+            |lab| {
+                assert_eq!(sack(lab, 8_001, &[]), none());
+                assert_eq!(lab.pass(250).len(), 1, "the probe");
+                assert_eq!(sack(lab, 10_001, &[]), none());
+                if after == bare {
+                    sack(lab, 10_001, &[]);
+                } else if after == dsack {
+                    sack(lab, 10_001, dsack);
+                }
+                lab.write(1_000);
+                lab.pass(100);
+                let before = info(lab).cwnd;
+                sack(lab, 11_001, &[]);
+                let info = info(lab);
+                assert_eq!((info.recovery.tail_losses, info.timeouts), (losses, 0), "{name}");
+                assert_eq!(info.cwnd < before, losses == 1, "{name}: {before} {}", info.cwnd);
+                assert_eq!(info.ssthresh < u32::MAX, losses == 1, "{name}");
+            },
+        );
+    }
 }

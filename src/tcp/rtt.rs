@@ -39,13 +39,15 @@ pub struct RttEstimator {
     base: Duration,
     /// How many times the timeout stands doubled (RFC6298-5.5).
     backoffs: u8,
+    /// The last timeout was needless, and there was no sample since.
+    pub(super) spurious: bool,
 }
 
 impl RttEstimator {
     /// An estimator without samples: the timeout is `config.initial` (RFC6298-2.1).
     #[must_use]
     pub const fn new(config: &RttConfig) -> Self {
-        Self { srtt: 0, rttvar: 0, base: config.initial, backoffs: 0 }
+        Self { srtt: 0, rttvar: 0, base: config.initial, backoffs: 0, spurious: false }
     }
 
     /// Takes one valid sample in and drops the backoff (RFC6298-2.2, 2.3, 5.7).
@@ -58,6 +60,10 @@ impl RttEstimator {
         if self.srtt == 0 {
             self.srtt = sample;
             self.rttvar = sample / 2;
+        } else if core::mem::take(&mut self.spurious) {
+            // RFC4015-3.1c: the path has become as long as that at once.
+            self.srtt = self.srtt.max(sample);
+            self.rttvar = self.rttvar.max(sample / 2);
         } else {
             let expected = u64::from(expected_samples.max(1));
             // RTTVAR first: it uses the old SRTT.
@@ -74,6 +80,12 @@ impl RttEstimator {
         if self.rto(config) < config.max {
             self.backoffs += 1;
         }
+    }
+
+    /// The timeout proved to be needless: the next sample counts in full, and the estimate does not sink by it
+    /// (RFC4015-3.1c).
+    pub fn on_spurious_timeout(&mut self) {
+        self.spurious = true;
     }
 
     /// The handshake is over and its timer had fired: without a sample, begin at 3 s (RFC6298-5.7, OPS-4).
@@ -218,6 +230,24 @@ mod tests {
             rtt.on_sample(&config, sample, u32::MAX);
             assert!(rtt.rto(&config) >= config.min && rtt.rto(&config) <= config.max);
             assert!(rtt.srtt().is_some());
+        }
+    }
+
+    #[test]
+    fn rfc4015_3_1c_after_a_needless_timeout_a_sample_counts_in_full() {
+        let config = RttConfig::default();
+        let ms = Duration::from_millis;
+        // SRTT and RTTVAR, then what a sample makes of them, and what the one after it does.
+        for (sample, srtt, rttvar) in [(400, 400, 200), (120, 120, 60), (10, 100, 50)] {
+            let mut rtt = RttEstimator::new(&config);
+            rtt.on_sample(&config, ms(100), 1);
+            rtt.back_off(&config);
+            rtt.on_spurious_timeout();
+            rtt.on_sample(&config, ms(sample), 1);
+            assert_eq!((rtt.srtt(), rtt.rttvar()), (Some(ms(srtt)), ms(rttvar)), "{sample} ms");
+            assert_eq!(rtt.rto(&config), ms(srtt + (4 * rttvar).max(200)));
+            rtt.on_sample(&config, ms(srtt + 80), 1);
+            assert_eq!(rtt.srtt(), Some(ms(srtt + 10)), "an eighth, as ever");
         }
     }
 }
