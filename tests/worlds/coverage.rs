@@ -123,11 +123,6 @@ impl Coverage {
     pub fn in_worlds(&self, name: &str) -> u64 {
         self.counts.iter().find(|(known, ..)| *known == name).map_or(0, |(_, worlds, _)| *worlds)
     }
-
-    /// How often something happened in all.
-    pub fn total(&self, name: &str) -> u64 {
-        self.counts.iter().find(|(known, ..)| *known == name).map_or(0, |(.., times)| *times)
-    }
 }
 
 impl fmt::Display for Coverage {
