@@ -89,6 +89,8 @@ pub(super) struct Cold {
     pub(super) min_rtt_at: u32,
     /// What the timer of recovery stands for.
     pub(super) loss_timer: LossTimer,
+    /// Timeouts in a row, without progress.
+    pub(super) tries: u8,
     pub(super) episode: Option<Box<Episode>>,
     /// What congestion control remembers.
     pub(super) controller: Controller,
@@ -114,8 +116,6 @@ pub(super) struct Cold {
     pub(super) urgent: SeqNum,
     /// Window probes sent since the window closed.
     pub(super) probes: u8,
-    /// Timeouts in a row, without progress.
-    pub(super) tries: u8,
     pub(super) reason: Option<CloseReason>,
     /// Most octets that may be queued unsent, in units of 256, with `Marks::LOWAT`.
     pub(super) low_water: u16,
