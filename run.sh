@@ -485,7 +485,7 @@ step() { # NAME WORD...
 all_tests() {
     local log status
     mkdir -p "$run" && log=$(mktemp "$run/tests.XXXXXX") || return 1
-    cargo test --workspace --no-fail-fast 2>&1 | tee "$log"
+    cargo test --workspace --all-features --no-fail-fast 2>&1 | tee "$log"
     status=${PIPESTATUS[0]}
     tools/every-test-ran . <"$log" || status=1
     rm -f "$log"
@@ -502,7 +502,7 @@ cmd_test() {
         steps+=("left out  format: rustup component add rustfmt")
     fi
     if cargo clippy --version >/dev/null 2>&1; then
-        step lints cargo clippy --workspace --all-targets -- -D warnings
+        step lints cargo clippy --workspace --all-targets --all-features -- -D warnings
     else
         steps+=("left out  lints: rustup component add clippy")
     fi

@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 
+use crate::net::SocketLimits;
 use crate::shard::Limits;
 use crate::tcp;
 
@@ -52,6 +53,8 @@ pub struct EngineConfig {
     pub limits: Limits,
     /// Tunables of each connection.
     pub tcp: tcp::Config,
+    /// Sizes of sockets' queues.
+    pub sockets: SocketLimits,
     /// One event when a connection opens, one when it ends.
     pub log_connections: bool,
     /// One event a segment.
@@ -70,6 +73,7 @@ impl EngineConfig {
             tx_ring: 1_024,
             limits: Limits::default(),
             tcp: tcp::Config::default(),
+            sockets: SocketLimits::default(),
             log_connections: false,
             log_segments: false,
         }

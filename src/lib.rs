@@ -13,6 +13,7 @@
 //! | [`device`] | queues: multi-queue TUN, plain tun-tap, in-memory; wrappers | `wire`, `flow`, `buffer` |
 //! | [`shard`] | flow table, timing wheel, byte stores, the turn, the `Service` trait | `tcp`, `wire`, `flow`, `buffer` |
 //! | [`services`] | echo, discard, daytime, chargen, http, iperf3: one file or folder each | `shard` |
+//! | [`net`] | sockets for programs on other threads: listener, stream, readiness | `shard`, `tcp`, `flow`, `buffer` |
 //! | [`engine`] | rx, worker, tx, plan, start and stop: the only room with threads | all above |
 //! | [`observe`] | reads counters | read-only views |
 //! | [`sim`] | a deterministic world of hosts and links; nobody imports it outside tests and tools | `tcp`, `shard`, `device`, `wire`, `flow`, `buffer` |
@@ -30,6 +31,8 @@ pub mod device;
 pub mod engine;
 #[cfg(not(loom))]
 pub mod flow;
+#[cfg(not(loom))]
+pub mod net;
 #[cfg(not(loom))]
 pub mod observe;
 #[cfg(not(loom))]

@@ -9,6 +9,7 @@
 //! `rx`, `worker` and `tx` are plain structs whose `poll` does a bounded batch. A [`Plan`] says which thread runs which
 //! of them; the rings between two stages are the same whether they share a thread or not.
 
+mod builder;
 mod clock;
 mod plan;
 mod runner;
@@ -17,6 +18,7 @@ mod tx;
 mod worker;
 
 use std::io;
+use std::net::ToSocketAddrs;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -24,6 +26,7 @@ use std::thread::JoinHandle;
 
 use self::clock::Clock;
 
+pub use self::builder::{BuildError, Builder};
 pub use crate::config::{EngineConfig, Steer};
 
 pub use self::plan::{Pin, Plan, PlanError, PlanKind, StageId, ThreadPlan};
@@ -37,6 +40,7 @@ use crate::buffer::send_memory::SendMemory;
 use crate::buffer::wake::{Interest, Parker, Unparker, parker};
 use crate::device::{BUFFER_LEN, Device, bpf};
 use crate::flow::{Endpoint, FlowHasher, OwnerTable, ShardId, SteeringKeys};
+use crate::net::{Mail, Stack, TcpListener, TcpStream};
 use crate::shard::{
     Counters, DropReason, Limits, Message, Offload, PublishedCounters, Service, Shard, ShardConfig, ShardShared,
 };
@@ -116,6 +120,7 @@ pub struct Engine {
     said_all: Arc<AtomicUsize>,
     unparkers: Vec<Unparker<mio::Waker>>,
     peers: Vec<Peer>,
+    stack: Stack,
     counters: Vec<Arc<PublishedCounters>>,
     stages: Vec<Arc<StageStats>>,
     // Queues, and with them the steering program, live as long as the engine.
@@ -195,6 +200,23 @@ impl Engine {
             (from != Some(to)).then(|| threads[to].parker.unparker())
         };
 
+        // Sockets: one queue of commands a shard.
+        let mails = (0..plan.workers)
+            .map(|worker| {
+                let thread = plan.thread_of(StageId::Worker(worker));
+                Arc::new(Mail::new(thread.map(|thread| threads[thread].parker.unparker())))
+            })
+            .collect();
+        let stack = Stack::new(
+            mails,
+            config.addresses.clone(),
+            keys,
+            Arc::clone(&owners),
+            Arc::new(move || clock.now()),
+            &config.sockets,
+            shared.seed,
+        );
+
         // Control plane: one channel a shard.
         let (senders, receivers): (Vec<_>, Vec<_>) =
             (0..plan.workers).map(|_| crossbeam::channel::bounded(CONTROL_QUEUE)).unzip();
@@ -264,6 +286,7 @@ impl Engine {
             for service in services {
                 shard.add_service(service.port, (service.make)());
             }
+            shard.add_service(None, Box::new(stack.agent(ShardId(index as u16))));
             let published = Arc::new(PublishedCounters::default());
             counters.push(Arc::clone(&published));
             let thread = plan.thread_of(me);
@@ -308,6 +331,7 @@ impl Engine {
             said_all,
             unparkers,
             peers,
+            stack,
             counters,
             stages,
             _device: device,
@@ -338,6 +362,34 @@ impl Engine {
     /// How packets are steered: `hash` or `learn`, or `one queue`.
     pub fn steering(&self) -> &'static str {
         self.steering
+    }
+
+    /// Begins to build an engine.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// What sockets are opened on, for as many threads as like.
+    pub fn stack(&self) -> Stack {
+        self.stack.clone()
+    }
+
+    /// Listens; see [`Stack::bind`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Stack::bind`].
+    pub fn bind(&self, address: impl ToSocketAddrs) -> io::Result<TcpListener> {
+        self.stack.bind(address)
+    }
+
+    /// Connects; see [`Stack::connect`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Stack::connect`].
+    pub fn connect(&self, address: impl ToSocketAddrs) -> io::Result<TcpStream> {
+        self.stack.connect(address)
     }
 
     /// A handle for other threads.

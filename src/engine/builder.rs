@@ -1,0 +1,201 @@
+//! [`Builder`]: from a few words to a running engine.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::{Engine, EngineConfig, EngineError, Pin, Plan, PlanKind, ServiceFactory, Steer, usable_cpus};
+use crate::device::tun::MAX_QUEUES;
+use crate::device::{Device, DeviceError, TunDevice, TunOptions};
+use crate::net::SocketLimits;
+use crate::shard::Limits;
+use crate::tcp::{self, CongestionControl};
+
+/// Why no engine could be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// No device.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// The stages cannot be laid out so.
+    #[error(transparent)]
+    Plan(#[from] super::PlanError),
+    /// The engine did not start.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// Something is missing or contradictory.
+    #[error("{0}")]
+    Options(&'static str),
+}
+
+impl From<BuildError> for io::Error {
+    fn from(error: BuildError) -> Self {
+        Self::other(error)
+    }
+}
+
+/// How an engine is to be; made by [`Engine::builder`].
+///
+/// Without more words it opens a TUN device `trust0` with 10.7.0.1/24 for the kernel's side and answers for 10.7.0.2.
+#[must_use = "a builder does nothing until `start`"]
+pub struct Builder {
+    device: Option<(Box<dyn Device>, usize)>,
+    tun: TunOptions,
+    plan: PlanKind,
+    workers: Option<usize>,
+    pin: Pin,
+    config: EngineConfig,
+    services: Vec<ServiceFactory>,
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder").field("plan", &self.plan).field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            device: None,
+            tun: TunOptions::default(),
+            plan: PlanKind::default(),
+            workers: None,
+            pin: Pin::default(),
+            config: EngineConfig::new(vec![IpAddr::V4(Ipv4Addr::new(10, 7, 0, 2))]),
+            services: Vec::new(),
+        }
+    }
+}
+
+impl Builder {
+    /// Runs on this device, which has so many queues, instead of a TUN device of its own. One worker for each queue,
+    /// unless told otherwise.
+    pub fn device(mut self, device: impl Device + 'static, queues: usize) -> Self {
+        self.device = Some((Box::new(device), queues));
+        self
+    }
+
+    /// Name of the TUN device (default `trust0`); empty: the kernel picks one.
+    pub fn tun(mut self, name: impl Into<String>) -> Self {
+        self.tun.name = name.into();
+        self
+    }
+
+    /// The kernel's address on the TUN device, with the length of its prefix (default 10.7.0.1/24).
+    pub fn kernel_address(mut self, address: IpAddr, prefix: u8) -> Self {
+        self.tun.addresses = vec![(address, prefix)];
+        self
+    }
+
+    /// The engine's own address (default 10.7.0.2). Called again, the engine answers for several.
+    pub fn address(mut self, address: IpAddr) -> Self {
+        let default = Self::default().config.addresses;
+        if self.config.addresses == default {
+            self.config.addresses.clear();
+        }
+        self.config.addresses.push(address);
+        self
+    }
+
+    /// Largest IP packet of the TUN device, octets (default 1,500).
+    pub fn mtu(mut self, mtu: u16) -> Self {
+        self.tun.mtu = mtu;
+        self
+    }
+
+    /// Whether the TUN device may be asked for checksum offload and super-segments (default: yes).
+    pub fn offload(mut self, offload: bool) -> Self {
+        self.tun.offload = offload;
+        self
+    }
+
+    /// How stages are laid out on threads (default: by the number of CPUs).
+    pub fn plan(mut self, plan: PlanKind) -> Self {
+        self.plan = plan;
+        self
+    }
+
+    /// Number of workers, and so of shards (default: by the number of CPUs).
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = Some(workers);
+        self
+    }
+
+    /// Which CPUs the threads run on.
+    pub fn pin(mut self, pin: Pin) -> Self {
+        self.pin = pin;
+        self
+    }
+
+    /// How packets reach the shard that owns their flow.
+    pub fn steer(mut self, steer: Steer) -> Self {
+        self.config.steer = steer;
+        self
+    }
+
+    /// Congestion control of new connections (default CUBIC).
+    pub fn congestion(mut self, congestion: CongestionControl) -> Self {
+        self.config.tcp.congestion = congestion;
+        self
+    }
+
+    /// All tunables of connections at once.
+    pub fn tcp(mut self, tcp: tcp::Config) -> Self {
+        self.config.tcp = tcp;
+        self
+    }
+
+    /// Bounds on each shard.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.config.limits = limits;
+        self
+    }
+
+    /// Sizes of sockets' queues.
+    pub fn sockets(mut self, sockets: SocketLimits) -> Self {
+        self.config.sockets = sockets;
+        self
+    }
+
+    /// Never park: spin. Takes whole CPUs.
+    pub fn busy_poll(mut self, busy_poll: bool) -> Self {
+        self.config.busy_poll = busy_poll;
+        self
+    }
+
+    /// A service inside the shards.
+    pub fn service(mut self, service: ServiceFactory) -> Self {
+        self.services.push(service);
+        self
+    }
+
+    /// Changes any other tunable of the engine.
+    pub fn configure(mut self, change: impl FnOnce(&mut EngineConfig)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
+    /// Opens the device and starts the threads. Dropping the engine stops them.
+    ///
+    /// # Errors
+    ///
+    /// See [`BuildError`].
+    pub fn start(self) -> Result<Engine, BuildError> {
+        let Self { device, mut tun, plan, workers, pin, config, services } = self;
+        if config.addresses.is_empty() {
+            return Err(BuildError::Options("an engine needs an address: Builder::address"));
+        }
+        let queues = device.as_ref().map_or(usize::from(MAX_QUEUES), |(_, queues)| *queues);
+        let workers = if device.is_some() { workers.or(Some(queues)) } else { workers };
+        let plan = Plan::new(plan, workers, &pin, &usable_cpus(), queues)?;
+        let device = match device {
+            Some((device, _)) => device,
+            None => {
+                tun.queues = plan.queues as u16;
+                Box::new(TunDevice::create(&tun)?)
+            }
+        };
+        Ok(Engine::start(config, plan, device, &services)?)
+    }
+}

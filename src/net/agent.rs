@@ -1,0 +1,318 @@
+//! The shard's half of all sockets: a [`Service`] that moves octets between connections and sockets' queues and does what
+//! applications ask for.
+//!
+//! Runs on the shard's thread: no lock, no wait, and a signal only where somebody announced that he waits.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::listener::{HalfOpen, Listening, Opening, Ready};
+use super::mail::{Answer, Command, Mail};
+use super::options::{Change, Settings};
+use super::socket::{Birth, Capacities, End, Key, errno_of, is, socket, want};
+use crate::buffer::octets::OctetBudget;
+use crate::flow::{Endpoint, Quad, ShardId};
+use crate::shard::slab::Slab;
+use crate::shard::{ConnId, ConnectError, Io, Service};
+use crate::tcp::CloseReason;
+
+/// A socket in its shard.
+#[derive(Debug)]
+struct Entry {
+    end: End,
+    conn: ConnId,
+    /// Our FIN has been queued.
+    fin: bool,
+    /// The application is gone: close when everything is sent.
+    closing: bool,
+    /// Our direction ends when everything is sent.
+    finishing: bool,
+}
+
+/// A listener of this shard.
+#[derive(Debug)]
+struct Listener {
+    listening: Arc<Listening>,
+    local: Endpoint,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Agent {
+    mail: Arc<Mail>,
+    budget: Arc<OctetBudget>,
+    capacities: Capacities,
+    sockets: Slab<Entry>,
+    listeners: HashMap<u64, Listener>,
+}
+
+/// The user word of a connection names its socket; 0, as with a connection that is new, names none.
+fn word(key: Key) -> u64 {
+    (u64::from(key.slot) + 1) << 32 | u64::from(key.generation)
+}
+
+fn key(word: u64) -> Key {
+    Key { slot: ((word >> 32) as u32).wrapping_sub(1), generation: word as u32 }
+}
+
+impl Agent {
+    pub(crate) fn new(mail: Arc<Mail>, budget: Arc<OctetBudget>, capacities: Capacities) -> Self {
+        Self { mail, budget, capacities, sockets: Slab::new(), listeners: HashMap::new() }
+    }
+
+    fn obey(&mut self, io: &mut Io<'_>, command: Command) {
+        match command {
+            Command::Ring(key) => self.heed(io, key),
+            Command::Connect(birth) => self.connect(io, *birth),
+            Command::Listen(opening) => self.listen(io, *opening),
+            Command::Unlisten { local, tag, done } => {
+                if let Some(listener) = self.listeners.remove(&tag) {
+                    io.unlisten(local);
+                    listener.listening.notify();
+                    // What nobody accepted is dropped with the queue: the handles ring, and we abort.
+                }
+                let _ = done.send(());
+            }
+            Command::Accepting { local, tag } => {
+                if self.listeners.contains_key(&tag) {
+                    io.set_accepting(local, true);
+                }
+            }
+            Command::Remind { tag, at } => io.set_timer(at, tag),
+            Command::Inquire(key, reply) => {
+                let _ = reply.send(self.answer(io, key));
+            }
+        }
+    }
+
+    fn listen(&mut self, io: &mut Io<'_>, opening: Opening) {
+        let Opening { listening, done } = opening;
+        let local = Endpoint::from(listening.local);
+        let result = io.listen(local, listening.backlog as u32, listening.tag);
+        if result.is_ok() {
+            self.listeners.insert(listening.tag, Listener { listening, local });
+        }
+        let _ = done.send(result);
+    }
+
+    fn connect(&mut self, io: &mut Io<'_>, birth: Birth) {
+        let Birth { end, remote, options } = birth;
+        match io.connect(remote, &options) {
+            Ok(conn) => {
+                let _ = end.socket.local.set(SocketAddr::from(io.quad(conn).local));
+                self.take_in(io, end, conn);
+            }
+            Err(error) => end.socket.close(match error {
+                ConnectError::AddressInUse => libc::EADDRINUSE,
+                ConnectError::NotOurAddress | ConnectError::NoPort => libc::EADDRNOTAVAIL,
+                ConnectError::NoRoute | ConnectError::NoAddress => libc::ENETUNREACH,
+                _ => libc::ENOBUFS,
+            }),
+        }
+    }
+
+    fn take_in(&mut self, io: &mut Io<'_>, end: End, conn: ConnId) {
+        let key = self.sockets.insert_with(|key| {
+            end.socket.adopt(key);
+            Entry { end, conn, fin: false, closing: false, finishing: false }
+        });
+        io.set_user(conn, word(key));
+        // What the application asked for meanwhile.
+        self.heed(io, key);
+    }
+
+    /// Does what a socket's bell asks for.
+    fn heed(&mut self, io: &mut Io<'_>, key: Key) {
+        let Some(entry) = self.sockets.get_mut(key) else { return };
+        let wants = entry.end.socket.wants();
+        if wants & want::CHANGE != 0 {
+            while let Some(change) = entry.end.socket.next_change() {
+                entry.apply(io, change);
+            }
+        }
+        if wants & want::ABORT != 0 {
+            io.abort(entry.conn);
+            return;
+        }
+        if wants & want::ROOM != 0 {
+            entry.receive(io);
+        }
+        entry.closing |= wants & want::CLOSE != 0;
+        entry.finishing |= wants & want::SHUT_WRITE != 0;
+        if wants & (want::SEND | want::SHUT_WRITE | want::CLOSE) != 0 {
+            entry.send(io);
+        }
+    }
+
+    fn answer(&self, io: &Io<'_>, key: Key) -> Answer {
+        self.sockets.get(key).map_or_else(Answer::default, |entry| Answer {
+            info: io.info(entry.conn),
+            unacknowledged: io.unsent(entry.conn),
+            unread: io.unread(entry.conn),
+        })
+    }
+
+    fn of(&mut self, io: &Io<'_>, conn: ConnId) -> Option<&mut Entry> {
+        self.sockets.get_mut(key(io.user(conn)))
+    }
+}
+
+impl Entry {
+    fn apply(&mut self, io: &mut Io<'_>, change: Change) {
+        let conn = self.conn;
+        match change {
+            Change::NoDelay(on) => io.set_nodelay(conn, on),
+            Change::KeepAlive(keepalive) => io.set_keepalive(conn, keepalive),
+            Change::UserTimeout(limit) => io.set_user_timeout(conn, limit),
+            Change::Congestion(kind) => io.set_congestion(conn, kind),
+        }
+    }
+
+    /// From the connection into the socket.
+    fn receive(&mut self, io: &mut Io<'_>) {
+        let mut moved = false;
+        loop {
+            let run = io.peek(self.conn);
+            if run.is_empty() {
+                break;
+            }
+            let octets = self.end.incoming.write(run);
+            if octets > 0 {
+                io.consume(self.conn, octets as u32);
+                moved = true;
+                continue;
+            }
+            self.end.socket.choke();
+            // The application may have read between our look and the announcement.
+            if self.end.incoming.room() == 0 {
+                break;
+            }
+        }
+        if io.at_eof(self.conn) && self.end.socket.state() & is::ENDED == 0 {
+            self.end.socket.set(is::ENDED);
+        } else if moved {
+            self.end.socket.notify_readers();
+        }
+    }
+
+    /// From the socket into the connection.
+    fn send(&mut self, io: &mut Io<'_>) {
+        let mut moved = false;
+        loop {
+            let run = self.end.outgoing.peek();
+            if run.is_empty() {
+                break;
+            }
+            let len = run.len();
+            let octets = io.send(self.conn, run);
+            if octets > 0 {
+                self.end.outgoing.consume(octets);
+                moved = true;
+            }
+            if octets < len {
+                break;
+            }
+        }
+        if self.end.outgoing.is_empty() {
+            if self.closing {
+                io.close(self.conn);
+                return;
+            }
+            if self.finishing && !self.fin {
+                self.fin = true;
+                io.shutdown(self.conn);
+            }
+        }
+        if moved {
+            self.end.socket.notify_writers();
+        }
+    }
+}
+
+impl Service for Agent {
+    fn wants_mail(&self) -> bool {
+        true
+    }
+
+    fn has_mail(&self) -> bool {
+        !self.mail.is_empty()
+    }
+
+    fn mail(&mut self, io: &mut Io<'_>) {
+        while let Some(command) = self.mail.next() {
+            self.obey(io, command);
+        }
+    }
+
+    fn half_open(&mut self, io: &mut Io<'_>, ticket: u64, quad: Quad, tag: u64) {
+        if let Some(Listener { listening, .. }) = self.listeners.get(&tag) {
+            let news = HalfOpen { ticket, from: quad.remote.addr, at: io.now() };
+            // Full: nobody accepts, or a flood. Only the order suffers.
+            let _ = listening.half_open[io.shard().index()].push(news);
+        }
+    }
+
+    fn accepted(&mut self, io: &mut Io<'_>, conn: ConnId) {
+        if let Some(entry) = self.of(io, conn) {
+            entry.end.socket.set(is::CONNECTED);
+            entry.send(io);
+            return;
+        }
+        let Some(Listener { listening, local }) = self.listeners.get(&io.tag(conn)) else { return io.abort(conn) };
+        let (listening, local) = (Arc::clone(listening), *local);
+        let quad = io.quad(conn);
+        let remote = SocketAddr::from(quad.remote);
+        let (handle, end) = socket(&self.mail, remote, self.capacities, &self.budget, Settings::default());
+        let _ = end.socket.local.set(SocketAddr::from(quad.local));
+        end.socket.set(is::CONNECTED);
+        self.take_in(io, end, conn);
+        // Counted before it can be taken.
+        let queued = listening.queued.fetch_add(1, Ordering::AcqRel) + 1;
+        listening.ready.push(Ready { ticket: io.ticket(conn), from: quad.remote.addr, handle });
+        if queued > listening.backlog {
+            listening.full.store(true, Ordering::Release);
+            io.set_accepting(local, false);
+        }
+        listening.notify();
+    }
+
+    fn readable(&mut self, io: &mut Io<'_>, conn: ConnId) {
+        if let Some(entry) = self.of(io, conn) {
+            entry.receive(io);
+        }
+    }
+
+    fn writable(&mut self, io: &mut Io<'_>, conn: ConnId) {
+        if let Some(entry) = self.of(io, conn) {
+            entry.send(io);
+        }
+    }
+
+    fn closed(&mut self, io: &mut Io<'_>, conn: ConnId, reason: CloseReason) {
+        if let Some(entry) = self.sockets.remove(key(io.user(conn))) {
+            let socket = &entry.end.socket;
+            socket.close(errno_of(reason, socket.state()));
+        }
+    }
+
+    fn timer(&mut self, _io: &mut Io<'_>, token: u64) {
+        if let Some(listener) = self.listeners.get(&token) {
+            listener.listening.notify();
+        }
+    }
+
+    fn message(&mut self, _io: &mut Io<'_>, _from: ShardId, _message: crate::shard::Message) {}
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.mail.close();
+        for listener in self.listeners.values() {
+            listener.listening.stopped.store(true, Ordering::Release);
+            listener.listening.notify();
+        }
+        // The sockets' ends say by themselves that they are gone.
+    }
+}

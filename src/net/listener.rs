@@ -1,0 +1,436 @@
+//! [`TcpListener`]: connections of all shards, accepted in the order in which their SYNs were answered.
+//!
+//! Every shard listens. A SYN that is answered draws a ticket; completed connections come from the shards in whatever
+//! order, and [`accept`](TcpListener::accept) hands out the lowest ticket that is ready. It holds a connection back only
+//! while an older handshake from the same address is less than 2 ms old: a program that opens two connections
+//! one after the other (iperf3's `--bidir` does) finds them in that order although two shards carry them.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time;
+
+use arc_swap::ArcSwapOption;
+use crossbeam::channel::Sender;
+use crossbeam::queue::{ArrayQueue, SegQueue};
+
+use super::events::Registration;
+use super::mail::Command;
+use super::socket::Handle;
+use super::stack::Stack;
+use super::stream::TcpStream;
+use super::wait::Waiters;
+use crate::flow::Endpoint;
+use crate::shard::ListenError;
+use crate::tcp::{Duration, Instant};
+
+/// How long a connection waits for an older handshake from the same address.
+pub(super) const PATIENCE: Duration = Duration::from_millis(2);
+
+/// SYNs of which the accepting thread may not have heard yet, a shard. When there are more the order of accepting is no
+/// longer certain; nothing else is lost.
+const NEWS: usize = 1_024;
+
+/// A SYN was answered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HalfOpen {
+    pub(crate) ticket: u64,
+    pub(crate) from: IpAddr,
+    pub(crate) at: Instant,
+}
+
+/// A handshake is complete.
+#[derive(Debug)]
+pub(crate) struct Ready<T = Handle> {
+    pub(crate) ticket: u64,
+    pub(crate) from: IpAddr,
+    pub(crate) handle: T,
+}
+
+/// What a listener shares with the shards.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    pub(crate) tag: u64,
+    pub(crate) local: SocketAddr,
+    pub(crate) backlog: usize,
+    /// One for each shard.
+    pub(crate) half_open: Box<[ArrayQueue<HalfOpen>]>,
+    pub(crate) ready: SegQueue<Ready>,
+    /// Connections that wait to be accepted.
+    pub(crate) queued: AtomicUsize,
+    /// Some shard takes no more until the queue is shorter.
+    pub(crate) full: AtomicBool,
+    pub(crate) waiting: Waiters,
+    pub(crate) watch: ArcSwapOption<Registration>,
+    /// The engine has stopped.
+    pub(crate) stopped: AtomicBool,
+}
+
+impl Listening {
+    pub(crate) fn notify(&self) {
+        self.waiting.notify();
+        if let Some(registration) = &*self.watch.load() {
+            registration.signal();
+        }
+    }
+
+    /// Whether there is something to look at, if perhaps not yet to accept.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.queued.load(Ordering::Acquire) > 0 || self.stopped.load(Ordering::Acquire)
+    }
+}
+
+/// Asks a shard to listen.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    pub(crate) listening: Arc<Listening>,
+    pub(crate) done: Sender<Result<(), ListenError>>,
+}
+
+/// What the accepting side knows, sorted.
+#[derive(Debug)]
+struct Order<T = Handle> {
+    half_open: BTreeMap<u64, (IpAddr, Instant)>,
+    ready: BTreeMap<u64, Ready<T>>,
+}
+
+impl<T> Default for Order<T> {
+    fn default() -> Self {
+        Self { half_open: BTreeMap::new(), ready: BTreeMap::new() }
+    }
+}
+
+/// What [`Order::next`] found.
+#[allow(clippy::large_enum_variant)] // Lives for the blink of an eye; a box would be an allocation.
+enum Next<T = Handle> {
+    Ready(Ready<T>),
+    /// Something is ready, and held back until then at the latest.
+    Held(Instant),
+    Nothing,
+}
+
+impl Order {
+    fn learn(&mut self, listening: &Listening) {
+        // First those that are ready: what is older than one of them was queued before.
+        while let Some(ready) = listening.ready.pop() {
+            self.ready.insert(ready.ticket, ready);
+        }
+        for queue in &listening.half_open {
+            while let Some(HalfOpen { ticket, from, at }) = queue.pop() {
+                self.half_open.insert(ticket, (from, at));
+            }
+        }
+    }
+}
+
+impl<T> Order<T> {
+    fn next(&mut self, now: Instant) -> Next<T> {
+        for ticket in self.ready.keys() {
+            self.half_open.remove(ticket);
+        }
+        self.half_open.retain(|_, (_, at)| *at + PATIENCE > now);
+        let mut held: Option<Instant> = None;
+        let mut chosen = None;
+        for (ticket, ready) in &self.ready {
+            let older = self.half_open.range(..*ticket).filter(|(_, (from, _))| *from == ready.from);
+            match older.map(|(_, (_, at))| *at + PATIENCE).max() {
+                Some(until) => held = Some(held.map_or(until, |held| held.min(until))),
+                None => {
+                    chosen = Some(*ticket);
+                    break;
+                }
+            }
+        }
+        match (chosen.and_then(|ticket| self.ready.remove(&ticket)), held) {
+            (Some(ready), _) => Next::Ready(ready),
+            (None, Some(until)) => Next::Held(until),
+            (None, None) => Next::Nothing,
+        }
+    }
+}
+
+/// A socket that takes connections, as [`std::net::TcpListener`] does.
+///
+/// Made by [`Stack::bind`] or [`TcpSocket::listen`](super::TcpSocket::listen). Dropped, it stops listening on all shards;
+/// connections that nobody accepted are reset.
+#[derive(Debug)]
+pub struct TcpListener {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    stack: Stack,
+    listening: Arc<Listening>,
+    order: Mutex<Order>,
+    nonblocking: AtomicBool,
+}
+
+impl TcpListener {
+    /// Listens on every shard; returns when all of them do.
+    pub(crate) fn open(stack: &Stack, local: SocketAddr, backlog: usize) -> io::Result<Self> {
+        let shards = stack.mails().len();
+        let listening = Arc::new(Listening {
+            tag: stack.new_tag(),
+            local,
+            backlog: backlog.max(1),
+            half_open: (0..shards).map(|_| ArrayQueue::new(NEWS)).collect(),
+            ready: SegQueue::new(),
+            queued: AtomicUsize::new(0),
+            full: AtomicBool::new(false),
+            waiting: Waiters::default(),
+            watch: ArcSwapOption::empty(),
+            stopped: AtomicBool::new(false),
+        });
+        let (done, answers) = crossbeam::channel::bounded(shards);
+        for mail in stack.mails() {
+            let opening = Opening { listening: Arc::clone(&listening), done: done.clone() };
+            mail.send(Command::Listen(Box::new(opening)));
+        }
+        drop(done);
+        // From here on a failure undoes what has succeeded, by the drop of `inner`.
+        let inner = Arc::new(Inner {
+            stack: stack.clone(),
+            listening,
+            order: Mutex::new(Order::default()),
+            nonblocking: AtomicBool::new(false),
+        });
+        for _ in 0..shards {
+            match stack.answer(&answers) {
+                Some(Ok(())) => {}
+                Some(Err(ListenError::AddressInUse)) => return Err(io::Error::from_raw_os_error(libc::EADDRINUSE)),
+                Some(Err(_)) => return Err(io::Error::from_raw_os_error(libc::EADDRNOTAVAIL)),
+                None => return Err(super::stack::stopped()),
+            }
+        }
+        Ok(Self { inner })
+    }
+
+    /// Waits for a connection and takes it: the stream and the peer's address.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` when non-blocking and nothing is ready; `ConnectionAborted` when the engine has stopped.
+    pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let listening = &self.inner.listening;
+        loop {
+            let deadline = match self.take() {
+                Next::Ready(ready) => return Ok(self.accepted(ready)),
+                Next::Held(until) => Some(until),
+                Next::Nothing => None,
+            };
+            if listening.stopped.load(Ordering::Acquire) {
+                return Err(super::stack::stopped());
+            }
+            if self.inner.nonblocking.load(Ordering::Relaxed) {
+                if let Some(at) = deadline {
+                    self.remind(at);
+                }
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            match deadline {
+                None => {
+                    listening.waiting.wait(None, || listening.is_ready());
+                }
+                Some(until) => {
+                    let left = until.saturating_since(self.inner.stack.now());
+                    std::thread::sleep(time::Duration::from_nanos(left.as_nanos()).min(time::Duration::from_millis(2)));
+                }
+            }
+        }
+    }
+
+    /// As [`accept`](Self::accept), for a task: cancel safe, no connection is lost.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn poll_accept(
+        &self,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<io::Result<(TcpStream, SocketAddr)>> {
+        use std::task::Poll;
+        let listening = &self.inner.listening;
+        loop {
+            match self.take() {
+                Next::Ready(ready) => return Poll::Ready(Ok(self.accepted(ready))),
+                Next::Held(at) => {
+                    self.remind(at);
+                    let _ = listening.waiting.poll(context, || false);
+                    return Poll::Pending;
+                }
+                Next::Nothing if listening.stopped.load(Ordering::Acquire) => {
+                    return Poll::Ready(Err(super::stack::stopped()));
+                }
+                Next::Nothing => {
+                    if listening.waiting.poll(context, || listening.is_ready()).is_pending() {
+                        return Poll::Pending;
+                    }
+                }
+            }
+        }
+    }
+
+    fn take(&self) -> Next {
+        let mut order = self.inner.order.lock().unwrap_or_else(PoisonError::into_inner);
+        order.learn(&self.inner.listening);
+        order.next(self.inner.stack.now())
+    }
+
+    fn accepted(&self, ready: Ready) -> (TcpStream, SocketAddr) {
+        let listening = &self.inner.listening;
+        let queued = listening.queued.fetch_sub(1, Ordering::AcqRel).saturating_sub(1);
+        if queued <= listening.backlog / 2 && listening.full.swap(false, Ordering::AcqRel) {
+            for mail in self.inner.stack.mails() {
+                mail.send(Command::Accepting { local: listening.local.into(), tag: listening.tag });
+            }
+        }
+        let remote = ready.handle.socket.remote;
+        (TcpStream::new(ready.handle), remote)
+    }
+
+    /// Has the listener's watchers called at `at`: until then what is ready is held back.
+    fn remind(&self, at: Instant) {
+        let tag = self.inner.listening.tag;
+        self.inner.stack.mails()[0].send(Command::Remind { tag, at });
+    }
+
+    /// An endless iterator over [`accept`](Self::accept).
+    pub fn incoming(&self) -> Incoming<'_> {
+        Incoming { listener: self }
+    }
+
+    /// The address it listens on; the port is never 0.
+    ///
+    /// # Errors
+    ///
+    /// Never; as `std` has it.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.inner.listening.local)
+    }
+
+    /// Another handle on the same listener.
+    ///
+    /// # Errors
+    ///
+    /// Never; as `std` has it.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { inner: Arc::clone(&self.inner) })
+    }
+
+    /// Makes [`accept`](Self::accept) return `WouldBlock` instead of waiting, for all clones.
+    ///
+    /// # Errors
+    ///
+    /// Never; as `std` has it.
+    pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+        self.inner.nonblocking.store(nonblocking, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The pending error; a listener has none.
+    ///
+    /// # Errors
+    ///
+    /// Never; as `std` has it.
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        Ok(None)
+    }
+
+    pub(crate) fn listening(&self) -> &Arc<Listening> {
+        &self.inner.listening
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // As Linux does: what nobody accepted is reset.
+        let mut order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        let local = Endpoint::from(self.listening.local);
+        let (done, answers) = crossbeam::channel::bounded(self.stack.mails().len());
+        for mail in self.stack.mails() {
+            mail.send(Command::Unlisten { local, tag: self.listening.tag, done: done.clone() });
+        }
+        drop(done);
+        for _ in self.stack.mails() {
+            self.stack.answer(&answers);
+        }
+        order.learn(&self.listening);
+        for ready in order.ready.values() {
+            ready.handle.settings.set_linger(Some(time::Duration::ZERO));
+        }
+        self.stack.release_port(self.listening.local);
+    }
+}
+
+/// Connections of a [`TcpListener`], one after the other, without end.
+#[derive(Debug)]
+pub struct Incoming<'a> {
+    listener: &'a TcpListener,
+}
+
+impl Iterator for Incoming<'_> {
+    type Item = io::Result<TcpStream>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.listener.accept().map(|(stream, _)| stream))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
+    const B: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
+
+    fn at(micros: u64) -> Instant {
+        Instant::from_nanos(1_000_000_000 + micros * 1_000)
+    }
+
+    /// What `accept` takes, in order, at `now`; and until when it waits in the end.
+    fn taken(half_open: &[(u64, IpAddr, u64)], ready: &[(u64, IpAddr)], now: u64) -> (Vec<u64>, Option<Instant>) {
+        let mut order = Order::default();
+        for (ticket, from, micros) in half_open {
+            order.half_open.insert(*ticket, (*from, at(*micros)));
+        }
+        for (ticket, from) in ready {
+            order.ready.insert(*ticket, Ready { ticket: *ticket, from: *from, handle: () });
+        }
+        let mut tickets = Vec::new();
+        loop {
+            match order.next(at(now)) {
+                Next::Ready(ready) => tickets.push(ready.ticket),
+                Next::Held(until) => return (tickets, Some(until)),
+                Next::Nothing => return (tickets, None),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_ready_comes_by_ticket() {
+        assert_eq!(taken(&[], &[(7, A), (3, B), (5, A)], 0), (vec![3, 5, 7], None));
+    }
+
+    #[test]
+    fn an_older_handshake_of_the_same_address_is_waited_for() {
+        // SYN turns inverted: 4 completed on its shard before 3 did on its own.
+        let half_open = [(3, A, 100)];
+        assert_eq!(taken(&half_open, &[(4, A)], 200), (vec![], Some(at(2_100))));
+        assert_eq!(taken(&half_open, &[(4, A)], 2_100), (vec![4], None), "not for ever");
+        assert_eq!(taken(&half_open, &[(4, A), (3, A)], 200), (vec![3, 4], None), "and not when it is complete");
+    }
+
+    #[test]
+    fn nobody_waits_for_another_address_or_a_younger_handshake() {
+        assert_eq!(taken(&[(3, B, 100)], &[(4, A)], 200), (vec![4], None));
+        assert_eq!(taken(&[(5, A, 100)], &[(4, A)], 200), (vec![4], None));
+        assert_eq!(taken(&[(3, A, 100)], &[(4, A), (5, B)], 200), (vec![5], Some(at(2_100))), "others pass");
+    }
+
+    #[test]
+    fn of_several_older_ones_the_youngest_decides() {
+        let half_open = [(1, A, 0), (2, A, 700)];
+        assert_eq!(taken(&half_open, &[(3, A)], 800), (vec![], Some(at(2_700))));
+        assert_eq!(taken(&half_open, &[(2, A), (3, A)], 800), (vec![], Some(at(2_000))));
+    }
+}

@@ -1,0 +1,95 @@
+//! The way from applications into one shard: a queue of commands, and a signal when the shard sleeps.
+//!
+//! A socket that wants its shard's attention sets bits in its own bell and puts one [`Command::Ring`] here when the bell
+//! was silent. So the queue holds at most one of those for each socket, however much is written and read.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crossbeam::channel::Sender;
+use crossbeam::queue::SegQueue;
+
+use super::listener::Opening;
+use super::socket::{Birth, Key};
+use crate::buffer::wake::{Interest, Unparker};
+use crate::flow::Endpoint;
+use crate::tcp::{Info, Instant};
+
+/// What an application asks of a shard.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// The socket with that key has set bits in its bell.
+    Ring(Key),
+    /// Open a connection.
+    Connect(Box<Birth>),
+    /// Listen.
+    Listen(Box<Opening>),
+    /// Listen no more.
+    Unlisten { local: Endpoint, tag: u64, done: Sender<()> },
+    /// The accept queue of that listener has room again.
+    Accepting { local: Endpoint, tag: u64 },
+    /// Look at the accept queue of that listener again at `at`.
+    Remind { tag: u64, at: Instant },
+    /// What does the connection look like?
+    Inquire(Key, Sender<Answer>),
+}
+
+/// What a shard says of a connection.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Answer {
+    /// `None`: there is no synchronized connection (any more).
+    pub(crate) info: Option<Info>,
+    /// Octets the peer has not acknowledged, sent or not.
+    pub(crate) unacknowledged: u32,
+    /// Octets in the receive store, not yet in the socket's queue.
+    pub(crate) unread: u32,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Mail {
+    commands: SegQueue<Command>,
+    /// `None`: nobody sleeps, as with an embedded shard.
+    unparker: Option<Unparker<mio::Waker>>,
+    /// Nobody reads it any more.
+    closed: AtomicBool,
+}
+
+impl Mail {
+    pub(crate) fn new(unparker: Option<Unparker<mio::Waker>>) -> Self {
+        Self { commands: SegQueue::new(), unparker, closed: AtomicBool::new(false) }
+    }
+
+    /// `false`: the shard is gone; what the command held is dropped.
+    pub(crate) fn send(&self, command: Command) -> bool {
+        self.commands.push(command);
+        // The reader closes first and empties afterwards: either it sees this command or we see that it has closed.
+        std::sync::atomic::fence(Ordering::SeqCst);
+        if self.closed.load(Ordering::Relaxed) {
+            while self.commands.pop().is_some() {}
+            return false;
+        }
+        if let Some(unparker) = &self.unparker {
+            unparker.notify(Interest::DATA);
+        }
+        true
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.commands.is_empty()
+    }
+
+    pub(crate) fn next(&self) -> Option<Command> {
+        self.commands.pop()
+    }
+
+    /// No more commands are taken. What is still there is dropped, and with it what waits for an answer.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        std::sync::atomic::fence(Ordering::SeqCst);
+        while self.commands.pop().is_some() {}
+    }
+}

@@ -1,0 +1,39 @@
+//! Sockets for programs on other threads: [`TcpListener`] and [`TcpStream`] with the names and semantics of `std::net`.
+//!
+//! ```text
+//! application thread                                            shard's thread
+//! TcpStream ── Handle ══ octet queues, bell, state ══ End ── Agent (a Service) ── connection
+//! ```
+//!
+//! An application reaches a shard only through what is in the middle: two queues of octets for each socket, words with
+//! bits, and one queue of commands for each shard. The shard's side never locks and wakes only those who announced that
+//! they wait.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `stack` | [`Stack`], the way in; [`TcpSocket`], a socket before it is open |
+//! | `listener`, `stream` | what programs use |
+//! | `options` | what can be set |
+//! | `events` | readiness for mio: [`EventQueue`] |
+//! | `socket` | what both sides of a socket share |
+//! | `mail`, `wait` | how commands reach a shard, how applications wait |
+//! | `agent` | the shard's side |
+
+mod agent;
+mod events;
+mod listener;
+mod mail;
+mod options;
+mod socket;
+mod stack;
+mod stream;
+#[cfg(feature = "tokio")]
+pub mod tokio;
+mod wait;
+
+pub use self::events::{EventQueue, SocketEvent, Watchable};
+pub use self::listener::{Incoming, TcpListener};
+pub(crate) use self::mail::Mail;
+pub use self::options::ConnectOptions;
+pub use self::stack::{BACKLOG, SocketLimits, Stack, TcpSocket};
+pub use self::stream::TcpStream;

@@ -1,0 +1,314 @@
+//! What the two sides of one socket share: the application's handle, and the shard's end in its [`Agent`](super::agent).
+//!
+//! ```text
+//!   application                     shared                        shard
+//!   Handle.writer ═══════════ octet queue ═════════════► End.outgoing ─► connection
+//!   Handle.reader ◄══════════ octet queue ══════════════ End.incoming ◄─ connection
+//!                 bell: what the application wants ─────►
+//!                 ◄───── state: what has become of the connection; error
+//! ```
+//!
+//! The shard never locks. The application's ends lie behind locks because a stream can be cloned; they are held while
+//! octets are copied, never while somebody waits.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use arc_swap::ArcSwapOption;
+use crossbeam::queue::SegQueue;
+
+use super::events::Registration;
+use super::mail::{Command, Mail};
+use super::options::{Change, ConnectOptions, Settings};
+use super::wait::Waiters;
+use crate::buffer::octets::{OctetBudget, OctetReader, OctetWriter, octet_queue};
+use crate::flow::Endpoint;
+use crate::shard::slab;
+use crate::tcp::CloseReason;
+
+/// Names a socket in its shard's agent.
+pub(crate) type Key = slab::Key;
+
+/// What the application wants of the shard: bits of the bell.
+pub(crate) mod want {
+    /// There is something in the outgoing queue.
+    pub(crate) const SEND: u32 = 1;
+    /// The incoming queue, which was full, has room.
+    pub(crate) const ROOM: u32 = 2;
+    /// A FIN behind what is in the outgoing queue.
+    pub(crate) const SHUT_WRITE: u32 = 4;
+    /// Nobody uses the socket any more: send what there is, then close.
+    pub(crate) const CLOSE: u32 = 8;
+    /// Reset.
+    pub(crate) const ABORT: u32 = 16;
+    /// Options have changed.
+    pub(crate) const CHANGE: u32 = 32;
+    /// The shard does not know the socket yet and will look at the bell when it does.
+    pub(crate) const UNBORN: u32 = 64;
+}
+
+/// What has become of the socket. Bits are only ever set.
+pub(crate) mod is {
+    /// The handshake is complete.
+    pub(crate) const CONNECTED: u32 = 1;
+    /// The peer has ended its direction, and all octets before that are in the incoming queue.
+    pub(crate) const ENDED: u32 = 2;
+    /// There is no connection any more.
+    pub(crate) const CLOSED: u32 = 4;
+    /// The application has shut down reading.
+    pub(crate) const SHUT_READ: u32 = 8;
+    /// The application has shut down writing.
+    pub(crate) const SHUT_WRITE: u32 = 16;
+    /// The shard found no room in the incoming queue and wants to hear of some.
+    pub(crate) const CHOKED: u32 = 32;
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    mail: Arc<Mail>,
+    /// The socket's place in the agent, once it has one.
+    key: AtomicU64,
+    bell: AtomicU32,
+    state: AtomicU32,
+    /// The pending error as an errno; 0: none (SO_ERROR).
+    error: AtomicI32,
+    /// Options that have changed; made when the first one does.
+    changes: OnceLock<Box<SegQueue<Change>>>,
+    pub(crate) reading: Waiters,
+    pub(crate) writing: Waiters,
+    /// The event queue that watches the socket.
+    pub(crate) watch: ArcSwapOption<Registration>,
+    pub(crate) local: OnceLock<SocketAddr>,
+    pub(crate) remote: SocketAddr,
+}
+
+impl Socket {
+    fn new(mail: Arc<Mail>, remote: SocketAddr) -> Self {
+        Self {
+            mail,
+            key: AtomicU64::new(u64::MAX),
+            bell: AtomicU32::new(want::UNBORN),
+            state: AtomicU32::new(0),
+            error: AtomicI32::new(0),
+            changes: OnceLock::new(),
+            reading: Waiters::default(),
+            writing: Waiters::default(),
+            watch: ArcSwapOption::empty(),
+            local: OnceLock::new(),
+            remote,
+        }
+    }
+
+    // ---- the application's side ----
+
+    /// Asks for the shard's attention.
+    pub(crate) fn ring(&self, wants: u32) {
+        if self.bell.fetch_or(wants, Ordering::AcqRel) == 0 {
+            self.mail.send(Command::Ring(self.key()));
+        }
+    }
+
+    /// Has the shard apply an option.
+    pub(crate) fn change(&self, change: Change) {
+        self.changes.get_or_init(Box::default).push(change);
+        self.ring(want::CHANGE);
+    }
+
+    pub(crate) fn mail(&self) -> &Arc<Mail> {
+        &self.mail
+    }
+
+    /// Whether the shard has taken the socket in; only then [`key`](Self::key) means something.
+    pub(crate) fn is_born(&self) -> bool {
+        self.bell.load(Ordering::Acquire) & want::UNBORN == 0
+    }
+
+    pub(crate) fn key(&self) -> Key {
+        let key = self.key.load(Ordering::Acquire);
+        Key { slot: (key >> 32) as u32, generation: key as u32 }
+    }
+
+    #[inline]
+    pub(crate) fn state(&self) -> u32 {
+        self.state.load(Ordering::Acquire)
+    }
+
+    /// Takes the pending error, as reading SO_ERROR does.
+    pub(crate) fn take_error(&self) -> Option<io::Error> {
+        if self.error.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        match self.error.swap(0, Ordering::AcqRel) {
+            0 => None,
+            errno => Some(io::Error::from_raw_os_error(errno)),
+        }
+    }
+
+    pub(crate) fn has_error(&self) -> bool {
+        self.error.load(Ordering::Acquire) != 0
+    }
+
+    /// Sets state bits and tells everybody who waits.
+    pub(crate) fn set(&self, bits: u32) {
+        self.state.fetch_or(bits, Ordering::AcqRel);
+        self.notify_readers();
+        self.notify_writers();
+    }
+
+    /// After octets were read: the shard is told if it waits for room, and there is a fair amount of it.
+    pub(crate) fn made_room(&self) {
+        std::sync::atomic::fence(Ordering::SeqCst);
+        if self.state.load(Ordering::Relaxed) & is::CHOKED != 0 {
+            self.state.fetch_and(!is::CHOKED, Ordering::AcqRel);
+            self.ring(want::ROOM);
+        }
+    }
+
+    // ---- the shard's side ----
+
+    /// The agent has put the socket into its place.
+    pub(crate) fn adopt(&self, key: Key) {
+        self.key.store(u64::from(key.slot) << 32 | u64::from(key.generation), Ordering::Release);
+    }
+
+    /// What the application wants; the bell is silent afterwards.
+    pub(crate) fn wants(&self) -> u32 {
+        self.bell.swap(0, Ordering::AcqRel)
+    }
+
+    /// The next option to be applied.
+    pub(crate) fn next_change(&self) -> Option<Change> {
+        self.changes.get()?.pop()
+    }
+
+    /// The incoming queue is full. The caller looks once more at its room afterwards.
+    pub(crate) fn choke(&self) {
+        self.state.fetch_or(is::CHOKED, Ordering::Relaxed);
+        std::sync::atomic::fence(Ordering::SeqCst);
+    }
+
+    #[inline]
+    pub(crate) fn notify_readers(&self) {
+        self.reading.notify();
+        self.notify_watch();
+    }
+
+    #[inline]
+    pub(crate) fn notify_writers(&self) {
+        self.writing.notify();
+        self.notify_watch();
+    }
+
+    #[inline]
+    fn notify_watch(&self) {
+        let watch = self.watch.load();
+        if let Some(registration) = &*watch {
+            registration.signal();
+        }
+    }
+
+    /// The connection is gone.
+    pub(crate) fn close(&self, errno: i32) {
+        if errno != 0 {
+            self.error.store(errno, Ordering::Release);
+        }
+        self.set(is::CLOSED);
+    }
+}
+
+/// The errno that tells an application why its connection ended (0: orderly).
+pub(crate) fn errno_of(reason: CloseReason, state: u32) -> i32 {
+    match reason {
+        CloseReason::Normal => 0,
+        CloseReason::Refused => libc::ECONNREFUSED,
+        // As Linux says it: behind the peer's FIN a reset is a broken pipe.
+        CloseReason::Reset if state & is::ENDED != 0 => libc::EPIPE,
+        CloseReason::Reset => libc::ECONNRESET,
+        CloseReason::TimedOut | CloseReason::UserTimeout => libc::ETIMEDOUT,
+        CloseReason::Aborted | CloseReason::LocalClose => libc::ECONNABORTED,
+    }
+}
+
+/// The shard's end of a socket. Dropped without a word (the shard is gone), it tells the application.
+#[derive(Debug)]
+pub(crate) struct End {
+    pub(crate) socket: Arc<Socket>,
+    /// From the application.
+    pub(crate) outgoing: OctetReader,
+    /// To the application.
+    pub(crate) incoming: OctetWriter,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if self.socket.state() & is::CLOSED == 0 {
+            self.socket.close(libc::ECONNABORTED);
+        }
+    }
+}
+
+/// A connection to be opened.
+#[derive(Debug)]
+pub(crate) struct Birth {
+    pub(crate) end: End,
+    pub(crate) remote: Endpoint,
+    pub(crate) options: ConnectOptions,
+}
+
+/// The application's end of a socket, shared by all clones of a stream.
+#[derive(Debug)]
+pub(crate) struct Handle {
+    pub(crate) socket: Arc<Socket>,
+    reader: Mutex<OctetReader>,
+    writer: Mutex<OctetWriter>,
+    pub(crate) settings: Settings,
+}
+
+impl Handle {
+    pub(crate) fn reader(&self) -> MutexGuard<'_, OctetReader> {
+        // A panic in the middle of a copy leaves the queue as it was.
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn writer(&self) -> MutexGuard<'_, OctetWriter> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // As Linux does (and RFC 1122 4.2.2.13 asks): what was received and not read makes it a reset.
+        let unread = !self.reader().is_empty();
+        let abort = unread || self.settings.linger() == Some(std::time::Duration::ZERO);
+        self.socket.ring(if abort { want::ABORT } else { want::CLOSE });
+        if let Some(linger) = self.settings.linger().filter(|linger| !abort && !linger.is_zero()) {
+            let deadline = std::time::Instant::now().checked_add(linger);
+            self.socket.writing.wait(deadline, || self.socket.state() & is::CLOSED != 0);
+        }
+    }
+}
+
+/// Sizes of a socket's two queues, octets.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Capacities {
+    pub(crate) send: usize,
+    pub(crate) receive: usize,
+}
+
+/// Both ends of a new socket.
+pub(crate) fn socket(
+    mail: &Arc<Mail>,
+    remote: SocketAddr,
+    capacities: Capacities,
+    budget: &Arc<OctetBudget>,
+    settings: Settings,
+) -> (Handle, End) {
+    let socket = Arc::new(Socket::new(Arc::clone(mail), remote));
+    let (writer, outgoing) = octet_queue(capacities.send, budget);
+    let (incoming, reader) = octet_queue(capacities.receive, budget);
+    let end = End { socket: Arc::clone(&socket), outgoing, incoming };
+    (Handle { socket, reader: Mutex::new(reader), writer: Mutex::new(writer), settings }, end)
+}

@@ -1,0 +1,339 @@
+//! [`Stack`]: what applications open sockets on; and [`TcpSocket`]: a socket before it is connected or listens.
+
+use std::collections::HashSet;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, RecvTimeoutError};
+
+use super::listener::TcpListener;
+use super::mail::{Command, Mail};
+use super::options::{ConnectOptions, Settings};
+use super::socket::{Birth, Capacities, is, socket, want};
+use super::stream::TcpStream;
+use crate::buffer::octets::OctetBudget;
+use crate::flow::{EPHEMERAL_PORTS, Endpoint, OwnerTable, Quad, ShardId, SteeringKeys};
+use crate::tcp::Instant;
+
+/// Completed connections that a listener keeps for `accept` unless told otherwise (Linux: net.core.somaxconn).
+pub const BACKLOG: usize = 4_096;
+
+/// How the sockets of one engine are made.
+#[derive(Debug, Clone, Copy)]
+pub struct SocketLimits {
+    /// Octets that a socket's send queue holds beside the connection's send buffer. Default 128 KiB.
+    pub send_queue: usize,
+    /// Octets that a socket's receive queue holds beside the connection's receive buffer. Default 128 KiB.
+    pub receive_queue: usize,
+    /// Octets in all queues of all sockets. Default 1 GiB.
+    pub queued: usize,
+}
+
+impl Default for SocketLimits {
+    fn default() -> Self {
+        Self { send_queue: 128 << 10, receive_queue: 128 << 10, queued: 1 << 30 }
+    }
+}
+
+/// Tells the engine's time.
+pub(crate) type Now = Arc<dyn Fn() -> Instant + Send + Sync>;
+
+/// A handle on an engine's TCP for application threads. Cheap to clone; outlives the engine, after which every call fails.
+#[derive(Clone)]
+pub struct Stack {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    mails: Vec<Arc<Mail>>,
+    addresses: Vec<IpAddr>,
+    keys: SteeringKeys,
+    owners: Arc<OwnerTable>,
+    now: Now,
+    budget: Arc<OctetBudget>,
+    capacities: Capacities,
+    /// Addresses that listeners have.
+    listening: Mutex<HashSet<SocketAddr>>,
+    next_shard: AtomicUsize,
+    next_tag: AtomicU64,
+    next_port: AtomicUsize,
+}
+
+impl std::fmt::Debug for Stack {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stack").field("addresses", &self.shared.addresses).finish_non_exhaustive()
+    }
+}
+
+/// All calls after the engine has gone.
+pub(crate) fn stopped() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, "the engine has stopped")
+}
+
+impl Stack {
+    pub(crate) fn new(
+        mails: Vec<Arc<Mail>>,
+        addresses: Vec<IpAddr>,
+        keys: SteeringKeys,
+        owners: Arc<OwnerTable>,
+        now: Now,
+        limits: &SocketLimits,
+        seed: u64,
+    ) -> Self {
+        let capacities = Capacities { send: limits.send_queue.max(1), receive: limits.receive_queue.max(1) };
+        let shared = Shared {
+            mails,
+            addresses,
+            keys,
+            owners,
+            now,
+            budget: Arc::new(OctetBudget::new(limits.queued)),
+            capacities,
+            listening: Mutex::default(),
+            next_shard: AtomicUsize::new(0),
+            next_tag: AtomicU64::new(1),
+            next_port: AtomicUsize::new(seed as usize),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// The agent that serves this stack's sockets on one shard.
+    pub(crate) fn agent(&self, shard: ShardId) -> super::agent::Agent {
+        let shared = &self.shared;
+        let mail = Arc::clone(&shared.mails[shard.index()]);
+        super::agent::Agent::new(mail, Arc::clone(&shared.budget), shared.capacities)
+    }
+
+    pub(crate) fn mails(&self) -> &[Arc<Mail>] {
+        &self.shared.mails
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        (self.shared.now)()
+    }
+
+    pub(crate) fn new_tag(&self) -> u64 {
+        self.shared.next_tag.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Waits for a shard's answer; `None`: the engine has stopped.
+    pub(crate) fn answer<T>(&self, answers: &Receiver<T>) -> Option<T> {
+        loop {
+            match answers.recv_timeout(Duration::from_millis(100)) {
+                Ok(answer) => return Some(answer),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) if self.shared.mails.iter().all(|mail| mail.is_closed()) => return None,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+
+    /// Our own addresses.
+    #[must_use]
+    pub fn addresses(&self) -> &[IpAddr] {
+        &self.shared.addresses
+    }
+
+    /// Octets that lie in the queues of all sockets, as memory held.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.shared.budget.in_use()
+    }
+
+    /// Listens on the first of the given addresses that can be had, with the usual backlog. Port 0 chooses one; an
+    /// unspecified address (0.0.0.0) stands for all of ours. When it returns every shard listens.
+    ///
+    /// # Errors
+    ///
+    /// `AddrInUse`, `AddrNotAvailable` (not ours), `InvalidInput` (no address given), or the engine has stopped.
+    pub fn bind(&self, address: impl ToSocketAddrs) -> io::Result<TcpListener> {
+        each(address, |address| TcpSocket::new(self).bind(address)?.listen(BACKLOG))
+    }
+
+    /// Connects to the first of the given addresses that answers.
+    ///
+    /// # Errors
+    ///
+    /// As [`std::net::TcpStream::connect`]: `ConnectionRefused`, `TimedOut`, `NetworkUnreachable`...
+    pub fn connect(&self, address: impl ToSocketAddrs) -> io::Result<TcpStream> {
+        each(address, |address| TcpSocket::new(self).connect(address))
+    }
+
+    /// As [`connect`](Self::connect) to one address, for a limited time.
+    ///
+    /// # Errors
+    ///
+    /// `TimedOut`; `InvalidInput` for a duration of zero; as `connect`.
+    pub fn connect_timeout(&self, address: &SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+        if timeout.is_zero() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "cannot set a 0 duration timeout"));
+        }
+        TcpSocket::new(self).connect_until(*address, std::time::Instant::now().checked_add(timeout))
+    }
+
+    fn is_ours(&self, address: IpAddr) -> bool {
+        address.is_unspecified() || self.shared.addresses.contains(&address)
+    }
+
+    /// Reserves an address to listen on.
+    fn reserve(&self, local: SocketAddr) -> io::Result<SocketAddr> {
+        let mut listening = self.shared.listening.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = |address: SocketAddr, listening: &HashSet<SocketAddr>| {
+            let any: IpAddr =
+                if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+            listening.contains(&SocketAddr::new(any, address.port()))
+                || listening.contains(&address)
+                || (address.ip().is_unspecified() && listening.iter().any(|other| other.port() == address.port()))
+        };
+        let chosen = if local.port() == 0 {
+            let count = usize::from(EPHEMERAL_PORTS.end() - EPHEMERAL_PORTS.start()) + 1;
+            let start = self.shared.next_port.fetch_add(0x9e37, Ordering::Relaxed);
+            (0..count)
+                .map(|step| SocketAddr::new(local.ip(), EPHEMERAL_PORTS.start() + ((start + step) % count) as u16))
+                .find(|address| !taken(*address, &listening))
+                .ok_or_else(|| io::Error::from_raw_os_error(libc::EADDRINUSE))?
+        } else if taken(local, &listening) {
+            return Err(io::Error::from_raw_os_error(libc::EADDRINUSE));
+        } else {
+            local
+        };
+        listening.insert(chosen);
+        Ok(chosen)
+    }
+
+    pub(crate) fn release_port(&self, local: SocketAddr) {
+        self.shared.listening.lock().unwrap_or_else(PoisonError::into_inner).remove(&local);
+    }
+
+    /// The shard that is to carry a connection: the quad's owner where our port is fixed, else the next one in turn.
+    fn shard_for(&self, local: Option<SocketAddr>, remote: SocketAddr) -> ShardId {
+        match local {
+            Some(local) if local.port() != 0 => {
+                let quad = Quad { local: self.source(local, remote), remote: remote.into() };
+                self.shared.owners.owner(self.shared.keys.hash_quad(&quad))
+            }
+            _ => {
+                let next = self.shared.next_shard.fetch_add(1, Ordering::Relaxed);
+                ShardId((next % self.shared.mails.len()) as u16)
+            }
+        }
+    }
+
+    /// The local end with its address filled in: the first of ours of the remote's family.
+    fn source(&self, local: SocketAddr, remote: SocketAddr) -> Endpoint {
+        let addr = if local.ip().is_unspecified() {
+            let ours = self.shared.addresses.iter().find(|addr| addr.is_ipv4() == remote.is_ipv4());
+            ours.copied().unwrap_or(local.ip())
+        } else {
+            local.ip()
+        };
+        Endpoint::new(addr, local.port())
+    }
+}
+
+fn each<T>(address: impl ToSocketAddrs, mut attempt: impl FnMut(SocketAddr) -> io::Result<T>) -> io::Result<T> {
+    let mut last = None;
+    for address in address.to_socket_addrs()? {
+        match attempt(address) {
+            Ok(done) => return Ok(done),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "could not resolve to any addresses")))
+}
+
+/// A socket that is not connected yet: options, a local address, then [`connect`](Self::connect) or
+/// [`listen`](Self::listen).
+#[derive(Debug)]
+pub struct TcpSocket {
+    stack: Stack,
+    local: Option<SocketAddr>,
+    options: ConnectOptions,
+}
+
+impl TcpSocket {
+    /// A socket of `stack`.
+    #[must_use]
+    pub fn new(stack: &Stack) -> Self {
+        Self { stack: stack.clone(), local: None, options: ConnectOptions::default() }
+    }
+
+    /// Gives it a local address; port 0 leaves the choice open.
+    ///
+    /// # Errors
+    ///
+    /// `AddrNotAvailable`: the address is not ours.
+    pub fn bind(mut self, local: SocketAddr) -> io::Result<Self> {
+        if !self.stack.is_ours(local.ip()) {
+            return Err(io::Error::from_raw_os_error(libc::EADDRNOTAVAIL));
+        }
+        self.local = Some(local);
+        Ok(self)
+    }
+
+    /// Options for connections that this socket opens.
+    pub fn options_mut(&mut self) -> &mut ConnectOptions {
+        &mut self.options
+    }
+
+    /// Listens; up to `backlog` completed connections wait for `accept`.
+    ///
+    /// # Errors
+    ///
+    /// `AddrInUse`; `InvalidInput` without a local address; or the engine has stopped.
+    pub fn listen(self, backlog: usize) -> io::Result<TcpListener> {
+        let local = self.local.ok_or(io::ErrorKind::InvalidInput)?;
+        let local = self.stack.reserve(local)?;
+        TcpListener::open(&self.stack, local, backlog)
+    }
+
+    /// Connects and waits for it.
+    ///
+    /// # Errors
+    ///
+    /// See [`Stack::connect`].
+    pub fn connect(self, remote: SocketAddr) -> io::Result<TcpStream> {
+        self.connect_until(remote, None)
+    }
+
+    fn connect_until(self, remote: SocketAddr, deadline: Option<std::time::Instant>) -> io::Result<TcpStream> {
+        let stream = self.start(remote)?;
+        let socket = &stream.handle().socket;
+        let settled = || socket.state() & (is::CONNECTED | is::CLOSED) != 0;
+        if !socket.writing.wait(deadline, settled) {
+            socket.ring(want::ABORT);
+            return Err(io::Error::from_raw_os_error(libc::ETIMEDOUT));
+        }
+        if socket.state() & is::CONNECTED == 0 {
+            return Err(socket.take_error().unwrap_or_else(stopped));
+        }
+        Ok(stream)
+    }
+
+    /// Connects without waiting: the stream, non-blocking, becomes writable when the handshake is complete or has failed;
+    /// `take_error` then tells which.
+    ///
+    /// # Errors
+    ///
+    /// When no connection can be tried at all.
+    pub fn connect_nonblocking(self, remote: SocketAddr) -> io::Result<TcpStream> {
+        let stream = self.start(remote)?;
+        stream.set_nonblocking(true)?;
+        Ok(stream)
+    }
+
+    fn start(self, remote: SocketAddr) -> io::Result<TcpStream> {
+        let Self { stack, local, mut options } = self;
+        let shard = stack.shard_for(local, remote);
+        options.local = local.map(|local| stack.source(local, remote));
+        let mail = &stack.mails()[shard.index()];
+        let (handle, end) = socket(mail, remote, stack.shared.capacities, &stack.shared.budget, Settings::default());
+        if !mail.send(Command::Connect(Box::new(Birth { end, remote: remote.into(), options }))) {
+            return Err(stopped());
+        }
+        Ok(TcpStream::new(handle))
+    }
+}

@@ -1,0 +1,451 @@
+//! [`TcpStream`]: a connection, with the names, signatures and results of [`std::net::TcpStream`].
+
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::{Interest, Registry, Token, event};
+
+use super::events::Descriptor;
+use super::options::Change;
+use super::socket::{Handle, is, want};
+use crate::buffer::octets::OctetReader;
+
+/// A TCP connection of a [`Stack`](super::Stack).
+///
+/// `Read` and `Write` are there for `TcpStream` and for `&TcpStream`, so that two threads can use one stream;
+/// [`try_clone`](Self::try_clone) gives another handle on the same connection. When the last handle is dropped the rest
+/// of what was written is sent in the background, followed by a FIN; octets that were received and not read make it a
+/// reset instead, as on Linux (RFC 1122 4.2.2.13).
+#[derive(Debug)]
+pub struct TcpStream {
+    handle: Arc<Handle>,
+    /// With a `mio::Registry`, if the stream is in one itself.
+    descriptor: Descriptor,
+}
+
+impl TcpStream {
+    pub(crate) fn new(handle: Handle) -> Self {
+        Self { handle: Arc::new(handle), descriptor: Descriptor::default() }
+    }
+
+    pub(crate) fn handle(&self) -> &Arc<Handle> {
+        &self.handle
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn clone_handle(&self) -> Self {
+        Self { handle: Arc::clone(&self.handle), descriptor: Descriptor::default() }
+    }
+
+    /// The address of our end.
+    ///
+    /// # Errors
+    ///
+    /// `NotConnected` before a local address was chosen.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.handle.socket.local.get().copied().ok_or_else(not_connected)
+    }
+
+    /// The address of the other end.
+    ///
+    /// # Errors
+    ///
+    /// `NotConnected` before the handshake is complete and after the connection was lost.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        let state = self.handle.socket.state();
+        if state & is::CONNECTED == 0 || (state & is::CLOSED != 0 && state & is::ENDED == 0) {
+            return Err(not_connected());
+        }
+        Ok(self.handle.socket.remote)
+    }
+
+    /// Another handle on the same connection: octets read through one are gone for the other.
+    ///
+    /// # Errors
+    ///
+    /// Never; as `std` has it.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { handle: Arc::clone(&self.handle), descriptor: Descriptor::default() })
+    }
+
+    /// Reads without taking: the same octets come again.
+    ///
+    /// # Errors
+    ///
+    /// As reading.
+    pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.receive(buffer.is_empty(), |reader| {
+            let mut done = 0;
+            for run in reader.slices() {
+                let take = run.len().min(buffer.len() - done);
+                buffer[done..done + take].copy_from_slice(&run[..take]);
+                done += take;
+                if done == buffer.len() {
+                    break;
+                }
+            }
+            done
+        })
+    }
+
+    /// Ends one direction or both. Octets written before still arrive, followed by a FIN; what was received before a
+    /// `shutdown(Read)` can still be read.
+    ///
+    /// # Errors
+    ///
+    /// `NotConnected` before the handshake is complete and after the connection has ended.
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        let socket = &self.handle.socket;
+        let state = socket.state();
+        if state & is::CONNECTED == 0 || state & is::CLOSED != 0 {
+            return Err(not_connected());
+        }
+        if matches!(how, Shutdown::Read | Shutdown::Both) {
+            socket.set(is::SHUT_READ);
+        }
+        if matches!(how, Shutdown::Write | Shutdown::Both) {
+            socket.set(is::SHUT_WRITE);
+            socket.ring(want::SHUT_WRITE);
+        }
+        Ok(())
+    }
+
+    /// How long a read waits at most; `None`: for ever.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for a duration of zero.
+    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.handle.settings.set_read_timeout(checked(timeout)?);
+        Ok(())
+    }
+
+    /// How long a write waits at most; `None`: for ever.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for a duration of zero.
+    pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.handle.settings.set_write_timeout(checked(timeout)?);
+        Ok(())
+    }
+
+    /// See [`set_read_timeout`](Self::set_read_timeout).
+    ///
+    /// # Errors
+    ///
+    /// Never; as `std` has it.
+    pub fn read_timeout(&self) -> io::Result<Option<Duration>> {
+        Ok(self.handle.settings.read_timeout())
+    }
+
+    /// See [`set_write_timeout`](Self::set_write_timeout).
+    ///
+    /// # Errors
+    ///
+    /// Never; as `std` has it.
+    pub fn write_timeout(&self) -> io::Result<Option<Duration>> {
+        Ok(self.handle.settings.write_timeout())
+    }
+
+    /// Whether calls return `WouldBlock` instead of waiting; for all clones.
+    ///
+    /// # Errors
+    ///
+    /// Never; as `std` has it.
+    pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+        self.handle.settings.set_nonblocking(nonblocking);
+        Ok(())
+    }
+
+    /// Takes the pending error (SO_ERROR).
+    ///
+    /// # Errors
+    ///
+    /// Never; as `std` has it.
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        Ok(self.handle.socket.take_error())
+    }
+
+    /// Switches Nagle's algorithm off (`true`) or on (TCP_NODELAY).
+    ///
+    /// # Errors
+    ///
+    /// Never; as `std` has it.
+    pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
+        self.handle.settings.set_nodelay(nodelay);
+        self.handle.socket.change(Change::NoDelay(nodelay));
+        Ok(())
+    }
+
+    /// See [`set_nodelay`](Self::set_nodelay).
+    ///
+    /// # Errors
+    ///
+    /// Never; as `std` has it.
+    pub fn nodelay(&self) -> io::Result<bool> {
+        Ok(self.handle.settings.nodelay())
+    }
+
+    /// What dropping the last handle does (SO_LINGER): `None` sends the rest in the background, zero resets, another
+    /// time waits so long for the end of the connection.
+    ///
+    /// # Errors
+    ///
+    /// Never; as `std` has it.
+    pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
+        self.handle.settings.set_linger(linger);
+        Ok(())
+    }
+
+    /// See [`set_linger`](Self::set_linger).
+    ///
+    /// # Errors
+    ///
+    /// Never; as `std` has it.
+    pub fn linger(&self) -> io::Result<Option<Duration>> {
+        Ok(self.handle.settings.linger())
+    }
+
+    // ---- how octets move ----
+
+    /// Whether a read would return at once.
+    pub(crate) fn is_readable(&self) -> bool {
+        let socket = &self.handle.socket;
+        let over = is::ENDED | is::CLOSED | is::SHUT_READ;
+        socket.state() & over != 0 || !self.handle.reader().is_empty() || socket.has_error()
+    }
+
+    /// Whether a write would return at once.
+    pub(crate) fn is_writable(&self) -> bool {
+        let socket = &self.handle.socket;
+        let state = socket.state();
+        state & (is::CLOSED | is::SHUT_WRITE) != 0
+            || (state & is::CONNECTED != 0 && self.handle.writer().room() > 0)
+            || socket.has_error()
+    }
+
+    /// One try to receive: `WouldBlock` when there is nothing yet. `take` returns how much it took.
+    pub(crate) fn try_receive(&self, take: impl FnOnce(&mut OctetReader) -> usize) -> io::Result<usize> {
+        let socket = &self.handle.socket;
+        let mut reader = self.handle.reader();
+        // Before the look into the queue: what the end of the stream follows is in it already.
+        let state = socket.state();
+        if !reader.is_empty() {
+            let taken = take(&mut reader);
+            drop(reader);
+            socket.made_room();
+            return Ok(taken);
+        }
+        if state & (is::ENDED | is::SHUT_READ) != 0 {
+            return Ok(0);
+        }
+        if let Some(error) = socket.take_error() {
+            return Err(error);
+        }
+        if state & is::CLOSED != 0 {
+            return if state & is::CONNECTED == 0 { Err(not_connected()) } else { Ok(0) };
+        }
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    /// One try to send: `WouldBlock` when there is no room. `put` returns how much it put.
+    pub(crate) fn try_transmit(
+        &self,
+        put: impl FnOnce(&mut crate::buffer::octets::OctetWriter) -> usize,
+    ) -> io::Result<usize> {
+        let socket = &self.handle.socket;
+        let state = socket.state();
+        if let Some(error) = socket.take_error() {
+            return Err(error);
+        }
+        if state & (is::SHUT_WRITE | is::CLOSED) != 0 {
+            let errno = if state & is::CONNECTED == 0 { libc::ENOTCONN } else { libc::EPIPE };
+            return Err(io::Error::from_raw_os_error(errno));
+        }
+        if state & is::CONNECTED == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let sent = put(&mut self.handle.writer());
+        if sent == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        socket.ring(want::SEND);
+        Ok(sent)
+    }
+
+    fn receive(&self, nothing: bool, mut take: impl FnMut(&mut OctetReader) -> usize) -> io::Result<usize> {
+        if nothing {
+            return Ok(0);
+        }
+        let mut deadline = None;
+        loop {
+            match self.try_receive(&mut take) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let settings = &self.handle.settings;
+                    if settings.nonblocking() {
+                        return Err(error);
+                    }
+                    if deadline.is_none() {
+                        deadline = settings.read_timeout().map(after);
+                    }
+                    if !self.handle.socket.reading.wait(deadline.flatten(), || self.is_readable()) {
+                        return Err(io::ErrorKind::WouldBlock.into());
+                    }
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// As the kernel's `send`: a blocking call returns when everything is queued, or, if something is, with how much.
+    fn transmit(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        let total: usize = buffers.iter().map(|buffer| buffer.len()).sum();
+        let mut done = 0;
+        let mut deadline = None;
+        loop {
+            if done > 0 && self.handle.socket.has_error() {
+                // The next call tells it.
+                return Ok(done);
+            }
+            match self.try_transmit_slices(buffers, done) {
+                Ok(sent) => done += sent,
+                Err(_) if done > 0 && self.handle.settings.nonblocking() => return Ok(done),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let settings = &self.handle.settings;
+                    if settings.nonblocking() {
+                        return Err(error);
+                    }
+                    if deadline.is_none() {
+                        deadline = settings.write_timeout().map(after);
+                    }
+                    if !self.handle.socket.writing.wait(deadline.flatten(), || self.is_writable()) {
+                        return if done > 0 { Ok(done) } else { Err(io::ErrorKind::WouldBlock.into()) };
+                    }
+                }
+                Err(_) if done > 0 => return Ok(done),
+                Err(error) => return Err(error),
+            }
+            if done == total {
+                return Ok(done);
+            }
+        }
+    }
+
+    fn try_transmit_slices(&self, buffers: &[IoSlice<'_>], mut skip: usize) -> io::Result<usize> {
+        if buffers.iter().all(|buffer| buffer.is_empty()) {
+            return Ok(0);
+        }
+        self.try_transmit(|writer| {
+            let mut sent = 0;
+            for buffer in buffers {
+                let rest = buffer.get(skip..).unwrap_or_default();
+                skip = skip.saturating_sub(buffer.len());
+                let put = writer.write(rest);
+                sent += put;
+                if put < rest.len() {
+                    break;
+                }
+            }
+            sent
+        })
+    }
+}
+
+fn checked(timeout: Option<Duration>) -> io::Result<Option<Duration>> {
+    if timeout == Some(Duration::ZERO) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "cannot set a 0 duration timeout"));
+    }
+    Ok(timeout)
+}
+
+/// `None`: so far away that it never comes.
+fn after(timeout: Duration) -> Option<Instant> {
+    Instant::now().checked_add(timeout)
+}
+
+pub(crate) fn not_connected() -> io::Error {
+    io::Error::from_raw_os_error(libc::ENOTCONN)
+}
+
+impl Read for &TcpStream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.receive(buffer.is_empty(), |reader| reader.read(buffer))
+    }
+
+    fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        self.receive(buffers.iter().all(|buffer| buffer.is_empty()), |reader| {
+            let mut done = 0;
+            for buffer in buffers.iter_mut() {
+                let got = reader.read(buffer);
+                done += got;
+                if got < buffer.len() {
+                    break;
+                }
+            }
+            done
+        })
+    }
+}
+
+impl Write for &TcpStream {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.transmit(&[IoSlice::new(buffer)])
+    }
+
+    fn write_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.transmit(buffers)
+    }
+
+    /// Does nothing: what was written is on its way.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Read for TcpStream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        (&*self).read(buffer)
+    }
+
+    fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        (&*self).read_vectored(buffers)
+    }
+}
+
+impl Write for TcpStream {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        (&*self).write(buffer)
+    }
+
+    fn write_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        (&*self).write_vectored(buffers)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl event::Source for TcpStream {
+    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        let mut descriptor = std::mem::take(&mut self.descriptor);
+        let result = descriptor.register(self, registry, token, interests);
+        self.descriptor = descriptor;
+        result
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        let mut descriptor = std::mem::take(&mut self.descriptor);
+        let result = descriptor.reregister(self, registry, token, interests);
+        self.descriptor = descriptor;
+        result
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        let mut descriptor = std::mem::take(&mut self.descriptor);
+        descriptor.deregister(self, registry)
+    }
+}

@@ -1,0 +1,423 @@
+//! The same sockets for tokio (feature `tokio`): [`TcpStream`] is `AsyncRead` and `AsyncWrite`, [`TcpListener`] has an async
+//! `accept`. No descriptor and no runtime of ours: a task's waker is called by the shard.
+//!
+//! Cancel safety: `accept`, `readable`, `writable`, `peek` and every read and write lose nothing when their future is
+//! dropped before it is done; a dropped `connect` gives the connection up. One task waits in each direction of a stream:
+//! when two wait for the same one, the last that asked is woken.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::net::{Shutdown, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::socket::is;
+use super::{Stack, TcpSocket};
+
+/// An asynchronous [`TcpStream`](super::TcpStream).
+#[derive(Debug)]
+pub struct TcpStream {
+    inner: super::TcpStream,
+}
+
+impl From<super::TcpStream> for TcpStream {
+    fn from(inner: super::TcpStream) -> Self {
+        Self { inner }
+    }
+}
+
+impl TcpStream {
+    /// Connects to `address`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stack::connect`].
+    pub async fn connect(stack: &Stack, address: SocketAddr) -> io::Result<Self> {
+        Self::open(TcpSocket::new(stack), address).await
+    }
+
+    /// Connects a socket whose options are set.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stack::connect`].
+    pub async fn open(socket: TcpSocket, address: SocketAddr) -> io::Result<Self> {
+        let inner = socket.connect_nonblocking(address)?;
+        let socket = &inner.handle().socket;
+        poll_fn(|context| socket.writing.poll(context, || socket.state() & (is::CONNECTED | is::CLOSED) != 0)).await;
+        if socket.state() & is::CONNECTED == 0 {
+            return Err(socket.take_error().unwrap_or_else(super::stack::stopped));
+        }
+        Ok(Self { inner })
+    }
+
+    /// The stream underneath, for options, addresses and `info`.
+    #[must_use]
+    pub fn get_ref(&self) -> &super::TcpStream {
+        &self.inner
+    }
+
+    /// The blocking stream.
+    #[must_use]
+    pub fn into_inner(self) -> super::TcpStream {
+        self.inner
+    }
+
+    /// The address of our end.
+    ///
+    /// # Errors
+    ///
+    /// As [`super::TcpStream::local_addr`].
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.inner.local_addr()
+    }
+
+    /// The address of the other end.
+    ///
+    /// # Errors
+    ///
+    /// As [`super::TcpStream::peer_addr`].
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.inner.peer_addr()
+    }
+
+    /// Waits until a read would do something. May be wrong once in a while: `try_read` then says `WouldBlock`.
+    ///
+    /// # Errors
+    ///
+    /// Never: what is wrong is told by the read.
+    pub async fn readable(&self) -> io::Result<()> {
+        poll_fn(|context| self.poll_readable(context)).await;
+        Ok(())
+    }
+
+    /// Waits until a write would do something.
+    ///
+    /// # Errors
+    ///
+    /// Never: what is wrong is told by the write.
+    pub async fn writable(&self) -> io::Result<()> {
+        poll_fn(|context| self.poll_writable(context)).await;
+        Ok(())
+    }
+
+    /// Reads what is there.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` when there is nothing; as reading.
+    pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        self.inner.try_receive(|reader| reader.read(buffer))
+    }
+
+    /// Writes as much as there is room for.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` when there is no room; as writing.
+    pub fn try_write(&self, buffer: &[u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        self.inner.try_transmit(|writer| writer.write(buffer))
+    }
+
+    /// Reads without taking.
+    ///
+    /// # Errors
+    ///
+    /// As reading.
+    pub async fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let seen = self.inner.try_receive(|reader| {
+                let mut done = 0;
+                for run in reader.slices() {
+                    let take = run.len().min(buffer.len() - done);
+                    buffer[done..done + take].copy_from_slice(&run[..take]);
+                    done += take;
+                }
+                done
+            });
+            match seen {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable().await?,
+                result => return result,
+            }
+        }
+    }
+
+    /// Two halves for two tasks; dropping the write half sends a FIN.
+    #[must_use]
+    pub fn into_split(self) -> (OwnedReadHalf, OwnedWriteHalf) {
+        let stream = Arc::new(self);
+        (OwnedReadHalf { stream: Arc::clone(&stream) }, OwnedWriteHalf { stream, shutdown_on_drop: true })
+    }
+
+    /// Two halves that borrow the stream.
+    pub fn split(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
+        (ReadHalf { stream: self }, WriteHalf { stream: self })
+    }
+
+    fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.inner.handle().socket.reading.poll(context, || self.inner.is_readable())
+    }
+
+    fn poll_writable(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.inner.handle().socket.writing.poll(context, || self.inner.is_writable())
+    }
+
+    fn receive(&self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if buffer.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            let received = self.inner.try_receive(|reader| {
+                let mut done = 0;
+                while buffer.remaining() > 0 {
+                    let run = reader.peek();
+                    let take = run.len().min(buffer.remaining());
+                    if take == 0 {
+                        break;
+                    }
+                    buffer.put_slice(&run[..take]);
+                    reader.consume(take);
+                    done += take;
+                }
+                done
+            });
+            match received {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(self.poll_readable(context)),
+                result => return Poll::Ready(result.map(drop)),
+            }
+        }
+    }
+
+    fn transmit(&self, context: &mut Context<'_>, buffers: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        if buffers.iter().all(|buffer| buffer.is_empty()) {
+            return Poll::Ready(Ok(0));
+        }
+        loop {
+            let sent = self.inner.try_transmit(|writer| {
+                let mut done = 0;
+                for buffer in buffers {
+                    let put = writer.write(buffer);
+                    done += put;
+                    if put < buffer.len() {
+                        break;
+                    }
+                }
+                done
+            });
+            match sent {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(self.poll_writable(context)),
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+
+    fn finish(&self) -> io::Result<()> {
+        match self.inner.shutdown(Shutdown::Write) {
+            // The peer was faster.
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
+            result => result,
+        }
+    }
+}
+
+impl AsyncRead for TcpStream {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.receive(context, buffer)
+    }
+}
+
+macro_rules! writes {
+    ($half:ty, |$this:ident| $stream:expr) => {
+        impl AsyncWrite for $half {
+            fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
+                let $this = &*self;
+                $stream.transmit(context, &[IoSlice::new(buffer)])
+            }
+
+            fn poll_write_vectored(
+                self: Pin<&mut Self>,
+                context: &mut Context<'_>,
+                buffers: &[IoSlice<'_>],
+            ) -> Poll<io::Result<usize>> {
+                let $this = &*self;
+                $stream.transmit(context, buffers)
+            }
+
+            fn is_write_vectored(&self) -> bool {
+                true
+            }
+
+            /// Does nothing: what was written is on its way.
+            fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+                Poll::Ready(Ok(()))
+            }
+
+            /// A FIN follows what was written.
+            fn poll_shutdown(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+                let $this = &*self;
+                Poll::Ready($stream.finish())
+            }
+        }
+    };
+}
+
+writes!(TcpStream, |this| this);
+writes!(WriteHalf<'_>, |this| this.stream);
+writes!(OwnedWriteHalf, |this| this.stream);
+
+/// The reading half of a stream, borrowed.
+#[derive(Debug)]
+pub struct ReadHalf<'a> {
+    stream: &'a TcpStream,
+}
+
+/// The writing half of a stream, borrowed.
+#[derive(Debug)]
+pub struct WriteHalf<'a> {
+    stream: &'a TcpStream,
+}
+
+/// The reading half of a stream.
+#[derive(Debug)]
+pub struct OwnedReadHalf {
+    stream: Arc<TcpStream>,
+}
+
+/// The writing half of a stream. Dropped, it ends our direction with a FIN.
+#[derive(Debug)]
+pub struct OwnedWriteHalf {
+    stream: Arc<TcpStream>,
+    shutdown_on_drop: bool,
+}
+
+impl AsyncRead for ReadHalf<'_> {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.stream.receive(context, buffer)
+    }
+}
+
+impl AsyncRead for OwnedReadHalf {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.stream.receive(context, buffer)
+    }
+}
+
+impl AsRef<TcpStream> for OwnedReadHalf {
+    fn as_ref(&self) -> &TcpStream {
+        &self.stream
+    }
+}
+
+impl AsRef<TcpStream> for OwnedWriteHalf {
+    fn as_ref(&self) -> &TcpStream {
+        &self.stream
+    }
+}
+
+/// Two halves that were not of one stream.
+#[derive(Debug)]
+pub struct ReuniteError(pub OwnedReadHalf, pub OwnedWriteHalf);
+
+impl std::fmt::Display for ReuniteError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("tried to reunite halves that are not from the same stream")
+    }
+}
+
+impl std::error::Error for ReuniteError {}
+
+impl OwnedReadHalf {
+    /// Joins the two halves of one stream again.
+    ///
+    /// # Errors
+    ///
+    /// Gives both back when they are of different streams.
+    pub fn reunite(self, other: OwnedWriteHalf) -> Result<TcpStream, ReuniteError> {
+        if !Arc::ptr_eq(&self.stream, &other.stream) {
+            return Err(ReuniteError(self, other));
+        }
+        other.forget();
+        // Ours is the last one now.
+        Ok(Arc::try_unwrap(self.stream).unwrap_or_else(|stream| TcpStream { inner: stream.inner.clone_handle() }))
+    }
+}
+
+impl OwnedWriteHalf {
+    /// Drops the half without a FIN.
+    pub fn forget(mut self) {
+        self.shutdown_on_drop = false;
+    }
+}
+
+impl Drop for OwnedWriteHalf {
+    fn drop(&mut self) {
+        if self.shutdown_on_drop {
+            let _ = self.stream.finish();
+        }
+    }
+}
+
+/// An asynchronous [`TcpListener`](super::TcpListener).
+#[derive(Debug)]
+pub struct TcpListener {
+    inner: super::TcpListener,
+}
+
+impl From<super::TcpListener> for TcpListener {
+    fn from(inner: super::TcpListener) -> Self {
+        Self { inner }
+    }
+}
+
+impl TcpListener {
+    /// Listens; see [`Stack::bind`]. Waits a moment for the shards, so it blocks for about a turn.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stack::bind`].
+    pub fn bind(stack: &Stack, address: SocketAddr) -> io::Result<Self> {
+        Ok(Self { inner: stack.bind(address)? })
+    }
+
+    /// Takes the next connection.
+    ///
+    /// # Errors
+    ///
+    /// `ConnectionAborted` when the engine has stopped.
+    pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        poll_fn(|context| self.poll_accept(context)).await
+    }
+
+    /// As [`accept`](Self::accept), by hand.
+    ///
+    /// # Errors
+    ///
+    /// As [`accept`](Self::accept).
+    pub fn poll_accept(&self, context: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+        self.inner.poll_accept(context).map_ok(|(stream, address)| (stream.into(), address))
+    }
+
+    /// The address it listens on.
+    ///
+    /// # Errors
+    ///
+    /// Never; as `std` has it.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.inner.local_addr()
+    }
+
+    /// The blocking listener.
+    #[must_use]
+    pub fn into_inner(self) -> super::TcpListener {
+        self.inner
+    }
+}

@@ -1,0 +1,101 @@
+//! Sockets under tokio: two engines in one process, joined by a device in memory.
+
+#![allow(clippy::unwrap_used)]
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use trust::device::memory::{MemoryOptions, pair};
+use trust::engine::{Engine, Pin};
+use trust::net::tokio::{TcpListener, TcpStream};
+
+const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 9, 0, 2));
+const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 9, 0, 3));
+
+fn engines() -> (Engine, Engine) {
+    let (a, b) = pair(&MemoryOptions { queues: 2, slots: 1_024, ..MemoryOptions::default() }).unwrap();
+    let start = |device, address| Engine::builder().device(device, 2).address(address).pin(Pin::None).start().unwrap();
+    (start(a, SERVER), start(b, CLIENT))
+}
+
+async fn serve_echo(listener: TcpListener) {
+    while let Ok((stream, _)) = listener.accept().await {
+        tokio::spawn(async move {
+            let (mut reader, mut writer) = stream.into_split();
+            // The end of the copy drops the writer: our FIN.
+            tokio::io::copy(&mut reader, &mut writer).await.unwrap();
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_streams_echo_at_once() {
+    let (server, client) = engines();
+    let address = SocketAddr::new(SERVER, 7);
+    let listener = TcpListener::bind(&server.stack(), address).unwrap();
+    let serving = tokio::spawn(serve_echo(listener));
+    let stack = client.stack();
+    let tasks: Vec<_> = (0..200_u32)
+        .map(|seed| {
+            let stack = stack.clone();
+            tokio::spawn(async move {
+                let mut stream = TcpStream::connect(&stack, address).await.unwrap();
+                let sent: Vec<u8> = (0..20_000_u32).map(|i| (i.wrapping_mul(seed + 1) >> 5) as u8).collect();
+                let (mut reader, mut writer) = stream.split();
+                let write = async {
+                    writer.write_all(&sent).await.unwrap();
+                    writer.shutdown().await.unwrap();
+                };
+                let read = async {
+                    let mut got = Vec::new();
+                    reader.read_to_end(&mut got).await.unwrap();
+                    got
+                };
+                let ((), got) = tokio::join!(write, read);
+                assert!(got == sent, "{} octets of {}", got.len(), sent.len());
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    serving.abort();
+}
+
+#[tokio::test]
+async fn refusal_and_cancellation() {
+    let (server, client) = engines();
+    let address = SocketAddr::new(SERVER, 8);
+    let refused = TcpStream::connect(&client.stack(), address).await.unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    let listener = TcpListener::bind(&server.stack(), address).unwrap();
+    // An accept and a read that are dropped while they wait lose nothing.
+    assert!(tokio::time::timeout(Duration::from_millis(5), listener.accept()).await.is_err());
+    let mut stream = TcpStream::connect(&client.stack(), address).await.unwrap();
+    let (mut peer, _) = listener.accept().await.unwrap();
+    let mut buffer = [0; 4];
+    assert!(tokio::time::timeout(Duration::from_millis(5), peer.read(&mut buffer)).await.is_err());
+    stream.write_all(b"late").await.unwrap();
+    peer.read_exact(&mut buffer).await.unwrap();
+    assert_eq!(&buffer, b"late");
+    drop(stream);
+    assert_eq!(peer.read(&mut buffer).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_split_stream_is_whole_again() {
+    let (server, client) = engines();
+    let address = SocketAddr::new(SERVER, 9);
+    let listener = TcpListener::bind(&server.stack(), address).unwrap();
+    let stream = TcpStream::connect(&client.stack(), address).await.unwrap();
+    let (mut peer, _) = listener.accept().await.unwrap();
+    let (reader, writer) = stream.into_split();
+    let mut stream = reader.reunite(writer).unwrap();
+    stream.write_all(b"whole").await.unwrap();
+    let mut buffer = [0; 5];
+    peer.read_exact(&mut buffer).await.unwrap();
+    let (_reader, writer) = stream.into_split();
+    drop(writer);
+    assert_eq!(peer.read(&mut buffer).await.unwrap(), 0, "a FIN when the write half goes");
+}
