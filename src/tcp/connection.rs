@@ -107,6 +107,8 @@ pub(super) struct Cold {
     pub(super) paws_drops: u32,
     /// Octets sent beyond cwnd by limited transmit (RFC5681-3.2.2 does not count them).
     pub(super) limited_transmit: u32,
+    /// Octets in the network after new data was sent last.
+    pub(super) loaded: u32,
     /// The user's own limit for progress, in ms, with `Marks::USER_TIMEOUT`; the largest stands for none.
     pub(super) user_timeout: u32,
     pub(super) keepalive: KeepAliveState,
@@ -266,6 +268,7 @@ impl Connection {
             timeouts: 0,
             paws_drops: 0,
             limited_transmit: 0,
+            loaded: 0,
             user_timeout: 0,
             keepalive: KeepAliveState::default(),
             fin_seq: nxt,

@@ -443,14 +443,17 @@ fn ops_46_memory_pressure() {
 
 #[test]
 fn super_segments() {
-    plain(|lab| {
-        lab.max_len = 65_535;
-        assert_eq!(lab.write(30_500), ["A 1:10001 ack 1"]);
-        // TSO defer: half a window at least, or all there is.
-        assert_eq!(lab.i("A", 1, 0, 2001), none());
-        assert_eq!(lab.i("A", 1, 0, 6001), ["A 10001:22001 ack 1"]);
-        assert_eq!(lab.i("A", 1, 0, 22_001), ["PA 22001:30501 ack 1"]);
-    });
+    labs(
+        |_, opened| opened.rtt = Some(Duration::from_micros(50)),
+        |lab| {
+            lab.max_len = 65_535;
+            assert_eq!(lab.write(30_500), ["A 1:10001 ack 1"]);
+            // TSO defer: half a window at least, or all there is.
+            assert_eq!(lab.i("A", 1, 0, 2001), none());
+            assert_eq!(lab.i("A", 1, 0, 6001), ["A 10001:22001 ack 1"]);
+            assert_eq!(lab.i("A", 1, 0, 22_001), ["PA 22001:30501 ack 1"]);
+        },
+    );
 }
 
 /// REC-1.
@@ -490,4 +493,33 @@ fn congestion_control_changes_under_way_and_the_window_stays() {
             assert_eq!((after.cwnd, after.ssthresh), (before.cwnd, before.ssthresh));
         },
     );
+}
+
+/// OPS-12: over a real path a burst is what the window lets go in a millisecond or two, or two segments; within a machine
+/// it is half of the window.
+#[test]
+fn ops_12_bursts_are_sized_by_rate() {
+    for (rtt, goal) in
+        [(Duration::from_micros(50), 20), (Duration::from_millis(10), 5), (Duration::from_millis(100), 2)]
+    {
+        labs(
+            |config, opened| {
+                config.initial_window = 40;
+                opened.rtt = Some(rtt);
+            },
+            |lab| {
+                lab.max_len = 64_000;
+                lab.write(200_000);
+                let cwnd = lab.conn.info(&lab.config).cwnd;
+                // In slow start each ACK would make room for twice as much.
+                lab.conn.hot.congestion.ssthresh = cwnd;
+                let mut held = 0;
+                while lab.i("A", 1, 0, 1 + (held + 1) * 1_000).is_empty() {
+                    held += 1;
+                    assert!(held < 40, "nothing ends the wait");
+                }
+                assert_eq!(held + 1, goal, "{rtt:?}, window {cwnd}");
+            },
+        );
+    }
 }

@@ -38,7 +38,7 @@ impl Connection {
     fn retransmission_timeout(&mut self, config: &Config, now: Instant, outcome: &mut Outcome) {
         let rtt_config = config.rtt();
         let snd = &self.hot.snd;
-        let (una, written, wnd, flight) = (snd.una, snd.written, snd.wnd, snd.flight());
+        let (una, written, wnd) = (snd.una, snd.written, snd.wnd);
         if una == snd.nxt {
             return;
         }
@@ -84,6 +84,9 @@ impl Connection {
         if fresh && config.frto {
             self.episode().frto = Frto::Waiting;
         }
+        // In a recovery the flight also counts what has arrived, behind a hole: it must not raise the threshold.
+        let most = if fresh { u32::MAX } else { self.hot.congestion.ssthresh() };
+        let flight = self.hot.snd.flight().min(most);
         self.cold.controller.on_rto(&mut self.hot.congestion, now, flight, first);
         self.cold.timeouts = self.cold.timeouts.saturating_add(1);
         outcome.events |= Events::TIMEOUT;

@@ -96,6 +96,21 @@ impl Lab {
     }
 
     pub(super) fn keep(&mut self, keep: Keep, flags: &str, seq: u32, len: u32, ack: u32, win: u16) -> Vec<String> {
+        self.hear(keep, flags, seq, len, ack, win);
+        let mut said = Vec::new();
+        if let Some(reply) = self.last.reply {
+            said.push(self.show(&reply));
+        }
+        if self.last.ack_now {
+            let ack = self.conn.take_ack(self.now);
+            said.push(self.show(&ack));
+        }
+        self.drain(&mut said);
+        said
+    }
+
+    /// Injects a segment and lets nothing out, as when more of the same turn follow.
+    pub(super) fn hear(&mut self, keep: Keep, flags: &str, seq: u32, len: u32, ack: u32, win: u16) {
         let mut bits = Flags::NONE;
         for letter in flags.chars() {
             bits |= match letter {
@@ -122,16 +137,6 @@ impl Lab {
         };
         let context = Context { now: self.now, keep };
         self.last = self.conn.on_segment(&self.config, &seg, &context);
-        let mut said = Vec::new();
-        if let Some(reply) = self.last.reply {
-            said.push(self.show(&reply));
-        }
-        if self.last.ack_now {
-            let ack = self.conn.take_ack(self.now);
-            said.push(self.show(&ack));
-        }
-        self.drain(&mut said);
-        said
     }
 
     /// Injects a segment with window 65535 and gives what comes out.

@@ -283,6 +283,7 @@ impl Connection {
         marks.clear(Marks::SWS_OVERRIDE.with(Marks::PROBE_DUE));
         // RFC9438-5.8: whether the window is what ends this burst.
         let pipe = snd.flight().saturating_sub(self.cold.board.gone());
+        self.cold.loaded = pipe;
         let full = congestion.cwnd().saturating_sub(pipe) < mss && snd.unsent() > 0;
         marks.put(Marks::CWND_LIMITED, full);
         timers.cancel(Timer::SwsOverride);
@@ -331,12 +332,10 @@ impl Connection {
             let piece = small_window && (half || (idle && marks.has(Marks::SWS_OVERRIDE)));
             return piece.then_some(usable.min(whole_segments(max_len, mss)));
         }
-        // While ACKs are due, rather one large segment with the next of them than many small ones: at most half of what
-        // may be in flight is held back, so the ACK clock never stops (OPS-12).
+        // While ACKs are due, rather one large segment with the next of them than many small ones (OPS-12).
         let may_wait = flight > 0 && *recovery == Recovery::Open && dup_acks == 0 && !holes;
-        let half = cwnd.min(snd.wnd) / 2;
-        let goal = whole_segments(max_len, mss).min(half - half % mss);
-        if may_wait && len < goal { None } else { Some(len) }
+        let goal = || burst(cwnd.min(snd.wnd), mss, self.cold.rtt.srtt(), self.cold.min_rtt);
+        if may_wait && len < goal().min(whole_segments(max_len, mss)) { None } else { Some(len) }
     }
 
     /// Nagle in Minshall's variant (SHLD-7, NAGLE-3): a small segment waits while another small one is unacknowledged.
@@ -406,6 +405,28 @@ impl Connection {
 
 /// Octets acknowledged after which a connection that has more to send than it may is taken for a stream.
 const STREAM: u64 = 1 << 16;
+
+/// Round trips below this have no queue on the way that a large burst could fill: they stay within one machine, or one
+/// switch away.
+const NEAR: Duration = Duration::from_micros(512);
+
+/// How much of `window` a sender may hold back until it leaves in one piece, in whole segments (OPS-12).
+///
+/// On a path, what the window lets go in 1 to 2 ms, but two segments, which is what one ACK stands for, and no more than
+/// an eighth: a larger burst is more than a small queue holds, and what waits is missing in flight. Over the shortest
+/// round trips half of the window. In any case at least half of it stays in flight, and its ACKs end the wait.
+#[inline]
+fn burst(window: u32, mss: u32, srtt: Option<Duration>, min_rtt: Duration) -> u32 {
+    let half = window / 2;
+    let most = if min_rtt < NEAR {
+        half
+    } else {
+        // 2^20 ns are a millisecond, near enough, and the power of two below the round trip is, too.
+        let shift = (srtt.unwrap_or_default().as_nanos() >> 20 | 8).ilog2();
+        (window.checked_shr(shift).unwrap_or(0)).max(2 * mss).min(half)
+    };
+    most - most % mss
+}
 
 /// Transmissions that are closer together than this count as one: an eighth of what RFC8985-4b allows.
 #[inline]

@@ -179,10 +179,10 @@ impl Connection {
             // 7.4c: nobody complains of a duplicate, so the probe has repaired a loss.
             self.cold.tail.outstanding = false;
             self.cold.tail.losses = self.cold.tail.losses.saturating_add(1);
-            let smss = self.smss();
+            let flight = self.loss_flight(news.flight);
             let (controller, window) = (&mut self.cold.controller, &mut self.hot.congestion);
             controller.save(window);
-            controller.on_congestion_event(window, now, news.flight.max(smss));
+            controller.on_congestion_event(window, now, flight);
             window.exit_recovery();
         }
         false

@@ -189,7 +189,9 @@ impl Connection {
         }
         self.end_recovery_if_done();
         match self.hot.recovery {
-            Recovery::Open if marked.octets > 0 => self.begin_fast_recovery(config, news, now, outcome),
+            // Not only what this very ACK tells: what was sent in a recovery and found lost in it is a loss of its own
+            // when that recovery ends.
+            Recovery::Open if self.cold.board.lost() > 0 => self.begin_fast_recovery(config, news, now, outcome),
             Recovery::Open => {
                 if self.cold.board.sacked() == 0 {
                     self.cold.limited_transmit = 0;
@@ -276,11 +278,21 @@ impl Connection {
         self.pace_recovery(config, news.delivered, false);
     }
 
+    /// FlightSize as equation 4 of RFC 5681 means it, `flight` being what is left of it: how much the path was asked to
+    /// hold when it dropped something.
+    ///
+    /// ACKs that are handled before anything is sent again, because they came in one batch or because the sender waits
+    /// for a larger burst, take octets out of the flight that the window gives back at once. They make the path no
+    /// smaller: what was in the network when new data left last counts, but for what `cwnd` no longer covers. RFC 9438
+    /// 4.6 takes cwnd itself, with a caution for senders that do not fill it, which this is safe from.
+    pub(super) fn loss_flight(&self, flight: u32) -> u32 {
+        flight.max(self.cold.loaded).min(self.hot.congestion.cwnd())
+    }
+
     /// What the begin of fast recovery is with SACK and without. Gives the threshold.
     pub(super) fn enter_fast_recovery(&mut self, now: Instant, outcome: &mut Outcome) -> u32 {
-        let snd = &mut self.hot.snd;
         // RFC5681-3.2.2
-        let flight = snd.flight().saturating_sub(self.cold.limited_transmit);
+        let flight = self.loss_flight(self.hot.snd.flight().saturating_sub(self.cold.limited_transmit));
         self.cold.limited_transmit = 0;
         let (controller, window) = (&mut self.cold.controller, &mut self.hot.congestion);
         controller.save(window);
@@ -332,7 +344,10 @@ impl Connection {
         // RFC5681-4.3: the loss of something sent again after the reduction is a second one.
         let again = marked.resent.is_some_and(|sent| sent >= self.episode().reduced_at);
         if again {
-            let flight = self.hot.congestion.cwnd().min(self.hot.snd.flight());
+            // The window is what the first reduction made it: cwnd is only what PRR lets go at this moment.
+            let ssthresh = self.hot.congestion.ssthresh();
+            let flight = self.hot.snd.flight().min(ssthresh);
+            self.hot.congestion.set_cwnd(ssthresh);
             self.cold.controller.on_congestion_event(&mut self.hot.congestion, now, flight);
             self.hot.snd.recover = self.hot.snd.nxt;
             let pipe = self.pipe() + news.delivered;

@@ -411,3 +411,79 @@ fn sc_63_rfc8985_7_4_a_loss_hidden_by_a_probe_counts_unless_it_is_ruled_out() {
         );
     }
 }
+
+/// RFC5681-3.2.2: in one turn come the ACKs of six segments and the report that the seventh is lost. Ten were in flight,
+/// so five is the half; four are left when the loss is found.
+#[test]
+fn rfc5681_3_2_2_acks_of_the_same_turn_do_not_shrink_the_flight() {
+    for with_sack in [true, false] {
+        labs(
+            |settings, opened| {
+                settings.prr = with_sack;
+                opened.sack = with_sack;
+                opened.rtt = Some(Duration::from_millis(100));
+            },
+            |lab| {
+                assert_eq!(lab.write(50_000).len(), 10);
+                lab.pass(92);
+                for ack in 1..=6 {
+                    lab.hear(Keep::All, "A", 1, 0, ack * 1_000 + 1, 65_535);
+                }
+                for end in 8..=10 {
+                    lab.sack = if with_sack { vec![(7_001, end * 1_000 + 1)] } else { vec![] };
+                    lab.hear(Keep::All, "A", 1, 0, 6_001, 65_535);
+                }
+                assert_eq!(info(lab).recovery.fast_recoveries, 1);
+                assert_eq!(info(lab).ssthresh, 5_000);
+            },
+        );
+    }
+}
+
+/// RFC5681-3.1i: FlightSize counts what was SACKed, so that its half at a timeout may be more than what the recovery
+/// before it allowed.
+#[test]
+fn rfc5681_3_1i_a_timeout_in_fast_recovery_does_not_raise_the_threshold() {
+    flying(
+        |config| config.rack = false,
+        |lab| {
+            lab.conn.on_send(40_000);
+            sack(lab, 1, &[(1_001, 4_001)]);
+            for end in 5..=14 {
+                sack(lab, 1, &[(1_001, end * 1_000 + 1)]);
+            }
+            let before = info(lab);
+            assert_eq!(before.ssthresh, 5_000);
+            assert!(before.flight > 2 * before.ssthresh, "{before:?}");
+            lab.pass(500);
+            let after = info(lab);
+            assert_eq!(after.timeouts, 1);
+            assert!(after.ssthresh <= before.ssthresh, "{before:?} {after:?}");
+        },
+    );
+}
+
+/// RFC6675-5.A: what was sent in a recovery, lost, and not yet sent again when that one ends begins the next.
+#[test]
+fn rfc6675_5_a_loss_found_in_a_recovery_outlives_it() {
+    flying(
+        |config| config.rack = false,
+        |lab| {
+            lab.conn.on_send(40_000);
+            sack(lab, 1, &[(1_001, 4_001)]);
+            for end in 5..=10 {
+                sack(lab, 1, &[(1_001, end * 1_000 + 1)]);
+            }
+            let before = info(lab);
+            assert!(before.flight >= 14_000, "{before:?}");
+            lab.pass(100);
+            for (ack, blocks) in [(1, vec![(1_001, 10_001), (11_001, 14_001)]), (10_001, vec![(11_001, 14_001)])] {
+                lab.sack = blocks;
+                lab.hear(Keep::All, "A", 1, 0, ack, 65_535);
+            }
+            let after = info(lab);
+            assert_eq!(after.recovery.fast_recoveries, 2);
+            assert!(after.ssthresh < before.ssthresh, "{before:?} {after:?}");
+        },
+    );
+}

@@ -1,10 +1,10 @@
 //! What holds whatever the table says.
 
-use trust::tcp::CongestionControl::{self, Cubic, Reno};
+use trust::tcp::CongestionControl::{Cubic, Reno};
 use trust::tcp::Duration;
 
-use crate::path::{Course, Path, SEGMENT, Sender, ours};
-use crate::table::{LINKS, LOSSES, each, jain, measure, share};
+use crate::path::{Course, Path, SEGMENT, ours};
+use crate::table::{LINKS, Row, Who, each, jain, lossy_rows, share};
 
 /// Two flows of one kind over one bottleneck share it evenly in the second minute.
 #[test]
@@ -16,11 +16,15 @@ fn two_flows_share_evenly() {
     }
 }
 
-/// What Reno reaches of `1.22 * MSS / (RTT * sqrt(p))` (Mathis et al. 1997), in 1/1000: over a path without a bottleneck,
-/// in `segments` that the formula would send.
+/// `1.22 / sqrt(p)`: segments of a window, in 1/1000, where a packet of a million / `loss` is lost (Mathis et al. 1997).
+fn window(loss: u32) -> u64 {
+    1_220 * 1_000_000_u64.isqrt() * 1_000 / (u64::from(loss) * 1_000_000).isqrt()
+}
+
+/// What Reno reaches of `1.22 * MSS / (RTT * sqrt(p))`, in 1/1000: over a path without a bottleneck, in `segments` that
+/// the formula would send.
 fn of_the_formula(rtt: u64, loss: u32, segments: u64, seeds: u64) -> u64 {
-    // 1.22 / sqrt(p): segments of a window, in 1/1000.
-    let window = 1_220 * 1_000_000_u64.isqrt() * 1_000 / (u64::from(loss) * 1_000_000).isqrt();
+    let window = window(loss);
     let rtt = Duration::from_millis(rtt);
     // One loss ends slow start at about that window: else the windows of the first rounds would count for long.
     let path = Path { loss, first_loss: Some(window / 1_000), ..Path::unlimited(rtt) };
@@ -36,52 +40,65 @@ fn of_the_formula(rtt: u64, loss: u32, segments: u64, seeds: u64) -> u64 {
     received * 1_000 / (formula * seeds)
 }
 
-/// Floors for each loss, in 1/1000. The goal is 800 everywhere; what keeps the sender below it where all ACKs of a round
-/// trip come at once: up to half of the window waits for a full super-segment, for a whole round trip; and a loss found
-/// behind many ACKs of the same turn halves what is still in flight then, which is little.
-const FLOORS: [(u32, u64); 3] = [(100, 540), (1_000, 760), (10_000, 790)];
-
 #[test]
 fn reno_reaches_what_the_formula_says() {
     let mut cases = Vec::new();
     for rtt in [10, 50, 200] {
         cases.extend([(rtt, 100, 100_000), (rtt, 1_000, 30_000), (rtt, 10_000, 10_000)]);
     }
-    let floor = |loss| FLOORS.iter().find(|(of, _)| *of == loss).map_or(800, |(_, floor)| *floor);
     let reached = each(&cases, |(rtt, loss, segments)| of_the_formula(*rtt, *loss, *segments, 4));
-    let short: Vec<_> = cases.iter().zip(&reached).filter(|((_, loss, _), reached)| **reached < floor(*loss)).collect();
+    let short: Vec<_> = cases.iter().zip(&reached).filter(|(_, reached)| **reached < 800).collect();
     assert!(short.is_empty(), "below the floor: {short:?}");
 }
 
-/// CUBIC is for what Reno cannot fill; elsewhere it should be as good, within what seeds differ (0.9). At small windows
-/// with random loss it is not yet: 0.84 at the least.
+/// Drop-tail queues alone: Reno, which halves, needs one bandwidth-delay product to keep the line busy, and with half of it
+/// loses the corner below; CUBIC leaves seven tenths and needs less. Headers take 3.5 %.
 #[test]
-fn cubic_is_not_below_reno() {
-    let jobs: Vec<_> = LINKS.into_iter().flat_map(|link| LOSSES.map(|loss| (link, loss))).collect();
-    let pairs = each(&jobs, |&((rtt, rate, seconds), loss)| {
-        let path = Path { loss, ..Path::bottleneck(Duration::from_millis(rtt), rate, 2) };
-        [Reno, Cubic].map(|control| measure(&path, ours(control), seconds, if loss > 0 { 3 } else { 1 }).goodput)
+fn a_queue_is_enough() {
+    let jobs: Vec<_> = LINKS.into_iter().skip(1).flat_map(|link| [1, 2].map(|halves| (link, halves))).collect();
+    let cells = each(&jobs, |&(link, halves)| {
+        let row = Row { link, halves, loss: 0, reorder: 0, policed: false };
+        [Reno, Cubic].map(|control| row.cell(Who::Ours(control), 1).goodput)
     });
-    let below: Vec<_> = jobs.iter().zip(&pairs).filter(|(_, [reno, cubic])| cubic * 100 < reno * 84).collect();
-    assert!(below.is_empty(), "((RTT, rate, s), loss), [Reno, CUBIC]: {below:?}");
+    for ((link, halves), [reno, cubic]) in jobs.iter().zip(&cells) {
+        let floors = if *halves == 2 { [930, 930] } else { [850, 900] };
+        assert!(*reno >= floors[0] && *cubic >= floors[1], "{link:?}, {halves} half BDP: {reno}, {cubic}");
+    }
 }
 
-/// At least 0.95 of what smoltcp makes of the same path with the same seed, where smoltcp does not win by sending each
-/// octet many times: it has no congestion control in effect, and fills whatever window the receiver gives it.
+/// CUBIC is for what Reno cannot fill; elsewhere it should be as good, within what seeds differ.
+#[test]
+fn cubic_is_not_below_reno() {
+    let rows = lossy_rows();
+    let pairs = each(&rows, |row| [Reno, Cubic].map(|control| row.cell(Who::Ours(control), row.seeds()).goodput));
+    let below: Vec<_> = rows.iter().zip(&pairs).filter(|(_, [reno, cubic])| cubic * 100 < reno * 94).collect();
+    assert!(below.is_empty(), "[Reno, CUBIC]: {below:?}");
+}
+
+/// Round trip and loss of the rows in which smoltcp is ahead because it does not hold itself to what loss allows: its
+/// window bounds one burst, not the flight, so that nothing slows it down. In these it sends each octet many times, and so
+/// gets more through than a conforming sender may: `1.22 * MSS / (RTT * sqrt(p))`.
+const FLOODED: [(u64, u32); 2] = [(200, 10_000), (200, 20_000)];
+
+/// At least 0.95 of what smoltcp makes of the same path with the same seed.
 #[test]
 fn never_below_another_stack_that_behaves() {
-    let jobs: Vec<_> = LINKS.into_iter().flat_map(|link| LOSSES.map(|loss| (link, loss))).collect();
-    let cells = each(&jobs, |&((rtt, rate, seconds), loss)| {
-        let path = Path { loss, ..Path::bottleneck(Duration::from_millis(rtt), rate, 2) };
-        let of = |sender| measure(&path, sender, seconds, 1);
-        let rival = |control: CongestionControl| Sender::Smoltcp(control);
-        [of(ours(Reno)), of(ours(Cubic)), of(rival(Reno))]
-    });
-    for ((link, loss), [reno, cubic, rival]) in jobs.iter().zip(&cells) {
-        for mine in [reno, cubic] {
-            let ahead = mine.goodput * 100 >= rival.goodput * 95;
-            let excused = link.0 == 200 && *loss >= 1_000 && rival.resent > 800;
-            assert!(ahead || excused, "{link:?} loss {loss}: {mine:?} against {rival:?}");
+    let rows = lossy_rows();
+    let cells = each(&rows, |row| [Who::Ours(Reno), Who::Ours(Cubic), Who::Rival].map(|who| row.cell(who, 1)));
+    for (row, [reno, cubic, rival]) in rows.iter().zip(&cells) {
+        let (rtt, rate, _) = row.link;
+        let flooded = FLOODED.contains(&(rtt, row.loss));
+        let ahead = [reno, cubic].iter().all(|mine| mine.goodput * 100 >= rival.goodput * 95);
+        assert!(ahead != flooded, "{row:?}: {reno:?}, {cubic:?} against {rival:?}");
+        if flooded {
+            // In 1/1000 of the rate.
+            let law = window(row.loss) * SEGMENT * 1_000 / (rtt * rate);
+            assert!(rival.goodput > law, "{row:?}: {rival:?}, the formula says {law}");
+            assert!(rival.spent > 10_000, "{row:?}: {rival:?}");
+            for mine in [reno, cubic] {
+                assert!(mine.goodput * 10 >= law * 8, "{row:?}: {mine:?}, the formula says {law}");
+                assert!(mine.spent < 1_050, "{row:?}: {mine:?}");
+            }
         }
     }
 }

@@ -6,8 +6,8 @@
 
 use std::fmt::Write as _;
 use std::path::Path as FilePath;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::{env, fs, thread};
 
 use trust::tcp::CongestionControl::{self, Cubic, Reno};
@@ -42,6 +42,28 @@ pub fn each<J: Sync, R: Send>(jobs: &[J], work: impl Fn(&J) -> R + Sync) -> Vec<
     results.into_iter().map(|(_, result)| result).collect()
 }
 
+/// What several tests want to know and only the first that asks has measured.
+struct Measured<K, V>(Mutex<Vec<(K, Arc<OnceLock<V>>)>>);
+
+impl<K: PartialEq, V: Clone> Measured<K, V> {
+    const fn new() -> Self {
+        Self(Mutex::new(Vec::new()))
+    }
+
+    /// Whoever asks for what another is measuring waits for it.
+    fn get(&self, key: K, measure: impl FnOnce() -> V) -> V {
+        let place = {
+            let mut known = self.0.lock().unwrap();
+            let index = known.iter().position(|(of, _)| *of == key).unwrap_or_else(|| {
+                known.push((key, Arc::default()));
+                known.len() - 1
+            });
+            Arc::clone(&known[index].1)
+        };
+        place.get_or_init(measure).clone()
+    }
+}
+
 /// What one sender made of a path.
 #[derive(Debug, Clone, Copy)]
 pub struct Cell {
@@ -49,22 +71,43 @@ pub struct Cell {
     pub goodput: u64,
     /// Payload sent again, of all payload sent, in 1/1000.
     pub resent: u64,
+    /// Payload sent, of the payload received, in 1/1000.
+    pub spent: u64,
     /// Retransmission timeouts.
     pub timeouts: u64,
 }
 
 /// Measures one sender over `seconds`, averaged over the seeds.
 pub fn measure(path: &Path, sender: Sender, seconds: u64, seeds: u64) -> Cell {
-    let (mut received, mut sent, mut again, mut timeouts) = (0, 0, 0, 0);
-    for seed in 1..=seeds {
-        let flow = Course::new(seed, path, &[sender]).run(Duration::from_secs(seconds))[0];
+    let flows = (1..=seeds).map(|seed| Course::new(seed, path, &[sender]).run(Duration::from_secs(seconds))[0]);
+    sum(path, seconds, flows)
+}
+
+fn sum(path: &Path, seconds: u64, flows: impl IntoIterator<Item = Flow>) -> Cell {
+    let (mut seeds, mut received, mut sent, mut again, mut timeouts) = (0, 0, 0, 0, 0);
+    for flow in flows {
+        seeds += 1;
         received += flow.received;
         sent += flow.sent.octets;
         again += flow.sent.octets - flow.sent.fresh;
         timeouts += flow.info.map_or(0, |info| info.timeouts);
     }
     let rate = path.policer.map_or(path.rate.unwrap_or(1), |(rate, _)| rate);
-    Cell { goodput: received * 1_000 / (rate * seconds * seeds), resent: again * 1_000 / sent.max(1), timeouts }
+    Cell {
+        goodput: received * 1_000 / (rate * seconds * seeds),
+        resent: again * 1_000 / sent.max(1),
+        spent: sent * 1_000 / received.max(1),
+        timeouts,
+    }
+}
+
+/// Who sends in a row of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    /// Ours, with that controller.
+    Ours(CongestionControl),
+    /// smoltcp.
+    Rival,
 }
 
 /// Jain's index of two shares, in 1/1000.
@@ -79,13 +122,19 @@ fn percent(thousandths: u64) -> String {
     format!("{}.{}", thousandths / 10, thousandths % 10)
 }
 
-struct Row {
-    link: (u64, u64, u64),
-    halves: u64,
-    loss: u32,
-    reorder: u32,
-    policed: bool,
-    rival: bool,
+/// A path of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    /// One of [`LINKS`].
+    pub link: (u64, u64, u64),
+    /// Queue in half bandwidth-delay products.
+    pub halves: u64,
+    /// Packets lost, of a million.
+    pub loss: u32,
+    /// Packets held back, of a million.
+    pub reorder: u32,
+    /// Whether a policer takes half of the rate.
+    pub policed: bool,
 }
 
 impl Row {
@@ -96,17 +145,38 @@ impl Row {
         Path { loss: self.loss, reorder: self.reorder, policer, ..path }
     }
 
-    fn seeds(&self) -> u64 {
+    /// In how many seeds it is measured.
+    pub fn seeds(&self) -> u64 {
         if self.loss + self.reorder > 0 { 3 } else { 1 }
+    }
+
+    /// Whether other stacks are measured, too.
+    fn rival(&self) -> bool {
+        self.halves == 2 && self.reorder == 0 && !self.policed
+    }
+
+    /// What `who` makes of it in the first `seeds` seeds.
+    pub fn cell(&self, who: Who, seeds: u64) -> Cell {
+        static FLOWS: Measured<(Row, Who, u64), Flow> = Measured::new();
+        let (path, seconds) = (self.path(), self.link.2);
+        let sender = match who {
+            Who::Ours(control) => ours(control),
+            Who::Rival => Sender::Smoltcp(Reno),
+        };
+        let flow = |seed| Course::new(seed, &path, &[sender]).run(Duration::from_secs(seconds))[0];
+        sum(&path, seconds, (1..=seeds).map(|seed| FLOWS.get((*self, who, seed), || flow(seed))))
     }
 }
 
+/// The rows with random loss, and those of the same links without.
+pub fn lossy_rows() -> Vec<Row> {
+    let row = |link, loss| Row { link, halves: 2, loss, reorder: 0, policed: false };
+    LINKS.into_iter().flat_map(|link| LOSSES.map(|loss| row(link, loss))).collect()
+}
+
 fn rows() -> Vec<Row> {
-    let row = |link| Row { link, halves: 2, loss: 0, reorder: 0, policed: false, rival: false };
-    let mut rows = Vec::new();
-    for link in LINKS {
-        rows.extend(LOSSES.map(|loss| Row { loss, rival: true, ..row(link) }));
-    }
+    let row = |link| Row { link, halves: 2, loss: 0, reorder: 0, policed: false };
+    let mut rows = lossy_rows();
     for link in LINKS {
         rows.extend([1, 8].map(|halves| Row { halves, ..row(link) }));
     }
@@ -150,26 +220,26 @@ fn name(control: CongestionControl) -> &'static str {
 
 /// Two flows for a minute, and how they shared the next.
 pub fn share(rtt: u64, pair: [CongestionControl; 2]) -> Vec<Flow> {
-    let path = Path::bottleneck(Duration::from_millis(rtt), 2_500_000, 2);
-    let mut course = Course::new(1, &path, &pair.map(ours));
-    course.run(Duration::from_secs(60));
-    course.run(Duration::from_secs(60))
+    static FLOWS: Measured<(u64, [CongestionControl; 2]), Vec<Flow>> = Measured::new();
+    FLOWS.get((rtt, pair), || {
+        let path = Path::bottleneck(Duration::from_millis(rtt), 2_500_000, 2);
+        let mut course = Course::new(1, &path, &pair.map(ours));
+        course.run(Duration::from_secs(60));
+        course.run(Duration::from_secs(60))
+    })
 }
 
 fn table() -> String {
     let rows = rows();
-    let jobs: Vec<(&Row, Sender)> = rows
+    let jobs: Vec<(&Row, Who)> = rows
         .iter()
         .flat_map(|row| {
-            let rival = row.rival.then_some((row, Sender::Smoltcp(Reno)));
-            [Some((row, ours(Reno))), Some((row, ours(Cubic))), rival].into_iter().flatten()
+            let rival = row.rival().then_some((row, Who::Rival));
+            [Some((row, Who::Ours(Reno))), Some((row, Who::Ours(Cubic))), rival].into_iter().flatten()
         })
         .collect();
-    let mut cells = each(&jobs, |(row, sender)| {
-        let seeds = if matches!(sender, Sender::Smoltcp(_)) { 1 } else { row.seeds() };
-        measure(&row.path(), *sender, row.link.2, seeds)
-    })
-    .into_iter();
+    let mut cells =
+        each(&jobs, |(row, who)| row.cell(*who, if *who == Who::Rival { 1 } else { row.seeds() })).into_iter();
     let mut out = HEAD.to_owned();
     for row in &rows {
         let (rtt, rate, _) = row.link;
@@ -181,7 +251,7 @@ fn table() -> String {
             let cell = cells.next().unwrap();
             write!(out, "| {} | {} | {} ", percent(cell.goodput), percent(cell.resent), cell.timeouts).unwrap();
         }
-        if row.rival {
+        if row.rival() {
             let cell = cells.next().unwrap();
             writeln!(out, "| {} | {} |", percent(cell.goodput), percent(cell.resent)).unwrap();
         } else {
