@@ -102,9 +102,10 @@ pub(super) struct Cold {
     pub(super) challenge: Limiter,
     /// Wire segments sent again.
     pub(super) retransmits: u32,
-    pub(super) timeouts: u32,
+    /// Retransmission timeouts; stays at its maximum, as the next one does.
+    pub(super) timeouts: u16,
     /// Segments dropped as old.
-    pub(super) paws_drops: u32,
+    pub(super) paws_drops: u16,
     /// Octets sent beyond cwnd by limited transmit (RFC5681-3.2.2 does not count them).
     pub(super) limited_transmit: u32,
     /// Octets in the network after new data was sent last.

@@ -36,9 +36,9 @@ pub struct Info {
     pub bytes_sent: u64,
     /// Wire segments sent again.
     pub retransmits: u64,
-    /// Times the retransmission timer fired in earnest.
+    /// Times the retransmission timer fired in earnest; counted up to 65,535.
     pub timeouts: u64,
-    /// Segments dropped because their timestamp was older than one seen before (RFC7323-5.3a).
+    /// Segments dropped because their timestamp was older than one seen before (RFC7323-5.3a); counted up to 65,535.
     pub paws_drops: u64,
     /// What loss recovery has done.
     pub recovery: RecoveryCounts,

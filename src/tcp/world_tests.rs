@@ -497,7 +497,7 @@ impl End {
         let Phase::Open(connection) = &self.phase else { return };
         check(connection, &mut self.edge);
         self.counts = connection.info(&Config::default()).recovery;
-        self.timeouts = connection.cold.timeouts;
+        self.timeouts = connection.cold.timeouts.into();
     }
 }
 
