@@ -3,6 +3,7 @@
 //!
 //! | module | holds |
 //! | --- | --- |
+//! | [`arguments`] | command lines, refused in one line |
 //! | [`sys`] | pinning, idle scheduling, limits, children that die with us |
 //! | [`netns`] | anonymous network namespaces |
 //! | [`client`] | the measuring client: bulk up and down, request/response, connections |
@@ -10,6 +11,7 @@
 //! | [`bench`] | the interleaved comparison and the demonstration |
 //! | [`conformance`] | the table of requirements against what code and tests cite |
 
+pub mod arguments;
 pub mod bench;
 pub mod client;
 pub mod conformance;

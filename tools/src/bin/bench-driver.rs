@@ -4,6 +4,7 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use trust_tools::arguments;
 use trust_tools::bench::compare::{Options, Row, compare};
 use trust_tools::bench::{Kind, Programs, demo::demo};
 
@@ -124,7 +125,7 @@ fn options(c: Compare) -> Options {
 }
 
 fn main() -> ExitCode {
-    let outcome = match Arguments::parse().command {
+    let outcome = match arguments::parse::<Arguments>().command {
         Command::Compare(c) => {
             let programs = Programs { engine: c.paths.engine.clone(), tools: c.paths.tools.clone() };
             compare(&options(c), &programs)

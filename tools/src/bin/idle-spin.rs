@@ -7,6 +7,7 @@ use clap::Parser;
 use std::hint::spin_loop;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
+use trust_tools::arguments;
 use trust_tools::sys;
 
 /// Spin on every usable CPU at the lowest priority there is.
@@ -17,7 +18,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let Ok(length) = Duration::try_from_secs_f64(Arguments::parse().seconds) else {
+    let Ok(length) = Duration::try_from_secs_f64(arguments::parse::<Arguments>().seconds) else {
         eprintln!("idle-spin: SECS must be a number of seconds, zero or more");
         return ExitCode::from(2);
     };

@@ -6,6 +6,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
+use trust_tools::arguments;
 use trust_tools::client::{self, BulkReport, Direction, LatencyReport, Window};
 use trust_tools::server::{self, Service};
 use trust_tools::sys::{self, Limit};
@@ -201,7 +202,7 @@ fn run(mode: Mode) -> io::Result<()> {
 }
 
 fn main() -> ExitCode {
-    match run(Arguments::parse().mode) {
+    match run(arguments::parse::<Arguments>().mode) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("ktcp: {e}");

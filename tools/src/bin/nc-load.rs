@@ -13,6 +13,7 @@ use std::io::{self, Read, Seek, Write};
 use std::os::fd::FromRawFd;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
+use trust_tools::arguments;
 use trust_tools::sys::{self, Limit};
 
 /// Many stock nc clients at once against an echo service, compared octet by octet.
@@ -372,7 +373,7 @@ fn report(a: &Arguments, outcome: &Outcome) -> bool {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = arguments::parse::<Arguments>();
     if let Some(why) = misused(&arguments) {
         eprintln!("nc-load: {why}");
         return ExitCode::from(2);
