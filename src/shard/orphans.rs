@@ -61,11 +61,17 @@ impl Core {
     }
 
     /// Somebody waits for send memory, and hardly any is free: orphans that hold some are reset.
+    #[inline]
     pub(crate) fn take_memory_of_orphans(&mut self) {
+        if self.orphans.count > 0 && !self.starved.is_empty() {
+            self.reset_orphans();
+        }
+    }
+
+    #[cold]
+    fn reset_orphans(&mut self) {
         // Whoever heads the list may have gone, or been left, meanwhile: an orphan does not make way for itself.
-        while self.orphans.count > 0
-            && let Some(&id) = self.starved.front()
-        {
+        while let Some(&id) = self.starved.front() {
             match self.conns.get_mut(id) {
                 Some(conn) if conn.wants_room && !conn.detached => break,
                 Some(conn) => conn.starved = false,

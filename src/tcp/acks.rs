@@ -120,7 +120,7 @@ impl Connection {
         outcome: &mut Outcome,
         news: &mut News,
     ) {
-        let Hot { snd, marks, rcv, .. } = &mut self.hot;
+        let Hot { snd, marks, .. } = &mut self.hot;
         let (una, recover) = (snd.una, snd.recover);
         news.acked = above(ack, una);
         let data = news.acked.min(snd.queued);
@@ -135,21 +135,45 @@ impl Connection {
         self.cold.progress = now;
         let with_sack = marks.has(Marks::SACK);
         let (board, rack) = (&mut self.cold.board, &mut self.cold.rack);
+        if let Some(part) = board.acknowledge_front(ack) {
+            news.note(una, &part, recover, now);
+            if with_sack {
+                rack.on_delivered(&part, now, self.cold.min_rtt, false);
+            }
+        } else {
+            *news = self.acknowledge_records((una, ack), recover, stamps, now, *news);
+        }
+        if self.hot.snd.queued == 0 {
+            self.cold.board.trim();
+        }
+    }
+
+    /// SND.UNA has moved from `una` to `ack`, over more than one record or one that something is known of.
+    #[inline(never)]
+    fn acknowledge_records(
+        &mut self,
+        (una, ack): (SeqNum, SeqNum),
+        recover: SeqNum,
+        stamps: Option<Timestamps>,
+        now: Instant,
+        mut news: News,
+    ) -> News {
+        let with_sack = self.hot.marks.has(Marks::SACK);
+        let offset = self.hot.rcv.ts_offset;
         let min_rtt = self.cold.min_rtt;
+        let (board, rack) = (&mut self.cold.board, &mut self.cold.rack);
         board.acknowledge(una, ack, |start, record| {
             news.note(start, record, recover, now);
             news.resent |= record.resent();
             if with_sack {
-                rack.on_delivered(record, now, min_rtt, echo_older(record, stamps, rcv.ts_offset));
+                rack.on_delivered(record, now, min_rtt, echo_older(record, stamps, offset));
             }
         });
         if news.resent {
             // What was sent once only beside it arrived before, perhaps long before: its ACK was lost (RFC6298-3a).
             news.rtt = None;
         }
-        if snd.queued == 0 {
-            board.trim();
-        }
+        news
     }
 
     /// Timers and buffers after SND.UNA has moved.

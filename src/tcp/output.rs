@@ -36,18 +36,20 @@ impl Connection {
         {
             return Some(probe);
         }
-        if self.frto() == Frto::Probing {
-            // RFC5682-2.2b: new data, and nothing else until the next acknowledgment.
+        loop {
+            if (self.cold.board.lost() > 0 || self.hot.marks.has(Marks::FAST_RTX))
+                && let Some(segment) = self.resend(now, max_len)
+            {
+                return Some(segment);
+            }
             if let Some(segment) = self.send(config, now, max_len) {
                 return Some(segment);
             }
-            if self.hot.snd.nxt == self.hot.snd.recover {
-                self.episode().frto = Frto::Off;
+            if self.frto() != Frto::Probing || self.hot.snd.nxt != self.hot.snd.recover {
+                break;
             }
-        }
-        let segment = self.resend(now, max_len).or_else(|| self.send(config, now, max_len));
-        if segment.is_some() {
-            return segment;
+            // RFC5682-2.2b: new data, and nothing else until the next acknowledgment. There is none.
+            self.episode().frto = Frto::Off;
         }
         self.note_rate_limit();
         if self.hot.marks.take(Marks::PROBE_DUE)
@@ -144,6 +146,7 @@ impl Connection {
     }
 
     /// What is lost, lowest first, as the window allows; the first of a recovery in any case.
+    #[cold]
     fn resend(&mut self, now: Instant, max_len: u32) -> Option<Transmit> {
         let forced = self.hot.marks.take(Marks::FAST_RTX);
         let una = self.hot.snd.una;
@@ -203,8 +206,10 @@ impl Connection {
 
     /// Something waits, and the rate reduction of a recovery holds it back.
     fn note_rate_limit(&mut self) {
-        let waits = self.cold.board.lost() > 0 || self.hot.snd.unsent() > 0;
-        if self.hot.recovery == Recovery::Fast && waits && self.hot.marks.has(Marks::SACK) {
+        if self.hot.recovery != Recovery::Fast || !self.hot.marks.has(Marks::SACK) {
+            return;
+        }
+        if self.cold.board.lost() > 0 || self.hot.snd.unsent() > 0 {
             self.count(|counts| counts.rate_limited += 1);
         }
     }
@@ -216,6 +221,7 @@ impl Connection {
     }
 
     /// New data and the FIN, as far as windows, Nagle and SWS avoidance let them go.
+    #[inline]
     fn send(&mut self, config: &Config, now: Instant, max_len: u32) -> Option<Transmit> {
         let unsent = self.hot.snd.unsent();
         let fin = self.hot.marks.has(Marks::FIN_QUEUED) && !self.hot.marks.has(Marks::FIN_SENT);

@@ -102,7 +102,7 @@ impl Connection {
         let Some(srtt) = self.cold.rtt.srtt() else { return BLIND_PROBE_TIMEOUT };
         let alone = self.hot.snd.flight() <= self.hot.congestion.smss();
         let delay = if alone { MAX_ACK_DELAY } else { Duration::ZERO };
-        (srtt * 2 + delay).max(LEAST_PROBE_TIMEOUT)
+        (srtt + srtt + delay).max(LEAST_PROBE_TIMEOUT)
     }
 
     /// PTO is over.

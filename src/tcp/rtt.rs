@@ -99,6 +99,9 @@ impl RttEstimator {
     /// The timeout for the timer that is started now, backoff included.
     #[must_use]
     pub fn rto(&self, config: &RttConfig) -> Duration {
+        if self.backoffs == 0 {
+            return self.base.min(config.max);
+        }
         let factor = 1_u64.checked_shl(u32::from(self.backoffs)).unwrap_or(u64::MAX);
         self.base.saturating_mul(factor).min(config.max)
     }

@@ -162,6 +162,24 @@ impl Scoreboard {
         self.records.len() < 2 * FULL
     }
 
+    /// SND.UNA moves up to `ack`. When that is in the first record, and nothing is known of it but when it left, gives
+    /// what of it has arrived; for all else there is [`acknowledge`](Self::acknowledge), and nothing happens here.
+    #[inline]
+    pub(super) fn acknowledge_front(&mut self, ack: SeqNum) -> Option<Record> {
+        let front = self.records.front()?;
+        if front.flags != 0 || front.end.lt(ack) {
+            return None;
+        }
+        let part = Record { sent: front.sent, end: ack, flags: 0 };
+        if front.end == ack {
+            self.records.pop_front();
+            if self.records.is_empty() && self.records.capacity() > KEPT {
+                self.empty();
+            }
+        }
+        Some(part)
+    }
+
     /// SND.UNA moves from `una` to `ack`: `seen` is given each part that was not reported before, and where it begins.
     #[inline]
     pub(super) fn acknowledge(&mut self, una: SeqNum, ack: SeqNum, mut seen: impl FnMut(SeqNum, &Record)) {

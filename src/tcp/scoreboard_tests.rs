@@ -44,6 +44,33 @@ fn what_leaves_together_is_one_record() {
 }
 
 #[test]
+fn the_short_way_of_an_acknowledgment_does_what_the_long_one_does() {
+    for (sacked, ack) in [0, 1_000].into_iter().flat_map(|sacked| (1..=3_000).map(move |ack| (sacked, ack))) {
+        let mut board = flight(3);
+        sack(&mut board, 1_000, 1_000 + sacked);
+        let (before, mut told) = (board.picture(UNA), Vec::new());
+        let short = board.acknowledge_front(UNA + ack);
+        assert_eq!(short.is_some(), ack <= 1_000, "only within the first record");
+        let Some(part) = short else {
+            assert_eq!(board.picture(UNA), before);
+            continue;
+        };
+        let mut other = flight(3);
+        sack(&mut other, 1_000, 1_000 + sacked);
+        other.acknowledge(UNA, UNA + ack, |start, record| told.push((start, *record)));
+        assert_eq!(told, [(UNA, part)]);
+        assert_eq!(board.picture(UNA), other.picture(UNA));
+        board.check(UNA + ack, UNA + 3_000);
+    }
+    let mut board = flight(2);
+    lose(&mut board, 1_000);
+    assert_eq!(board.acknowledge_front(UNA + 500), None, "lost");
+    board.resent(UNA, UNA, UNA + 1_000, at(9));
+    assert_eq!(board.acknowledge_front(UNA + 1_000), None, "sent again");
+    assert_eq!(Scoreboard::default().acknowledge_front(UNA), None);
+}
+
+#[test]
 fn rfc2018_5a_reports_split_and_join() {
     let mut board = flight(5);
     assert_eq!(sack(&mut board, 1_500, 2_500), 1_000);

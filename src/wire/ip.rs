@@ -68,7 +68,8 @@ fn parse_ipv4(packet: &[u8], verify: bool) -> Result<IpPacket<'_>, Malformed> {
     if total < bytes.len() || total > packet.len() {
         return Err(Malformed::IpTotalLength);
     }
-    if verify && checksum::fold(checksum::sum(bytes)) != 0xffff {
+    let sum = || <&[u8; IPV4_HEADER_LEN]>::try_from(bytes).map_or_else(|_| checksum::sum(bytes), checksum::sum_of_20);
+    if verify && checksum::fold(sum()) != 0xffff {
         return Err(Malformed::IpChecksum);
     }
     if bytes.len() > IPV4_HEADER_LEN {
