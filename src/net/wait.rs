@@ -50,6 +50,7 @@ impl Waiters {
         }
     }
 
+    #[cfg_attr(not(feature = "tokio"), allow(dead_code))] // Tasks are tokio's.
     /// As [`wait`](Self::wait), for a task. At most one task waits at a time: the last one that asked.
     pub(crate) fn poll(&self, context: &mut Context<'_>, mut ready: impl FnMut() -> bool) -> Poll<()> {
         if ready() {
