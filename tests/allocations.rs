@@ -1,5 +1,5 @@
-//! Steady state allocates nothing: a million in-order segments into discard and a million ACKs into chargen, through
-//! device, rx, rings, worker and tx, while an allocator counts for the whole process.
+//! Steady state allocates nothing: a million in-order segments into discard, a million ACKs into chargen, and a million into
+//! a service that sends octets of its own ([`Bytes`]) where they lie, through device, rx, rings, worker and tx, while an allocator counts for the whole process.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use libtest_mimic::{Arguments, Trial};
 use rig::{OURS, Peer};
 use trust::device::BUFFER_LEN;
@@ -17,6 +18,8 @@ use trust::device::memory::{self, MemoryOptions, MemoryPort};
 use trust::engine::{Engine, EngineConfig, Pin, Plan, PlanKind, ServiceFactory};
 use trust::services::chargen::Chargen;
 use trust::services::discard::Discard;
+use trust::shard::{ConnId, Io, Service};
+use trust::tcp::CloseReason;
 use trust::wire::tcp::Flags;
 use trust::wire::vnet::{TxChecksum, TxOffload};
 use trust::wire::{self};
@@ -33,6 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 const DISCARD: u16 = 9;
 const CHARGEN: u16 = 19;
+const REPEATER: u16 = 1_919;
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
@@ -40,7 +44,9 @@ fn main() -> ExitCode {
     arguments.test_threads = Some(1);
     let mut trials = Vec::new();
     for (kind, workers) in [(PlanKind::Fused, 1), (PlanKind::Fused, 2), (PlanKind::Pipeline, 1)] {
-        for (name, port) in [("segments_into_discard", DISCARD), ("acks_into_chargen", CHARGEN)] {
+        for (name, port) in
+            [("segments_into_discard", DISCARD), ("acks_into_chargen", CHARGEN), ("acks_into_repeater", REPEATER)]
+        {
             let plan = if kind == PlanKind::Fused { "fused" } else { "pipeline" };
             trials.push(Trial::test(format!("{name}_{plan}_{workers}"), move || {
                 steady(kind, workers, port);
@@ -49,6 +55,38 @@ fn main() -> ExitCode {
         }
     }
     libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// Sends the same octets again and again without copying them.
+struct Repeater(Bytes);
+
+impl Repeater {
+    fn new() -> Self {
+        let octets = Bytes::from(vec![b'r'; 20_000]);
+        // The first reference beyond one makes the count.
+        drop(octets.clone());
+        Self(octets)
+    }
+
+    fn fill(&self, io: &mut Io<'_>, conn: ConnId) {
+        while io.send_bytes(conn, self.0.clone()).is_ok() {}
+    }
+}
+
+impl Service for Repeater {
+    fn accepted(&mut self, io: &mut Io<'_>, conn: ConnId) {
+        self.fill(io, conn);
+    }
+
+    fn readable(&mut self, io: &mut Io<'_>, conn: ConnId) {
+        io.consume(conn, io.unread(conn));
+    }
+
+    fn writable(&mut self, io: &mut Io<'_>, conn: ConnId) {
+        self.fill(io, conn);
+    }
+
+    fn closed(&mut self, _: &mut Io<'_>, _: ConnId, _: CloseReason) {}
 }
 
 /// One connection's far end: a packet patched in place.
@@ -99,6 +137,7 @@ impl Bench {
         let services = [
             ServiceFactory { port: Some(DISCARD), make: Box::new(|| Box::new(Discard)) },
             ServiceFactory { port: Some(CHARGEN), make: Box::new(|| Box::new(Chargen)) },
+            ServiceFactory { port: Some(REPEATER), make: Box::new(|| Box::new(Repeater::new())) },
         ];
         let config = EngineConfig { send_chunks: 64, ..EngineConfig::new(vec![IpAddr::V4(OURS)]) };
         let engine = Engine::start(config, plan, Box::new(device), &services).unwrap();

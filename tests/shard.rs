@@ -7,6 +7,7 @@ mod rig;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use rig::{Call, OURS, PEER, Peer, Random, Rig, endings, probe};
 use trust::flow::{Endpoint, ShardId};
 use trust::services::chargen::Chargen;
@@ -177,6 +178,8 @@ fn every_ending_is_told_once_and_leaves_nothing() {
             io.shutdown(*conn);
             io.consume(*conn, 7);
             assert_eq!((io.send(*conn, b"x"), io.unread(*conn), io.forward(*conn, *conn)), (0, 0, 0));
+            let octets = Bytes::from_static(&[7; 5_000]);
+            assert_eq!(io.send_bytes(*conn, octets.clone()), Err(octets));
             assert_eq!(io.quad(*conn).remote.port, 40_000);
         }
     }

@@ -4,6 +4,8 @@
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 
+use bytes::{Buf, Bytes};
+
 use crate::flow::{Endpoint, Quad, ShardId};
 use crate::shard::{ConnId, ConnectError, ConnectOptions, Io, IoBackend, ListenError, ListenOptions, Message, Service};
 use crate::tcp::time::{Duration, Instant};
@@ -198,6 +200,11 @@ impl IoBackend for Backend<'_> {
     }
     fn send_static(&mut self, conn: ConnId, data: &'static [u8]) -> usize {
         self.send(conn, data)
+    }
+    fn send_bytes(&mut self, conn: ConnId, mut bytes: Bytes) -> Result<(), Bytes> {
+        let taken = self.send(conn, &bytes);
+        bytes.advance(taken);
+        if bytes.is_empty() { Ok(()) } else { Err(bytes) }
     }
     fn send_room(&self, conn: ConnId) -> u32 {
         self.world.find(conn).map_or(0, |c| c.send_limit.saturating_sub(c.sent.len()) as u32)

@@ -7,6 +7,8 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 
+use bytes::Bytes;
+
 use super::config::{ShardConfig, ShardShared};
 use super::conn::{Conn, Event, Phase};
 use super::counters::{Counters, DropReason};
@@ -371,6 +373,16 @@ impl IoBackend for Core {
         let Some(conn) = self.conns.get_mut(id) else { return 0 };
         let octets = conn.send.append_static(&mut self.memory, &bytes[..bytes.len().min(room as usize)]);
         self.sent(id, octets as u32, bytes.len(), room)
+    }
+
+    fn send_bytes(&mut self, id: ConnId, mut bytes: Bytes) -> Result<(), Bytes> {
+        let wanted = bytes.len();
+        let Some(room) = self.send_budget(id) else { return Err(bytes) };
+        let to_copy = self.memory_room(id, room);
+        let Some(conn) = self.conns.get_mut(id) else { return Err(bytes) };
+        conn.send.append_bytes(&mut self.memory, &mut bytes, room, to_copy);
+        self.sent(id, (wanted - bytes.len()) as u32, wanted, room);
+        if bytes.is_empty() { Ok(()) } else { Err(bytes) }
     }
 
     fn send_room(&self, id: ConnId) -> u32 {

@@ -1,9 +1,11 @@
 //! The octets of one connection that were queued for sending and not yet acknowledged.
 //!
-//! They lie in chunks of the shard's send memory or in static memory, from SND.UNA on. Must not contain: sequence
+//! They lie in chunks of the shard's send memory, in pieces that it has adopted, or in static memory, from SND.UNA on. Must not contain: sequence
 //! numbers, windows, timers.
 
 use std::collections::VecDeque;
+
+use bytes::{Buf, Bytes};
 
 use crate::buffer::frame::{Payload, TxFrame};
 use crate::buffer::send_memory::{Chunk, SendMemory};
@@ -31,7 +33,7 @@ impl Piece {
     }
 }
 
-/// Static octets in smaller runs than this are copied: a frame takes few pieces, and a service that sends crumbs would
+/// Static octets and adopted ones in smaller runs than this are copied: a frame takes few pieces, and a service that sends crumbs would
 /// cut its data into more frames than the tx ring has places.
 pub(crate) const MIN_STATIC: usize = 2_048;
 
@@ -84,6 +86,26 @@ impl SendStore {
         self.octets += bytes.len() as u32;
         self.push(Piece::Static { bytes });
         bytes.len()
+    }
+
+    /// Appends up to `room` octets from the front of `bytes` without copying them, unless they are few or the memory has no
+    /// place for another piece: then up to `to_copy` are copied. Leaves the rest in `bytes`.
+    pub(crate) fn append_bytes(&mut self, memory: &mut SendMemory, bytes: &mut Bytes, room: u32, to_copy: u32) {
+        let len = bytes.len().min(room as usize);
+        if len >= MIN_STATIC && memory.can_adopt() {
+            let piece = if len == bytes.len() { std::mem::take(bytes) } else { bytes.split_to(len) };
+            match memory.adopt(piece) {
+                Ok(chunk) => {
+                    self.octets += len as u32;
+                    self.push(Piece::Chunk { chunk, start: 0, end: len as u32 });
+                    return;
+                }
+                // There is a place, and `room` keeps the piece below 4 GB.
+                Err(piece) => debug_assert!(false, "{} octets not adopted", piece.len()),
+            }
+        }
+        let copied = self.append(memory, &bytes[..len.min(to_copy as usize)]);
+        bytes.advance(copied);
     }
 
     /// The first `octets` were acknowledged.

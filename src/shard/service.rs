@@ -9,6 +9,8 @@
 use std::any::Any;
 use std::fmt;
 
+use bytes::Bytes;
+
 use super::opening::{ConnectError, ConnectOptions, ListenError, ListenOptions};
 use crate::flow::{Endpoint, Quad, ShardId};
 use crate::tcp::{CloseReason, CongestionControl, Duration, Info, Instant, KeepAlive};
@@ -115,6 +117,7 @@ pub trait IoBackend {
     fn at_eof(&self, conn: ConnId) -> bool;
     fn send(&mut self, conn: ConnId, data: &[u8]) -> usize;
     fn send_static(&mut self, conn: ConnId, data: &'static [u8]) -> usize;
+    fn send_bytes(&mut self, conn: ConnId, bytes: Bytes) -> Result<(), Bytes>;
     fn send_room(&self, conn: ConnId) -> u32;
     fn unsent(&self, conn: ConnId) -> u32;
     fn forward(&mut self, from: ConnId, to: ConnId) -> usize;
@@ -245,6 +248,21 @@ impl<'a> Io<'a> {
     #[inline]
     pub fn send_static(&mut self, conn: ConnId, data: &'static [u8]) -> usize {
         self.backend.send_static(conn, data)
+    }
+
+    /// Queues `bytes` without copying them: they are kept until the peer has acknowledged them and the device is done with
+    /// the last frame that has some of them. So what matters is how large the allocation behind them is, not only what is
+    /// queued of it. Less than 2,048 octets are copied, and so is all when too many pieces are under way already.
+    ///
+    /// Besides the application's own no reference is counted, but when `bytes` must be cut (see below).
+    ///
+    /// # Errors
+    ///
+    /// Gives back what there is no room for: the rest behind those octets that were queued, or all. Wait for
+    /// [`Service::writable`] then. With a [`ConnId`] that is no longer alive nothing is queued.
+    #[inline]
+    pub fn send_bytes(&mut self, conn: ConnId, bytes: Bytes) -> Result<(), Bytes> {
+        self.backend.send_bytes(conn, bytes)
     }
 
     /// How many octets [`Io::send`] would accept now.

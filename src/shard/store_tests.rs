@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::receive_store::{Holdings, ReceiveStore};
@@ -123,6 +124,8 @@ proptest! {
 enum Send {
     Copy(u32),
     Static(u32),
+    /// Octets of the application, for so much room.
+    Bytes(u32, u32),
     Acknowledge(u32),
     /// A frame from so far above the front, so long; and how many of the oldest frames are completed before it.
     Frame {
@@ -138,6 +141,7 @@ fn send_step() -> impl Strategy<Value = Send> {
     prop_oneof![
         3 => len().prop_map(Send::Copy),
         2 => len().prop_map(Send::Static),
+        2 => (len(), len()).prop_map(|(len, room)| Send::Bytes(len, room)),
         3 => len().prop_map(Send::Acknowledge),
         3 => (len(), 1u32..66_000, 0usize..4)
             .prop_map(|(offset, len, completions)| Send::Frame { offset, len, completions }),
@@ -179,6 +183,18 @@ proptest! {
                     prop_assert!(taken == len as usize || memory.is_exhausted());
                     model.extend(&bytes[..taken]);
                 }
+                Send::Bytes(len, room) => {
+                    let len = len as usize;
+                    let bytes = Bytes::copy_from_slice(&BLOCK[BLOCK.len() - len..]);
+                    let places = memory.can_adopt();
+                    let mut rest = bytes.clone();
+                    store.append_bytes(&mut memory, &mut rest, room, room.min(50_000));
+                    let taken = len - rest.len();
+                    prop_assert_eq!(&bytes[taken..], &rest[..]);
+                    let wanted = len.min(room as usize);
+                    prop_assert!(taken == wanted || (!places && taken == wanted.min(50_000)) || memory.is_exhausted());
+                    model.extend(&bytes[..taken]);
+                }
                 Send::Acknowledge(octets) => {
                     store.acknowledge(&mut memory, octets);
                     model.drain(..(octets as usize).min(model.len()));
@@ -217,7 +233,7 @@ proptest! {
                 memory.complete(lease);
             }
         }
-        prop_assert_eq!((memory.in_use(), memory.outstanding()), (0, 0));
+        prop_assert_eq!((memory.in_use(), memory.adopted(), memory.outstanding()), (0, 0, 0));
     }
 }
 
@@ -231,7 +247,11 @@ fn a_super_segment_of_crumbs_takes_few_frames() {
         if round % 7 == 0 {
             store.append(&mut memory, &BLOCK[..3]);
         }
-        store.append_static(&mut memory, &BLOCK[..len]);
+        if round % 3 == 0 {
+            store.append_bytes(&mut memory, &mut Bytes::from_static(&BLOCK[..len]), u32::MAX, u32::MAX);
+        } else {
+            store.append_static(&mut memory, &BLOCK[..len]);
+        }
         if store.len() > 300_000 {
             break;
         }
