@@ -95,7 +95,7 @@ impl Core {
             counters: Counters::default(),
             touched: VecDeque::with_capacity(256),
             events: VecDeque::new(),
-            starved: VecDeque::new(),
+            starved: VecDeque::with_capacity(256),
             orphans: Orphans::default(),
             fed_at: 0,
             feed_left: 0,
