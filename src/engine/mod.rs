@@ -20,8 +20,8 @@ mod worker;
 use std::io;
 use std::net::ToSocketAddrs;
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use self::clock::Clock;
@@ -123,8 +123,9 @@ pub struct Engine {
     stack: Stack,
     counters: Vec<Arc<PublishedCounters>>,
     stages: Vec<Arc<StageStats>>,
-    // Queues, and with them the steering program, live as long as the engine.
-    _device: Box<dyn Device>,
+    // Queues, and with them the steering program, live as long as the engine. Behind a lock that nobody takes, so that an
+    // engine can be shared by threads.
+    _device: Mutex<Box<dyn Device>>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -334,7 +335,7 @@ impl Engine {
             stack,
             counters,
             stages,
-            _device: device,
+            _device: Mutex::new(device),
             plan,
         };
         let spin = engine.plan.exclusive;

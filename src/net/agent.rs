@@ -15,7 +15,7 @@ use super::socket::{Birth, Capacities, End, Key, errno_of, is, socket, want};
 use crate::buffer::octets::OctetBudget;
 use crate::flow::{Endpoint, Quad, ShardId};
 use crate::shard::slab::Slab;
-use crate::shard::{ConnId, ConnectError, Io, Service};
+use crate::shard::{ConnId, ConnectError, Io, ListenOptions, Service};
 use crate::tcp::CloseReason;
 
 /// A socket in its shard.
@@ -80,6 +80,11 @@ impl Agent {
                     io.set_accepting(local, true);
                 }
             }
+            Command::ListenTtl { local, tag, ttl } => {
+                if self.listeners.contains_key(&tag) {
+                    io.set_listen_options(local, &ListenOptions { ttl: Some(ttl), ..ListenOptions::default() });
+                }
+            }
             Command::Remind { tag, at } => io.set_timer(at, tag),
             Command::Inquire(key, reply) => {
                 let _ = reply.send(self.answer(io, key));
@@ -90,7 +95,7 @@ impl Agent {
     fn listen(&mut self, io: &mut Io<'_>, opening: Opening) {
         let Opening { listening, done } = opening;
         let local = Endpoint::from(listening.local);
-        let result = io.listen(local, listening.backlog as u32, listening.tag);
+        let result = io.listen(local, listening.backlog.max(1) as u32, listening.tag);
         if result.is_ok() {
             self.listeners.insert(listening.tag, Listener { listening, local });
         }
@@ -102,6 +107,7 @@ impl Agent {
         match io.connect(remote, &options) {
             Ok(conn) => {
                 let _ = end.socket.local.set(SocketAddr::from(io.quad(conn).local));
+                end.socket.notify_writers();
                 self.take_in(io, end, conn);
             }
             Err(error) => end.socket.close(match error {
@@ -127,7 +133,8 @@ impl Agent {
     fn heed(&mut self, io: &mut Io<'_>, key: Key) {
         let Some(entry) = self.sockets.get_mut(key) else { return };
         let wants = entry.end.socket.wants();
-        if wants & want::CHANGE != 0 {
+        // Until the handshake is complete there is nothing that options could change: they wait.
+        if entry.end.socket.state() & is::CONNECTED != 0 {
             while let Some(change) = entry.end.socket.next_change() {
                 entry.apply(io, change);
             }
@@ -151,6 +158,7 @@ impl Agent {
             info: io.info(entry.conn),
             unacknowledged: io.unsent(entry.conn),
             unread: io.unread(entry.conn),
+            not_sent: io.not_sent(entry.conn),
         })
     }
 
@@ -164,9 +172,19 @@ impl Entry {
         let conn = self.conn;
         match change {
             Change::NoDelay(on) => io.set_nodelay(conn, on),
+            Change::Cork(on) => io.set_cork(conn, on),
+            Change::QuickAck(on) => io.set_quickack(conn, on),
             Change::KeepAlive(keepalive) => io.set_keepalive(conn, keepalive),
             Change::UserTimeout(limit) => io.set_user_timeout(conn, limit),
             Change::Congestion(kind) => io.set_congestion(conn, kind),
+            Change::SendBuffer(octets) => io.set_send_buffer(conn, octets),
+            Change::ReceiveBuffer(octets) => {
+                self.end.incoming.set_capacity(octets as usize);
+                io.set_receive_buffer(conn, octets);
+            }
+            Change::NotSentLowWater(octets) => io.set_notsent_lowat(conn, octets),
+            Change::Ttl(ttl) => io.set_ttl(conn, ttl),
+            Change::Tos(tos) => io.set_tos(conn, tos),
         }
     }
 
@@ -257,6 +275,9 @@ impl Service for Agent {
     fn accepted(&mut self, io: &mut Io<'_>, conn: ConnId) {
         if let Some(entry) = self.of(io, conn) {
             entry.end.socket.set(is::CONNECTED);
+            while let Some(change) = entry.end.socket.next_change() {
+                entry.apply(io, change);
+            }
             entry.send(io);
             return;
         }
@@ -264,7 +285,8 @@ impl Service for Agent {
         let (listening, local) = (Arc::clone(listening), *local);
         let quad = io.quad(conn);
         let remote = SocketAddr::from(quad.remote);
-        let (handle, end) = socket(&self.mail, remote, self.capacities, &self.budget, Settings::default());
+        let settings = Settings::with_ttl(listening.ttl.load(Ordering::Relaxed));
+        let (handle, end) = socket(&self.mail, remote, self.capacities, &self.budget, settings);
         let _ = end.socket.local.set(SocketAddr::from(quad.local));
         end.socket.set(is::CONNECTED);
         self.take_in(io, end, conn);

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time;
 
@@ -55,6 +55,7 @@ pub(crate) struct Listening {
     pub(crate) tag: u64,
     pub(crate) local: SocketAddr,
     pub(crate) backlog: usize,
+    pub(crate) ttl: AtomicU8,
     /// One for each shard.
     pub(crate) half_open: Box<[ArrayQueue<HalfOpen>]>,
     pub(crate) ready: SegQueue<Ready>,
@@ -175,7 +176,8 @@ impl TcpListener {
         let listening = Arc::new(Listening {
             tag: stack.new_tag(),
             local,
-            backlog: backlog.max(1),
+            backlog,
+            ttl: AtomicU8::new(crate::wire::ip::DEFAULT_TTL),
             half_open: (0..shards).map(|_| ArrayQueue::new(NEWS)).collect(),
             ready: SegQueue::new(),
             queued: AtomicUsize::new(0),
@@ -228,7 +230,7 @@ impl TcpListener {
                 if let Some(at) = deadline {
                     self.remind(at);
                 }
-                return Err(io::ErrorKind::WouldBlock.into());
+                return Err(io::Error::from_raw_os_error(libc::EAGAIN));
             }
             match deadline {
                 None => {
@@ -325,6 +327,31 @@ impl TcpListener {
     pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
         self.inner.nonblocking.store(nonblocking, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// TTL or hop limit of the connections it accepts from now on (IP_TTL).
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` unless from 1 to 255.
+    pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
+        let ttl = u8::try_from(ttl).ok().filter(|ttl| *ttl > 0);
+        let ttl = ttl.ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
+        self.inner.listening.ttl.store(ttl, Ordering::Relaxed);
+        let local = Endpoint::from(self.inner.listening.local);
+        for mail in self.inner.stack.mails() {
+            mail.send(Command::ListenTtl { local, tag: self.inner.listening.tag, ttl });
+        }
+        Ok(())
+    }
+
+    /// See [`set_ttl`](Self::set_ttl).
+    ///
+    /// # Errors
+    ///
+    /// Never; as `std` has it.
+    pub fn ttl(&self) -> io::Result<u32> {
+        Ok(self.inner.listening.ttl.load(Ordering::Relaxed).into())
     }
 
     /// The pending error; a listener has none.

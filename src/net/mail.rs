@@ -27,6 +27,8 @@ pub(crate) enum Command {
     Unlisten { local: Endpoint, tag: u64, done: Sender<()> },
     /// The accept queue of that listener has room again.
     Accepting { local: Endpoint, tag: u64 },
+    /// TTL of connections accepted from now on.
+    ListenTtl { local: Endpoint, tag: u64, ttl: u8 },
     /// Look at the accept queue of that listener again at `at`.
     Remind { tag: u64, at: Instant },
     /// What does the connection look like?
@@ -42,6 +44,8 @@ pub(crate) struct Answer {
     pub(crate) unacknowledged: u32,
     /// Octets in the receive store, not yet in the socket's queue.
     pub(crate) unread: u32,
+    /// Octets that were never sent.
+    pub(crate) not_sent: u32,
 }
 
 /// See the module.

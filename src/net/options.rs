@@ -16,10 +16,20 @@ pub use crate::shard::ConnectOptions;
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Change {
     NoDelay(bool),
+    Cork(bool),
+    QuickAck(bool),
     KeepAlive(Option<KeepAlive>),
     UserTimeout(Option<tcp::Duration>),
     Congestion(CongestionControl),
+    SendBuffer(u32),
+    ReceiveBuffer(u32),
+    NotSentLowWater(Option<u32>),
+    Ttl(u8),
+    Tos(u8),
 }
+
+/// No buffer is smaller, octets.
+const LEAST_BUFFER: u32 = 2_048;
 
 /// No limit, in [`Settings`]' words of nanoseconds.
 const NONE: u64 = u64::MAX;
@@ -32,6 +42,8 @@ pub(crate) struct Settings {
     write_timeout: AtomicU64,
     linger: AtomicU64,
     nodelay: AtomicBool,
+    /// A call that asked has heard that the connection is there.
+    told_connected: AtomicBool,
     /// Set seldom, read more seldom; the shard never comes here.
     rare: Mutex<Rare>,
 }
@@ -39,9 +51,18 @@ pub(crate) struct Settings {
 /// Options that differ from the engine's configuration.
 #[derive(Debug, Clone, Copy, Default)]
 struct Rare {
-    keepalive: Option<Option<KeepAlive>>,
+    keepalive: bool,
+    times: Option<KeepAlive>,
     user_timeout: Option<Option<Duration>>,
     congestion: Option<CongestionControl>,
+    cork: bool,
+    quickack: Option<bool>,
+    send_buffer: Option<u32>,
+    receive_buffer: Option<u32>,
+    notsent_lowat: Option<u32>,
+    ttl: Option<u8>,
+    tos: u8,
+    oobinline: bool,
 }
 
 impl Default for Settings {
@@ -52,6 +73,7 @@ impl Default for Settings {
             write_timeout: AtomicU64::new(NONE),
             linger: AtomicU64::new(NONE),
             nodelay: AtomicBool::new(false),
+            told_connected: AtomicBool::new(true),
             rare: Mutex::default(),
         }
     }
@@ -112,6 +134,22 @@ impl Settings {
 }
 
 impl Settings {
+    /// Those of a connection that was accepted with this TTL.
+    pub(crate) fn with_ttl(ttl: u8) -> Self {
+        let settings = Self::default();
+        settings.rare().ttl = Some(ttl);
+        settings
+    }
+
+    /// A connect that does not wait has begun: [`told_connected`](Self::told_connected) is `false` once.
+    pub(crate) fn connecting(&self) {
+        self.told_connected.store(false, Ordering::Relaxed);
+    }
+
+    pub(crate) fn told_connected(&self) -> bool {
+        self.told_connected.swap(true, Ordering::Relaxed)
+    }
+
     fn rare(&self) -> std::sync::MutexGuard<'_, Rare> {
         self.rare.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -121,14 +159,35 @@ impl Settings {
 impl TcpStream {
     /// Probes a silent peer (SO_KEEPALIVE, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT), or no longer.
     pub fn set_keepalive(&self, keepalive: Option<KeepAlive>) {
-        self.handle().settings.rare().keepalive = Some(keepalive);
+        let mut rare = self.handle().settings.rare();
+        rare.keepalive = keepalive.is_some();
+        rare.times = keepalive.or(rare.times);
+        drop(rare);
         self.handle().socket.change(Change::KeepAlive(keepalive));
     }
 
     /// What [`set_keepalive`](Self::set_keepalive) was given last.
     #[must_use]
     pub fn keepalive(&self) -> Option<KeepAlive> {
-        self.handle().settings.rare().keepalive.flatten()
+        let rare = *self.handle().settings.rare();
+        rare.keepalive.then_some(rare.times.unwrap_or_default())
+    }
+
+    /// Sets the times of keep-alive without switching it on or off.
+    pub fn set_keepalive_times(&self, times: KeepAlive) {
+        let mut rare = self.handle().settings.rare();
+        rare.times = Some(times);
+        let on = rare.keepalive;
+        drop(rare);
+        if on {
+            self.handle().socket.change(Change::KeepAlive(Some(times)));
+        }
+    }
+
+    /// The times of keep-alive, whether it is on or off.
+    #[must_use]
+    pub fn keepalive_times(&self) -> KeepAlive {
+        self.handle().settings.rare().times.unwrap_or_default()
     }
 
     /// Limits how long octets may stay unacknowledged (TCP_USER_TIMEOUT, RFC 5482); `None`: as the engine has it.
@@ -153,6 +212,118 @@ impl TcpStream {
     #[must_use]
     pub fn congestion(&self) -> Option<CongestionControl> {
         self.handle().settings.rare().congestion
+    }
+
+    /// Holds back what does not fill a segment (TCP_CORK); taken back, it is sent at once.
+    pub fn set_cork(&self, cork: bool) {
+        self.handle().settings.rare().cork = cork;
+        self.handle().socket.change(Change::Cork(cork));
+    }
+
+    /// See [`set_cork`](Self::set_cork).
+    #[must_use]
+    pub fn cork(&self) -> bool {
+        self.handle().settings.rare().cork
+    }
+
+    /// Acknowledges at once instead of with a delay (TCP_QUICKACK).
+    pub fn set_quickack(&self, quick: bool) {
+        self.handle().settings.rare().quickack = Some(quick);
+        self.handle().socket.change(Change::QuickAck(quick));
+    }
+
+    /// What [`set_quickack`](Self::set_quickack) was given last; at first the connection decides by itself, and begins
+    /// with `true`.
+    #[must_use]
+    pub fn quickack(&self) -> bool {
+        self.handle().settings.rare().quickack.unwrap_or(true)
+    }
+
+    /// Remembers the flag (SO_OOBINLINE) and no more: urgent octets are always read in line here (RFC 6093).
+    pub fn set_oobinline(&self, inline: bool) {
+        self.handle().settings.rare().oobinline = inline;
+    }
+
+    /// See [`set_oobinline`](Self::set_oobinline).
+    #[must_use]
+    pub fn oobinline(&self) -> bool {
+        self.handle().settings.rare().oobinline
+    }
+
+    /// Octets that may be queued and unacknowledged (SO_SNDBUF). Taken as given: nothing is doubled, as Linux does for its
+    /// own records. What is queued already stays.
+    pub fn set_send_buffer(&self, octets: u32) {
+        let octets = octets.max(LEAST_BUFFER);
+        self.handle().settings.rare().send_buffer = Some(octets);
+        self.handle().writer().set_capacity(octets as usize);
+        self.handle().socket.change(Change::SendBuffer(octets));
+    }
+
+    /// What [`set_send_buffer`](Self::set_send_buffer) was given last; `None`: as the engine has it.
+    #[must_use]
+    pub fn send_buffer(&self) -> Option<u32> {
+        self.handle().settings.rare().send_buffer
+    }
+
+    /// Octets that may wait to be read (SO_RCVBUF); switches auto-tuning off. Taken as given. A window that the peer has
+    /// is not taken back (SHLD-14).
+    pub fn set_receive_buffer(&self, octets: u32) {
+        let octets = octets.max(LEAST_BUFFER);
+        self.handle().settings.rare().receive_buffer = Some(octets);
+        self.handle().socket.change(Change::ReceiveBuffer(octets));
+    }
+
+    /// What [`set_receive_buffer`](Self::set_receive_buffer) was given last; `None`: as the engine has it.
+    #[must_use]
+    pub fn receive_buffer(&self) -> Option<u32> {
+        self.handle().settings.rare().receive_buffer
+    }
+
+    /// Octets that may be queued unsent (TCP_NOTSENT_LOWAT); `None`: as many as the send buffer takes.
+    pub fn set_notsent_lowat(&self, octets: Option<u32>) {
+        self.handle().settings.rare().notsent_lowat = octets;
+        self.handle().socket.change(Change::NotSentLowWater(octets));
+    }
+
+    /// See [`set_notsent_lowat`](Self::set_notsent_lowat).
+    #[must_use]
+    pub fn notsent_lowat(&self) -> Option<u32> {
+        self.handle().settings.rare().notsent_lowat
+    }
+
+    /// TTL or hop limit of its packets (IP_TTL).
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` unless from 1 to 255.
+    pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
+        let ttl = u8::try_from(ttl).ok().filter(|ttl| *ttl > 0);
+        let ttl = ttl.ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
+        self.handle().settings.rare().ttl = Some(ttl);
+        self.handle().socket.change(Change::Ttl(ttl));
+        Ok(())
+    }
+
+    /// See [`set_ttl`](Self::set_ttl).
+    ///
+    /// # Errors
+    ///
+    /// Never; as `std` has it.
+    pub fn ttl(&self) -> io::Result<u32> {
+        Ok(self.handle().settings.rare().ttl.unwrap_or(crate::wire::ip::DEFAULT_TTL).into())
+    }
+
+    /// DSCP of its packets, in the upper six bits (IP_TOS); the ECN bits are TCP's own and left out.
+    pub fn set_tos(&self, tos: u8) {
+        let tos = tos & !3;
+        self.handle().settings.rare().tos = tos;
+        self.handle().socket.change(Change::Tos(tos));
+    }
+
+    /// See [`set_tos`](Self::set_tos).
+    #[must_use]
+    pub fn tos(&self) -> u8 {
+        self.handle().settings.rare().tos
     }
 
     /// Counters and estimates of the connection (TCP_INFO). Asks the shard, which takes about a turn.
@@ -182,7 +353,17 @@ impl TcpStream {
     pub fn unacknowledged(&self) -> io::Result<usize> {
         let Ok(answer) = self.inquire() else { return Ok(0) };
         let writer = self.handle().writer();
-        Ok(writer.capacity().saturating_sub(writer.room()) + answer.unacknowledged as usize)
+        Ok(writer.len() + answer.unacknowledged as usize)
+    }
+
+    /// Octets written that were never sent (SIOCOUTQNSD).
+    ///
+    /// # Errors
+    ///
+    /// Never: of a connection that has ended nothing waits any more.
+    pub fn not_sent(&self) -> io::Result<usize> {
+        let Ok(answer) = self.inquire() else { return Ok(0) };
+        Ok(self.handle().writer().len() + answer.not_sent as usize)
     }
 
     /// Asks the shard; what the application did before is done by then.

@@ -210,9 +210,9 @@ impl Socket {
         }
     }
 
-    /// The connection is gone.
+    /// The connection is gone. What was said of it first counts.
     pub(crate) fn close(&self, errno: i32) {
-        if errno != 0 {
+        if errno != 0 && self.state() & is::CLOSED == 0 {
             self.error.store(errno, Ordering::Release);
         }
         self.set(is::CLOSED);
@@ -228,6 +228,8 @@ pub(crate) fn errno_of(reason: CloseReason, state: u32) -> i32 {
         CloseReason::Reset if state & is::ENDED != 0 => libc::EPIPE,
         CloseReason::Reset => libc::ECONNRESET,
         CloseReason::TimedOut | CloseReason::UserTimeout => libc::ETIMEDOUT,
+        // Given up while it was being opened.
+        CloseReason::Aborted if state & is::CONNECTED == 0 => libc::ECONNRESET,
         CloseReason::Aborted | CloseReason::LocalClose => libc::ECONNABORTED,
     }
 }

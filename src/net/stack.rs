@@ -322,6 +322,7 @@ impl TcpSocket {
     pub fn connect_nonblocking(self, remote: SocketAddr) -> io::Result<TcpStream> {
         let stream = self.start(remote)?;
         stream.set_nonblocking(true)?;
+        stream.handle().settings.connecting();
         Ok(stream)
     }
 
@@ -334,6 +335,10 @@ impl TcpSocket {
         if !mail.send(Command::Connect(Box::new(Birth { end, remote: remote.into(), options }))) {
             return Err(stopped());
         }
-        Ok(TcpStream::new(handle))
+        let stream = TcpStream::new(handle);
+        // The shard chooses our end in its next turn: known when this returns, as with the kernel.
+        let socket = &stream.handle().socket;
+        socket.writing.wait(None, || socket.local.get().is_some() || socket.state() & is::CLOSED != 0);
+        Ok(stream)
     }
 }

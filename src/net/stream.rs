@@ -52,10 +52,10 @@ impl TcpStream {
     ///
     /// # Errors
     ///
-    /// `NotConnected` before the handshake is complete and after the connection was lost.
+    /// `NotConnected` before the handshake is complete and after the connection has ended.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         let state = self.handle.socket.state();
-        if state & is::CONNECTED == 0 || (state & is::CLOSED != 0 && state & is::ENDED == 0) {
+        if state & is::CONNECTED == 0 || state & is::CLOSED != 0 {
             return Err(not_connected());
         }
         Ok(self.handle.socket.remote)
@@ -70,13 +70,35 @@ impl TcpStream {
         Ok(Self { handle: Arc::clone(&self.handle), descriptor: Descriptor::default() })
     }
 
+    /// What connect(2) says of a socket that was connected before: nothing new is begun.
+    ///
+    /// # Errors
+    ///
+    /// `EALREADY` while the handshake goes on, `EISCONN` after it, else the pending error or `ECONNABORTED`; the first
+    /// call after a non-blocking connect has succeeded returns `Ok`.
+    pub fn connect_again(&self, _remote: SocketAddr) -> io::Result<()> {
+        let socket = &self.handle.socket;
+        let state = socket.state();
+        if state & is::CONNECTED == 0 {
+            if let Some(error) = socket.take_error() {
+                return Err(error);
+            }
+            let errno = if state & is::CLOSED != 0 { libc::ECONNABORTED } else { libc::EALREADY };
+            return Err(io::Error::from_raw_os_error(errno));
+        }
+        if self.handle.settings.told_connected() {
+            return Err(io::Error::from_raw_os_error(libc::EISCONN));
+        }
+        Ok(())
+    }
+
     /// Reads without taking: the same octets come again.
     ///
     /// # Errors
     ///
     /// As reading.
     pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.receive(buffer.is_empty(), |reader| {
+        self.receive(|reader| {
             let mut done = 0;
             for run in reader.slices() {
                 let take = run.len().min(buffer.len() - done);
@@ -95,11 +117,21 @@ impl TcpStream {
     ///
     /// # Errors
     ///
-    /// `NotConnected` before the handshake is complete and after the connection has ended.
+    /// `NotConnected` after the connection has ended. During the handshake it gives the attempt up.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         let socket = &self.handle.socket;
         let state = socket.state();
-        if state & is::CONNECTED == 0 || state & is::CLOSED != 0 {
+        if state & is::CLOSED != 0 {
+            return Err(not_connected());
+        }
+        if state & is::CONNECTED == 0 {
+            // As Linux has it: the attempt is given up, and the pending error says so.
+            socket.close(libc::ECONNRESET);
+            socket.ring(want::ABORT);
+            return Ok(());
+        }
+        if state & is::ENDED != 0 && state & is::SHUT_WRITE != 0 {
+            // Both directions have ended: the connection has, or does so in this very moment.
             return Err(not_connected());
         }
         if matches!(how, Shutdown::Read | Shutdown::Both) {
@@ -248,12 +280,14 @@ impl TcpStream {
         if state & is::CLOSED != 0 {
             return if state & is::CONNECTED == 0 { Err(not_connected()) } else { Ok(0) };
         }
-        Err(io::ErrorKind::WouldBlock.into())
+        Err(io::Error::from_raw_os_error(libc::EAGAIN))
     }
 
-    /// One try to send: `WouldBlock` when there is no room. `put` returns how much it put.
+    /// One try to send: `WouldBlock` when there is no room. `put` returns how much it put; `nothing`: there is nothing to
+    /// put, only to be told whether it could be.
     pub(crate) fn try_transmit(
         &self,
+        nothing: bool,
         put: impl FnOnce(&mut crate::buffer::octets::OctetWriter) -> usize,
     ) -> io::Result<usize> {
         let socket = &self.handle.socket;
@@ -266,20 +300,21 @@ impl TcpStream {
             return Err(io::Error::from_raw_os_error(errno));
         }
         if state & is::CONNECTED == 0 {
-            return Err(io::ErrorKind::WouldBlock.into());
+            return Err(io::Error::from_raw_os_error(libc::EAGAIN));
+        }
+        if nothing {
+            return Ok(0);
         }
         let sent = put(&mut self.handle.writer());
         if sent == 0 {
-            return Err(io::ErrorKind::WouldBlock.into());
+            return Err(io::Error::from_raw_os_error(libc::EAGAIN));
         }
         socket.ring(want::SEND);
         Ok(sent)
     }
 
-    fn receive(&self, nothing: bool, mut take: impl FnMut(&mut OctetReader) -> usize) -> io::Result<usize> {
-        if nothing {
-            return Ok(0);
-        }
+    /// A read into no room waits for octets, too, as the kernel's does, and takes none.
+    fn receive(&self, mut take: impl FnMut(&mut OctetReader) -> usize) -> io::Result<usize> {
         let mut deadline = None;
         loop {
             match self.try_receive(&mut take) {
@@ -292,7 +327,7 @@ impl TcpStream {
                         deadline = settings.read_timeout().map(after);
                     }
                     if !self.handle.socket.reading.wait(deadline.flatten(), || self.is_readable()) {
-                        return Err(io::ErrorKind::WouldBlock.into());
+                        return Err(io::Error::from_raw_os_error(libc::EAGAIN));
                     }
                 }
                 result => return result,
@@ -322,7 +357,7 @@ impl TcpStream {
                         deadline = settings.write_timeout().map(after);
                     }
                     if !self.handle.socket.writing.wait(deadline.flatten(), || self.is_writable()) {
-                        return if done > 0 { Ok(done) } else { Err(io::ErrorKind::WouldBlock.into()) };
+                        return if done > 0 { Ok(done) } else { Err(io::Error::from_raw_os_error(libc::EAGAIN)) };
                     }
                 }
                 Err(_) if done > 0 => return Ok(done),
@@ -335,10 +370,8 @@ impl TcpStream {
     }
 
     fn try_transmit_slices(&self, buffers: &[IoSlice<'_>], mut skip: usize) -> io::Result<usize> {
-        if buffers.iter().all(|buffer| buffer.is_empty()) {
-            return Ok(0);
-        }
-        self.try_transmit(|writer| {
+        let nothing = buffers.iter().all(|buffer| buffer.is_empty());
+        self.try_transmit(nothing, |writer| {
             let mut sent = 0;
             for buffer in buffers {
                 let rest = buffer.get(skip..).unwrap_or_default();
@@ -372,11 +405,11 @@ pub(crate) fn not_connected() -> io::Error {
 
 impl Read for &TcpStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.receive(buffer.is_empty(), |reader| reader.read(buffer))
+        self.receive(|reader| reader.read(buffer))
     }
 
     fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        self.receive(buffers.iter().all(|buffer| buffer.is_empty()), |reader| {
+        self.receive(|reader| {
             let mut done = 0;
             for buffer in buffers.iter_mut() {
                 let got = reader.read(buffer);

@@ -125,7 +125,7 @@ impl TcpStream {
         if buffer.is_empty() {
             return Ok(0);
         }
-        self.inner.try_transmit(|writer| writer.write(buffer))
+        self.inner.try_transmit(false, |writer| writer.write(buffer))
     }
 
     /// Reads without taking.
@@ -202,7 +202,7 @@ impl TcpStream {
             return Poll::Ready(Ok(0));
         }
         loop {
-            let sent = self.inner.try_transmit(|writer| {
+            let sent = self.inner.try_transmit(false, |writer| {
                 let mut done = 0;
                 for buffer in buffers {
                     let put = writer.write(buffer);

@@ -22,6 +22,13 @@ pub struct KeepAlive {
     pub count: u8,
 }
 
+impl Default for KeepAlive {
+    /// Two hours (MUST-28), then nine probes 75 s apart: as Linux has it.
+    fn default() -> Self {
+        Self { idle: Duration::from_secs(7_200), interval: Duration::from_secs(75), count: 9 }
+    }
+}
+
 /// Keep-alive of one connection; means something with `Marks::KEEP_ALIVE`.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct KeepAliveState {

@@ -17,6 +17,7 @@ mod stack;
 mod std_stack;
 mod support;
 mod threads;
+mod trust_stack;
 mod writing;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -34,7 +35,7 @@ fn main() -> ExitCode {
     support::raise_open_files();
     let mut trials = Vec::new();
     trials.extend(suite::<std_stack::Std>());
-    // A further stack is one more line like this.
+    trials.extend(suite::<trust_stack::Trust>());
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
