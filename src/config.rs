@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use crate::net::SocketLimits;
-use crate::shard::Limits;
+use crate::shard::{Limits, Routes};
 use crate::tcp;
 
 /// How packets reach the shard that owns their flow.
@@ -39,6 +39,8 @@ impl std::str::FromStr for Steer {
 pub struct EngineConfig {
     /// Our addresses.
     pub addresses: Vec<IpAddr>,
+    /// Where connections can be opened to, and from which address. Default: everywhere, from the first of a family.
+    pub routes: Routes,
     /// Steering.
     pub steer: Steer,
     /// Never park: spin. Takes whole CPUs.
@@ -66,6 +68,7 @@ impl EngineConfig {
     pub fn new(addresses: Vec<IpAddr>) -> Self {
         Self {
             addresses,
+            routes: Routes::default(),
             steer: Steer::Auto,
             busy_poll: false,
             packet_buffers: 512,

@@ -76,7 +76,7 @@ impl Connect {
             )));
         }
         self.engine.workers = self.engine.workers.or(Some(1));
-        let Setup { device, plan, config } = self.engine.setup(self.address, "trust1", tcp)?;
+        let Setup { device, plan, config } = self.engine.setup(&[self.address], "trust1", tcp)?;
 
         let (credits, credit) = bounded(BLOCKS);
         for _ in 0..BLOCKS {

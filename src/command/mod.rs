@@ -14,6 +14,7 @@ use trust::device::impair::{Impaired, Impairment};
 use trust::device::plain::PlainDevice;
 use trust::device::{Device, DeviceError, TunDevice, TunOptions};
 use trust::engine::{EngineConfig, Pin, Plan, PlanKind, Steer, usable_cpus};
+use trust::shard::{Route, Routes};
 use trust::tcp;
 
 /// A user-space TCP engine: answers for its own IP address behind a TUN device.
@@ -86,6 +87,11 @@ impl Address {
         (u32::from(self.ip) ^ u32::from(other)) >> (32 - u32::from(self.prefix)) == 0
     }
 
+    /// To the other hosts of its network.
+    fn route(self) -> Route {
+        Route::on_link(self.ip.into(), self.prefix).expect("8 to 30 bits: see from_str")
+    }
+
     /// The address for the kernel's side: the first of the prefix that is not ours.
     fn kernel_side(self) -> Ipv4Addr {
         let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
@@ -130,6 +136,50 @@ impl FromStr for Address {
     }
 }
 
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.ip, self.prefix)
+    }
+}
+
+/// A route as written: `NETWORK/PREFIX` or `default`, perhaps with `,src=ADDRESS`. There is no next hop to name: behind a
+/// TUN device is one neighbour, the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct RouteArgument {
+    route: Route,
+    source: Option<Ipv4Addr>,
+}
+
+impl Default for RouteArgument {
+    fn default() -> Self {
+        let route = Route::to(Ipv4Addr::UNSPECIFIED.into(), 0).expect("no bits are not too many");
+        Self { route, source: None }
+    }
+}
+
+impl FromStr for RouteArgument {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || "not default or a network like 192.0.2.0/24, perhaps with ,src=10.7.0.2 behind it".to_owned();
+        let (destination, source) = match text.split_once(",src=") {
+            Some((destination, source)) => (destination, Some(source.parse().map_err(|_| wrong())?)),
+            None => (text, None),
+        };
+        let mut route = if destination == "default" {
+            Self::default().route
+        } else {
+            let (network, prefix) = destination.split_once('/').unwrap_or((destination, "32"));
+            let network: Ipv4Addr = network.parse().map_err(|_| wrong())?;
+            Route::to(network.into(), prefix.parse().map_err(|_| wrong())?).map_err(|error| error.to_string())?
+        };
+        if let Some(source) = source {
+            route = route.from(IpAddr::V4(source));
+        }
+        Ok(Self { route, source })
+    }
+}
+
 /// Options of the device and the engine.
 #[derive(Debug, Args)]
 struct EngineOptions {
@@ -144,6 +194,11 @@ struct EngineOptions {
     /// Checksum and segmentation offload, both ways. Default: on, except with tun-tap, which cannot.
     #[arg(long, value_enum)]
     offload: Option<Switch>,
+
+    /// Hosts that connections can be opened to, beside our own networks: like 192.0.2.0/24, with ,src=ADDRESS from that
+    /// address of ours; may be repeated. Default: default, everywhere.
+    #[arg(long, value_name = "NETWORK/PREFIX|default")]
+    route: Vec<RouteArgument>,
 
     /// Largest IP packet, octets.
     #[arg(long, value_name = "OCTETS", default_value_t = 1500, value_parser = mtu, allow_negative_numbers = true)]
@@ -213,7 +268,8 @@ impl EngineOptions {
     }
 
     /// Makes the device and the plan. `tun`: the interface's name where the user gave none.
-    fn setup(&self, address: Address, tun: &str, tcp: tcp::Config) -> Result<Setup, Error> {
+    fn setup(&self, addresses: &[Address], tun: &str, tcp: tcp::Config) -> Result<Setup, Error> {
+        let routes = self.routes(addresses)?;
         let plain = self.device == Backend::TunTap;
         if plain && self.offload == Some(Switch::On) {
             let text = "--device tun-tap --offload on: the plain device has no offload; leave --offload out";
@@ -229,7 +285,7 @@ impl EngineOptions {
             .map_err(|error| Error::Usage(error.to_string()))?;
         let options = TunOptions {
             name: self.tun.clone().unwrap_or_else(|| tun.to_owned()),
-            addresses: vec![(IpAddr::V4(address.kernel_side()), address.prefix)],
+            addresses: addresses.iter().map(|address| (IpAddr::V4(address.kernel_side()), address.prefix)).collect(),
             mtu: self.mtu,
             queues: plan.queues as u16,
             offload: !plain && self.offload != Some(Switch::Off),
@@ -243,13 +299,40 @@ impl EngineOptions {
         if let Some(impairment) = &self.impair {
             device = Box::new(Impaired::new(device, *impairment));
         }
-        let mut config = EngineConfig::new(vec![IpAddr::V4(address.ip)]);
+        let mut config = EngineConfig::new(addresses.iter().map(|address| IpAddr::V4(address.ip)).collect());
+        config.routes = routes;
         config.tcp = tcp;
         config.steer = self.steer.unwrap_or_default();
         config.busy_poll = self.busy_poll;
         config.log_connections = self.log.contains(&Log::Connections);
         config.log_segments = self.log.contains(&Log::Segments);
         Ok(Setup { device, plan, config })
+    }
+
+    /// Our own networks, and what `--route` adds.
+    fn routes(&self, addresses: &[Address]) -> Result<Routes, Error> {
+        let mut routes = Routes::none();
+        for (index, address) in addresses.iter().enumerate() {
+            if let Some(other) = addresses[..index].iter().find(|other| other.covers(address.ip)) {
+                let text = format!("--address {address}: its network is that of {other} already; take another one");
+                return Err(Error::Usage(text));
+            }
+            routes.add(address.route());
+        }
+        for RouteArgument { route, source } in &self.route {
+            if let Some(source) = source
+                && !addresses.iter().any(|address| address.ip == *source)
+            {
+                return Err(Error::Usage(format!(
+                    "--route: src={source} is no address of ours; --address makes it one"
+                )));
+            }
+            routes.add(*route);
+        }
+        if self.route.is_empty() {
+            routes.add(RouteArgument::default().route);
+        }
+        Ok(routes)
     }
 
     /// Sends events of the library to standard error.
@@ -360,6 +443,40 @@ mod tests {
         assert_eq!(tcp(&["min_rto=30s"]).unwrap_err(), "--tcp: min_rto=30s must not be above initial_rto=1s");
         assert_eq!(tcp(&["nagle"]).unwrap_err(), "--tcp nagle: not KEY=VALUE; --tcp help lists the keys");
         assert!(tcp(&["nagel=on"]).unwrap_err().starts_with("--tcp there is no TCP setting \"nagel\"; these are"));
+    }
+
+    #[test]
+    fn routes_are_read_and_kept_to_what_is_ours() {
+        let routes = |words: &[&str]| {
+            let line = [&["trust", "serve"], words].concat();
+            let Command::Serve(serve) = Arguments::try_parse_from(line).map_err(|e| e.to_string())?.command else {
+                unreachable!()
+            };
+            serve.engine_options().routes(&["10.7.0.2/24".parse()?]).map_err(|error| error.to_string())
+        };
+        let network = |text: &str, prefix| Route::to(text.parse().unwrap(), prefix).unwrap();
+        let table = |more: &[Route]| {
+            let mut table = Routes::none();
+            table.add(Route::on_link([10, 7, 0, 2].into(), 24).unwrap());
+            more.iter().for_each(|route| table.add(*route));
+            table
+        };
+        assert_eq!(routes(&[]).unwrap(), table(&[network("0.0.0.0", 0)]));
+        assert_eq!(routes(&["--route", "10.9.0.0/16"]).unwrap(), table(&[network("10.9.0.0", 16)]));
+        let source = [10, 7, 0, 2].into();
+        assert_eq!(
+            routes(&["--route", "default", "--route", "192.0.2.1,src=10.7.0.2"]).unwrap(),
+            table(&[network("0.0.0.0", 0), network("192.0.2.1", 32).from(source)])
+        );
+        for (wrong, said) in [
+            ("10.9.0.0/33", "33 bits is longer"),
+            ("10.9/16", "not default or a network"),
+            ("10.9.0.0/16,src=x", "not default or a network"),
+            ("default,src=10.7.0.1", "10.7.0.1 is no address of ours"),
+        ] {
+            let error = routes(&["--route", wrong]).unwrap_err();
+            assert!(error.contains(said), "{wrong}: {error}");
+        }
     }
 
     #[test]

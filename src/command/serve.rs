@@ -18,9 +18,9 @@ use super::{Address, EngineOptions, Error, Setup};
 /// Options of `trust serve`.
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
-    /// Our address; the kernel's side gets the first other one of the prefix.
+    /// Our address; the kernel's side gets the first other one of the prefix. May be repeated, for more networks.
     #[arg(long, value_name = "ADDRESS/PREFIX", default_value = "10.7.0.2/24")]
-    address: Address,
+    address: Vec<Address>,
 
     /// One more service on one more port, like echo:4242. The usual ports are served anyway.
     #[arg(long, value_name = "NAME:PORT")]
@@ -52,7 +52,7 @@ impl Serve {
             }
             specs.push(spec);
         }
-        let Setup { device, plan, config } = self.engine.setup(self.address, "trust0", tcp)?;
+        let Setup { device, plan, config } = self.engine.setup(&self.address, "trust0", tcp)?;
         let tun = device.name().to_owned();
         let capabilities = device.capabilities();
         let environment = Environment { cpu_clock: Arc::new(cpu_time), ..Environment::default() };
@@ -93,7 +93,7 @@ impl Serve {
             println!("  {} -> {cpu} -> {}", thread.name, stages.join(", "));
         }
         let list: Vec<_> = specs.iter().map(ToString::to_string).collect();
-        println!("ready: {} {}", self.address.ip, list.join(" "));
+        println!("ready: {} {}", self.address[0].ip, list.join(" "));
         std::io::stdout().flush()?;
 
         let (stop, stopped) = bounded(1);

@@ -7,7 +7,7 @@ use super::{Engine, EngineConfig, EngineError, Pin, Plan, PlanKind, ServiceFacto
 use crate::device::tun::MAX_QUEUES;
 use crate::device::{Device, DeviceError, TunDevice, TunOptions};
 use crate::net::SocketLimits;
-use crate::shard::Limits;
+use crate::shard::{Limits, PrefixError, Route, Routes};
 use crate::tcp::{self, CongestionControl};
 
 /// Why no engine could be built.
@@ -46,6 +46,8 @@ pub struct Builder {
     pin: Pin,
     config: EngineConfig,
     services: Vec<ServiceFactory>,
+    /// `None`: nobody said any.
+    routes: Option<Routes>,
 }
 
 impl std::fmt::Debug for Builder {
@@ -64,6 +66,7 @@ impl Default for Builder {
             pin: Pin::default(),
             config: EngineConfig::new(vec![IpAddr::V4(Ipv4Addr::new(10, 7, 0, 2))]),
             services: Vec::new(),
+            routes: None,
         }
     }
 }
@@ -95,6 +98,26 @@ impl Builder {
             self.config.addresses.clear();
         }
         self.config.addresses.push(address);
+        self
+    }
+
+    /// An address of the engine's own in a network that lies on the device: as [`address`](Self::address), with a route
+    /// to the network's hosts, and connections to them come from this address. Other hosts are reached by
+    /// [`route`](Self::route)s only.
+    ///
+    /// # Errors
+    ///
+    /// The prefix is longer than the address.
+    pub fn network(mut self, address: IpAddr, prefix: u8) -> Result<Self, PrefixError> {
+        let route = Route::on_link(address, prefix)?;
+        self = self.address(address);
+        Ok(self.route(route))
+    }
+
+    /// Adds a route. Before the first one every host is taken for reachable, from our first address of its family; from
+    /// then on a connection to a host that no route has fails with `NetworkUnreachable`.
+    pub fn route(mut self, route: Route) -> Self {
+        self.routes.get_or_insert_with(Routes::none).add(route);
         self
     }
 
@@ -182,7 +205,10 @@ impl Builder {
     ///
     /// See [`BuildError`].
     pub fn start(self) -> Result<Engine, BuildError> {
-        let Self { device, mut tun, plan, workers, pin, config, services } = self;
+        let Self { device, mut tun, plan, workers, pin, mut config, services, routes } = self;
+        if let Some(routes) = routes {
+            config.routes = routes;
+        }
         if config.addresses.is_empty() {
             return Err(BuildError::Options("an engine needs an address: Builder::address"));
         }

@@ -216,7 +216,8 @@ impl Engine {
             Arc::new(move || clock.now()),
             &config.sockets,
             shared.seed,
-        );
+        )
+        .with_routes(config.routes.clone());
 
         // Control plane: one channel a shard.
         let (senders, receivers): (Vec<_>, Vec<_>) =
@@ -268,6 +269,7 @@ impl Engine {
                 id: ShardId(index as u16),
                 shards: plan.workers as u16,
                 addresses: config.addresses.clone(),
+                routes: config.routes.clone(),
                 mtu: capabilities.mtu,
                 offload: Offload {
                     checksum: capabilities.checksum_offload,

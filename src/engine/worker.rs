@@ -271,7 +271,7 @@ mod tests {
     use crate::buffer::ring::ring;
     use crate::buffer::send_memory::SendMemory;
     use crate::flow::{FlowHasher, OwnerTable, SteeringKeys};
-    use crate::shard::{ConnId, Io, Limits, Offload, Service, ShardConfig, ShardShared};
+    use crate::shard::{ConnId, Io, Limits, Offload, Routes, Service, ShardConfig, ShardShared};
     use crate::tcp::Config;
     use crate::tcp::isn::IsnGenerator;
 
@@ -301,6 +301,7 @@ mod tests {
             id: ShardId(0),
             shards: 1,
             addresses: Vec::new(),
+            routes: Routes::default(),
             mtu: 1_500,
             offload: Offload::default(),
             limits: Limits::default(),

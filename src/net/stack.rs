@@ -16,6 +16,7 @@ use super::socket::{Birth, Capacities, is, socket, want};
 use super::stream::TcpStream;
 use crate::buffer::octets::OctetBudget;
 use crate::flow::{EPHEMERAL_PORTS, Endpoint, OwnerTable, Quad, ShardId, SteeringKeys};
+use crate::shard::Routes;
 use crate::tcp::Instant;
 
 /// Completed connections that a listener keeps for `accept` unless told otherwise (Linux: net.core.somaxconn).
@@ -50,6 +51,7 @@ pub struct Stack {
 struct Shared {
     mails: Vec<Arc<Mail>>,
     addresses: Vec<IpAddr>,
+    routes: Routes,
     keys: SteeringKeys,
     owners: Arc<OwnerTable>,
     now: Now,
@@ -87,6 +89,7 @@ impl Stack {
         let shared = Shared {
             mails,
             addresses,
+            routes: Routes::default(),
             keys,
             owners,
             now,
@@ -98,6 +101,14 @@ impl Stack {
             next_port: AtomicUsize::new(seed as usize),
         };
         Self { shared: Arc::new(shared) }
+    }
+
+    /// With the shards' routing table instead of the default one; for a stack that nobody has cloned yet.
+    pub(crate) fn with_routes(mut self, routes: Routes) -> Self {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.routes = routes;
+        }
+        self
     }
 
     /// The agent that serves this stack's sockets on one shard.
@@ -222,11 +233,11 @@ impl Stack {
         }
     }
 
-    /// The local end with its address filled in: the first of ours of the remote's family.
+    /// The local end with its address filled in: the one that the route to the remote end says.
     fn source(&self, local: SocketAddr, remote: SocketAddr) -> Endpoint {
         let addr = if local.ip().is_unspecified() {
-            let ours = self.shared.addresses.iter().find(|addr| addr.is_ipv4() == remote.is_ipv4());
-            ours.copied().unwrap_or(local.ip())
+            // Without a route any will do: the shard refuses.
+            self.shared.routes.source(remote.ip(), &self.shared.addresses).ok().flatten().unwrap_or(local.ip())
         } else {
             local.ip()
         };

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use super::routes::Routes;
 use crate::flow::{FlowHasher, OwnerTable, Quad, ShardId, SteeringKeys};
 use crate::tcp;
 use crate::tcp::isn::IsnGenerator;
@@ -19,6 +20,8 @@ pub struct ShardConfig {
     pub shards: u16,
     /// Our own addresses; packets to others are dropped (IP-2).
     pub addresses: Vec<IpAddr>,
+    /// Where connections can be opened to.
+    pub routes: Routes,
     /// Largest IP packet on the link, octets.
     pub mtu: u16,
     /// What the device does for us.

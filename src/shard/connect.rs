@@ -8,10 +8,10 @@ use std::sync::atomic::Ordering;
 use super::core::Core;
 use super::listeners::{NO_LISTENER, Target};
 use super::opening::{ConnectError, ConnectOptions, IpFields};
+use super::routes::NoRoute;
 use super::service::ConnId;
 use crate::flow::{EPHEMERAL_PORTS, Endpoint, Quad, ports_for_shard};
 use crate::tcp::Handshake;
-use crate::wire;
 
 impl Core {
     /// See [`Io::connect`](super::Io::connect).
@@ -22,8 +22,8 @@ impl Core {
         options: &ConnectOptions,
     ) -> Result<ConnId, ConnectError> {
         let ours = &self.config.addresses;
-        // MUST-46: what cannot be a source cannot be a peer. OPS-33: what comes from ourselves is dropped.
-        if wire::ip::is_forbidden_source(remote.addr) || remote.port == 0 || ours.contains(&remote.addr) {
+        // OPS-33: what comes from ourselves is dropped.
+        if remote.port == 0 || ours.contains(&remote.addr) {
             return Err(ConnectError::NoRoute);
         }
         let local = self.local_address(remote.addr, options.local.map(|local| local.addr))?;
@@ -60,9 +60,10 @@ impl Core {
         Ok(id)
     }
 
-    /// MUST-43; without a wish, our first address of that family (MUST-44).
+    /// MUST-43; without a wish, the address that the route says (MUST-44).
     fn local_address(&self, remote: IpAddr, wish: Option<IpAddr>) -> Result<IpAddr, ConnectError> {
         let ours = &self.config.addresses;
+        let source = self.config.routes.source(remote, ours).map_err(|NoRoute| ConnectError::NoRoute)?;
         match wish {
             Some(wish) if wish.is_ipv4() != remote.is_ipv4() => Err(ConnectError::NotOurAddress),
             Some(wish) if !wish.is_unspecified() => {
@@ -72,30 +73,24 @@ impl Core {
                     Err(ConnectError::NotOurAddress)
                 }
             }
-            _ => {
-                let first = ours.iter().copied().find(|addr| addr.is_ipv4() == remote.is_ipv4());
-                first.ok_or(ConnectError::NoAddress)
-            }
+            _ => source.ok_or(ConnectError::NoAddress),
         }
     }
 
-    /// A port whose bucket this shard owns (RFC6056-MC) and on which nobody listens (RFC6056-3.1).
+    /// A port whose bucket this shard owns (RFC6056-MC) and on which nobody listens (RFC6056-3.1). Where to begin is for
+    /// nobody to guess: double-hash port selection (RFC 6056 algorithm 4).
     fn choose_port(&mut self, local: IpAddr, remote: Endpoint) -> Result<Quad, ConnectError> {
-        self.next_port = self.next_port.wrapping_mul(0x9e37_79b1).wrapping_add(0x7f4a_7c15);
-        let start = (self.next_port >> 16) as u16;
-        let ports = ports_for_shard(
-            &self.shared.keys,
-            &self.shared.owners,
-            local,
-            remote,
-            self.config.id,
-            start,
-            EPHEMERAL_PORTS,
-        );
-        ports
+        let shared = &self.shared;
+        let hash = shared.isn.port_hash(local, remote.addr, remote.port);
+        let start = self.ports.start(hash);
+        let ports =
+            ports_for_shard(&shared.keys, &shared.owners, local, remote, self.config.id, start, EPHEMERAL_PORTS);
+        let quad = ports
             .map(|port| Quad { local: Endpoint { addr: local, port }, remote })
             .find(|quad| self.listeners.find(quad.local).is_none() && !self.is_in_use(quad))
-            .ok_or(ConnectError::NoPort)
+            .ok_or(ConnectError::NoPort)?;
+        self.ports.took(hash, quad.local.port);
+        Ok(quad)
     }
 
     /// Whether there is a connection between these ends, or was one shortly before.

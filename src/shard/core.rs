@@ -18,6 +18,7 @@ use super::listeners::{Listeners, Target};
 use super::log;
 use super::opening::{ConnectError, ConnectOptions, IpFields, ListenError, ListenOptions};
 use super::orphans::Orphans;
+use super::ports::PortCounters;
 use super::receive_store::{Holdings, ReceiveStore};
 use super::send_store::SendStore;
 use super::service::{ConnId, IoBackend, Message};
@@ -68,7 +69,7 @@ pub(crate) struct Core {
     /// Connections that have as many octets in the tx ring as they may, and wait for completions.
     pub(crate) ring_blocked: usize,
     pub(crate) echo_limiter: EchoLimiter,
-    pub(crate) next_port: u32,
+    pub(crate) ports: PortCounters,
 }
 
 impl Core {
@@ -80,7 +81,7 @@ impl Core {
         now: Instant,
     ) -> Self {
         let time_wait = TimeWaitTable::new(config.limits.time_wait);
-        let next_port = shared.seed as u32;
+        let ports = PortCounters::new(shared.seed ^ u64::from(config.id.0));
         Self {
             shared,
             now,
@@ -107,7 +108,7 @@ impl Core {
             listeners: Listeners::default(),
             ring_blocked: 0,
             echo_limiter: EchoLimiter::new(now),
-            next_port,
+            ports,
             config,
         }
     }

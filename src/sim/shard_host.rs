@@ -19,7 +19,7 @@ use crate::buffer::packet::PacketBuf;
 use crate::buffer::ring::{Consumer, ring};
 use crate::buffer::send_memory::{SendMemory, SendReader};
 use crate::flow::{Endpoint, FlowHasher, OwnerTable, ShardId, SteeringKeys};
-use crate::shard::{ConnId, Counters, Limits, Offload, Shard, ShardConfig, ShardShared};
+use crate::shard::{ConnId, Counters, Limits, Offload, Routes, Shard, ShardConfig, ShardShared};
 use crate::tcp::isn::IsnGenerator;
 use crate::tcp::{self, ConfigError, Duration, Info, Instant, SeqNum, State};
 use crate::wire::vnet::{ChecksumStatus, RxOffload, TxChecksum};
@@ -90,6 +90,7 @@ impl ShardHostConfig {
             id: ShardId(0),
             shards: 1,
             addresses: vec![IpAddr::V4(self.addr)],
+            routes: Routes::default(),
             mtu: self.mtu,
             offload: self.offload,
             limits: self.limits,

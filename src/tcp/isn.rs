@@ -1,4 +1,4 @@
-//! Initial sequence numbers and timestamp offsets (RFC 6528, RFC 7323 5.4).
+//! Initial sequence numbers, timestamp offsets and the choice of ports (RFC 6528, RFC 7323 5.4, RFC 6056).
 //!
 //! The key is handed in: this room has no random source. It must come from one, and stay for the life of the process,
 //! or TIME-WAIT cannot tell new connections from old (RFC6528-3b).
@@ -12,12 +12,13 @@ use siphasher::sip::SipHasher24;
 use super::seq::SeqNum;
 use super::time::Instant;
 
-/// Keeps the two uses of the one key apart.
+/// Keeps the uses of the one key apart.
 #[derive(Clone, Copy)]
 #[repr(u8)]
 enum Purpose {
     SequenceNumber = 1,
     TimestampOffset = 2,
+    Port = 3,
 }
 
 /// Makes initial sequence numbers that grow for one quad and cannot be guessed for another (SHLD-1, MUST-9).
@@ -55,6 +56,15 @@ impl IsnGenerator {
     #[must_use]
     pub fn ts_offset(&self, local_addr: IpAddr, remote_addr: IpAddr) -> u32 {
         self.over(Purpose::TimestampOffset, local_addr, remote_addr).finish() as u32
+    }
+
+    /// F and G of RFC 6056 algorithm 4 for one destination, as the halves of one hash: SipHash-2-4 is a pseudorandom
+    /// function, so that the halves tell nothing of each other (RFC6056-3.3).
+    #[must_use]
+    pub fn port_hash(&self, local_addr: IpAddr, remote_addr: IpAddr, remote_port: u16) -> u64 {
+        let mut hasher = self.over(Purpose::Port, local_addr, remote_addr);
+        hasher.write(&remote_port.to_be_bytes());
+        hasher.finish()
     }
 
     /// A hash begun with purpose and addresses; the purpose also tells the length of what follows.

@@ -15,7 +15,7 @@ use trust::buffer::ring::{Consumer, ring};
 use trust::buffer::send_memory::{SendMemory, SendReader};
 use trust::flow::{FlowHasher, OwnerTable, ShardId, SteeringKeys};
 use trust::shard::{
-    ConnId, Counters, DropReason, Io, Limits, Message, Offload, Service, Shard, ShardConfig, ShardShared,
+    ConnId, Counters, DropReason, Io, Limits, Message, Offload, Routes, Service, Shard, ShardConfig, ShardShared,
 };
 use trust::tcp::isn::IsnGenerator;
 use trust::tcp::{self, CloseReason, Duration, Instant};
@@ -112,6 +112,7 @@ impl Rig {
             id: ShardId(0),
             shards: 1,
             addresses: vec![IpAddr::V4(OURS)],
+            routes: Routes::default(),
             mtu: 1_500,
             offload: Offload::default(),
             limits: Limits::default(),
