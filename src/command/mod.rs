@@ -1,6 +1,7 @@
 //! The subcommands of `trust` and what they share: options for the device and the engine.
 
 mod connect;
+mod outward;
 mod refusal;
 mod serve;
 
