@@ -35,7 +35,6 @@ struct Entry {
 #[derive(Debug)]
 struct Listener {
     listening: Arc<Listening>,
-    local: Endpoint,
 }
 
 /// See the module.
@@ -75,14 +74,9 @@ impl Agent {
                 }
                 let _ = done.send(());
             }
-            Command::Accepting { local, tag } => {
-                if self.listeners.contains_key(&tag) {
-                    io.set_accepting(local, true);
-                }
-            }
             Command::ListenTtl { local, tag, ttl } => {
-                if self.listeners.contains_key(&tag) {
-                    io.set_listen_options(local, &ListenOptions { ttl: Some(ttl), ..ListenOptions::default() });
+                if let Some(Listener { listening, .. }) = self.listeners.get(&tag) {
+                    io.set_listen_options(local, &ListenOptions { ttl: Some(ttl), ..listening.options });
                 }
             }
             Command::Remind { tag, at } => io.set_timer(at, tag),
@@ -97,7 +91,9 @@ impl Agent {
         let local = Endpoint::from(listening.local);
         let result = io.listen(local, listening.backlog.max(1) as u32, listening.tag);
         if result.is_ok() {
-            self.listeners.insert(listening.tag, Listener { listening, local });
+            io.set_accept_queue(local, Arc::clone(&listening.places));
+            io.set_listen_options(local, &listening.options);
+            self.listeners.insert(listening.tag, Listener { listening });
         }
         let _ = done.send(result);
     }
@@ -281,8 +277,8 @@ impl Service for Agent {
             entry.send(io);
             return;
         }
-        let Some(Listener { listening, local }) = self.listeners.get(&io.tag(conn)) else { return io.abort(conn) };
-        let (listening, local) = (Arc::clone(listening), *local);
+        let Some(Listener { listening }) = self.listeners.get(&io.tag(conn)) else { return io.abort(conn) };
+        let listening = Arc::clone(listening);
         let quad = io.quad(conn);
         let remote = SocketAddr::from(quad.remote);
         let settings = Settings::with_ttl(listening.ttl.load(Ordering::Relaxed));
@@ -291,12 +287,8 @@ impl Service for Agent {
         end.socket.set(is::CONNECTED);
         self.take_in(io, end, conn);
         // Counted before it can be taken.
-        let queued = listening.queued.fetch_add(1, Ordering::AcqRel) + 1;
+        listening.queued.fetch_add(1, Ordering::AcqRel);
         listening.ready.push(Ready { ticket: io.ticket(conn), from: quad.remote.addr, handle });
-        if queued > listening.backlog {
-            listening.full.store(true, Ordering::Release);
-            io.set_accepting(local, false);
-        }
         listening.notify();
     }
 
@@ -312,8 +304,22 @@ impl Service for Agent {
         }
     }
 
+    fn finished(&mut self, io: &mut Io<'_>, conn: ConnId) {
+        if let Some(entry) = self.of(io, conn) {
+            entry.end.socket.finished();
+        }
+    }
+
     fn closed(&mut self, io: &mut Io<'_>, conn: ConnId, reason: CloseReason) {
-        if let Some(entry) = self.sockets.remove(key(io.user(conn))) {
+        if let Some(mut entry) = self.sockets.remove(key(io.user(conn))) {
+            if !entry.closing {
+                // As on Linux, what was received before a reset can still be read.
+                entry.end.incoming.set_capacity(usize::MAX);
+                entry.receive(io);
+                if let Some(info) = io.info(conn) {
+                    entry.end.socket.keep_info(info);
+                }
+            }
             let socket = &entry.end.socket;
             socket.close(errno_of(reason, socket.state()));
         }

@@ -23,7 +23,7 @@ use super::stack::Stack;
 use super::stream::TcpStream;
 use super::wait::Waiters;
 use crate::flow::Endpoint;
-use crate::shard::ListenError;
+use crate::shard::{AcceptQueue, ListenError, ListenOptions};
 use crate::tcp::{Duration, Instant};
 
 /// How long a connection waits for an older handshake from the same address.
@@ -61,8 +61,10 @@ pub(crate) struct Listening {
     pub(crate) ready: SegQueue<Ready>,
     /// Connections that wait to be accepted.
     pub(crate) queued: AtomicUsize,
-    /// Some shard takes no more until the queue is shorter.
-    pub(crate) full: AtomicBool,
+    /// Their places: so many there may be.
+    pub(crate) places: Arc<AcceptQueue>,
+    /// What they begin with.
+    pub(crate) options: ListenOptions,
     pub(crate) waiting: Waiters,
     pub(crate) watch: ArcSwapOption<Registration>,
     /// The engine has stopped.
@@ -171,17 +173,19 @@ struct Inner {
 
 impl TcpListener {
     /// Listens on every shard; returns when all of them do.
-    pub(crate) fn open(stack: &Stack, local: SocketAddr, backlog: usize) -> io::Result<Self> {
+    pub(crate) fn open(stack: &Stack, local: SocketAddr, backlog: usize, options: ListenOptions) -> io::Result<Self> {
         let shards = stack.mails().len();
         let listening = Arc::new(Listening {
             tag: stack.new_tag(),
             local,
             backlog,
-            ttl: AtomicU8::new(crate::wire::ip::DEFAULT_TTL),
+            ttl: AtomicU8::new(options.ttl.unwrap_or(crate::wire::ip::DEFAULT_TTL)),
             half_open: (0..shards).map(|_| ArrayQueue::new(NEWS)).collect(),
             ready: SegQueue::new(),
             queued: AtomicUsize::new(0),
-            full: AtomicBool::new(false),
+            // One more than it says, as Linux has it.
+            places: Arc::new(AcceptQueue::new(backlog.saturating_add(1))),
+            options,
             waiting: Waiters::default(),
             watch: ArcSwapOption::empty(),
             stopped: AtomicBool::new(false),
@@ -280,12 +284,8 @@ impl TcpListener {
 
     fn accepted(&self, ready: Ready) -> (TcpStream, SocketAddr) {
         let listening = &self.inner.listening;
-        let queued = listening.queued.fetch_sub(1, Ordering::AcqRel).saturating_sub(1);
-        if queued <= listening.backlog / 2 && listening.full.swap(false, Ordering::AcqRel) {
-            for mail in self.inner.stack.mails() {
-                mail.send(Command::Accepting { local: listening.local.into(), tag: listening.tag });
-            }
-        }
+        listening.queued.fetch_sub(1, Ordering::AcqRel);
+        listening.places.leave();
         let remote = ready.handle.socket.remote;
         (TcpStream::new(ready.handle), remote)
     }

@@ -25,8 +25,6 @@ pub(crate) enum Command {
     Listen(Box<Opening>),
     /// Listen no more.
     Unlisten { local: Endpoint, tag: u64, done: Sender<()> },
-    /// The accept queue of that listener has room again.
-    Accepting { local: Endpoint, tag: u64 },
     /// TTL of connections accepted from now on.
     ListenTtl { local: Endpoint, tag: u64, ttl: u8 },
     /// Look at the accept queue of that listener again at `at`.

@@ -31,6 +31,9 @@ pub(crate) enum Change {
 /// No buffer is smaller, octets.
 const LEAST_BUFFER: u32 = 2_048;
 
+/// What Linux allows for TCP_MAXSEG.
+const MAXSEG: std::ops::RangeInclusive<u16> = 88..=32_767;
+
 /// No limit, in [`Settings`]' words of nanoseconds.
 const NONE: u64 = u64::MAX;
 
@@ -62,6 +65,7 @@ struct Rare {
     notsent_lowat: Option<u32>,
     ttl: Option<u8>,
     tos: u8,
+    maxseg: Option<u16>,
     oobinline: bool,
 }
 
@@ -313,6 +317,31 @@ impl TcpStream {
         Ok(self.handle().settings.rare().ttl.unwrap_or(crate::wire::ip::DEFAULT_TTL).into())
     }
 
+    /// The largest segment to be sent and taken (TCP_MAXSEG). It is agreed on in the handshake, so that here, as on Linux,
+    /// it is checked and remembered, and changes nothing about the connection: set it before, in
+    /// [`ConnectOptions::mss`].
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` unless from 88 to 32,767.
+    pub fn set_maxseg(&self, octets: u32) -> io::Result<()> {
+        let octets = u16::try_from(octets).ok().filter(|octets| MAXSEG.contains(octets));
+        let octets = octets.ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
+        self.handle().settings.rare().maxseg = Some(octets);
+        Ok(())
+    }
+
+    /// Octets of payload in a full segment that is sent, options subtracted (TCP_MAXSEG). Asks the shard. Before the
+    /// handshake is complete what [`set_maxseg`](Self::set_maxseg) was given, or 536.
+    ///
+    /// # Errors
+    ///
+    /// Never; as `std` has it.
+    pub fn maxseg(&self) -> io::Result<u32> {
+        let wish = self.handle().settings.rare().maxseg.unwrap_or(536);
+        Ok(self.info().map_or(wish.into(), |info| info.mss))
+    }
+
     /// DSCP of its packets, in the upper six bits (IP_TOS); the ECN bits are TCP's own and left out.
     pub fn set_tos(&self, tos: u8) {
         let tos = tos & !3;
@@ -326,13 +355,15 @@ impl TcpStream {
         self.handle().settings.rare().tos
     }
 
-    /// Counters and estimates of the connection (TCP_INFO). Asks the shard, which takes about a turn.
+    /// Counters and estimates of the connection (TCP_INFO). Asks the shard, which takes about a turn; after the end of the
+    /// connection they are what they were then.
     ///
     /// # Errors
     ///
-    /// `NotConnected` before the handshake is complete and after the connection has ended.
+    /// `NotConnected` before the handshake is complete, and if it never was.
     pub fn info(&self) -> io::Result<Info> {
-        self.inquire()?.info.ok_or_else(not_connected)
+        let now = self.inquire().ok().and_then(|answer| answer.info);
+        now.or_else(|| self.handle().socket.last_info()).ok_or_else(not_connected)
     }
 
     /// Octets received and not yet read (SIOCINQ): in the socket's queue and in its connection.

@@ -26,7 +26,7 @@ use super::wait::Waiters;
 use crate::buffer::octets::{OctetBudget, OctetReader, OctetWriter, octet_queue};
 use crate::flow::Endpoint;
 use crate::shard::slab;
-use crate::tcp::CloseReason;
+use crate::tcp::{CloseReason, Info};
 
 /// Names a socket in its shard's agent.
 pub(crate) type Key = slab::Key;
@@ -63,6 +63,8 @@ pub(crate) mod is {
     pub(crate) const SHUT_WRITE: u32 = 16;
     /// The shard found no room in the incoming queue and wants to hear of some.
     pub(crate) const CHOKED: u32 = 32;
+    /// The peer has acknowledged everything, our FIN included.
+    pub(crate) const FINISHED: u32 = 64;
 }
 
 /// See the module.
@@ -77,6 +79,8 @@ pub(crate) struct Socket {
     error: AtomicI32,
     /// Options that have changed; made when the first one does.
     changes: OnceLock<Box<SegQueue<Change>>>,
+    /// What there was to know of the connection in the end.
+    last_info: OnceLock<Box<Info>>,
     pub(crate) reading: Waiters,
     pub(crate) writing: Waiters,
     /// The event queue that watches the socket.
@@ -94,6 +98,7 @@ impl Socket {
             state: AtomicU32::new(0),
             error: AtomicI32::new(0),
             changes: OnceLock::new(),
+            last_info: OnceLock::new(),
             reading: Waiters::default(),
             writing: Waiters::default(),
             watch: ArcSwapOption::empty(),
@@ -149,6 +154,11 @@ impl Socket {
 
     pub(crate) fn has_error(&self) -> bool {
         self.error.load(Ordering::Acquire) != 0
+    }
+
+    /// Counters and estimates of a connection that has ended.
+    pub(crate) fn last_info(&self) -> Option<Info> {
+        self.last_info.get().map(|info| **info)
     }
 
     /// Sets state bits and tells everybody who waits.
@@ -208,6 +218,17 @@ impl Socket {
         if let Some(registration) = &*watch {
             registration.signal();
         }
+    }
+
+    /// The peer has acknowledged everything, our FIN included: a lingering drop waits for it.
+    pub(crate) fn finished(&self) {
+        self.state.fetch_or(is::FINISHED, Ordering::AcqRel);
+        self.writing.notify();
+    }
+
+    /// To be said before [`close`](Self::close).
+    pub(crate) fn keep_info(&self, info: Info) {
+        let _ = self.last_info.set(Box::new(info));
     }
 
     /// The connection is gone. What was said of it first counts.
@@ -288,7 +309,7 @@ impl Drop for Handle {
         self.socket.ring(if abort { want::ABORT } else { want::CLOSE });
         if let Some(linger) = self.settings.linger().filter(|linger| !abort && !linger.is_zero()) {
             let deadline = std::time::Instant::now().checked_add(linger);
-            self.socket.writing.wait(deadline, || self.socket.state() & is::CLOSED != 0);
+            self.socket.writing.wait(deadline, || self.socket.state() & (is::FINISHED | is::CLOSED) != 0);
         }
     }
 }

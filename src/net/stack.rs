@@ -16,7 +16,7 @@ use super::socket::{Birth, Capacities, is, socket, want};
 use super::stream::TcpStream;
 use crate::buffer::octets::OctetBudget;
 use crate::flow::{EPHEMERAL_PORTS, Endpoint, OwnerTable, Quad, ShardId, SteeringKeys};
-use crate::shard::Routes;
+use crate::shard::{ListenOptions, Routes};
 use crate::tcp::Instant;
 
 /// Completed connections that a listener keeps for `accept` unless told otherwise (Linux: net.core.somaxconn).
@@ -285,7 +285,7 @@ impl TcpSocket {
         Ok(self)
     }
 
-    /// Options for connections that this socket opens.
+    /// Options for connections that this socket opens; TTL, DSCP and segment size also for those it accepts.
     pub fn options_mut(&mut self) -> &mut ConnectOptions {
         &mut self.options
     }
@@ -298,7 +298,8 @@ impl TcpSocket {
     pub fn listen(self, backlog: usize) -> io::Result<TcpListener> {
         let local = self.local.ok_or(io::ErrorKind::InvalidInput)?;
         let local = self.stack.reserve(local)?;
-        TcpListener::open(&self.stack, local, backlog)
+        let ConnectOptions { ttl, tos, mss, .. } = self.options;
+        TcpListener::open(&self.stack, local, backlog, ListenOptions { ttl, tos, mss })
     }
 
     /// Connects and waits for it.

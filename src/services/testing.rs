@@ -7,7 +7,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use bytes::{Buf, Bytes};
 
 use crate::flow::{Endpoint, Quad, ShardId};
-use crate::shard::{ConnId, ConnectError, ConnectOptions, Io, IoBackend, ListenError, ListenOptions, Message, Service};
+use crate::shard::{
+    AcceptQueue, ConnId, ConnectError, ConnectOptions, Io, IoBackend, ListenError, ListenOptions, Message, Service,
+};
 use crate::tcp::time::{Duration, Instant};
 use crate::tcp::{CloseReason, CongestionControl, Info, KeepAlive, State};
 
@@ -295,6 +297,7 @@ impl IoBackend for Backend<'_> {
             listener.accepting = accepting;
         }
     }
+    fn set_accept_queue(&mut self, _: Endpoint, _: std::sync::Arc<AcceptQueue>) {}
     fn set_listen_options(&mut self, _: Endpoint, _: &ListenOptions) {}
     fn tag(&self, conn: ConnId) -> u64 {
         self.world.find(conn).map_or(0, |c| c.tag)

@@ -7,7 +7,7 @@ use super::receive_store::ReceiveStore;
 use super::send_store::SendStore;
 use super::service::ConnId;
 use crate::flow::Quad;
-use crate::tcp::{CloseReason, Connection, Handshake, Instant};
+use crate::tcp::{CloseReason, Connection, Handshake, Info, Instant};
 
 /// A connection's protocol state.
 #[derive(Debug)]
@@ -17,8 +17,9 @@ pub(crate) enum Phase {
     Handshake(Handshake),
     /// ESTABLISHED to LAST-ACK.
     Open(Connection),
-    /// The protocol is done (its TIME-WAIT record is elsewhere); the reader still has octets to fetch.
-    Drained(CloseReason),
+    /// The protocol is done (its TIME-WAIT record is elsewhere); the reader still has octets to fetch. With what there was to
+    /// know of the connection in the end, if its user may ask.
+    Drained(CloseReason, Option<Info>),
 }
 
 /// One connection with all that lies around it.

@@ -6,6 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -16,7 +17,7 @@ use super::echo_limiter::EchoLimiter;
 use super::egress::Egress;
 use super::listeners::{Listeners, Target};
 use super::log;
-use super::opening::{ConnectError, ConnectOptions, IpFields, ListenError, ListenOptions};
+use super::opening::{AcceptQueue, ConnectError, ConnectOptions, IpFields, ListenError, ListenOptions};
 use super::orphans::Orphans;
 use super::ports::PortCounters;
 use super::receive_store::{Holdings, ReceiveStore};
@@ -196,7 +197,7 @@ impl Core {
         let Some(conn) = self.conns.get(id) else { return };
         match conn.phase {
             Phase::Handshake(_) => self.left_handshake(conn.listener),
-            Phase::Drained(_) => return,
+            Phase::Drained(..) => return,
             Phase::Open(_) => {}
         }
         let Some(conn) = self.conns.get_mut(id) else { return };
@@ -210,15 +211,21 @@ impl Core {
             log::end(&self.config.tcp, conn, reason);
         }
         self.orphans.forget(conn);
-        conn.phase = Phase::Drained(reason);
+        let info = match &conn.phase {
+            Phase::Open(connection) if !conn.detached => {
+                Some(Info { state: tcp::State::Closed, ..connection.info(&self.config.tcp) })
+            }
+            _ => None,
+        };
+        conn.phase = Phase::Drained(reason, info);
         conn.armed = Instant::MAX;
         self.ring_blocked -= usize::from(std::mem::take(&mut conn.ring_blocked));
         conn.send.clear(&mut self.memory);
-        let orderly = matches!(reason, CloseReason::Normal);
-        if !orderly || conn.detached {
+        if conn.detached {
             conn.receive.clear(&mut self.holdings);
         }
-        if conn.receive.unread() == 0 {
+        // After an end that was not orderly the user may read on in `closed`, and not any more afterwards.
+        if conn.receive.unread() == 0 || !matches!(reason, CloseReason::Normal) {
             self.events.push_back(Event::Closed(id, reason));
         }
     }
@@ -266,7 +273,7 @@ impl Core {
         let conn = self.conns.get(id)?;
         let room = match &conn.phase {
             Phase::Open(connection) => connection.send_room(&self.config.tcp),
-            Phase::Handshake(_) | Phase::Drained(_) => 0,
+            Phase::Handshake(_) | Phase::Drained(..) => 0,
         };
         (!conn.detached).then_some(room)
     }
@@ -346,11 +353,11 @@ impl IoBackend for Core {
         let unread = conn.receive.unread();
         match &mut conn.phase {
             Phase::Open(connection) => connection.on_recv(&self.config.tcp, consumed, self.now),
-            Phase::Drained(reason) if unread == 0 && consumed > 0 => {
+            Phase::Drained(reason, _) if unread == 0 && consumed > 0 => {
                 self.events.push_back(Event::Closed(id, *reason));
                 return;
             }
-            Phase::Handshake(_) | Phase::Drained(_) => {}
+            Phase::Handshake(_) | Phase::Drained(..) => {}
         }
         if consumed > 0 {
             self.touch(id);
@@ -453,7 +460,7 @@ impl IoBackend for Core {
                 }
             }
             Phase::Handshake(_) => self.give_up(id),
-            Phase::Drained(reason) => {
+            Phase::Drained(reason, _) => {
                 let reason = *reason;
                 if conn.receive.unread() > 0 {
                     conn.receive.clear(&mut self.holdings);
@@ -468,14 +475,17 @@ impl IoBackend for Core {
         let (quad, ip) = (conn.quad, conn.ip);
         match &mut conn.phase {
             Phase::Open(connection) => {
+                // The peer may still wait for the ACK of its SYN: a RST without it would undo the handshake, and the peer's
+                // user would never hear of a connection that ours has seen.
+                let first = connection.owes_first_ack().then(|| connection.take_ack(self.now));
                 let reset = connection.abort();
-                if let Some(reset) = reset {
-                    self.send_control(&quad, ip, &reset);
+                for segment in first.into_iter().chain(reset) {
+                    self.send_control(&quad, ip, &segment);
                 }
                 self.finish(id, CloseReason::Aborted);
             }
             Phase::Handshake(_) => self.give_up(id),
-            Phase::Drained(_) => self.close(id),
+            Phase::Drained(..) => self.close(id),
         }
     }
 
@@ -546,7 +556,8 @@ impl IoBackend for Core {
     fn info(&self, id: ConnId) -> Option<Info> {
         match &self.conns.get(id)?.phase {
             Phase::Open(connection) => Some(connection.info(&self.config.tcp)),
-            Phase::Handshake(_) | Phase::Drained(_) => None,
+            Phase::Drained(_, info) => *info,
+            Phase::Handshake(_) => None,
         }
     }
 
@@ -573,6 +584,10 @@ impl IoBackend for Core {
 
     fn set_accepting(&mut self, local: Endpoint, accepting: bool) {
         self.set_listener_accepting(local, accepting);
+    }
+
+    fn set_accept_queue(&mut self, local: Endpoint, queue: Arc<AcceptQueue>) {
+        self.set_queue_of_listener(local, queue);
     }
 
     fn set_listen_options(&mut self, local: Endpoint, options: &ListenOptions) {
@@ -621,11 +636,11 @@ impl Core {
         let unread = conn.receive.unread();
         match &mut conn.phase {
             Phase::Open(connection) => connection.on_recv(&self.config.tcp, octets, self.now),
-            Phase::Drained(reason) if unread == 0 && octets > 0 => {
+            Phase::Drained(reason, _) if unread == 0 && octets > 0 => {
                 let reason = *reason;
                 self.events.push_back(Event::Closed(id, reason));
             }
-            Phase::Handshake(_) | Phase::Drained(_) => {}
+            Phase::Handshake(_) | Phase::Drained(..) => {}
         }
         if octets > 0 {
             self.touch(id);

@@ -5,13 +5,14 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 
 use super::conn::Phase;
 use super::core::Core;
 use super::counters::DropReason;
-use super::opening::{ListenError, ListenOptions};
+use super::opening::{AcceptQueue, ListenError, ListenOptions};
 use super::service::ConnId;
 use crate::flow::Endpoint;
 
@@ -45,6 +46,8 @@ struct Listener {
     children: u32,
     /// The service takes completed handshakes.
     accepting: bool,
+    /// What bounds those that wait to be accepted, with listeners of other shards.
+    queue: Option<Arc<AcceptQueue>>,
     /// Not closed yet.
     open: bool,
 }
@@ -99,6 +102,7 @@ impl Listeners {
             half_open: 0,
             children: 0,
             accepting: true,
+            queue: None,
             open: true,
         };
         let index = match self.free.pop() {
@@ -140,15 +144,25 @@ impl Listeners {
     /// Whether a listener takes another SYN.
     pub(crate) fn admits(&self, index: u32) -> Result<(), DropReason> {
         match self.all.get(index as usize) {
-            Some(listener) if !listener.accepting => Err(DropReason::AcceptQueueFull),
+            Some(listener) if !listener.accepting || listener.queue.as_ref().is_some_and(|queue| queue.is_full()) => {
+                Err(DropReason::AcceptQueueFull)
+            }
             Some(listener) if listener.half_open >= listener.backlog.max(1) => Err(DropReason::BacklogFull),
             _ => Ok(()),
         }
     }
 
-    /// Whether a completed handshake has to wait: its listener's accept queue is full.
-    pub(crate) fn makes_wait(&self, index: u32) -> bool {
-        self.all.get(index as usize).is_some_and(|listener| !listener.accepting)
+    /// Takes a place in a listener's accept queue for a handshake that may be complete; `false`: it is full.
+    pub(crate) fn take_place(&self, index: u32) -> bool {
+        let Some(listener) = self.all.get(index as usize) else { return true };
+        listener.accepting && listener.queue.as_ref().is_none_or(|queue| queue.enter())
+    }
+
+    /// The handshake was not complete.
+    pub(crate) fn give_place_back(&self, index: u32) {
+        if let Some(queue) = self.all.get(index as usize).and_then(|listener| listener.queue.as_ref()) {
+            queue.leave();
+        }
     }
 
     pub(crate) fn tag(&self, index: u32) -> u64 {
@@ -225,6 +239,13 @@ impl Core {
     pub(crate) fn set_listener_accepting(&mut self, local: Endpoint, accepting: bool) {
         if let Some(index) = self.listeners.own(self.current, local) {
             self.listeners.all[index as usize].accepting = accepting;
+        }
+    }
+
+    /// See [`Io::set_accept_queue`](super::Io::set_accept_queue).
+    pub(crate) fn set_queue_of_listener(&mut self, local: Endpoint, queue: Arc<AcceptQueue>) {
+        if let Some(index) = self.listeners.own(self.current, local) {
+            self.listeners.all[index as usize].queue = Some(queue);
         }
     }
 

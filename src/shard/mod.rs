@@ -40,7 +40,7 @@ pub use self::config::{Limits, Offload, ShardConfig, ShardShared};
 use self::conn::Phase;
 use self::core::Core;
 pub use self::counters::{Counters, DropReason, PublishedCounters};
-pub use self::opening::{ConnectError, ConnectOptions, ListenError, ListenOptions};
+pub use self::opening::{AcceptQueue, ConnectError, ConnectOptions, ListenError, ListenOptions};
 pub use self::routes::{PrefixError, Route, Routes};
 pub use self::service::{ConnId, Io, IoBackend, Message, Service};
 use crate::buffer::frame::{Completion, TxFrame};
@@ -236,7 +236,7 @@ impl Shard {
             let state = match &conn.phase {
                 Phase::Handshake(handshake) => handshake.state(),
                 Phase::Open(connection) => connection.state(),
-                Phase::Drained(_) => return None,
+                Phase::Drained(..) => return None,
             };
             Some((id, conn.quad, state))
         })
@@ -298,7 +298,7 @@ impl Shard {
                     self.outcome(id, outcome, false);
                 }
             }
-            Phase::Drained(_) => {}
+            Phase::Drained(..) => {}
         }
         // Re-arms it where nothing was due: the deadline had moved.
         self.core.touch(id);

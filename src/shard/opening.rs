@@ -2,6 +2,8 @@
 //!
 //! Values only; what follows from them is in `listeners` and `connect`.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use crate::flow::{Endpoint, ShardId};
 use crate::wire;
 
@@ -91,6 +93,39 @@ pub struct ConnectOptions {
     pub syn_retries: Option<u8>,
     /// The word to keep with the connection ([`Io::user`](super::Io::user)).
     pub user: u64,
+}
+
+/// How many connections of one listener wait to be accepted, over all shards: what bounds them is one number, whichever
+/// shards they come from. Shards ask it once a SYN and once a completed handshake.
+#[derive(Debug)]
+pub struct AcceptQueue {
+    waiting: AtomicUsize,
+    most: usize,
+}
+
+impl AcceptQueue {
+    /// For at most that many connections.
+    #[must_use]
+    pub fn new(most: usize) -> Self {
+        Self { waiting: AtomicUsize::new(0), most }
+    }
+
+    /// Whether it takes no more.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) >= self.most
+    }
+
+    /// A connection has been accepted.
+    pub fn leave(&self) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Takes a place for a connection; `false`: there is none.
+    pub(crate) fn enter(&self) -> bool {
+        let next = |waiting| (waiting < self.most).then_some(waiting + 1);
+        self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok()
+    }
 }
 
 /// What the connections of a listener begin with; SYN-ACKs have it already. The default asks for nothing.

@@ -186,24 +186,26 @@ impl Shard {
         let Some(conn) = core.conns.get_mut(id) else { return self.release(arrival.frame) };
         if let Phase::Handshake(handshake) = &mut conn.phase {
             let passive = handshake.is_passive();
-            let waits = core.listeners.makes_wait(conn.listener).then(|| handshake.clone());
-            match handshake.on_segment(&core.config.tcp, segment, core.now) {
+            let listener = conn.listener;
+            let place = core.listeners.take_place(listener);
+            let before = (!place).then(|| handshake.clone());
+            match (handshake.on_segment(&core.config.tcp, segment, core.now), before) {
                 // SC-19: as if this segment had been lost. The SYN-ACK is repeated.
-                HandshakeOutcome::Established { .. } if waits.is_some() => {
-                    if let Some(before) = waits {
-                        *handshake = before;
-                    }
+                (HandshakeOutcome::Established { .. }, Some(before)) => {
+                    *handshake = before;
                     core.counters.drop_packet(DropReason::AcceptQueueFull);
                     self.release(arrival.frame);
                 }
-                HandshakeOutcome::Established { connection, rest } => {
+                (HandshakeOutcome::Established { connection, rest }, None) => {
                     conn.phase = Phase::Open(connection);
-                    let listener = conn.listener;
                     core.left_handshake(listener);
                     self.established(id, passive);
                     self.receive_open(id, &rest, arrival);
                 }
-                outcome => {
+                (outcome, _) => {
+                    if place {
+                        core.listeners.give_place_back(listener);
+                    }
                     self.release(arrival.frame);
                     self.handshake_outcome(id, outcome);
                 }
@@ -303,7 +305,8 @@ impl Shard {
         if outcome.acked > 0 {
             conn.send.acknowledge(&mut core.memory, outcome.acked);
         }
-        if outcome.events.contains(Events::FIN_ACKED) {
+        let finished = outcome.events.contains(Events::FIN_ACKED);
+        if finished {
             core.orphans.forget(conn);
         }
         let eof = outcome.events.contains(Events::EOF);
@@ -332,6 +335,9 @@ impl Shard {
         }
         if writable {
             self.writable(id);
+        }
+        if finished {
+            self.call(service, |service, io| service.finished(io, id));
         }
         if outcome.events.contains(Events::TIME_WAIT) {
             self.enter_time_wait(id);

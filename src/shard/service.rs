@@ -8,10 +8,11 @@
 
 use std::any::Any;
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::opening::{ConnectError, ConnectOptions, ListenError, ListenOptions};
+use super::opening::{AcceptQueue, ConnectError, ConnectOptions, ListenError, ListenOptions};
 use crate::flow::{Endpoint, Quad, ShardId};
 use crate::tcp::{CloseReason, CongestionControl, Duration, Info, Instant, KeepAlive};
 
@@ -58,7 +59,14 @@ pub trait Service: Send {
         let _ = (io, conn);
     }
 
-    /// The connection is gone: the last call that names `conn`. Its user word and quad can still be read.
+    /// The peer has acknowledged everything, our FIN included. Comes once after [`Io::shutdown`] or [`Io::close`], unless the
+    /// connection is reset.
+    fn finished(&mut self, io: &mut Io<'_>, conn: ConnId) {
+        let _ = (io, conn);
+    }
+
+    /// The connection is gone: the last call that names `conn`. Its user word and quad can still be read, and unless the
+    /// service has closed it, its [`Io::info`] and what it has left unread, too.
     fn closed(&mut self, io: &mut Io<'_>, conn: ConnId, reason: CloseReason) {
         let _ = (io, conn, reason);
     }
@@ -144,6 +152,7 @@ pub trait IoBackend {
     fn listen(&mut self, local: Endpoint, backlog: u32, tag: u64) -> Result<(), ListenError>;
     fn unlisten(&mut self, local: Endpoint);
     fn set_accepting(&mut self, local: Endpoint, accepting: bool);
+    fn set_accept_queue(&mut self, local: Endpoint, queue: Arc<AcceptQueue>);
     fn set_listen_options(&mut self, local: Endpoint, options: &ListenOptions);
     fn tag(&self, conn: ConnId) -> u64;
     fn connect(&mut self, remote: Endpoint, options: &ConnectOptions) -> Result<ConnId, ConnectError>;
@@ -448,6 +457,14 @@ impl<'a> Io<'a> {
     #[inline]
     pub fn set_accepting(&mut self, local: Endpoint, accepting: bool) {
         self.backend.set_accepting(local, accepting);
+    }
+
+    /// Has the connections of this service's listener on `local` take places in `queue`, which may be shared with listeners
+    /// on other shards. While it is full, things are as with [`Io::set_accepting`] at `false`. Who accepts a connection
+    /// [leaves](AcceptQueue::leave) its place.
+    #[inline]
+    pub fn set_accept_queue(&mut self, local: Endpoint, queue: Arc<AcceptQueue>) {
+        self.backend.set_accept_queue(local, queue);
     }
 
     /// Says what the connections of this service's listener on `local` begin with, from the next SYN on.

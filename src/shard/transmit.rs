@@ -22,7 +22,7 @@ impl Core {
             let again = match &conn.phase {
                 Phase::Handshake(_) => self.transmit_handshake(id),
                 Phase::Open(_) => self.transmit_open(id),
-                Phase::Drained(_) => false,
+                Phase::Drained(..) => false,
             };
             self.arm(id);
             if again {
@@ -151,7 +151,7 @@ impl Core {
         let next = match &conn.phase {
             Phase::Handshake(handshake) => handshake.next_timeout(),
             Phase::Open(connection) => connection.next_timeout(),
-            Phase::Drained(_) => None,
+            Phase::Drained(..) => None,
         };
         // Lazily: a later deadline is found when the earlier one comes.
         if let Some(next) = next

@@ -347,6 +347,13 @@ impl Connection {
         self.hot.marks.has(Marks::ACK_DUE)
     }
 
+    /// Whether the peer's SYN, and nothing after it, was received and is not acknowledged: the handshake is complete on our
+    /// side only.
+    #[must_use]
+    pub fn owes_first_ack(&self) -> bool {
+        self.ack_due() && self.hot.received == 0 && self.hot.snd.nxt == self.hot.snd.una
+    }
+
     /// Octets the send store may take now; 0 after the user closed.
     #[must_use]
     #[inline]

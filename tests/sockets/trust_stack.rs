@@ -14,10 +14,6 @@ use crate::stack::{Info, Listener, Options, Stack, Stream, state};
 const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 9, 0, 2));
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 9, 0, 3));
 
-/// Why a backlog is no exact number.
-const FULL: &str =
-    "each shard finds out by itself that the accept queue is full: it may get one connection more for each";
-
 /// Engines for both sides.
 #[derive(Debug)]
 pub(crate) struct Trust {
@@ -29,24 +25,8 @@ impl Stack for Trust {
     const NAME: &'static str = "trust";
     const LACKS: &'static [(&'static str, &'static str)] = &[
         ("to_itself", "a stack has no loopback: what is for its own address has no way out and back"),
-        ("maxseg_bounds", "the segment size is set before the open (ConnectOptions::mss)"),
         ("send_buffer_is_doubled", "buffers are taken as given; Linux doubles them for its own records"),
         ("receive_buffer_is_doubled", "buffers are taken as given; Linux doubles them for its own records"),
-        ("info_after_the_end", "the counters go with the connection"),
-        ("backlog_overflow_drops", FULL),
-        ("backlog_has_room_again_after_accept", FULL),
-        (
-            "linger_zero_throws_away_what_waits",
-            "a reset takes along what is not in the socket's own queue yet (RFC 9293 3.10.7.4)",
-        ),
-        (
-            "reset_before_accept",
-            "on a busy machine there is at times nothing to accept: open, and a fault until explained",
-        ),
-        (
-            "linger_does_not_wait_for_the_reader",
-            "a lingering drop waits for the end, not only for the last ACK, so far",
-        ),
     ];
 
     type Listener = TcpListener;
@@ -287,11 +267,11 @@ impl Options for Socket {
     fn user_timeout(&self) -> io::Result<u32> {
         Ok(self.0.user_timeout().map_or(0, |limit| limit.as_millis() as u32))
     }
-    fn set_maxseg(&self, _octets: u32) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
+    fn set_maxseg(&self, octets: u32) -> io::Result<()> {
+        self.0.set_maxseg(octets)
     }
     fn maxseg(&self) -> io::Result<u32> {
-        Ok(self.0.info()?.mss)
+        self.0.maxseg()
     }
     fn set_congestion(&self, name: &str) -> io::Result<()> {
         let kind = name.parse().map_err(|_| io::Error::from_raw_os_error(libc::ENOENT))?;

@@ -1,0 +1,243 @@
+//! The ends of connections as a service hears of them: what was acknowledged, what can still be read, what is remembered;
+//! and the places of those that wait to be accepted.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod rig;
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use rig::{OURS, PEER, Peer, Rig, tcp_packet};
+use trust::flow::Endpoint;
+use trust::shard::{AcceptQueue, ConnId, DropReason, Io, Service};
+use trust::tcp::{CloseReason, Duration, State};
+use trust::wire::options::TcpOptions;
+use trust::wire::tcp::{Flags, TcpHeader};
+
+const PORT: u16 = 7;
+
+/// What an [`Ear`] has heard, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Heard {
+    Accepted,
+    Finished,
+    Closed { reason: CloseReason, unread: Vec<u8>, eof: bool, info: Option<(State, u64)> },
+}
+
+type Act = fn(&mut Io<'_>, ConnId);
+
+/// A service that reads nothing until the end.
+struct Ear {
+    accepted: Act,
+    readable: Act,
+    heard: Arc<Mutex<Vec<Heard>>>,
+}
+
+fn ear(accepted: Act, readable: Act) -> (Box<dyn Service>, Arc<Mutex<Vec<Heard>>>) {
+    let heard = Arc::default();
+    (Box::new(Ear { accepted, readable, heard: Arc::clone(&heard) }), heard)
+}
+
+const NOTHING: Act = |_, _| {};
+
+impl Service for Ear {
+    fn accepted(&mut self, io: &mut Io<'_>, conn: ConnId) {
+        self.heard.lock().unwrap().push(Heard::Accepted);
+        (self.accepted)(io, conn);
+    }
+
+    fn readable(&mut self, io: &mut Io<'_>, conn: ConnId) {
+        (self.readable)(io, conn);
+    }
+
+    fn finished(&mut self, _: &mut Io<'_>, _: ConnId) {
+        self.heard.lock().unwrap().push(Heard::Finished);
+    }
+
+    fn closed(&mut self, io: &mut Io<'_>, conn: ConnId, reason: CloseReason) {
+        let mut unread = Vec::new();
+        while !io.peek(conn).is_empty() {
+            unread.extend_from_slice(io.peek(conn));
+            io.consume(conn, io.peek(conn).len() as u32);
+        }
+        let info = io.info(conn).map(|info| (info.state, info.bytes_received));
+        self.heard.lock().unwrap().push(Heard::Closed { reason, unread, eof: io.at_eof(conn), info });
+    }
+}
+
+/// A connect whose user gives up in the very turn in which the SYN-ACK arrives: the ACK goes out before the RST, so that
+/// the peer's listener has a connection that was reset, and not none.
+#[test]
+fn regression_an_abort_in_the_turn_of_the_syn_ack_acknowledges_it_first() {
+    let mut rig = Rig::new();
+    let (service, heard) = ear(|io, conn| io.abort(conn), NOTHING);
+    let service = rig.shard.add_service(None, service);
+    rig.begin();
+    rig.shard.connect(service, Endpoint::new(IpAddr::V4(PEER), 5_000)).unwrap();
+    rig.finish();
+    let syn = rig.next();
+    let header = TcpHeader {
+        src_port: 5_000,
+        dst_port: syn.header.src_port,
+        seq: 70_000,
+        ack: syn.header.seq.wrapping_add(1),
+        flags: Flags::SYN | Flags::ACK,
+        window: 60_000,
+        options: TcpOptions { mss: Some(1_460), ..TcpOptions::default() },
+        ..TcpHeader::default()
+    };
+    rig.turn(&[tcp_packet(PEER, OURS, &header, &[])]);
+    let sent: Vec<_> = rig.sent.iter().map(|sent| (sent.header.flags, sent.header.seq, sent.header.ack)).collect();
+    let (seq, ack) = (header.ack, 70_001);
+    assert_eq!(sent, [(Flags::ACK, seq, ack), (Flags::RST | Flags::ACK, seq, ack)]);
+    assert_eq!(heard.lock().unwrap().len(), 2);
+    rig.sent.clear();
+    rig.assert_empty();
+}
+
+/// Both ways to end: after a half-close, and as an orphan, which nobody else reports on.
+#[test]
+fn the_acknowledgment_of_the_fin_is_told_once() {
+    for act in [(|io, conn| io.shutdown(conn)) as Act, |io, conn| io.close(conn)] {
+        let mut rig = Rig::new();
+        let (service, heard) = ear(act, NOTHING);
+        rig.shard.add_service(Some(PORT), service);
+        let mut peer = rig.connect(40_000, PORT);
+        peer.take(&mut rig);
+        assert!(peer.got_fin);
+        assert_eq!(*heard.lock().unwrap(), [Heard::Accepted], "not before the peer says so");
+        rig.turn(&[peer.ack()]);
+        assert_eq!(*heard.lock().unwrap(), [Heard::Accepted, Heard::Finished]);
+        rig.turn(&[peer.ack()]);
+        let fin = peer.fin();
+        rig.turn(&[fin]);
+        let heard = heard.lock().unwrap();
+        assert!(matches!(heard[..], [Heard::Accepted, Heard::Finished, Heard::Closed { .. }]), "{heard:?}");
+    }
+}
+
+/// As Linux keeps a receive queue after a reset; RFC 9293 3.10.7.4 would have it flushed.
+#[test]
+fn what_came_before_a_reset_can_be_read_when_it_is_told() {
+    for fin in [false, true] {
+        let mut rig = Rig::new();
+        let (service, heard) = ear(NOTHING, NOTHING);
+        rig.shard.add_service(Some(PORT), service);
+        let mut peer = rig.connect(40_000, PORT);
+        let mut packets = vec![peer.data(b"last "), peer.data(b"words")];
+        if fin {
+            packets.push(peer.fin());
+        }
+        rig.turn(&packets);
+        rig.turn(&[peer.rst()]);
+        let expected = Heard::Closed {
+            reason: CloseReason::Reset,
+            unread: b"last words".to_vec(),
+            eof: fin,
+            info: Some((State::Closed, 10)),
+        };
+        assert_eq!(*heard.lock().unwrap(), [Heard::Accepted, expected]);
+        rig.sent.clear();
+        rig.assert_empty();
+    }
+}
+
+/// Who reads nothing in `closed` leaves nothing behind.
+#[test]
+fn what_is_not_read_after_a_reset_is_freed() {
+    let mut rig = Rig::new();
+    let (service, _) = rig::probe(|_, _| {});
+    rig.shard.add_service(Some(PORT), service);
+    for port in 40_000..40_100 {
+        let mut peer = rig.connect(port, PORT);
+        let data = peer.data(&[1; 1_000]);
+        let early = peer.packet_at(500, Flags::ACK, &[2; 700]);
+        rig.turn(&[data, early]);
+        rig.turn(&[peer.rst()]);
+    }
+    rig.sent.clear();
+    rig.assert_empty();
+}
+
+/// A service that has closed is told nothing of what came afterwards.
+#[test]
+fn there_is_no_info_for_who_has_closed() {
+    let mut rig = Rig::new();
+    let (service, heard) = ear(NOTHING, |io, conn| {
+        io.consume(conn, io.unread(conn));
+        io.close(conn);
+    });
+    rig.shard.add_service(Some(PORT), service);
+    let mut peer = rig.connect(40_000, PORT);
+    let data = peer.data(b"x");
+    rig.turn(&[data]);
+    peer.take(&mut rig);
+    rig.turn(&[peer.rst()]);
+    let expected = Heard::Closed { reason: CloseReason::Reset, unread: vec![], eof: false, info: None };
+    assert_eq!(*heard.lock().unwrap(), [Heard::Accepted, expected]);
+}
+
+/// SC-19: the places are shared by two shards; a completed handshake waits for one as long as its SYN-ACK is repeated.
+#[test]
+fn sc_19_the_accept_queue_of_a_listener_is_one_for_all_shards() {
+    let places = Arc::new(AcceptQueue::new(3));
+    let accepted = Arc::new(AtomicU64::new(0));
+    let mut rigs: Vec<Rig> = (0..2).map(|_| rig_with_queue(&places, &accepted)).collect();
+    let count = || accepted.load(Ordering::Relaxed);
+    // One handshake of each shard is half done when the queue fills up.
+    let mut waiting: Vec<_> = (0..2).map(|_| Peer::new(41_000, PORT)).collect();
+    for (rig, peer) in rigs.iter_mut().zip(&mut waiting) {
+        rig.turn(&[peer.syn()]);
+        let syn_ack = rig.next();
+        peer.seq = syn_ack.header.ack;
+        peer.ack = syn_ack.header.seq.wrapping_add(1);
+    }
+    for (index, port) in [(0, 40_000), (1, 40_000), (0, 40_001)] {
+        assert!(!places.is_full());
+        rigs[index].connect(port, PORT);
+    }
+    assert!(places.is_full());
+    assert_eq!(count(), 3);
+    for (rig, peer) in rigs.iter_mut().zip(&waiting) {
+        rig.turn(&[peer.ack()]);
+        rig.turn(&[Peer::new(42_000, PORT).syn()]);
+        assert!(rig.sent.is_empty(), "no answer at all");
+        assert_eq!(rig.dropped(DropReason::AcceptQueueFull), 2);
+    }
+    assert_eq!(count(), 3);
+    places.leave();
+    for (rig, peer) in rigs.iter_mut().zip(&waiting) {
+        rig.advance(Duration::from_millis(1_100));
+        assert!(rig.next().has(Flags::SYN | Flags::ACK), "repeated");
+        rig.turn(&[peer.ack()]);
+    }
+    assert_eq!(count(), 4, "one of the two has got the place");
+    // Segments that complete nothing keep no place.
+    places.leave();
+    rigs[1].turn(&[waiting[1].packet_at(0, Flags::RST, &[])]);
+    assert!(!places.is_full());
+}
+
+/// A shard that listens with these places.
+fn rig_with_queue(places: &Arc<AcceptQueue>, accepted: &Arc<AtomicU64>) -> Rig {
+    struct Listens(Arc<AcceptQueue>, Arc<AtomicU64>);
+    impl Service for Listens {
+        fn message(&mut self, io: &mut Io<'_>, _: trust::flow::ShardId, _: trust::shard::Message) {
+            let local = Endpoint::new(IpAddr::V4(OURS), PORT);
+            io.listen(local, 100, 1).unwrap();
+            io.set_accept_queue(local, Arc::clone(&self.0));
+        }
+        fn accepted(&mut self, _: &mut Io<'_>, _: ConnId) {
+            self.1.fetch_add(1, Ordering::Relaxed);
+        }
+        fn readable(&mut self, _: &mut Io<'_>, _: ConnId) {}
+    }
+    let mut rig = Rig::new();
+    let service = rig.shard.add_service(None, Box::new(Listens(Arc::clone(places), Arc::clone(accepted))));
+    rig.begin();
+    rig.shard.message(service, trust::flow::ShardId(0), Box::new(()));
+    rig.finish();
+    rig
+}
