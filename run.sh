@@ -37,6 +37,7 @@ usage: ./run.sh [COMMAND]
                             (so do the words in TRUST_ARGS)
   exec [CMD...]             run CMD beside the running engine (nc, iperf3, ping, tshark ...); without CMD a shell
   connect HOST PORT         nc on our stack: one more engine with a TUN device of its own, beside the running one
+  fetch URL [-o FILE] [-L]  a page by HTTP on our stack, likewise
   load N [BYTES] [--kill K] N stock nc clients at once against echo, compared octet by octet (BYTES each: 100000);
                             --kill K: kill K of them (fewer than N) midway, the others must be exact
   demo                      one minute: ping, echo, iperf3, 100 clients; the same on the kernel's TCP; ratios
@@ -70,7 +71,9 @@ package_of() {
         ping) echo iputils-ping ;;
         getcap | setcap) echo libcap2-bin ;;
         ab) echo apache2-utils ;;
-        iperf3 | tshark | ethtool | curl | wrk | socat | tcpdump | strace) echo "$1" ;;
+        sshd) echo openssh-server ;;
+        ssh | scp) echo openssh-client ;;
+        iperf3 | tshark | ethtool | curl | wrk | socat | tcpdump | strace | python3) echo "$1" ;;
         *) return 1 ;;
     esac
 }
@@ -358,15 +361,14 @@ cmd_exec() {
     exec ${enter[@]+"${enter[@]}"} "$@"
 }
 
-cmd_connect() {
-    [ $# -ge 2 ] || misuse "connect: HOST and PORT are needed; like: ./run.sh connect 10.7.0.2 7"
+# outwards COMMAND WORD...: a command of the engine's on a stack of its own, beside the running engine.
+outwards() {
     require ip nsenter flock
     running ||
         die "no engine is running in this clone, so there is nobody to connect to; start one in another terminal: ./run.sh"
     check_tun
     build trust
-    local host=$1 port=$2 i
-    shift 2
+    local i
     choose_entry
     local links addresses
     links=$(${enter[@]+"${enter[@]}"} ip -o link)
@@ -376,9 +378,19 @@ cmd_connect() {
         # Held until this connection ends: another one started now takes the next number.
         exec 8>>"$run/net$i.lock"
         flock -n 8 || continue
-        exec ${enter[@]+"${enter[@]}"} "$engine" connect "$host" "$port" --address "10.7.$i.2/24" --tun "trust$i" "$@"
+        exec ${enter[@]+"${enter[@]}"} "$engine" "$@" --address "10.7.$i.2/24" --tun "trust$i"
     done
     die "all subnets 10.7.1.0/24 to 10.7.254.0/24 are in use in the engine's namespace"
+}
+
+cmd_connect() {
+    [ $# -ge 2 ] || misuse "connect: HOST and PORT are needed; like: ./run.sh connect 10.7.0.2 7"
+    outwards connect "$@"
+}
+
+cmd_fetch() {
+    [ $# -ge 1 ] || misuse "fetch: an URL is needed; like: ./run.sh fetch http://10.7.0.2/bytes/1000"
+    outwards fetch "$@"
 }
 
 # Starts an engine beside this script when none is running; it ends with this script.
@@ -495,7 +507,7 @@ all_tests() {
 cmd_test() {
     check_rust
     require cc ip unshare setpriv
-    need nsenter flock setsid iperf3 nc tshark nft ping curl ab wrk || warn "tests that need the programs above are skipped or fail"
+    need nsenter flock setsid iperf3 nc ss tshark nft ping curl ab wrk python3 sshd ssh || warn "tests that need the programs above are skipped or fail"
     if cargo fmt --version >/dev/null 2>&1; then
         step format cargo fmt --all --check
     else
@@ -530,6 +542,7 @@ case $command in
     --host) cmd_host "$@" ;;
     exec) cmd_exec "$@" ;;
     connect) cmd_connect "$@" ;;
+    fetch) cmd_fetch "$@" ;;
     load) cmd_load "$@" ;;
     demo) driver demo ;;
     bench) driver compare "$@" ;;

@@ -1,6 +1,7 @@
 //! The subcommands of `trust` and what they share: options for the device and the engine.
 
 mod connect;
+mod fetch;
 mod outward;
 mod refusal;
 mod serve;
@@ -32,6 +33,8 @@ enum Command {
     Serve(serve::Serve),
     /// Connect to a host and port like nc: standard input goes out, what comes back goes to standard output.
     Connect(connect::Connect),
+    /// Fetch a page by HTTP/1.1; the status line goes to standard error.
+    Fetch(fetch::Fetch),
 }
 
 /// Runs what the command line of this process says.
@@ -47,6 +50,7 @@ pub(crate) fn main() -> Result<(), Error> {
     match arguments.command {
         Command::Serve(serve) => serve.run(),
         Command::Connect(connect) => connect.run(),
+        Command::Fetch(fetch) => fetch.run(),
     }
 }
 

@@ -11,6 +11,7 @@ mod capture;
 mod combinations;
 mod connect;
 mod crowd;
+mod fetch;
 mod http;
 mod iperf;
 mod keepalive;
@@ -58,6 +59,9 @@ fn main() -> ExitCode {
         trial("connect_is_reset", connect::reset),
         trial("connect_says_that_nobody_answers", connect::silence),
         trial("connect_says_that_nothing_is_forwarded", connect::not_forwarded),
+        trial("fetch_from_python_is_exact", fetch::python),
+        trial("fetch_refusals_take_one_line", fetch::refusals),
+        trial("fetch_notices_broken_servers", fetch::broken_servers),
         trial("clients_1000_at_once", crowd::thousand_clients),
         trial("clients_1000_at_once_200_killed_midway", crowd::thousand_clients_200_killed),
         trial("stalled_readers_slow_nobody", crowd::stalled_readers),

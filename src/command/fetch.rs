@@ -1,0 +1,260 @@
+//! `trust fetch`: a page by HTTP/1.1, with hyper as it is on our own sockets.
+//!
+//! No https: TLS would bring a cryptography library and certificates to trust, several times the size of all the rest,
+//! for a command whose purpose is to show TCP. A program that needs it puts rustls on the same stream.
+
+use std::error::Error as _;
+use std::fs::File;
+use std::io::{self, Write};
+use std::net::SocketAddrV4;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use http_body_util::{BodyExt, Empty};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1;
+use hyper::header::{self, HeaderValue};
+use hyper::{Request, Response, Uri};
+use hyper_util::rt::TokioIo;
+use tokio::runtime;
+use tokio::task::JoinHandle;
+use trust::net::Stack;
+
+use super::Error;
+use super::outward::{self, Outward, explain};
+
+/// Redirections that are followed before they look like a circle.
+const REDIRECTS: usize = 10;
+
+/// How long the server's FIN is waited for when all is here.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Options of `trust fetch`.
+#[derive(Debug, Args)]
+pub(crate) struct Fetch {
+    /// What to fetch, like http://10.7.0.2/bytes/1000 (http only).
+    url: String,
+
+    /// Write the body to this file. Default: to standard output.
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    /// Follow redirections, up to ten.
+    #[arg(short = 'L', long)]
+    location: bool,
+
+    #[command(flatten)]
+    outward: Outward,
+}
+
+impl Fetch {
+    pub(crate) fn run(mut self) -> Result<(), Error> {
+        let mut target = Target::parse(&self.url).map_err(|why| Error::Usage(format!("{}: {why}", self.url)))?;
+        let mut remote = self.outward.resolve(target.host(), target.port())?;
+        let Some(mut engine) = self.outward.start(1)? else { return Ok(()) };
+        let stack = engine.stack();
+        let runtime = runtime::Builder::new_current_thread().build()?;
+        let mut left = REDIRECTS;
+        let result = loop {
+            let (response, connection) = runtime.block_on(get(&stack, remote, &target))?;
+            eprintln!("{:?} {}", response.version(), response.status());
+            let status = response.status();
+            let location = response.headers().get(header::LOCATION);
+            if let Some(location) = location.filter(|_| self.location && status.is_redirection()) {
+                if left == 0 {
+                    break Err(Error::Run(format!("{}: more than {REDIRECTS} redirections", self.url)));
+                }
+                left -= 1;
+                let location = String::from_utf8_lossy(location.as_bytes()).into_owned();
+                let next = target.join(&location);
+                target = next.map_err(|why| Error::Run(format!("redirected to {location}: {why}")))?;
+                remote = self.outward.resolve(target.host(), target.port())?;
+                continue;
+            }
+            let received = runtime.block_on(self.save(response, remote));
+            // The connection ends in good order, if it does so soon.
+            let _ = runtime.block_on(connection);
+            break received.and_then(|()| {
+                if status.is_client_error() || status.is_server_error() {
+                    return Err(Error::Run(format!("{}: the server says {status}", self.url)));
+                }
+                Ok(())
+            });
+        };
+        engine.stop()?;
+        result
+    }
+
+    /// Writes the body where it belongs, as it comes: what is not written yet closes the window.
+    async fn save(&self, mut response: Response<Incoming>, remote: SocketAddrV4) -> Result<(), Error> {
+        let mut file = match &self.output {
+            Some(path) => File::create(path).map_err(|error| Error::Run(format!("{}: {error}", path.display())))?,
+            None => File::from(io::stdout().as_fd().try_clone_to_owned()?),
+        };
+        while let Some(frame) = response.body_mut().frame().await {
+            let frame = frame.map_err(|error| broken(remote, &error))?;
+            if let Some(octets) = frame.data_ref() {
+                file.write_all(octets)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Sends the request over a connection of its own; the answer, and the task that carries the connection.
+async fn get(
+    stack: &Stack,
+    remote: SocketAddrV4,
+    target: &Target,
+) -> Result<(Response<Incoming>, JoinHandle<hyper::Result<()>>), Error> {
+    let stream = outward::connect(stack, remote)?;
+    stream.set_linger(Some(LINGER))?;
+    let stream = TokioIo::new(trust::net::tokio::TcpStream::from(stream));
+    let (mut sender, connection) = http1::handshake(stream).await.map_err(|error| broken(remote, &error))?;
+    let connection = tokio::spawn(connection);
+    let request = Request::get(target.path())
+        .header(header::HOST, target.host_header())
+        .header(header::USER_AGENT, HeaderValue::from_static(concat!("trust/", env!("CARGO_PKG_VERSION"))))
+        .header(header::ACCEPT, HeaderValue::from_static("*/*"))
+        .header(header::CONNECTION, HeaderValue::from_static("close"))
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| Error::Run(error.to_string()))?;
+    let response = sender.send_request(request).await.map_err(|error| broken(remote, &error))?;
+    Ok((response, connection))
+}
+
+/// What went wrong with a connection, by its own word if it has one.
+fn broken(remote: SocketAddrV4, error: &hyper::Error) -> Error {
+    let midway = || "the server ended the connection midway".to_owned();
+    let mut text = if error.is_incomplete_message() { midway() } else { error.to_string() };
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        if let Some(inner) = inner.downcast_ref::<io::Error>() {
+            text = if inner.kind() == io::ErrorKind::UnexpectedEof { midway() } else { explain(inner, true) };
+        }
+        cause = inner.source();
+    }
+    Error::Run(format!("{remote}: {text}"))
+}
+
+/// An http URL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Target {
+    uri: Uri,
+}
+
+impl Target {
+    fn parse(text: &str) -> Result<Self, String> {
+        // What a person types has no scheme.
+        let text = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+        let uri: Uri = text.parse().map_err(|error| format!("no URL ({error}); like http://10.7.0.2/bytes/1000"))?;
+        match uri.scheme_str() {
+            Some("http") => {}
+            Some("https") => return Err("https needs TLS, which this command does not speak; take http".to_owned()),
+            _ => return Err("only http is spoken here; like http://10.7.0.2/bytes/1000".to_owned()),
+        }
+        if uri.authority().is_none_or(|authority| authority.host().is_empty() || authority.port_u16() == Some(0)) {
+            return Err("there is no host with a port from 1 to 65535 in it; like http://10.7.0.2/".to_owned());
+        }
+        if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+            return Err("user and password are not sent; leave them out".to_owned());
+        }
+        Ok(Self { uri })
+    }
+
+    fn host(&self) -> &str {
+        let host = self.uri.host().unwrap_or_default();
+        host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+    }
+
+    fn port(&self) -> u16 {
+        self.uri.port_u16().unwrap_or(80)
+    }
+
+    /// With the port, unless it is the usual one (RFC 9110 7.2).
+    fn host_header(&self) -> &str {
+        match (self.uri.port_u16(), self.uri.authority()) {
+            (None | Some(80), _) | (_, None) => self.uri.host().unwrap_or_default(),
+            (Some(_), Some(authority)) => authority.as_str(),
+        }
+    }
+
+    fn path(&self) -> String {
+        let query = self.uri.query().map_or_else(String::new, |query| format!("?{query}"));
+        format!("{}{query}", self.uri.path())
+    }
+
+    /// What a reference in this page leads to (RFC 3986 5.2, without the removal of dots, which servers do).
+    fn join(&self, reference: &str) -> Result<Self, String> {
+        let origin = || format!("http://{}", self.uri.authority().map_or("", |authority| authority.as_str()));
+        let scheme = reference.split(['/', '?', '#']).next().is_some_and(|first| first.contains(':'));
+        Self::parse(&if scheme {
+            reference.to_owned()
+        } else if let Some(authority) = reference.strip_prefix("//") {
+            format!("http://{authority}")
+        } else if reference.starts_with('/') {
+            format!("{}{reference}", origin())
+        } else if reference.starts_with('?') {
+            format!("{}{}{reference}", origin(), self.uri.path())
+        } else {
+            let path = self.uri.path();
+            format!("{}{}{reference}", origin(), &path[..=path.rfind('/').unwrap_or(0)])
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn urls_are_taken_apart() {
+        for (text, host, port, header, path) in [
+            ("http://10.7.0.2/", "10.7.0.2", 80, "10.7.0.2", "/"),
+            ("10.7.0.2", "10.7.0.2", 80, "10.7.0.2", "/"),
+            ("http://host:8000/a/b?c=d#e", "host", 8000, "host:8000", "/a/b?c=d"),
+            ("http://host:80?q", "host", 80, "host", "/?q"),
+            ("http://[fd00::2]:81/", "fd00::2", 81, "[fd00::2]:81", "/"),
+        ] {
+            let target = Target::parse(text).unwrap();
+            let found = (target.host(), target.port(), target.host_header(), target.path());
+            assert_eq!(found, (host, port, header, path.to_owned()), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_http_url_is_refused_with_the_reason() {
+        for (text, said) in [
+            ("https://host/", "needs TLS"),
+            ("ftp://host/", "only http"),
+            ("http://", "no URL"),
+            ("http://me:secret@host/", "user and password"),
+            ("http://host:0/", "no host with a port"),
+            ("http://a b/", "no URL"),
+        ] {
+            let error = Target::parse(text).unwrap_err();
+            assert!(error.contains(said) && !error.contains('\n'), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn redirections_are_followed_from_where_they_are() {
+        let here = Target::parse("http://host:8000/a/b?c").unwrap();
+        for (reference, whole) in [
+            ("http://other/x", "http://other/x"),
+            ("//other/x", "http://other/x"),
+            ("/x?y", "http://host:8000/x?y"),
+            ("x", "http://host:8000/a/x"),
+            ("x?u=http://z", "http://host:8000/a/x?u=http://z"),
+            ("?y", "http://host:8000/a/b?y"),
+        ] {
+            assert_eq!(here.join(reference), Target::parse(whole), "{reference}");
+        }
+        assert!(here.join("https://other/").unwrap_err().contains("TLS"));
+        let root = Target::parse("http://host").unwrap();
+        assert_eq!(root.join("x"), Target::parse("http://host/x"));
+    }
+}
