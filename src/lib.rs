@@ -14,9 +14,10 @@
 //! | [`shard`] | flow table, timing wheel, byte stores, the turn, the `Service` trait | `tcp`, `wire`, `flow`, `buffer` |
 //! | [`services`] | echo, discard, daytime, chargen, http, iperf3: one file or folder each | `shard` |
 //! | [`net`] | sockets for programs on other threads: listener, stream, readiness | `shard`, `tcp`, `flow`, `buffer` |
+//! | [`embed`] | one shard with sockets on the caller's thread and clock | `net` and what it imports, `device` |
 //! | [`engine`] | rx, worker, tx, plan, start and stop: the only room with threads | all above |
 //! | [`observe`] | reads counters | read-only views |
-//! | [`sim`] | a deterministic world of hosts and links; nobody imports it outside tests and tools | `tcp`, `shard`, `device`, `wire`, `flow`, `buffer` |
+//! | [`sim`] | a deterministic world of hosts and links; nobody imports it outside tests and tools | `embed` and what it imports |
 //!
 //! Life of a received segment: `device` queue -> `engine::rx` (owner) -> ring -> `engine::worker` -> `shard` (table)
 //! -> `tcp::connection` -> service; and back: `poll_transmit` -> `shard` -> ring -> `engine::tx` -> `device` queue.
@@ -27,6 +28,8 @@ pub mod buffer;
 pub mod config;
 #[cfg(not(loom))]
 pub mod device;
+#[cfg(not(loom))]
+pub mod embed;
 #[cfg(not(loom))]
 pub mod engine;
 #[cfg(not(loom))]

@@ -40,7 +40,7 @@ use crate::buffer::send_memory::SendMemory;
 use crate::buffer::wake::{Interest, Parker, Unparker, parker};
 use crate::device::{BUFFER_LEN, Device, bpf};
 use crate::flow::{Endpoint, FlowHasher, OwnerTable, ShardId, SteeringKeys};
-use crate::net::{Mail, Stack, TcpListener, TcpStream};
+use crate::net::{Mail, Parts, Reader, Stack, TcpListener, TcpStream};
 use crate::shard::{
     Counters, DropReason, Limits, Message, Offload, PublishedCounters, Service, Shard, ShardConfig, ShardShared,
 };
@@ -205,19 +205,20 @@ impl Engine {
         let mails = (0..plan.workers)
             .map(|worker| {
                 let thread = plan.thread_of(StageId::Worker(worker));
-                Arc::new(Mail::new(thread.map(|thread| threads[thread].parker.unparker())))
+                Arc::new(Mail::new(Reader::Thread(thread.map(|thread| threads[thread].parker.unparker()))))
             })
             .collect();
-        let stack = Stack::new(
+        let stack = Stack::new(Parts {
             mails,
-            config.addresses.clone(),
+            addresses: config.addresses.clone(),
             keys,
-            Arc::clone(&owners),
-            Arc::new(move || clock.now()),
-            &config.sockets,
-            shared.seed,
-        )
-        .with_routes(config.routes.clone());
+            owners: Arc::clone(&owners),
+            now: Arc::new(move || clock.now()),
+            limits: config.sockets,
+            seed: shared.seed,
+            routes: config.routes.clone(),
+            service_ports: services.iter().filter_map(|service| service.port).collect(),
+        });
 
         // Control plane: one channel a shard.
         let (senders, receivers): (Vec<_>, Vec<_>) =

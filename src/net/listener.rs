@@ -201,8 +201,12 @@ impl TcpListener {
             stack: stack.clone(),
             listening,
             order: Mutex::new(Order::default()),
-            nonblocking: AtomicBool::new(false),
+            nonblocking: AtomicBool::new(!stack.may_wait()),
         });
+        if !stack.may_wait() {
+            // What could be wrong has been looked at before.
+            return Ok(Self { inner });
+        }
         for _ in 0..shards {
             match stack.answer(&answers) {
                 Some(Ok(())) => {}
@@ -323,8 +327,11 @@ impl TcpListener {
     ///
     /// # Errors
     ///
-    /// Never; as `std` has it.
+    /// `Unsupported`: it is to wait, and its [embedded](crate::embed) host shares the thread.
     pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+        if !nonblocking && !self.inner.stack.may_wait() {
+            return Err(super::stack::must_not_wait());
+        }
         self.inner.nonblocking.store(nonblocking, Ordering::Relaxed);
         Ok(())
     }
@@ -378,8 +385,10 @@ impl Drop for Inner {
             mail.send(Command::Unlisten { local, tag: self.listening.tag, done: done.clone() });
         }
         drop(done);
-        for _ in self.stack.mails() {
-            self.stack.answer(&answers);
+        if self.stack.may_wait() {
+            for _ in self.stack.mails() {
+                self.stack.answer(&answers);
+            }
         }
         order.learn(&self.listening);
         for ready in order.ready.values() {

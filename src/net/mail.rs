@@ -4,6 +4,7 @@
 //! was silent. So the queue holds at most one of those for each socket, however much is written and read.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Waker;
 
 use crossbeam::channel::Sender;
 use crossbeam::queue::SegQueue;
@@ -46,19 +47,43 @@ pub(crate) struct Answer {
     pub(crate) not_sent: u32,
 }
 
+/// Who reads the mail.
+#[derive(Debug)]
+pub(crate) enum Reader {
+    /// A thread of the engine, which may sleep.
+    Thread(Option<Unparker<mio::Waker>>),
+    /// Whoever polls an embedded host.
+    Embedder {
+        /// Called for the first command after each look.
+        waker: Option<Waker>,
+        /// Polling goes on while a call waits, because another thread does it.
+        independent: bool,
+    },
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Mail {
     commands: SegQueue<Command>,
-    /// `None`: nobody sleeps, as with an embedded shard.
-    unparker: Option<Unparker<mio::Waker>>,
+    reader: Reader,
+    /// The embedder's waker has been called since his last look.
+    called: AtomicBool,
     /// Nobody reads it any more.
     closed: AtomicBool,
 }
 
 impl Mail {
-    pub(crate) fn new(unparker: Option<Unparker<mio::Waker>>) -> Self {
-        Self { commands: SegQueue::new(), unparker, closed: AtomicBool::new(false) }
+    pub(crate) fn new(reader: Reader) -> Self {
+        let (called, closed) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { commands: SegQueue::new(), reader, called, closed }
+    }
+
+    /// Whether an application may wait for what the reader does: not where it would itself have to make it read.
+    pub(crate) fn may_wait(&self) -> bool {
+        match &self.reader {
+            Reader::Thread(_) => true,
+            Reader::Embedder { independent, .. } => *independent,
+        }
     }
 
     /// `false`: the shard is gone; what the command held is dropped.
@@ -70,10 +95,21 @@ impl Mail {
             while self.commands.pop().is_some() {}
             return false;
         }
-        if let Some(unparker) = &self.unparker {
-            unparker.notify(Interest::DATA);
+        match &self.reader {
+            Reader::Thread(Some(unparker)) => {
+                unparker.notify(Interest::DATA);
+            }
+            Reader::Embedder { waker: Some(waker), .. } if !self.called.swap(true, Ordering::AcqRel) => {
+                waker.wake_by_ref();
+            }
+            Reader::Thread(None) | Reader::Embedder { .. } => {}
         }
         true
+    }
+
+    /// The embedder is about to look: from here on another command calls him again.
+    pub(crate) fn look(&self) {
+        self.called.swap(false, Ordering::AcqRel);
     }
 
     pub(crate) fn is_closed(&self) -> bool {

@@ -33,7 +33,8 @@ mod wait;
 
 pub use self::events::{EventQueue, SocketEvent, Watchable};
 pub use self::listener::{Incoming, TcpListener};
-pub(crate) use self::mail::Mail;
+pub(crate) use self::mail::{Mail, Reader};
 pub use self::options::ConnectOptions;
+pub(crate) use self::stack::Parts;
 pub use self::stack::{BACKLOG, SocketLimits, Stack, TcpSocket};
 pub use self::stream::TcpStream;

@@ -28,6 +28,9 @@ pub(crate) enum Change {
     Tos(u8),
 }
 
+/// Has the shard read its mail, where the caller has it at hand.
+pub(crate) type Serve<'a> = Option<&'a mut dyn FnMut()>;
+
 /// No buffer is smaller, octets.
 const LEAST_BUFFER: u32 = 2_048;
 
@@ -360,9 +363,14 @@ impl TcpStream {
     ///
     /// # Errors
     ///
-    /// `NotConnected` before the handshake is complete, and if it never was.
+    /// `NotConnected` before the handshake is complete, and if it never was; `WouldBlock` of a connection on an embedded
+    /// host that shares the thread: ask [`Host::info`](crate::embed::Host::info).
     pub fn info(&self) -> io::Result<Info> {
-        let now = self.inquire().ok().and_then(|answer| answer.info);
+        self.info_from(None)
+    }
+
+    pub(crate) fn info_from(&self, host: Serve<'_>) -> io::Result<Info> {
+        let now = self.inquire_if_alive(host)?.and_then(|answer| answer.info);
         now.or_else(|| self.handle().socket.last_info()).ok_or_else(not_connected)
     }
 
@@ -370,9 +378,13 @@ impl TcpStream {
     ///
     /// # Errors
     ///
-    /// Never: of a connection that has ended what can still be read is counted.
+    /// `WouldBlock` as [`info`](Self::info). Of a connection that has ended what can still be read is counted.
     pub fn unread(&self) -> io::Result<usize> {
-        let more = self.inquire().map_or(0, |answer| answer.unread as usize);
+        self.unread_from(None)
+    }
+
+    pub(crate) fn unread_from(&self, host: Serve<'_>) -> io::Result<usize> {
+        let more = self.inquire_if_alive(host)?.map_or(0, |answer| answer.unread as usize);
         Ok(self.handle().reader().len() + more)
     }
 
@@ -380,9 +392,13 @@ impl TcpStream {
     ///
     /// # Errors
     ///
-    /// Never: of a connection that has ended nothing waits any more.
+    /// `WouldBlock` as [`info`](Self::info). Of a connection that has ended nothing waits any more.
     pub fn unacknowledged(&self) -> io::Result<usize> {
-        let Ok(answer) = self.inquire() else { return Ok(0) };
+        self.unacknowledged_from(None)
+    }
+
+    pub(crate) fn unacknowledged_from(&self, host: Serve<'_>) -> io::Result<usize> {
+        let Some(answer) = self.inquire_if_alive(host)? else { return Ok(0) };
         let writer = self.handle().writer();
         Ok(writer.len() + answer.unacknowledged as usize)
     }
@@ -391,23 +407,45 @@ impl TcpStream {
     ///
     /// # Errors
     ///
-    /// Never: of a connection that has ended nothing waits any more.
+    /// `WouldBlock` as [`info`](Self::info). Of a connection that has ended nothing waits any more.
     pub fn not_sent(&self) -> io::Result<usize> {
-        let Ok(answer) = self.inquire() else { return Ok(0) };
+        self.not_sent_from(None)
+    }
+
+    pub(crate) fn not_sent_from(&self, host: Serve<'_>) -> io::Result<usize> {
+        let Some(answer) = self.inquire_if_alive(host)? else { return Ok(0) };
         Ok(self.handle().writer().len() + answer.not_sent as usize)
     }
 
+    /// As [`inquire`](Self::inquire); `None`: there is no connection (any more).
+    fn inquire_if_alive(&self, host: Serve<'_>) -> io::Result<Option<Answer>> {
+        match self.inquire(host) {
+            Ok(answer) => Ok(Some(answer)),
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Asks the shard; what the application did before is done by then.
-    fn inquire(&self) -> io::Result<Answer> {
+    fn inquire(&self, host: Serve<'_>) -> io::Result<Answer> {
         let socket = &self.handle().socket;
         if !socket.is_born() || socket.state() & is::CLOSED != 0 {
             return Err(not_connected());
+        }
+        if host.is_none() && !socket.mail().may_wait() {
+            return Err(io::Error::from_raw_os_error(libc::EAGAIN));
         }
         let (reply, answers) = crossbeam::channel::bounded(1);
         if !socket.mail().send(Command::Inquire(socket.key(), reply)) {
             return Err(not_connected());
         }
         // Dropped without an answer: the shard is gone.
-        answers.recv().map_err(|_| not_connected())
+        match host {
+            Some(serve) => {
+                serve();
+                answers.try_recv().map_err(|_| not_connected())
+            }
+            None => answers.recv().map_err(|_| not_connected()),
+        }
     }
 }

@@ -307,7 +307,8 @@ impl Drop for Handle {
         let unread = !self.reader().is_empty();
         let abort = unread || self.settings.linger() == Some(std::time::Duration::ZERO);
         self.socket.ring(if abort { want::ABORT } else { want::CLOSE });
-        if let Some(linger) = self.settings.linger().filter(|linger| !abort && !linger.is_zero()) {
+        let may_wait = self.socket.mail().may_wait();
+        if let Some(linger) = self.settings.linger().filter(|linger| may_wait && !abort && !linger.is_zero()) {
             let deadline = std::time::Instant::now().checked_add(linger);
             self.socket.writing.wait(deadline, || self.socket.state() & (is::FINISHED | is::CLOSED) != 0);
         }
@@ -330,6 +331,9 @@ pub(crate) fn socket(
     settings: Settings,
 ) -> (Handle, End) {
     let socket = Arc::new(Socket::new(Arc::clone(mail), remote));
+    if !mail.may_wait() {
+        settings.set_nonblocking(true);
+    }
     let (writer, outgoing) = octet_queue(capacities.send, budget);
     let (incoming, reader) = octet_queue(capacities.receive, budget);
     let end = End { socket: Arc::clone(&socket), outgoing, incoming };

@@ -48,6 +48,24 @@ pub struct Stack {
     shared: Arc<Shared>,
 }
 
+/// What a stack is made of.
+pub(crate) struct Parts {
+    /// One for each shard.
+    pub(crate) mails: Vec<Arc<Mail>>,
+    /// Our own.
+    pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) keys: SteeringKeys,
+    pub(crate) owners: Arc<OwnerTable>,
+    pub(crate) now: Now,
+    pub(crate) limits: SocketLimits,
+    /// Of the choice of ports.
+    pub(crate) seed: u64,
+    /// As the shards have them.
+    pub(crate) routes: Routes,
+    /// Ports on which services listen.
+    pub(crate) service_ports: HashSet<u16>,
+}
+
 struct Shared {
     mails: Vec<Arc<Mail>>,
     addresses: Vec<IpAddr>,
@@ -59,6 +77,7 @@ struct Shared {
     capacities: Capacities,
     /// Addresses that listeners have.
     listening: Mutex<HashSet<SocketAddr>>,
+    service_ports: HashSet<u16>,
     next_shard: AtomicUsize,
     next_tag: AtomicU64,
     next_port: AtomicUsize,
@@ -75,40 +94,32 @@ pub(crate) fn stopped() -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionAborted, "the engine has stopped")
 }
 
+/// A call that would have to wait for a host which only its own thread polls.
+pub(crate) fn must_not_wait() -> io::Error {
+    let text = "the thread that would wait polls this embedded host: only non-blocking calls can be made";
+    io::Error::new(io::ErrorKind::Unsupported, text)
+}
+
 impl Stack {
-    pub(crate) fn new(
-        mails: Vec<Arc<Mail>>,
-        addresses: Vec<IpAddr>,
-        keys: SteeringKeys,
-        owners: Arc<OwnerTable>,
-        now: Now,
-        limits: &SocketLimits,
-        seed: u64,
-    ) -> Self {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts { mails, addresses, keys, owners, now, limits, seed, routes, service_ports } = parts;
         let capacities = Capacities { send: limits.send_queue.max(1), receive: limits.receive_queue.max(1) };
         let shared = Shared {
             mails,
             addresses,
-            routes: Routes::default(),
+            routes,
             keys,
             owners,
             now,
             budget: Arc::new(OctetBudget::new(limits.queued)),
             capacities,
             listening: Mutex::default(),
+            service_ports,
             next_shard: AtomicUsize::new(0),
             next_tag: AtomicU64::new(1),
             next_port: AtomicUsize::new(seed as usize),
         };
         Self { shared: Arc::new(shared) }
-    }
-
-    /// With the shards' routing table instead of the default one; for a stack that nobody has cloned yet.
-    pub(crate) fn with_routes(mut self, routes: Routes) -> Self {
-        if let Some(shared) = Arc::get_mut(&mut self.shared) {
-            shared.routes = routes;
-        }
-        self
     }
 
     /// The agent that serves this stack's sockets on one shard.
@@ -120,6 +131,11 @@ impl Stack {
 
     pub(crate) fn mails(&self) -> &[Arc<Mail>] {
         &self.shared.mails
+    }
+
+    /// Whether a call may wait for a shard; see [`Mail::may_wait`].
+    pub(crate) fn may_wait(&self) -> bool {
+        self.shared.mails.iter().all(|mail| mail.may_wait())
     }
 
     pub(crate) fn now(&self) -> Instant {
@@ -155,7 +171,8 @@ impl Stack {
     }
 
     /// Listens on the first of the given addresses that can be had, with the usual backlog. Port 0 chooses one; an
-    /// unspecified address (0.0.0.0) stands for all of ours. When it returns every shard listens.
+    /// unspecified address (0.0.0.0) stands for all of ours. When it returns every shard listens; an
+    /// [embedded](crate::embed) host does from its next poll on, before it looks at packets.
     ///
     /// # Errors
     ///
@@ -168,7 +185,8 @@ impl Stack {
     ///
     /// # Errors
     ///
-    /// As [`std::net::TcpStream::connect`]: `ConnectionRefused`, `TimedOut`, `NetworkUnreachable`...
+    /// As [`std::net::TcpStream::connect`]: `ConnectionRefused`, `TimedOut`, `NetworkUnreachable`...; `Unsupported` on an
+    /// [embedded](crate::embed) host that shares its thread: see [`TcpSocket::connect_nonblocking`].
     pub fn connect(&self, address: impl ToSocketAddrs) -> io::Result<TcpStream> {
         each(address, |address| TcpSocket::new(self).connect(address))
     }
@@ -186,7 +204,9 @@ impl Stack {
     }
 
     fn is_ours(&self, address: IpAddr) -> bool {
-        address.is_unspecified() || self.shared.addresses.contains(&address)
+        let same_family = |ours: &IpAddr| ours.is_ipv4() == address.is_ipv4();
+        self.shared.addresses.contains(&address)
+            || (address.is_unspecified() && self.shared.addresses.iter().any(same_family))
     }
 
     /// Reserves an address to listen on.
@@ -197,7 +217,9 @@ impl Stack {
                 if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
             listening.contains(&SocketAddr::new(any, address.port()))
                 || listening.contains(&address)
-                || (address.ip().is_unspecified() && listening.iter().any(|other| other.port() == address.port()))
+                || (address.ip().is_unspecified()
+                    && (self.shared.service_ports.contains(&address.port())
+                        || listening.iter().any(|other| other.port() == address.port())))
         };
         let chosen = if local.port() == 0 {
             let count = usize::from(EPHEMERAL_PORTS.end() - EPHEMERAL_PORTS.start()) + 1;
@@ -312,6 +334,9 @@ impl TcpSocket {
     }
 
     fn connect_until(self, remote: SocketAddr, deadline: Option<std::time::Instant>) -> io::Result<TcpStream> {
+        if !self.stack.may_wait() {
+            return Err(must_not_wait());
+        }
         let stream = self.start(remote)?;
         let socket = &stream.handle().socket;
         let settled = || socket.state() & (is::CONNECTED | is::CLOSED) != 0;
@@ -326,7 +351,8 @@ impl TcpSocket {
     }
 
     /// Connects without waiting: the stream, non-blocking, becomes writable when the handshake is complete or has failed;
-    /// `take_error` then tells which.
+    /// `take_error` then tells which. Our own end is known at once, on an [embedded](crate::embed) host that shares its
+    /// thread after the next poll.
     ///
     /// # Errors
     ///
@@ -348,9 +374,12 @@ impl TcpSocket {
             return Err(stopped());
         }
         let stream = TcpStream::new(handle);
-        // The shard chooses our end in its next turn: known when this returns, as with the kernel.
+        // The shard chooses our end in its next turn: known when this returns, as with the kernel, if somebody else runs
+        // the shard meanwhile.
         let socket = &stream.handle().socket;
-        socket.writing.wait(None, || socket.local.get().is_some() || socket.state() & is::CLOSED != 0);
+        if mail.may_wait() {
+            socket.writing.wait(None, || socket.local.get().is_some() || socket.state() & is::CLOSED != 0);
+        }
         Ok(stream)
     }
 }

@@ -186,8 +186,11 @@ impl TcpStream {
     ///
     /// # Errors
     ///
-    /// Never; as `std` has it.
+    /// `Unsupported`: they are to wait, and the stream's [embedded](crate::embed) host shares the thread.
     pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+        if !nonblocking && !self.handle.socket.mail().may_wait() {
+            return Err(super::stack::must_not_wait());
+        }
         self.handle.settings.set_nonblocking(nonblocking);
         Ok(())
     }

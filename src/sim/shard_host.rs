@@ -5,30 +5,27 @@
 
 use std::any::Any;
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, OnceLock};
 
 use super::Rng;
 use super::app::{App, Plan, SharedReport};
 use super::host::Host;
 use super::invariants::{Rule, Violation};
 use super::packet::Packet;
-use crate::buffer::frame::{Completion, RxFrame, TxFrame};
-use crate::buffer::packet::PacketBuf;
-use crate::buffer::ring::{Consumer, ring};
-use crate::buffer::send_memory::{SendMemory, SendReader};
-use crate::flow::{Endpoint, FlowHasher, OwnerTable, ShardId, SteeringKeys};
-use crate::shard::{ConnId, Counters, Limits, Offload, Routes, Shard, ShardConfig, ShardShared};
+use crate::buffer::frame::{Completion, RxFrame};
+use crate::device::BUFFER_LEN;
+use crate::embed::{Driver, sole_owner};
+use crate::flow::{Endpoint, FlowHasher, ShardId, SteeringKeys};
+use crate::shard::{ConnId, Counters, Limits, Offload, Routes, ShardConfig, ShardShared};
 use crate::tcp::isn::IsnGenerator;
 use crate::tcp::{self, ConfigError, Duration, Info, Instant, SeqNum, State};
 use crate::wire::vnet::{ChecksumStatus, RxOffload, TxChecksum};
 
 /// Turns at one point in time after which a shard is thought to go round in circles.
 const MOST_TURNS: usize = 10_000;
-
-/// Room for the largest packet.
-const BUFFER_LEN: usize = 65_600;
 
 /// What a simulated host is made of.
 #[derive(Debug, Clone)]
@@ -79,10 +76,7 @@ impl ShardHostConfig {
         IsnGenerator::new(key)
     }
 
-    fn shard(&self, now: Instant) -> Result<(Shard, Consumer<TxFrame>, SendReader), ConfigError> {
-        // Filling a table is what costs most in making a shard, and all hosts have the same.
-        static OWNERS: OnceLock<Arc<OwnerTable>> = OnceLock::new();
-        let owners = Arc::clone(OWNERS.get_or_init(|| Arc::new(OwnerTable::in_memory(1))));
+    fn driver(&self, now: Instant) -> Result<Driver, ConfigError> {
         let mut rng = Rng::with_seed(self.seed);
         let mut keys = [[0; 16]; 2];
         keys.iter_mut().for_each(|key| rng.fill(key));
@@ -100,22 +94,20 @@ impl ShardHostConfig {
         };
         let shared = ShardShared {
             keys: SteeringKeys::from_random(keys[0]),
-            owners,
+            owners: sole_owner(),
             isn: self.isn(),
             tickets: Arc::new(AtomicU64::new(1)),
             hasher: FlowHasher::from_random(keys[1]),
             seed: rng.u64(..),
         };
-        let (memory, reader) = SendMemory::new(self.send_chunks);
-        let (out, frames) = ring(self.tx_ring);
-        Ok((Shard::new(config, shared, memory, out, now)?, frames, reader))
+        Driver::new(config, shared, self.send_chunks, self.tx_ring, now)
     }
 
     /// The port from which such a host opens its first connection, when that is to `remote`.
     #[must_use]
     pub fn first_port(&self, remote: Endpoint) -> Option<u16> {
         let tiny = Self { send_chunks: 1, tx_ring: 64, ..self.clone() };
-        let (mut shard, ..) = tiny.shard(Instant::ZERO).ok()?;
+        let mut shard = tiny.driver(Instant::ZERO).ok()?.shard;
         shard.connect(0, remote)?;
         shard.connections().next().map(|(_, quad, _)| quad.local.port)
     }
@@ -134,13 +126,9 @@ impl ShardHostConfig {
 /// See the module. Times it is told are the world's.
 pub struct ShardHost {
     config: ShardHostConfig,
-    shard: Shard,
-    frames: Consumer<TxFrame>,
-    reader: SendReader,
+    driver: Driver,
     rng: Rng,
     inbox: Vec<Packet>,
-    pool: Vec<PacketBuf>,
-    buffers_out: usize,
     /// Frames that the device is busy with, and until when.
     completions: VecDeque<(Instant, Completion)>,
     /// Connections to be opened: when, for which service, to whom.
@@ -153,7 +141,7 @@ pub struct ShardHost {
 
 impl std::fmt::Debug for ShardHost {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ShardHost").field("config", &self.config).field("shard", &self.shard).finish_non_exhaustive()
+        f.debug_struct("ShardHost").field("config", &self.config).field("driver", &self.driver).finish_non_exhaustive()
     }
 }
 
@@ -164,15 +152,10 @@ impl ShardHost {
     ///
     /// What is wrong with the tunables of the connections.
     pub fn new(config: ShardHostConfig, now: Instant) -> Result<Self, ConfigError> {
-        let (shard, frames, reader) = config.shard(now + config.ahead)?;
         Ok(Self {
-            shard,
-            frames,
-            reader,
+            driver: config.driver(now + config.ahead)?,
             rng: Rng::with_seed(config.seed ^ 0xa99),
             inbox: Vec::new(),
-            pool: Vec::new(),
-            buffers_out: 0,
             completions: VecDeque::new(),
             opens: Vec::new(),
             reports: Vec::new(),
@@ -197,12 +180,12 @@ impl ShardHost {
     fn add(&mut self, port: Option<u16>, plan: Plan) -> (u16, SharedReport) {
         let (app, report) = App::new(plan, self.rng.fork());
         self.reports.push(report.clone());
-        (self.shard.add_service(port, Box::new(app)), report)
+        (self.driver.shard.add_service(port, Box::new(app)), report)
     }
 
     /// The shard's counters.
     pub fn counters(&mut self) -> Counters {
-        *self.shard.counters()
+        *self.driver.shard.counters()
     }
 
     /// What was last known of each connection.
@@ -230,8 +213,8 @@ impl ShardHost {
             ("chunks", counters.send_chunks),
             ("held packets", counters.held_packets),
             ("held octets", counters.held_octets),
-            ("packet buffers", self.buffers_out as u64),
-            ("leases", u64::from(self.shard.awaits_completions())),
+            ("packet buffers", self.driver.buffers_out() as u64),
+            ("leases", u64::from(self.driver.shard.awaits_completions())),
         ];
         match held.iter().find(|(_, count)| *count > 0) {
             None => Ok(()),
@@ -240,48 +223,46 @@ impl ShardHost {
     }
 
     fn turn(&mut self, now: Instant, out: &mut Vec<Packet>) {
-        self.shard.begin_turn(now);
+        self.driver.shard.begin_turn(now);
         while let Some((_, completion)) = self.completions.pop_front_if_due(now) {
-            self.shard.complete(completion);
+            self.driver.shard.complete(completion);
         }
         for packet in self.inbox.drain(..) {
-            let mut buffer = self.pool.pop().unwrap_or_else(|| PacketBuf::new(0, BUFFER_LEN));
+            let mut buffer = self.driver.buffer();
             let len = packet.data.len();
             buffer.storage_mut()[..len].copy_from_slice(&packet.data);
             buffer.set_range(0, len);
-            self.buffers_out += 1;
             let checksum = if packet.partial { ChecksumStatus::Trusted } else { ChecksumStatus::Unverified };
-            self.shard.receive(RxFrame { packet: buffer, offload: RxOffload { checksum, gso_size: packet.gso_size } });
+            self.driver.receive(RxFrame { packet: buffer, offload: RxOffload { checksum, gso_size: packet.gso_size } });
         }
         for (_, service, remote) in self.opens.extract_if(.., |(at, ..)| *at <= now) {
-            self.shard.connect(service, remote);
+            self.driver.shard.connect(service, remote);
         }
-        self.shard.deliver_mail();
-        self.shard.finish_turn();
-        while let Some(frame) = self.frames.pop() {
-            let mut data = Vec::with_capacity(frame.len());
-            data.extend_from_slice(frame.header());
-            for slice in frame.payload(&self.reader).iter() {
-                data.extend_from_slice(slice);
-            }
-            let partial = matches!(frame.offload.checksum, TxChecksum::Partial { .. });
-            out.push(Packet { data, gso_size: frame.offload.gso_size, partial, damaged: false });
-            if let Some(completion) = frame.complete() {
-                self.completions.push_back((now + self.config.tx_lag, completion));
-            }
-        }
-        self.frames.release();
-        while let Some(packet) = self.shard.take_released() {
-            self.buffers_out -= 1;
-            self.pool.push(packet);
-        }
+        self.driver.shard.deliver_mail();
+        self.driver.finish_turn();
+        let until = now + self.config.tx_lag;
+        let taken = self.driver.drain(
+            |frame, reader| {
+                let mut data = Vec::with_capacity(frame.len());
+                data.extend_from_slice(frame.header());
+                for slice in frame.payload(reader).iter() {
+                    data.extend_from_slice(slice);
+                }
+                let partial = matches!(frame.offload.checksum, TxChecksum::Partial { .. });
+                out.push(Packet { data, gso_size: frame.offload.gso_size, partial, damaged: false });
+                Ok::<_, Infallible>(true)
+            },
+            |_, completion| self.completions.push_back((until, completion)),
+        );
+        debug_assert_eq!(taken, Ok(true));
     }
 
     fn check_timers(&mut self) -> Result<(), Violation> {
-        for (id, quad, state) in self.shard.connections() {
-            let info = self.shard.info(id);
+        let shard = &self.driver.shard;
+        for (id, quad, state) in shard.connections() {
+            let info = shard.info(id);
             // A device that is busy will bring the connection back itself.
-            if self.shard.timer(id).is_none()
+            if shard.timer(id).is_none()
                 && self.completions.is_empty()
                 && let Some(owed) = owes(state, info.as_ref())
             {
@@ -300,13 +281,13 @@ impl ShardHost {
 
     fn check_memory(&mut self) -> Result<(), Violation> {
         let limits = self.config.limits;
-        let counters = *self.shard.counters();
+        let counters = *self.driver.shard.counters();
         // Above five quarters nothing more is kept; the packet that went over it may have been the largest.
         let octets = limits.held_octets + limits.held_octets / 4 + BUFFER_LEN as u64;
         for (what, held, cap) in [
             ("octets", counters.held_octets, octets),
             ("packets by reference", counters.held_packets, limits.held_packets + 1),
-            ("packet buffers", self.buffers_out as u64, limits.held_packets + 1),
+            ("packet buffers", self.driver.buffers_out() as u64, limits.held_packets + 1),
             ("chunks", counters.send_chunks, u64::from(self.config.send_chunks)),
             ("connections", counters.connections, limits.connections as u64),
         ] {
@@ -354,8 +335,8 @@ impl Host for ShardHost {
         for _ in 0..MOST_TURNS {
             self.turn(now, out);
             let completed = self.completions.front().is_some_and(|(at, _)| *at <= now);
-            let due = self.shard.next_deadline().is_some_and(|at| at <= now);
-            if !completed && !due && !self.shard.has_work() {
+            let due = self.driver.shard.next_deadline().is_some_and(|at| at <= now);
+            if !completed && !due && !self.driver.shard.has_work() {
                 return;
             }
         }
@@ -365,7 +346,7 @@ impl Host for ShardHost {
     fn next_deadline(&mut self) -> Option<Instant> {
         let completion = self.completions.front().map(|(at, _)| *at);
         let open = self.opens.iter().map(|(at, ..)| *at).min();
-        let next = [self.shard.next_deadline(), completion, open].into_iter().flatten().min()?;
+        let next = [self.driver.shard.next_deadline(), completion, open].into_iter().flatten().min()?;
         Some(next.saturating_sub(self.config.ahead))
     }
 

@@ -85,9 +85,9 @@ fn timer_armed() {
     assert_eq!(owes(State::Established, Some(&idle)), None);
     // With its timers taken away, that connection is found out.
     let host = world.host::<ShardHost>(client).unwrap();
-    let id = host.shard.connections().next().unwrap().0;
-    assert!(host.shard.timer(id).is_some() && host.check().is_ok());
-    host.shard.disarm(id);
+    let id = host.driver.shard.connections().next().unwrap().0;
+    assert!(host.driver.shard.timer(id).is_some() && host.check().is_ok());
+    host.driver.shard.disarm(id);
     assert_eq!(host.check().unwrap_err().rule, Rule::TimerArmed);
 }
 
@@ -111,7 +111,7 @@ fn livelock() {
     let (mut world, client, _) = world(1);
     let now = world.now();
     let host = world.host::<ShardHost>(client).unwrap();
-    let service = host.shard.add_service(None, Box::new(Restless));
+    let service = host.driver.shard.add_service(None, Box::new(Restless));
     // There is no way to an IPv6 address: the service hears `closed` at once.
     host.opens.push((now, service, Endpoint::new(IpAddr::V6(std::net::Ipv6Addr::LOCALHOST), 7)));
     assert_eq!(rule(world.run(100)), Rule::Livelock);

@@ -1,0 +1,278 @@
+//! [`Builder`]: what a host is made of.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Waker;
+
+use super::Host;
+use super::driver::{Driver, sole_owner};
+use crate::flow::{FlowHasher, ShardId, SteeringKeys};
+use crate::net::{Mail, Parts, Reader, SocketLimits, Stack};
+use crate::shard::{Limits, Offload, Route, Routes, Service, ShardConfig, ShardShared};
+use crate::tcp::isn::IsnGenerator;
+use crate::tcp::{self, ConfigError, CongestionControl, Instant};
+
+/// Why no host could be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// Something is missing or out of bounds.
+    #[error("{0}")]
+    Options(&'static str),
+    /// A setting of TCP is wrong.
+    #[error("TCP settings: {0}")]
+    Config(#[from] ConfigError),
+    /// The kernel gave no random numbers.
+    #[error("no random numbers from the kernel: {0}")]
+    Random(String),
+}
+
+impl From<BuildError> for std::io::Error {
+    fn from(error: BuildError) -> Self {
+        Self::other(error)
+    }
+}
+
+/// What must not be guessed, and what makes a history repeatable.
+#[derive(Clone, Copy)]
+pub struct Secrets {
+    /// Key of initial sequence numbers and timestamp offsets (RFC 6528, RFC 7323 section 5.4).
+    pub isn: [u8; 16],
+    /// Key of the flow table: who knows it can make lookups slow.
+    pub flows: [u8; 16],
+    /// Where the choice of ports begins (RFC 6056).
+    pub ports: u64,
+}
+
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secrets(..)")
+    }
+}
+
+impl Secrets {
+    /// Drawn from a seed: for tests and simulations, not for hosts that strangers reach.
+    #[must_use]
+    pub fn from_seed(seed: u64) -> Self {
+        let mut dice = fastrand::Rng::with_seed(seed);
+        let mut secrets = Self { isn: [0; 16], flows: [0; 16], ports: dice.u64(..) };
+        dice.fill(&mut secrets.isn);
+        dice.fill(&mut secrets.flows);
+        secrets
+    }
+
+    /// Random ones from the kernel.
+    fn random() -> Result<Self, BuildError> {
+        fn fill<const N: usize>() -> Result<[u8; N], BuildError> {
+            let mut bytes = [0; N];
+            getrandom::fill(&mut bytes).map_err(|error| BuildError::Random(error.to_string()))?;
+            Ok(bytes)
+        }
+        Ok(Self { isn: fill()?, flows: fill()?, ports: u64::from_ne_bytes(fill()?) })
+    }
+}
+
+/// How a host is to be; made by [`Host::builder`].
+#[must_use = "a builder does nothing until `build`"]
+pub struct Builder {
+    addresses: Vec<IpAddr>,
+    routes: Option<Routes>,
+    mtu: u16,
+    offload: Offload,
+    limits: Limits,
+    tcp: tcp::Config,
+    sockets: SocketLimits,
+    send_chunks: u32,
+    tx_ring: usize,
+    inbox: usize,
+    secrets: Option<Secrets>,
+    services: Vec<(Option<u16>, Box<dyn Service>)>,
+    waker: Option<Waker>,
+    independent: bool,
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder").field("addresses", &self.addresses).field("mtu", &self.mtu).finish_non_exhaustive()
+    }
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            addresses: Vec::new(),
+            routes: None,
+            mtu: 1_500,
+            offload: Offload::default(),
+            limits: Limits::default(),
+            tcp: tcp::Config::default(),
+            sockets: SocketLimits::default(),
+            send_chunks: 1_024,
+            tx_ring: 256,
+            inbox: 512,
+            secrets: None,
+            services: Vec::new(),
+            waker: None,
+            independent: false,
+        }
+    }
+}
+
+impl Builder {
+    /// An address of the host; called again, it has several.
+    pub fn address(mut self, address: impl Into<IpAddr>) -> Self {
+        self.addresses.push(address.into());
+        self
+    }
+
+    /// A route out of the host. Before the first one every remote host is taken for reachable, from our first address of
+    /// its family; from then on a connection to a host that no route has fails with `NetworkUnreachable`.
+    pub fn route(mut self, route: Route) -> Self {
+        self.routes.get_or_insert_with(Routes::none).add(route);
+        self
+    }
+
+    /// Largest IP packet of the link, from 576 (with an IPv6 address 1,280) to 65,535 octets. Default 1,500.
+    pub fn mtu(mut self, mtu: u16) -> Self {
+        self.mtu = mtu;
+        self
+    }
+
+    /// What the queues that [`Host::poll_into`] and [`Host::poll_queues`] send through do by themselves. Default:
+    /// nothing, they get whole wire packets.
+    pub fn offload(mut self, offload: Offload) -> Self {
+        self.offload = offload;
+        self
+    }
+
+    /// Bounds on what the host holds.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// All tunables of connections.
+    pub fn tcp(mut self, tcp: tcp::Config) -> Self {
+        self.tcp = tcp;
+        self
+    }
+
+    /// Congestion control of new connections (default CUBIC).
+    pub fn congestion(mut self, congestion: CongestionControl) -> Self {
+        self.tcp.congestion = congestion;
+        self
+    }
+
+    /// Sizes of sockets' queues.
+    pub fn sockets(mut self, sockets: SocketLimits) -> Self {
+        self.sockets = sockets;
+        self
+    }
+
+    /// Send memory of all connections, in chunks of 64 KiB that are touched when first used. Default 1,024.
+    pub fn send_chunks(mut self, chunks: u32) -> Self {
+        self.send_chunks = chunks;
+        self
+    }
+
+    /// Packets that wait for the next poll; what comes beyond is dropped. Default 512.
+    pub fn inbox(mut self, packets: usize) -> Self {
+        self.inbox = packets;
+        self
+    }
+
+    /// Draws all secrets from a seed: the same calls then give the same history. For tests and simulations.
+    pub fn seed(self, seed: u64) -> Self {
+        self.secrets(Secrets::from_seed(seed))
+    }
+
+    /// The host's secrets. Default: random ones from the kernel.
+    pub fn secrets(mut self, secrets: Secrets) -> Self {
+        self.secrets = Some(secrets);
+        self
+    }
+
+    /// A service inside the shard, on a port of all addresses or (`None`) for what it opens by itself.
+    pub fn service(mut self, port: Option<u16>, service: Box<dyn Service>) -> Self {
+        self.services.push((port, service));
+        self
+    }
+
+    /// Called when a socket has left something to do while nobody polls: once until the next poll. On the thread that
+    /// uses the socket.
+    pub fn waker(mut self, waker: Waker) -> Self {
+        self.waker = Some(waker);
+        self
+    }
+
+    /// Another thread than those with sockets polls the host: these may then block. Give the host a
+    /// [`waker`](Self::waker) that makes that thread poll, or they wait for its next poll; when it polls no more they wait
+    /// for ever, until the host is dropped.
+    pub fn polled_elsewhere(mut self) -> Self {
+        self.independent = true;
+        self
+    }
+
+    /// The host, at `now` of the caller's clock.
+    ///
+    /// # Errors
+    ///
+    /// See [`BuildError`].
+    pub fn build(self, now: Instant) -> Result<Host, BuildError> {
+        if self.addresses.is_empty() {
+            return Err(BuildError::Options("a host needs an address: Builder::address"));
+        }
+        if self.mtu < 576 {
+            return Err(BuildError::Options("the MTU must be at least 576"));
+        }
+        if self.mtu < 1_280 && self.addresses.iter().any(IpAddr::is_ipv6) {
+            return Err(BuildError::Options("the MTU must be at least 1280 with IPv6 (RFC 8200 section 5)"));
+        }
+        let routes = self.routes.unwrap_or_default();
+        let secrets = self.secrets.map_or_else(Secrets::random, Ok)?;
+        // One shard owns everything, whatever the key.
+        let (keys, owners) = (SteeringKeys::from_random([0; 16]), sole_owner());
+        let config = ShardConfig {
+            id: ShardId(0),
+            shards: 1,
+            addresses: self.addresses.clone(),
+            routes: routes.clone(),
+            mtu: self.mtu,
+            // Whoever cuts and sums: see `Cutter`.
+            offload: Offload { checksum: true, tso4: true, tso6: true },
+            limits: self.limits,
+            tcp: self.tcp,
+            log_connections: false,
+            log_segments: false,
+        };
+        let shared = ShardShared {
+            keys,
+            owners: Arc::clone(&owners),
+            isn: IsnGenerator::new(secrets.isn),
+            tickets: Arc::new(AtomicU64::new(1)),
+            hasher: FlowHasher::from_random(secrets.flows),
+            seed: secrets.ports,
+        };
+        let mut driver = Driver::new(config, shared, self.send_chunks.max(1), self.tx_ring, now)?;
+        let time = Arc::new(AtomicU64::new(now.as_nanos()));
+        let clock = Arc::clone(&time);
+        let mail = Arc::new(Mail::new(Reader::Embedder { waker: self.waker, independent: self.independent }));
+        let stack = Stack::new(Parts {
+            mails: vec![Arc::clone(&mail)],
+            addresses: self.addresses,
+            keys,
+            owners,
+            now: Arc::new(move || Instant::from_nanos(clock.load(Ordering::Relaxed))),
+            limits: self.sockets,
+            seed: secrets.ports,
+            routes,
+            service_ports: self.services.iter().filter_map(|(port, _)| *port).collect(),
+        });
+        for (port, service) in self.services {
+            driver.shard.add_service(port, service);
+        }
+        driver.shard.add_service(None, Box::new(stack.agent(ShardId(0))));
+        Ok(Host::new(driver, stack, mail, time, now, self.offload, self.inbox.max(1)))
+    }
+}

@@ -1,0 +1,110 @@
+//! [`Driver`]: a shard with what has to be around it when no engine is: the ring of its frames, send memory, buffers.
+//!
+//! Knows turns, not clocks. Must not contain: sockets, devices, what becomes of a frame.
+
+use std::sync::{Arc, OnceLock};
+
+use crate::buffer::frame::{Completion, RxFrame, TxFrame};
+use crate::buffer::packet::PacketBuf;
+use crate::buffer::ring::{Consumer, ring};
+use crate::buffer::send_memory::{SendMemory, SendReader};
+use crate::device::BUFFER_LEN;
+use crate::flow::{OwnerTable, ShardId};
+use crate::shard::{Shard, ShardConfig, ShardShared};
+use crate::tcp::{ConfigError, Instant};
+
+/// The owner table of a host with one shard. One for all: filling it is what costs most in making a shard.
+pub(crate) fn sole_owner() -> Arc<OwnerTable> {
+    static OWNERS: OnceLock<Arc<OwnerTable>> = OnceLock::new();
+    Arc::clone(OWNERS.get_or_init(|| Arc::new(OwnerTable::in_memory(1))))
+}
+
+/// See the module.
+pub(crate) struct Driver {
+    pub(crate) shard: Shard,
+    frames: Consumer<TxFrame>,
+    reader: SendReader,
+    /// Packet buffers at home; there are as many as were ever needed at once.
+    free: Vec<PacketBuf>,
+    /// Packet buffers elsewhere.
+    out: usize,
+}
+
+impl std::fmt::Debug for Driver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Driver").field("shard", &self.shard).field("buffers_out", &self.out).finish_non_exhaustive()
+    }
+}
+
+impl Driver {
+    /// The only shard of its host, with `send_chunks` chunks of send memory and a ring for `tx_ring` frames.
+    pub(crate) fn new(
+        config: ShardConfig,
+        shared: ShardShared,
+        send_chunks: u32,
+        tx_ring: usize,
+        now: Instant,
+    ) -> Result<Self, ConfigError> {
+        let (memory, reader) = SendMemory::new(send_chunks);
+        let (producer, frames) = ring(tx_ring);
+        let shard = Shard::new(config, shared, memory, producer, now)?;
+        Ok(Self { shard, frames, reader, free: Vec::new(), out: 0 })
+    }
+
+    /// A buffer for a packet.
+    pub(crate) fn buffer(&mut self) -> PacketBuf {
+        self.out += 1;
+        self.free.pop().unwrap_or_else(|| PacketBuf::new(0, BUFFER_LEN))
+    }
+
+    /// Takes a buffer home.
+    pub(crate) fn put(&mut self, buffer: PacketBuf) {
+        self.out = self.out.saturating_sub(1);
+        // One that a user has brought along may be too small for the next packet.
+        if buffer.capacity() >= BUFFER_LEN {
+            self.free.push(buffer);
+        }
+    }
+
+    /// Packet buffers that are not at home.
+    pub(crate) fn buffers_out(&self) -> usize {
+        self.out
+    }
+
+    /// Hands a packet to the shard: part of a turn.
+    pub(crate) fn receive(&mut self, frame: RxFrame) {
+        self.shard.receive(frame);
+    }
+
+    /// Ends a turn: messages of the services to themselves, timers, what may be sent; buffers come home.
+    pub(crate) fn finish_turn(&mut self) {
+        self.shard.finish_turn();
+        while let Some((_, service, message)) = self.shard.take_message() {
+            self.shard.message(service, ShardId(0), message);
+        }
+        while let Some(buffer) = self.shard.take_released() {
+            self.put(buffer);
+        }
+    }
+
+    /// Shows the frames that are ready to `take`, oldest first, until it refuses one (`false`), and hands the completions
+    /// of those it took to `done`. Returns whether all were taken.
+    pub(crate) fn drain<E>(
+        &mut self,
+        mut take: impl FnMut(&TxFrame, &SendReader) -> Result<bool, E>,
+        mut done: impl FnMut(&mut Shard, Completion),
+    ) -> Result<bool, E> {
+        let mut all = true;
+        while let Some(frame) = self.frames.peek() {
+            all = take(frame, &self.reader)?;
+            if !all {
+                break;
+            }
+            if let Some(completion) = self.frames.pop().and_then(TxFrame::complete) {
+                done(&mut self.shard, completion);
+            }
+        }
+        self.frames.release();
+        Ok(all)
+    }
+}
