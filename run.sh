@@ -38,6 +38,7 @@ usage: ./run.sh [COMMAND]
   exec [CMD...]             run CMD beside the running engine (nc, iperf3, ping, tshark ...); without CMD a shell
   connect HOST PORT         nc on our stack: one more engine with a TUN device of its own, beside the running one
   fetch URL [-o FILE] [-L]  a page by HTTP on our stack, likewise
+  iperf3 -c HOST [OPTION..] a test against a stock iperf3 server, likewise: -R, --bidir, -P N, -t S, -n N, -b N, -J
   load N [BYTES] [--kill K] N stock nc clients at once against echo, compared octet by octet (BYTES each: 100000);
                             --kill K: kill K of them (fewer than N) midway, the others must be exact
   demo                      one minute: ping, echo, iperf3, 100 clients; the same on the kernel's TCP; ratios
@@ -543,6 +544,7 @@ case $command in
     exec) cmd_exec "$@" ;;
     connect) cmd_connect "$@" ;;
     fetch) cmd_fetch "$@" ;;
+    iperf3) outwards iperf3 "$@" ;;
     load) cmd_load "$@" ;;
     demo) driver demo ;;
     bench) driver compare "$@" ;;

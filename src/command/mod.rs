@@ -2,6 +2,7 @@
 
 mod connect;
 mod fetch;
+mod iperf3;
 mod outward;
 mod refusal;
 mod serve;
@@ -35,6 +36,8 @@ enum Command {
     Connect(connect::Connect),
     /// Fetch a page by HTTP/1.1; the status line goes to standard error.
     Fetch(fetch::Fetch),
+    /// Measure against an iperf3 server, as the stock client does.
+    Iperf3(Box<iperf3::Iperf3>),
 }
 
 /// Runs what the command line of this process says.
@@ -51,6 +54,7 @@ pub(crate) fn main() -> Result<(), Error> {
         Command::Serve(serve) => serve.run(),
         Command::Connect(connect) => connect.run(),
         Command::Fetch(fetch) => fetch.run(),
+        Command::Iperf3(iperf3) => iperf3.run(),
     }
 }
 

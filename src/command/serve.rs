@@ -135,7 +135,7 @@ fn on(granted: bool) -> &'static str {
 }
 
 /// Processor time of this process so far, for the use that iperf3 reports.
-fn cpu_time() -> CpuTime {
+pub(super) fn cpu_time() -> CpuTime {
     let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
     // SAFETY: `usage` is large enough and lives through the call.
     let result = unsafe { libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) };

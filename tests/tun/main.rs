@@ -14,6 +14,7 @@ mod crowd;
 mod fetch;
 mod http;
 mod iperf;
+mod iperf_client;
 mod keepalive;
 mod lifecycle;
 mod loss;
@@ -62,6 +63,10 @@ fn main() -> ExitCode {
         trial("fetch_from_python_is_exact", fetch::python),
         trial("fetch_refusals_take_one_line", fetch::refusals),
         trial("fetch_notices_broken_servers", fetch::broken_servers),
+        trial("iperf3_client_all_directions", iperf_client::all_directions),
+        trial("iperf3_client_amounts_and_rates", iperf_client::amounts_and_rates),
+        trial("iperf3_client_text", iperf_client::text),
+        trial("iperf3_client_failures", iperf_client::failures),
         trial("clients_1000_at_once", crowd::thousand_clients),
         trial("clients_1000_at_once_200_killed_midway", crowd::thousand_clients_200_killed),
         trial("stalled_readers_slow_nobody", crowd::stalled_readers),

@@ -21,8 +21,8 @@ use crate::tcp::CloseReason;
 use crate::tcp::time::{Duration, Instant};
 
 mod note;
-mod protocol;
-mod report;
+pub mod protocol;
+pub mod report;
 mod session;
 mod stream;
 

@@ -78,8 +78,14 @@ fn results_have_every_key_the_client_requires() {
     let params = parse(r#"{"tcp":true,"bidirectional":true}"#).unwrap();
     let streams =
         [StreamResult { octets: 10, retransmits: None }, StreamResult { octets: u64::MAX, retransmits: Some(3) }];
-    let value =
-        results(&params, CongestionControl::Reno, CpuUse { user: 1.0, system: 2.0 }, &streams, 1.5, Some("text"));
+    let value = results(
+        params.sends_at_all(),
+        CongestionControl::Reno,
+        CpuUse { user: 1.0, system: 2.0 },
+        &streams,
+        1.5,
+        Some("text"),
+    );
     for key in ["cpu_util_total", "cpu_util_user", "cpu_util_system", "sender_has_retransmits"] {
         assert!(value[key].is_number(), "{key}");
     }
@@ -96,7 +102,8 @@ fn results_have_every_key_the_client_requires() {
     }
     assert_eq!((&list[0]["retransmits"], &list[1]["retransmits"]), (&json!(-1), &json!(3)));
 
-    let receiver = results(&parse(STOCK).unwrap(), CongestionControl::Cubic, CpuUse::default(), &[], 0.0, None);
+    let receiver =
+        results(parse(STOCK).unwrap().sends_at_all(), CongestionControl::Cubic, CpuUse::default(), &[], 0.0, None);
     assert_eq!(receiver["sender_has_retransmits"], -1);
     assert!(receiver.get("server_output_text").is_none());
 }
@@ -177,4 +184,54 @@ proptest! {
             prop_assert!((1..=1 << 20).contains(&params.len));
         }
     }
+}
+
+#[test]
+fn parameters_read_back_as_written() {
+    let params = Params {
+        omit: 1,
+        time: 5,
+        parallel: 3,
+        reverse: false,
+        bidirectional: true,
+        len: 4_096,
+        nodelay: true,
+        bandwidth: 100_000_000,
+        burst: 2,
+        pacing_timer: 1_000,
+        fqrate: 7,
+        server_output: true,
+    };
+    assert_eq!(parse(&params.to_json(0).to_string()), Ok(params));
+    // By default as the stock client writes it.
+    assert_eq!(parse(STOCK).unwrap().to_json(0), serde_json::from_str::<Value>(STOCK).unwrap());
+}
+
+#[test]
+fn the_other_sides_results() {
+    let ours = [StreamResult { octets: 7, retransmits: Some(2) }, StreamResult { octets: 9, retransmits: None }];
+    let cpu = CpuUse { user: 1.5, system: 2.5 };
+    let value = results(true, CongestionControl::default(), cpu, &ours, 1.0, None);
+    let back = PeerResults::parse(value.to_string().as_bytes()).unwrap();
+    assert_eq!((back.stream(1), back.stream(2), back.stream(3)), (Some(ours[0]), None, Some(ours[1])));
+    assert_eq!(back.cpu, cpu);
+    // Debian's server writes -1 so; the rest is nonsense that does no harm.
+    let odd =
+        br#"{"cpu_util_user":1e400,"streams":[{"id":1,"bytes":5.0,"retransmits":18446744073709551615},{"id":[]},7]}"#;
+    match PeerResults::parse(odd) {
+        None => {}
+        Some(odd) => assert_eq!(odd.stream(1), Some(StreamResult { octets: 5, retransmits: None })),
+    }
+    let odd = br#"{"streams":[{"id":1,"bytes":5.0,"retransmits":18446744073709551615},{"id":[]},7]}"#;
+    assert_eq!(PeerResults::parse(odd).unwrap().stream(1), Some(StreamResult { octets: 5, retransmits: None }));
+    for wrong in [&b""[..], b"[]", b"{}", b"{\"streams\":1}", b"\xff"] {
+        assert_eq!(PeerResults::parse(wrong), None, "{wrong:?}");
+    }
+}
+
+#[test]
+fn cookies_are_made_of_stock_letters() {
+    let cookie = Cookie::from_random(std::array::from_fn(|index| (index * 7) as u8));
+    assert_eq!(cookie.0[COOKIE_LEN - 1], 0);
+    assert!(cookie.0[..COOKIE_LEN - 1].iter().all(|letter| matches!(letter, b'a'..=b'z' | b'2'..=b'7')));
 }

@@ -1,4 +1,4 @@
-//! The text a client gets that asks for the server's output: laid out like that of the stock server.
+//! The text of a report, laid out like that of the stock programs; and the one a client gets that asks for the server's.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,8 @@ use crate::flow::Quad;
 
 /// Intervals are left out beyond this many octets, so that a day-long test does not fill the memory.
 const TEXT_MAX: usize = 256 * 1024;
-const RULE: &str = "- - - - - - - - - - - - - - - - - - - - - - - - -\n";
+/// Stands between groups of lines, with its newline.
+pub const RULE: &str = "- - - - - - - - - - - - - - - - - - - - - - - - -\n";
 
 /// The report as written so far.
 #[derive(Debug, Default)]
@@ -20,7 +21,8 @@ pub(super) struct Report {
 }
 
 /// `value` scaled by `step` (1000 or 1024), in at most four characters, with the prefix of its unit.
-fn scaled(mut value: f64, step: f64) -> String {
+#[must_use]
+pub fn scaled(mut value: f64, step: f64) -> String {
     let mut prefix = "";
     for next in ["K", "M", "G", "T"] {
         if value < step {
@@ -35,6 +37,18 @@ fn scaled(mut value: f64, step: f64) -> String {
         _ => 0,
     };
     format!("{value:4.places$} {prefix}")
+}
+
+/// One line: the number of the stream (`None`: all of them), its role, from when to when in seconds, how many octets, and
+/// `rest`.
+#[must_use]
+pub fn line(index: Option<usize>, role: &str, from: f64, to: f64, octets: u64, rest: &str) -> String {
+    let id = index.map_or_else(|| "SUM".to_owned(), |index| format!("{:3}", stream_id(index)));
+    let seconds = to - from;
+    let rate = if seconds > 0.0 { octets as f64 * 8.0 / seconds } else { 0.0 };
+    let octets = scaled(octets as f64, 1024.0);
+    let rate = scaled(rate, 1000.0);
+    format!("[{id}]{role} {from:6.2}-{to:<6.2} sec  {octets}Bytes  {rate}bits/sec{rest}")
 }
 
 impl Report {
@@ -74,17 +88,12 @@ impl Report {
 
     /// One line: whose, from when to when, how much, and `rest`.
     fn line(&mut self, id: Option<usize>, sends: bool, from: f64, to: f64, octets: u64, rest: &str) {
-        let id = id.map_or_else(|| "SUM".to_owned(), |index| format!("{:3}", stream_id(index)));
         let role = match (self.tagged, sends) {
             (false, _) => "",
             (true, true) => "[TX-S]",
             (true, false) => "[RX-S]",
         };
-        let seconds = to - from;
-        let rate = if seconds > 0.0 { octets as f64 * 8.0 / seconds } else { 0.0 };
-        let octets = scaled(octets as f64, 1024.0);
-        let rate = scaled(rate, 1000.0);
-        let _ = writeln!(self.text, "[{id}]{role} {from:6.2}-{to:<6.2} sec  {octets}Bytes  {rate}bits/sec{rest}");
+        let _ = writeln!(self.text, "{}", line(id, role, from, to, octets, rest));
     }
 
     /// The streams of one direction, each direction if there are two.

@@ -381,7 +381,8 @@ impl Session {
         let results: Vec<_> = self.members.iter().map(|member| member.result.unwrap_or_default()).collect();
         let seconds = self.counted(self.stopped).as_secs_f64();
         let text = self.report.take().map(|report| report.finish(seconds, &results));
-        let value = protocol::results(params, self.congestion, self.cpu_use, &results, seconds, text.as_deref());
+        let value =
+            protocol::results(params.sends_at_all(), self.congestion, self.cpu_use, &results, seconds, text.as_deref());
         self.output.extend(protocol::encode_blob(&value));
         self.output.push(state::DISPLAY_RESULTS);
         self.enter(Phase::Display, DISPLAY_TIMEOUT, context.now);
