@@ -13,6 +13,83 @@
 //! | [`wrong_queue`] | delivers every packet on a queue that is not its own |
 //! | [`bpf`] | the steering program for the kernel, and the map that holds the owner table |
 //! | [`segment`] | cuts super-segments into wire segments in software |
+//!
+//! # A device of one's own
+//!
+//! Whatever carries IP packets is a device when it implements three traits: [`RxQueue`] and [`TxQueue`] for the two
+//! directions of a queue, [`Device`] for the set of them. An [`Engine`](crate::engine::Engine) runs on any; an
+//! [embedded](crate::embed) host needs the queues only.
+//!
+//! ```
+//! use std::io;
+//! use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+//! use trust::device::{Capabilities, Device, QueuePair, Received, RxQueue, Transmitted, TxQueue};
+//! use trust::wire::vnet::{RxOffload, TxOffload};
+//!
+//! /// Packets go to and come from another thread through channels.
+//! struct Channels(Option<(Receiver<Vec<u8>>, SyncSender<Vec<u8>>)>);
+//!
+//! impl Device for Channels {
+//!     fn name(&self) -> &str {
+//!         "channels"
+//!     }
+//!
+//!     fn capabilities(&self) -> Capabilities {
+//!         // Neither checksums nor segments are left to this device.
+//!         Capabilities { mtu: 1_500, queues: 1, checksum_offload: false, tso4: false, tso6: false }
+//!     }
+//!
+//!     fn take_queues(&mut self) -> Vec<QueuePair> {
+//!         let pair = self.0.take();
+//!         pair.into_iter().map(|(rx, tx)| -> QueuePair { (Box::new(In(rx)), Box::new(Out(tx))) }).collect()
+//!     }
+//! }
+//!
+//! struct In(Receiver<Vec<u8>>);
+//!
+//! impl RxQueue for In {
+//!     fn receive(&mut self, buf: &mut [u8]) -> io::Result<Option<Received>> {
+//!         let Ok(packet) = self.0.try_recv() else { return Ok(None) };
+//!         buf[..packet.len()].copy_from_slice(&packet);
+//!         Ok(Some(Received { start: 0, len: packet.len(), offload: RxOffload::default() }))
+//!     }
+//!
+//!     fn fd(&self) -> Option<std::os::fd::RawFd> {
+//!         None // An engine polls it then. A host is polled by its owner anyway.
+//!     }
+//! }
+//!
+//! struct Out(SyncSender<Vec<u8>>);
+//!
+//! impl TxQueue for Out {
+//!     fn transmit(&mut self, header: &[u8], payload: &[&[u8]], _: &TxOffload) -> io::Result<Transmitted> {
+//!         match self.0.try_send([header, &payload.concat()].concat()) {
+//!             Ok(()) => Ok(Transmitted::Sent),
+//!             Err(TrySendError::Full(_)) => Ok(Transmitted::Full),
+//!             Err(TrySendError::Disconnected(_)) => Err(io::ErrorKind::BrokenPipe.into()),
+//!         }
+//!     }
+//! }
+//!
+//! # fn main() -> io::Result<()> {
+//! use trust::embed::Host;
+//! use trust::net::TcpSocket;
+//! use trust::tcp::Instant;
+//!
+//! let (to_host, rx) = sync_channel(256);
+//! let (tx, from_host) = sync_channel(256);
+//! let mut device = Channels(Some((rx, tx)));
+//! let (mut rx, mut tx) = device.take_queues().remove(0);
+//! let mut host = Host::builder().address([10, 0, 0, 1]).mtu(device.capabilities().mtu).build(Instant::ZERO)?;
+//! let stream = TcpSocket::new(&host.stack()).connect_nonblocking(([10, 0, 0, 2], 80).into())?;
+//! host.poll_queues(Instant::ZERO, &mut *rx, &mut *tx)?;
+//! let syn = from_host.try_recv().expect("a packet");
+//! let syn = trust::wire::ip::parse(&syn, true).expect("an IP packet");
+//! assert_eq!(syn.dst, std::net::Ipv4Addr::new(10, 0, 0, 2));
+//! # drop((to_host, stream));
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod bpf;
 mod fd;

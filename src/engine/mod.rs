@@ -368,7 +368,35 @@ impl Engine {
         self.steering
     }
 
-    /// Begins to build an engine.
+    /// Begins to build an engine. Without a word more it opens a TUN device, which takes rights; here two engines are joined in
+    /// memory:
+    ///
+    /// ```
+    /// use std::io::{Read, Write};
+    /// use std::net::Ipv4Addr;
+    /// use std::thread;
+    /// use trust::device::memory::{MemoryOptions, pair};
+    /// use trust::engine::{Engine, Pin};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let (a, b) = pair(&MemoryOptions::default())?;
+    /// let (here, there) = (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2));
+    /// let server = Engine::builder().device(a, 1).address(there.into()).pin(Pin::None).start()?;
+    /// let client = Engine::builder().device(b, 1).address(here.into()).pin(Pin::None).start()?;
+    ///
+    /// let listener = server.bind((there, 80))?;
+    /// let serving = thread::spawn(move || -> std::io::Result<()> {
+    ///     let (mut stream, from) = listener.accept()?;
+    ///     assert_eq!(from.ip(), here);
+    ///     stream.write_all(b"good day")
+    /// });
+    /// let mut text = String::new();
+    /// client.connect((there, 80))?.read_to_string(&mut text)?;
+    /// assert_eq!(text, "good day");
+    /// serving.join().expect("no panic")?;
+    /// # Ok(())
+    /// # } // Dropped, an engine stops its threads.
+    /// ```
     pub fn builder() -> Builder {
         Builder::default()
     }

@@ -147,7 +147,56 @@ impl Shared {
     }
 }
 
-/// Events of many sockets behind one descriptor. See the module.
+/// Events of many sockets behind one descriptor: register it with a `mio::Poll`, register sockets with it, and when its own
+/// token comes up take the sockets' events from [`events`](Self::events). They are edge-triggered, as mio's are: after one,
+/// read or write until `WouldBlock`.
+///
+/// ```
+/// use std::io::{Read, Write};
+/// use mio::{Events, Interest, Poll, Token};
+/// use trust::net::EventQueue;
+///
+/// # use std::net::{IpAddr, Ipv4Addr};
+/// # use trust::device::memory::{MemoryOptions, pair};
+/// # use trust::engine::{Engine, Pin};
+/// # fn main() -> std::io::Result<()> {
+/// # let (a, b) = pair(&MemoryOptions::default())?;
+/// # let start = |device, last| {
+/// #     let address = IpAddr::V4(Ipv4Addr::new(10, 0, 0, last));
+/// #     Engine::builder().device(device, 1).address(address).pin(Pin::None).start()
+/// # };
+/// # let (serving, connecting) = (start(a, 2)?, start(b, 1)?);
+/// # let (server, client) = (serving.stack(), connecting.stack());
+/// let mut poll = Poll::new()?;
+/// let mut queue = EventQueue::new()?;
+/// poll.registry().register(&mut queue, Token(0), Interest::READABLE)?;
+///
+/// let listener = server.bind("10.0.0.2:80")?;
+/// listener.set_nonblocking(true)?;
+/// queue.register(&listener, Token(1), Interest::READABLE);
+/// let mut stream = client.connect("10.0.0.2:80")?;
+/// stream.write_all(b"hello")?;
+///
+/// let (mut events, mut accepted, mut got) = (Events::with_capacity(16), None, Vec::new());
+/// while got != b"hello" {
+///     poll.poll(&mut events, None)?;
+///     for event in queue.events() {
+///         if event.token() == Token(1) && let Ok((stream, _)) = listener.accept() {
+///             stream.set_nonblocking(true)?;
+///             // What is there already is an event, too.
+///             queue.register(&stream, Token(2), Interest::READABLE);
+///             accepted = Some(stream);
+///         } else if let Some(stream) = &mut accepted {
+///             let mut buffer = [0; 100];
+///             while let Ok(octets) = stream.read(&mut buffer) {
+///                 got.extend_from_slice(&buffer[..octets]);
+///             }
+///         }
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct EventQueue {
     shared: Arc<Shared>,

@@ -158,6 +158,36 @@ impl<T> Order<T> {
 ///
 /// Made by [`Stack::bind`] or [`TcpSocket::listen`](super::TcpSocket::listen). Dropped, it stops listening on all shards;
 /// connections that nobody accepted are reset.
+///
+/// ```
+/// use std::io::{Read, Write};
+///
+/// # use std::net::{IpAddr, Ipv4Addr};
+/// # use trust::device::memory::{MemoryOptions, pair};
+/// # use trust::engine::{Engine, Pin};
+/// # fn main() -> std::io::Result<()> {
+/// # let (a, b) = pair(&MemoryOptions::default())?;
+/// # let start = |device, last| {
+/// #     let address = IpAddr::V4(Ipv4Addr::new(10, 0, 0, last));
+/// #     Engine::builder().device(device, 1).address(address).pin(Pin::None).start()
+/// # };
+/// # let (serving, connecting) = (start(a, 2)?, start(b, 1)?);
+/// # let (server, client) = (serving.stack(), connecting.stack());
+/// let listener = server.bind("10.0.0.2:7")?;
+/// std::thread::spawn(move || {
+///     for stream in listener.incoming() {
+///         let Ok(mut stream) = stream else { break };
+///         std::thread::spawn(move || std::io::copy(&mut stream.try_clone()?, &mut stream));
+///     }
+/// });
+/// let mut stream = client.connect("10.0.0.2:7")?;
+/// stream.write_all(b"echo")?;
+/// let mut got = [0; 4];
+/// stream.read_exact(&mut got)?;
+/// assert_eq!(&got, b"echo");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct TcpListener {
     inner: Arc<Inner>,

@@ -42,7 +42,31 @@ impl Default for SocketLimits {
 /// Tells the engine's time.
 pub(crate) type Now = Arc<dyn Fn() -> Instant + Send + Sync>;
 
-/// A handle on an engine's TCP for application threads. Cheap to clone; outlives the engine, after which every call fails.
+/// A handle on an engine's or an [embedded](crate::embed) host's TCP for applications. Cheap to clone; outlives the engine,
+/// after which every call fails.
+///
+/// ```
+/// # use std::net::{IpAddr, Ipv4Addr};
+/// # use trust::device::memory::{MemoryOptions, pair};
+/// # use trust::engine::{Engine, Pin};
+/// # fn main() -> std::io::Result<()> {
+/// # let (a, b) = pair(&MemoryOptions::default())?;
+/// # let start = |device, last| {
+/// #     let address = IpAddr::V4(Ipv4Addr::new(10, 0, 0, last));
+/// #     Engine::builder().device(device, 1).address(address).pin(Pin::None).start()
+/// # };
+/// # let (serving, connecting) = (start(a, 2)?, start(b, 1)?);
+/// # let (server, client) = (serving.stack(), connecting.stack());
+/// // `server` and `client` are the stacks of two engines: clones go to any thread.
+/// let listener = server.bind("10.0.0.2:80")?;
+/// let connecting = std::thread::spawn(move || client.connect("10.0.0.2:80"));
+/// let (_stream, from) = listener.accept()?;
+/// let connected = connecting.join().expect("no panic")?;
+/// assert_eq!(connected.local_addr()?, from);
+/// assert_eq!(server.bind("10.0.0.2:80").unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Stack {
     shared: Arc<Shared>,
@@ -280,6 +304,31 @@ fn each<T>(address: impl ToSocketAddrs, mut attempt: impl FnMut(SocketAddr) -> i
 
 /// A socket that is not connected yet: options, a local address, then [`connect`](Self::connect) or
 /// [`listen`](Self::listen).
+///
+/// ```
+/// use trust::net::TcpSocket;
+///
+/// # use std::net::{IpAddr, Ipv4Addr};
+/// # use trust::device::memory::{MemoryOptions, pair};
+/// # use trust::engine::{Engine, Pin};
+/// # fn main() -> std::io::Result<()> {
+/// # let (a, b) = pair(&MemoryOptions::default())?;
+/// # let start = |device, last| {
+/// #     let address = IpAddr::V4(Ipv4Addr::new(10, 0, 0, last));
+/// #     Engine::builder().device(device, 1).address(address).pin(Pin::None).start()
+/// # };
+/// # let (serving, connecting) = (start(a, 2)?, start(b, 1)?);
+/// # let (server, client) = (serving.stack(), connecting.stack());
+/// let any_port = TcpSocket::new(&server).bind("10.0.0.2:0".parse().expect("an address"))?;
+/// let listener = any_port.listen(16)?;
+///
+/// let mut socket = TcpSocket::new(&client).bind("10.0.0.1:4000".parse().expect("an address"))?;
+/// socket.options_mut().syn_retries = Some(2);
+/// let stream = socket.connect(listener.local_addr()?)?;
+/// assert_eq!(stream.local_addr()?.port(), 4000);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct TcpSocket {
     stack: Stack,

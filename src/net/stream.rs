@@ -18,6 +18,44 @@ use crate::buffer::octets::OctetReader;
 /// [`try_clone`](Self::try_clone) gives another handle on the same connection. When the last handle is dropped the rest
 /// of what was written is sent in the background, followed by a FIN; octets that were received and not read make it a
 /// reset instead, as on Linux (RFC 1122 4.2.2.13).
+///
+/// ```
+/// use std::io::{Read, Write};
+/// use std::net::Shutdown;
+/// use std::time::Duration;
+///
+/// # use std::net::{IpAddr, Ipv4Addr};
+/// # use trust::device::memory::{MemoryOptions, pair};
+/// # use trust::engine::{Engine, Pin};
+/// # fn main() -> std::io::Result<()> {
+/// # let (a, b) = pair(&MemoryOptions::default())?;
+/// # let start = |device, last| {
+/// #     let address = IpAddr::V4(Ipv4Addr::new(10, 0, 0, last));
+/// #     Engine::builder().device(device, 1).address(address).pin(Pin::None).start()
+/// # };
+/// # let (serving, connecting) = (start(a, 2)?, start(b, 1)?);
+/// # let (server, client) = (serving.stack(), connecting.stack());
+/// let listener = server.bind("10.0.0.2:80")?;
+/// let mut stream = client.connect("10.0.0.2:80")?;
+/// let (mut accepted, _) = listener.accept()?;
+///
+/// stream.set_nodelay(true)?;
+/// stream.write_all(b"a question")?;
+/// stream.shutdown(Shutdown::Write)?;
+/// let mut question = String::new();
+/// accepted.read_to_string(&mut question)?;
+/// assert_eq!(question, "a question");
+///
+/// // The other direction is still open, and silent.
+/// stream.set_read_timeout(Some(Duration::from_millis(10)))?;
+/// assert_eq!(stream.read(&mut [0; 9]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+/// assert_eq!(stream.info()?.bytes_sent, 10);
+/// drop(accepted);
+/// stream.set_read_timeout(None)?;
+/// assert_eq!(stream.read(&mut [0; 9])?, 0);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct TcpStream {
     handle: Arc<Handle>,

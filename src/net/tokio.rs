@@ -4,6 +4,38 @@
 //! Cancel safety: `accept`, `readable`, `writable`, `peek` and every read and write lose nothing when their future is
 //! dropped before it is done; a dropped `connect` gives the connection up. One task waits in each direction of a stream:
 //! when two wait for the same one, the last that asked is woken.
+//!
+//! ```
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//! use trust::net::tokio::{TcpListener, TcpStream};
+//!
+//! # use std::net::{IpAddr, Ipv4Addr};
+//! # use trust::device::memory::{MemoryOptions, pair};
+//! # use trust::engine::{Engine, Pin};
+//! # fn main() -> std::io::Result<()> {
+//! # let (a, b) = pair(&MemoryOptions::default())?;
+//! # let start = |device, last| {
+//! #     let address = IpAddr::V4(Ipv4Addr::new(10, 0, 0, last));
+//! #     Engine::builder().device(device, 1).address(address).pin(Pin::None).start()
+//! # };
+//! # let (serving, connecting) = (start(a, 2)?, start(b, 1)?);
+//! # let (server, client) = (serving.stack(), connecting.stack());
+//! let address = "10.0.0.2:80".parse().expect("an address");
+//! let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+//! runtime.block_on(async {
+//!     let listener = TcpListener::bind(&server, address)?;
+//!     let serving = tokio::spawn(async move {
+//!         let (mut stream, _) = listener.accept().await?;
+//!         stream.write_all(b"good day").await
+//!     });
+//!     let mut stream = TcpStream::connect(&client, address).await?;
+//!     let mut text = String::new();
+//!     stream.read_to_string(&mut text).await?;
+//!     assert_eq!(text, "good day");
+//!     serving.await?
+//! })
+//! # }
+//! ```
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};

@@ -1,4 +1,4 @@
-//! A host made of a real [`Shard`] with its rings, pools and send memory.
+//! A host made of a real [`Shard`](crate::shard::Shard) with its rings, pools and send memory.
 //!
 //! Cheap to make: pools grow as needed, memory is touched when used. Must not contain: links, decisions about traffic
 //! (they are the applications').

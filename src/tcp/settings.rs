@@ -1,6 +1,6 @@
 //! The keys of [`Config`]: one table, from which bounds, setting by text, help and the tests of the docs follow.
 //!
-//! A new field of [`Config`] needs one entry in [`KEYS`], and its docs must say `Default: TEXT.` as [`Key::get`] writes
+//! A new field of [`Config`] needs one entry in `KEYS`, and its docs must say `Default: TEXT.` as [`Key::get`] writes
 //! it; a test asks for both.
 
 use core::fmt::Write as _;
