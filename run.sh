@@ -521,6 +521,8 @@ cmd_test() {
     fi
     step conformance cargo run --quiet -p trust-tools --bin conformance-check
     step tests all_tests
+    step docs env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --all-features --no-deps
+    step example cargo run --quiet --all-features --example embed
     step loom env RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS="${LOOM_MAX_PREEMPTIONS:-3}" \
         timeout 900 cargo test --profile loom --lib --target-dir target/loom loom
     step build cargo build --release --workspace

@@ -8,7 +8,7 @@
 //! | [`netns`] | anonymous network namespaces |
 //! | [`client`] | the measuring client: bulk up and down, request/response, connections |
 //! | [`server`] | the same services as the engine, served by the kernel's TCP |
-//! | [`bench`] | the interleaved comparison and the demonstration |
+//! | [`mod@bench`] | the interleaved comparison and the demonstration |
 //! | [`conformance`] | the table of requirements against what code and tests cite |
 
 pub mod arguments;
