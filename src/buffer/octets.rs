@@ -41,7 +41,7 @@ use memory::{LARGEST, Memory, SMALLEST, Segment};
 
 /// Octets of the application in smaller pieces than this are copied: a piece costs an allocation, and the end of the segment
 /// before it.
-const LEAST_PIECE: usize = if cfg!(loom) { 2 } else { 2_048 };
+pub(crate) const LEAST_PIECE: usize = if cfg!(loom) { 2 } else { 2_048 };
 
 /// What both ends see.
 struct Shared {
@@ -514,6 +514,15 @@ impl OctetReader {
         }
         self.consume(read);
         read
+    }
+
+    /// Shows `take` the first octets, as many as lie in one piece, and takes as many as it says, at most all that it was
+    /// shown, out of the queue; returns how many.
+    pub fn take_with(&mut self, take: impl FnOnce(&[u8]) -> usize) -> usize {
+        let run = self.peek();
+        let taken = take(run).min(run.len());
+        self.consume(taken);
+        taken
     }
 
     /// Takes the first octets out of the queue as they came, if they came as [`Bytes`]: up to `most` of what is left of that

@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
+
 use super::listener::{HalfOpen, Listening, Opening, Ready};
 use super::mail::{Answer, Command, Mail};
 use super::options::{Change, Settings};
@@ -23,8 +25,14 @@ use crate::tcp::CloseReason;
 struct Entry {
     end: End,
     conn: ConnId,
+    /// The rest of octets of the application for which the connection had no room.
+    rest: Bytes,
     /// Our FIN has been queued.
     fin: bool,
+    /// TCP_CORK is set.
+    cork: bool,
+    /// The connection holds back what the application wrote last, for the more that it has promised.
+    more: bool,
     /// The application is gone: close when everything is sent.
     closing: bool,
     /// Our direction ends when everything is sent.
@@ -118,7 +126,16 @@ impl Agent {
     fn take_in(&mut self, io: &mut Io<'_>, end: End, conn: ConnId) {
         let key = self.sockets.insert_with(|key| {
             end.socket.adopt(key);
-            Entry { end, conn, fin: false, closing: false, finishing: false }
+            Entry {
+                end,
+                conn,
+                rest: Bytes::new(),
+                fin: false,
+                cork: false,
+                more: false,
+                closing: false,
+                finishing: false,
+            }
         });
         io.set_user(conn, word(key));
         // What the application asked for meanwhile.
@@ -150,11 +167,14 @@ impl Agent {
     }
 
     fn answer(&self, io: &Io<'_>, key: Key) -> Answer {
-        self.sockets.get(key).map_or_else(Answer::default, |entry| Answer {
-            info: io.info(entry.conn),
-            unacknowledged: io.unsent(entry.conn),
-            unread: io.unread(entry.conn),
-            not_sent: io.not_sent(entry.conn),
+        self.sockets.get(key).map_or_else(Answer::default, |entry| {
+            let rest = entry.rest.len() as u32;
+            Answer {
+                info: io.info(entry.conn),
+                unacknowledged: io.unsent(entry.conn) + rest,
+                unread: io.unread(entry.conn),
+                not_sent: io.not_sent(entry.conn) + rest,
+            }
         })
     }
 
@@ -168,7 +188,10 @@ impl Entry {
         let conn = self.conn;
         match change {
             Change::NoDelay(on) => io.set_nodelay(conn, on),
-            Change::Cork(on) => io.set_cork(conn, on),
+            Change::Cork(on) => {
+                self.cork = on;
+                io.set_cork(conn, on || self.more);
+            }
             Change::QuickAck(on) => io.set_quickack(conn, on),
             Change::KeepAlive(keepalive) => io.set_keepalive(conn, keepalive),
             Change::UserTimeout(limit) => io.set_user_timeout(conn, limit),
@@ -176,6 +199,7 @@ impl Entry {
             Change::SendBuffer(octets) => io.set_send_buffer(conn, octets),
             Change::ReceiveBuffer(octets) => {
                 self.end.incoming.set_capacity(octets as usize);
+                self.end.socket.set_receive_capacity(octets as usize);
                 io.set_receive_buffer(conn, octets);
             }
             Change::NotSentLowWater(octets) => io.set_notsent_lowat(conn, octets),
@@ -213,8 +237,28 @@ impl Entry {
 
     /// From the socket into the connection.
     fn send(&mut self, io: &mut Io<'_>) {
+        let more = self.end.socket.state() & is::MORE != 0;
+        if more && !self.more {
+            self.more = true;
+            io.set_cork(self.conn, true);
+        }
         let mut moved = false;
         loop {
+            // What the application wrote as octets of its own is handed on as such.
+            let mut bytes = std::mem::take(&mut self.rest);
+            if bytes.is_empty()
+                && let Some(next) = self.end.outgoing.take_bytes(io.send_room(self.conn) as usize)
+            {
+                moved = true;
+                bytes = next;
+            }
+            if !bytes.is_empty() {
+                match io.send_bytes(self.conn, bytes) {
+                    Ok(()) => continue,
+                    Err(rest) => self.rest = rest,
+                }
+                break;
+            }
             let run = self.end.outgoing.peek();
             if run.is_empty() {
                 break;
@@ -229,7 +273,11 @@ impl Entry {
                 break;
             }
         }
-        if self.end.outgoing.is_empty() {
+        if self.more && !more {
+            self.more = false;
+            io.set_cork(self.conn, self.cork);
+        }
+        if self.rest.is_empty() && self.end.outgoing.is_empty() {
             if self.closing {
                 io.close(self.conn);
                 return;
@@ -240,7 +288,7 @@ impl Entry {
             }
         }
         if moved {
-            self.end.socket.notify_writers();
+            self.end.socket.freed_room(&self.end.outgoing);
         }
     }
 }

@@ -60,7 +60,7 @@ fn readiness(handle: &Handle) -> u8 {
     if closed || error || state & (is::ENDED | is::SHUT_READ) != 0 || !handle.reader().is_empty() {
         bits |= ready::READABLE;
     }
-    if closed || error || state & is::SHUT_WRITE != 0 || handle.writer().room() > 0 {
+    if closed || error || state & is::SHUT_WRITE != 0 || handle.has_room() {
         bits |= ready::WRITABLE;
     }
     if closed || state & (is::ENDED | is::SHUT_READ) != 0 {

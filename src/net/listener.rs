@@ -391,6 +391,15 @@ impl TcpListener {
         Ok(self.inner.listening.ttl.load(Ordering::Relaxed).into())
     }
 
+    /// Would let a SYN carry octets (TCP_FASTOPEN, RFC 7413), for so many connections at a time; 0: none.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` unless 0: there is no fast open here yet.
+    pub fn set_fastopen(&self, backlog: u32) -> io::Result<()> {
+        super::options::no_fastopen(backlog > 0)
+    }
+
     /// The pending error; a listener has none.
     ///
     /// # Errors

@@ -13,6 +13,7 @@
 //! | --- | --- |
 //! | `stack` | [`Stack`], the way in; [`TcpSocket`], a socket before it is open |
 //! | `listener`, `stream` | what programs use |
+//! | `uncopied` | reading and writing without a copy |
 //! | `options` | what can be set |
 //! | `events` | readiness for mio: [`EventQueue`] |
 //! | `socket` | what both sides of a socket share |
@@ -29,6 +30,7 @@ mod stack;
 mod stream;
 #[cfg(feature = "tokio")]
 pub mod tokio;
+mod uncopied;
 mod wait;
 
 pub use self::events::{EventQueue, SocketEvent, Watchable};

@@ -13,7 +13,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwapOption;
@@ -49,7 +49,7 @@ pub(crate) mod want {
     pub(crate) const UNBORN: u32 = 64;
 }
 
-/// What has become of the socket. Bits are only ever set.
+/// What has become of the socket. The first bits are only ever set; `CHOKED`, `FULL` and `MORE` come and go.
 pub(crate) mod is {
     /// The handshake is complete.
     pub(crate) const CONNECTED: u32 = 1;
@@ -65,6 +65,10 @@ pub(crate) mod is {
     pub(crate) const CHOKED: u32 = 32;
     /// The peer has acknowledged everything, our FIN included.
     pub(crate) const FINISHED: u32 = 64;
+    /// The application found no room in the outgoing queue and wants to hear of a fair amount of it.
+    pub(crate) const FULL: u32 = 128;
+    /// The application has promised more: what it wrote last is to wait for it.
+    pub(crate) const MORE: u32 = 256;
 }
 
 /// See the module.
@@ -87,10 +91,20 @@ pub(crate) struct Socket {
     pub(crate) watch: ArcSwapOption<Registration>,
     pub(crate) local: OnceLock<SocketAddr>,
     pub(crate) remote: SocketAddr,
+    /// When so few octets are left in the outgoing queue, a writer that found it full is told.
+    send_low: AtomicU32,
+    /// When so few octets are left in the incoming queue, a shard that found it full is told.
+    receive_low: AtomicU32,
+}
+
+/// What may be left in a queue of that capacity when who waits for room in it is told: enough that the other side has
+/// something to do meanwhile, and so little that it is worth while to wake somebody. As Linux has it for writers.
+fn low(capacity: usize) -> u32 {
+    u32::try_from(capacity - capacity.div_ceil(3)).unwrap_or(u32::MAX)
 }
 
 impl Socket {
-    fn new(mail: Arc<Mail>, remote: SocketAddr) -> Self {
+    fn new(mail: Arc<Mail>, remote: SocketAddr, capacities: Capacities) -> Self {
         Self {
             mail,
             key: AtomicU64::new(u64::MAX),
@@ -104,6 +118,8 @@ impl Socket {
             watch: ArcSwapOption::empty(),
             local: OnceLock::new(),
             remote,
+            send_low: AtomicU32::new(low(capacities.send)),
+            receive_low: AtomicU32::new(low(capacities.receive)),
         }
     }
 
@@ -152,6 +168,10 @@ impl Socket {
         }
     }
 
+    fn is_full(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & is::FULL != 0
+    }
+
     pub(crate) fn has_error(&self) -> bool {
         self.error.load(Ordering::Acquire) != 0
     }
@@ -168,12 +188,34 @@ impl Socket {
         self.notify_writers();
     }
 
-    /// After octets were read: the shard is told if it waits for room, and there is a fair amount of it.
-    pub(crate) fn made_room(&self) {
-        std::sync::atomic::fence(Ordering::SeqCst);
-        if self.state.load(Ordering::Relaxed) & is::CHOKED != 0 {
+    /// After octets were read, with so many left: the shard is told if it waits for room, and there is a fair amount of it.
+    pub(crate) fn made_room(&self, left: usize) {
+        fence(Ordering::SeqCst);
+        if self.state.load(Ordering::Relaxed) & is::CHOKED != 0
+            && left <= self.receive_low.load(Ordering::Relaxed) as usize
+        {
             self.state.fetch_and(!is::CHOKED, Ordering::AcqRel);
             self.ring(want::ROOM);
+        }
+    }
+
+    /// The outgoing queue is full. Who wants to wait looks once more at its room afterwards.
+    pub(crate) fn found_no_room(&self) {
+        self.state.fetch_or(is::FULL, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// The outgoing queue takes so many octets from now on.
+    pub(crate) fn set_send_capacity(&self, octets: usize) {
+        self.send_low.store(low(octets), Ordering::Relaxed);
+    }
+
+    /// Whether what is written last is to wait for more. To be followed by a ring.
+    pub(crate) fn promise_more(&self, more: bool) {
+        if more {
+            self.state.fetch_or(is::MORE, Ordering::AcqRel);
+        } else {
+            self.state.fetch_and(!is::MORE, Ordering::AcqRel);
         }
     }
 
@@ -197,7 +239,24 @@ impl Socket {
     /// The incoming queue is full. The caller looks once more at its room afterwards.
     pub(crate) fn choke(&self) {
         self.state.fetch_or(is::CHOKED, Ordering::Relaxed);
-        std::sync::atomic::fence(Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+    }
+
+    /// The incoming queue takes so many octets from now on.
+    pub(crate) fn set_receive_capacity(&self, octets: usize) {
+        self.receive_low.store(low(octets), Ordering::Relaxed);
+    }
+
+    /// After octets were taken out of the outgoing queue: a writer is told if it waits for room, and there is a fair amount
+    /// of it.
+    pub(crate) fn freed_room(&self, outgoing: &OctetReader) {
+        fence(Ordering::SeqCst);
+        if self.state.load(Ordering::Relaxed) & is::FULL != 0
+            && outgoing.len() <= self.send_low.load(Ordering::Relaxed) as usize
+        {
+            self.state.fetch_and(!is::FULL, Ordering::AcqRel);
+            self.notify_writers();
+        }
     }
 
     #[inline]
@@ -301,6 +360,19 @@ impl Handle {
     }
 }
 
+impl Handle {
+    /// Whether there is room to write, and if it is the rest of a queue that was full, a fair amount of it. If not, the
+    /// writers are told when there is.
+    pub(crate) fn has_room(&self) -> bool {
+        let writer = self.writer();
+        let enough = || writer.room() > 0 && (!self.socket.is_full() || writer.room() >= writer.capacity().div_ceil(3));
+        enough() || {
+            self.socket.found_no_room();
+            enough()
+        }
+    }
+}
+
 impl Drop for Handle {
     fn drop(&mut self) {
         // As Linux does (and RFC 1122 4.2.2.13 asks): what was received and not read makes it a reset.
@@ -330,7 +402,7 @@ pub(crate) fn socket(
     budget: &Arc<OctetBudget>,
     settings: Settings,
 ) -> (Handle, End) {
-    let socket = Arc::new(Socket::new(Arc::clone(mail), remote));
+    let socket = Arc::new(Socket::new(Arc::clone(mail), remote, capacities));
     if !mail.may_wait() {
         settings.set_nonblocking(true);
     }

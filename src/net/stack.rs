@@ -361,6 +361,15 @@ impl TcpSocket {
         &mut self.options
     }
 
+    /// Would send the first octets with the SYN (TCP_FASTOPEN_CONNECT, RFC 7413).
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` unless `false`: there is no fast open here yet.
+    pub fn set_fastopen_connect(&mut self, on: bool) -> io::Result<()> {
+        super::options::no_fastopen(on)
+    }
+
     /// Listens; up to `backlog` completed connections wait for `accept`.
     ///
     /// # Errors

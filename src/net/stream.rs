@@ -10,7 +10,7 @@ use mio::{Interest, Registry, Token, event};
 use super::events::Descriptor;
 use super::options::Change;
 use super::socket::{Handle, is, want};
-use crate::buffer::octets::OctetReader;
+use crate::buffer::octets::{OctetReader, OctetWriter};
 
 /// A TCP connection of a [`Stack`](super::Stack).
 ///
@@ -136,18 +136,17 @@ impl TcpStream {
     ///
     /// As reading.
     pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.receive(|reader| {
-            let mut done = 0;
-            for run in reader.slices() {
-                let take = run.len().min(buffer.len() - done);
-                buffer[done..done + take].copy_from_slice(&run[..take]);
-                done += take;
-                if done == buffer.len() {
-                    break;
-                }
-            }
-            done
-        })
+        self.receive(|reader| look(reader, buffer))
+    }
+
+    /// Writes with the promise of more (MSG_MORE): what does not fill a segment waits for the next write without it, for at
+    /// most 200 ms.
+    ///
+    /// # Errors
+    ///
+    /// As writing.
+    pub fn write_more(&self, buffer: &[u8]) -> io::Result<usize> {
+        self.transmit(&[IoSlice::new(buffer)], true)
     }
 
     /// Ends one direction or both. Octets written before still arrive, followed by a FIN; what was received before a
@@ -296,8 +295,14 @@ impl TcpStream {
         let socket = &self.handle.socket;
         let state = socket.state();
         state & (is::CLOSED | is::SHUT_WRITE) != 0
-            || (state & is::CONNECTED != 0 && self.handle.writer().room() > 0)
+            || (state & is::CONNECTED != 0 && self.handle.has_room())
             || socket.has_error()
+    }
+
+    /// One try to [`peek`](Self::peek).
+    #[cfg_attr(not(feature = "tokio"), allow(dead_code))] // Blocking ones go through `receive`.
+    pub(crate) fn try_peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.try_receive(|reader| look(reader, buffer))
     }
 
     /// One try to receive: `WouldBlock` when there is nothing yet. `take` returns how much it took.
@@ -308,8 +313,9 @@ impl TcpStream {
         let state = socket.state();
         if !reader.is_empty() {
             let taken = take(&mut reader);
+            let left = reader.len();
             drop(reader);
-            socket.made_room();
+            socket.made_room(left);
             return Ok(taken);
         }
         if state & (is::ENDED | is::SHUT_READ) != 0 {
@@ -329,7 +335,8 @@ impl TcpStream {
     pub(crate) fn try_transmit(
         &self,
         nothing: bool,
-        put: impl FnOnce(&mut crate::buffer::octets::OctetWriter) -> usize,
+        more: bool,
+        put: impl FnOnce(&mut OctetWriter) -> usize,
     ) -> io::Result<usize> {
         let socket = &self.handle.socket;
         let state = socket.state();
@@ -346,16 +353,27 @@ impl TcpStream {
         if nothing {
             return Ok(0);
         }
-        let sent = put(&mut self.handle.writer());
+        let mut writer = self.handle.writer();
+        let sent = put(&mut writer);
         if sent == 0 {
+            drop(writer);
+            socket.found_no_room();
+            // Nobody tells of what was freed meanwhile: we do.
+            if self.handle.has_room() {
+                socket.notify_writers();
+            }
             return Err(io::Error::from_raw_os_error(libc::EAGAIN));
+        }
+        drop(writer);
+        if more != (state & is::MORE != 0) {
+            socket.promise_more(more);
         }
         socket.ring(want::SEND);
         Ok(sent)
     }
 
     /// A read into no room waits for octets, too, as the kernel's does, and takes none.
-    fn receive(&self, mut take: impl FnMut(&mut OctetReader) -> usize) -> io::Result<usize> {
+    pub(super) fn receive(&self, mut take: impl FnMut(&mut OctetReader) -> usize) -> io::Result<usize> {
         let mut deadline = None;
         loop {
             match self.try_receive(&mut take) {
@@ -376,9 +394,18 @@ impl TcpStream {
         }
     }
 
-    /// As the kernel's `send`: a blocking call returns when everything is queued, or, if something is, with how much.
-    fn transmit(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
-        let total: usize = buffers.iter().map(|buffer| buffer.len()).sum();
+    fn transmit(&self, buffers: &[IoSlice<'_>], more: bool) -> io::Result<usize> {
+        let total = buffers.iter().map(|buffer| buffer.len()).sum();
+        self.transmit_all(total, |done| self.try_transmit_slices(buffers, done, more))
+    }
+
+    /// As the kernel's `send`: a blocking call returns when everything is queued, or, if something is, with how much. `put`
+    /// is told how much was queued before.
+    pub(super) fn transmit_all(
+        &self,
+        total: usize,
+        mut put: impl FnMut(usize) -> io::Result<usize>,
+    ) -> io::Result<usize> {
         let mut done = 0;
         let mut deadline = None;
         loop {
@@ -386,7 +413,7 @@ impl TcpStream {
                 // The next call tells it.
                 return Ok(done);
             }
-            match self.try_transmit_slices(buffers, done) {
+            match put(done) {
                 Ok(sent) => done += sent,
                 Err(_) if done > 0 && self.handle.settings.nonblocking() => return Ok(done),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -410,9 +437,9 @@ impl TcpStream {
         }
     }
 
-    fn try_transmit_slices(&self, buffers: &[IoSlice<'_>], mut skip: usize) -> io::Result<usize> {
+    fn try_transmit_slices(&self, buffers: &[IoSlice<'_>], mut skip: usize, more: bool) -> io::Result<usize> {
         let nothing = buffers.iter().all(|buffer| buffer.is_empty());
-        self.try_transmit(nothing, |writer| {
+        self.try_transmit(nothing, more, |writer| {
             let mut sent = 0;
             for buffer in buffers {
                 let rest = buffer.get(skip..).unwrap_or_default();
@@ -426,6 +453,20 @@ impl TcpStream {
             sent
         })
     }
+}
+
+/// Copies what is there into `buffer` and leaves it where it is.
+fn look(reader: &OctetReader, buffer: &mut [u8]) -> usize {
+    let mut done = 0;
+    for run in reader.slices() {
+        let take = run.len().min(buffer.len() - done);
+        buffer[done..done + take].copy_from_slice(&run[..take]);
+        done += take;
+        if done == buffer.len() {
+            break;
+        }
+    }
+    done
 }
 
 fn checked(timeout: Option<Duration>) -> io::Result<Option<Duration>> {
@@ -466,11 +507,11 @@ impl Read for &TcpStream {
 
 impl Write for &TcpStream {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.transmit(&[IoSlice::new(buffer)])
+        self.transmit(&[IoSlice::new(buffer)], false)
     }
 
     fn write_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.transmit(buffers)
+        self.transmit(buffers, false)
     }
 
     /// Does nothing: what was written is on its way.

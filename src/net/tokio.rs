@@ -44,6 +44,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::socket::is;
@@ -157,7 +158,7 @@ impl TcpStream {
         if buffer.is_empty() {
             return Ok(0);
         }
-        self.inner.try_transmit(false, |writer| writer.write(buffer))
+        self.inner.try_transmit(false, false, |writer| writer.write(buffer))
     }
 
     /// Reads without taking.
@@ -167,16 +168,37 @@ impl TcpStream {
     /// As reading.
     pub async fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            let seen = self.inner.try_receive(|reader| {
-                let mut done = 0;
-                for run in reader.slices() {
-                    let take = run.len().min(buffer.len() - done);
-                    buffer[done..done + take].copy_from_slice(&run[..take]);
-                    done += take;
-                }
-                done
-            });
-            match seen {
+            match self.inner.try_peek(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable().await?,
+                result => return result,
+            }
+        }
+    }
+
+    /// As [`write_bytes`](super::TcpStream::write_bytes): queues `bytes` without copying them, and waits until all are.
+    /// Cancel safe: `bytes` always has what is not queued yet.
+    ///
+    /// # Errors
+    ///
+    /// As writing.
+    pub async fn write_bytes(&self, bytes: &mut Bytes) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.inner.try_write_bytes(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable().await?,
+                result => drop(result?),
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`read_with`](super::TcpStream::read_with).
+    ///
+    /// # Errors
+    ///
+    /// As reading.
+    pub async fn read_with(&self, mut take: impl FnMut(&[u8]) -> usize) -> io::Result<usize> {
+        loop {
+            match self.inner.try_receive(|reader| reader.take_with(&mut take)) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable().await?,
                 result => return result,
             }
@@ -234,7 +256,7 @@ impl TcpStream {
             return Poll::Ready(Ok(0));
         }
         loop {
-            let sent = self.inner.try_transmit(false, |writer| {
+            let sent = self.inner.try_transmit(false, false, |writer| {
                 let mut done = 0;
                 for buffer in buffers {
                     let put = writer.write(buffer);

@@ -62,6 +62,11 @@ impl Waiters {
         if ready() { Poll::Ready(()) } else { Poll::Pending }
     }
 
+    /// How often who waited has been woken.
+    pub(crate) fn wakes(&self) -> u32 {
+        self.sequence.load(Ordering::Relaxed)
+    }
+
     /// Something that is waited for may have come: to be called after it was published. One load when nobody waits.
     #[inline]
     pub(crate) fn notify(&self) {
@@ -74,8 +79,10 @@ impl Waiters {
     #[cold]
     fn wake(&self) {
         let announced = self.announced.swap(0, Ordering::SeqCst);
-        if announced & THREAD != 0 {
+        if announced != 0 {
             self.sequence.fetch_add(1, Ordering::SeqCst);
+        }
+        if announced & THREAD != 0 {
             let _ = futex::wake(&self.sequence, futex::Flags::PRIVATE, i32::MAX as u32);
         }
         if announced & TASK != 0 {

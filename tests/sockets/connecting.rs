@@ -15,6 +15,7 @@ crate::behaviours! {
     closed_port_refuses,
     closed_port_refuses_at_once_with_a_timeout,
     black_hole_times_out,
+    syn_count_limits_the_attempt,
     timeout_of_zero_is_refused,
     timeout_that_is_not_needed_leaves_a_blocking_stream,
     connects_before_accept,
@@ -67,6 +68,15 @@ fn black_hole_times_out<S: Stack>(stack: &S) {
     let start = Instant::now();
     assert_kind(stack.connect_timeout(&stack.black_hole(), ms(300)), ErrorKind::TimedOut);
     assert_took(start.elapsed(), ms(300));
+}
+
+/// One repetition after a second, and the end two seconds later; newer kernels wait a few seconds longer (RFC 9293's R2 is
+/// counted in SYNs, and the first ones come without backoff).
+fn syn_count_limits_the_attempt<S: Stack>(stack: &S) {
+    let start = Instant::now();
+    assert_errno(stack.connect_with_syn_count(stack.black_hole(), 1), libc::ETIMEDOUT);
+    let took = start.elapsed();
+    assert!(took > ms(1_900) && took < ms(9_500), "{took:?}");
 }
 
 fn timeout_of_zero_is_refused<S: Stack>(stack: &S) {

@@ -41,6 +41,8 @@ pub(crate) trait Stack: Send + Sync + Sized + 'static {
     fn connect_timeout(&self, address: &SocketAddr, timeout: Duration) -> io::Result<Self::Stream>;
     /// Binds to `local` (SO_REUSEADDR off) and connects.
     fn connect_from(&self, local: SocketAddr, remote: SocketAddr) -> io::Result<Self::Stream>;
+    /// Connects with at most that many repetitions of the SYN (TCP_SYNCNT).
+    fn connect_with_syn_count(&self, remote: SocketAddr, repetitions: u8) -> io::Result<Self::Stream>;
     /// Begins to connect and does not wait: a non-blocking stream, as `mio::net::TcpStream::connect` gives it.
     fn start_connect(&self, remote: SocketAddr) -> io::Result<Self::Stream>;
     /// connect(2) on a stream that has been there before.
@@ -135,6 +137,8 @@ pub(crate) trait Options {
     /// IP_TOS.
     fn set_tos(&self, octet: u32) -> io::Result<()>;
     fn tos(&self) -> io::Result<u32>;
+    /// send(2) with MSG_MORE.
+    fn write_more(&self, from: &[u8]) -> io::Result<usize>;
     /// SIOCINQ: octets that can be read.
     fn unread(&self) -> io::Result<u32>;
     /// SIOCOUTQ: octets written and not acknowledged.

@@ -73,6 +73,14 @@ impl Stack for Std {
         Ok(socket.into())
     }
 
+    fn connect_with_syn_count(&self, remote: SocketAddr, repetitions: u8) -> io::Result<TcpStream> {
+        let socket = Socket::new(Domain::for_address(remote), Type::STREAM, None)?;
+        let stream: TcpStream = socket.into();
+        set_int(&stream, TCP, libc::TCP_SYNCNT, repetitions.into())?;
+        SockRef::from(&stream).connect(&remote.into())?;
+        Ok(stream)
+    }
+
     fn start_connect(&self, remote: SocketAddr) -> io::Result<TcpStream> {
         let socket = Socket::new(Domain::for_address(remote), Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
@@ -331,6 +339,9 @@ impl Options for TcpStream {
     }
     fn tos(&self) -> io::Result<u32> {
         get_int(self, libc::IPPROTO_IP, libc::IP_TOS)
+    }
+    fn write_more(&self, from: &[u8]) -> io::Result<usize> {
+        SockRef::from(self).send_with_flags(from, libc::MSG_MORE | libc::MSG_NOSIGNAL)
     }
     fn unread(&self) -> io::Result<u32> {
         count(self, libc::FIONREAD)

@@ -77,6 +77,12 @@ impl Stack for Trust {
         TcpSocket::new(&self.client.stack()).bind(local)?.connect(remote).map(Socket::new)
     }
 
+    fn connect_with_syn_count(&self, remote: SocketAddr, repetitions: u8) -> io::Result<Socket> {
+        let mut socket = TcpSocket::new(&self.client.stack());
+        socket.options_mut().syn_retries = Some(repetitions);
+        socket.connect(remote).map(Socket::new)
+    }
+
     fn start_connect(&self, remote: SocketAddr) -> io::Result<Socket> {
         TcpSocket::new(&self.client.stack()).connect_nonblocking(remote).map(Socket::new)
     }
@@ -329,6 +335,9 @@ impl Options for Socket {
     }
     fn tos(&self) -> io::Result<u32> {
         Ok(self.0.tos().into())
+    }
+    fn write_more(&self, from: &[u8]) -> io::Result<usize> {
+        self.0.write_more(from)
     }
     fn unread(&self) -> io::Result<u32> {
         self.0.unread().map(|octets| octets as u32)

@@ -28,6 +28,8 @@ crate::behaviours! {
     all_of_it_fails_on_a_closed_connection,
     cork_holds_back,
     cork_lets_full_segments_go,
+    more_to_come_waits_for_the_rest,
+    more_to_come_is_sent_in_the_end,
     nodelay_sends_at_once,
     ping_pong,
     closed_window_reopens,
@@ -240,6 +242,31 @@ fn cork_lets_full_segments_go<S: Stack>(stack: &S) {
     await_unread(&server, full);
     client.shutdown(Shutdown::Write).unwrap();
     assert_eq!(read_all(&server).len(), full + 100, "the end pulls the cork");
+}
+
+fn more_to_come_waits_for_the_rest<S: Stack>(stack: &S) {
+    let (client, server) = pair(stack);
+    for round in 0..5 {
+        assert_eq!(client.write_more(b"head, ").unwrap(), 6);
+        assert_eq!(client.write_more(b"body, ").unwrap(), 6);
+        thread::sleep(ms(30));
+        assert_eq!(server.unread().unwrap(), 0, "round {round}");
+        assert_eq!(client.write_ref(b"tail").unwrap(), 4);
+        await_unread(&server, 1);
+        assert_eq!(server.unread().unwrap(), 16, "all at once");
+        assert_eq!(read_some(&server, 16), b"head, body, tail");
+    }
+    assert!(!client.cork().unwrap());
+}
+
+/// A promise that is not kept: it goes by itself after 200 ms, or with the end of the stream.
+fn more_to_come_is_sent_in_the_end<S: Stack>(stack: &S) {
+    let (client, server) = pair(stack);
+    client.write_more(b"waits").unwrap();
+    assert_eq!(read_some(&server, 5), b"waits");
+    client.write_more(b"the end").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(read_all(&server), b"the end");
 }
 
 fn nodelay_sends_at_once<S: Stack>(stack: &S) {
