@@ -407,6 +407,27 @@ fn the_rest_can_be_read_after_time_wait_has_begun() {
     rig.assert_empty();
 }
 
+/// A shard remembers the connection of the last segment. When the protocol has ended, what comes next is for TIME-WAIT,
+/// although the record is still there with an unread rest.
+#[test]
+fn a_repeated_fin_finds_time_wait_and_not_the_unread_rest() {
+    let (mut rig, _calls) = probed(|io, call| {
+        if let Call::Accepted(conn) = call {
+            io.shutdown(*conn);
+        }
+    });
+    let mut peer = rig.connect(40_000, PORT);
+    peer.take(&mut rig);
+    let data = peer.data(&[1; 100]);
+    let fin = peer.fin();
+    rig.turn(&[data, fin.clone()]);
+    assert_eq!((rig.counters().time_wait, rig.counters().connections), (1, 1));
+    rig.sent.clear();
+    rig.turn(&[fin]);
+    let answer = rig.next();
+    assert_eq!((answer.header.flags, answer.header.ack), (Flags::ACK, peer.seq), "SM-TW-1");
+}
+
 /// A chunk outlives its connection until the tx stage is done with it, and not a moment longer.
 #[test]
 fn chunks_come_back_with_the_last_completion() {

@@ -34,6 +34,9 @@ use crate::tcp::{
 };
 use crate::wire;
 
+/// Names no connection.
+const NOBODY: ConnId = ConnId { slot: u32::MAX, generation: 0 };
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Core {
@@ -42,6 +45,9 @@ pub(crate) struct Core {
     pub(crate) now: Instant,
     pub(crate) conns: Slab<Conn>,
     pub(crate) flows: FlowTable,
+    /// The connection of the last segment that has one. Segments come in runs, and those after the first find it here
+    /// without a hash. In the flow table for as long as it is here.
+    recent: ConnId,
     pub(crate) time_wait: TimeWaitTable<TimeWait>,
     pub(crate) wheel: Wheel,
     pub(crate) memory: SendMemory,
@@ -88,6 +94,7 @@ impl Core {
             now,
             conns: Slab::default(),
             flows: FlowTable::default(),
+            recent: NOBODY,
             time_wait,
             wheel: Wheel::new(now),
             memory,
@@ -128,9 +135,21 @@ impl Core {
         self.shared.hasher.hash(quad)
     }
 
+    /// A segment's connection, which [`lookup_recent`](Self::lookup_recent) has not found.
+    pub(crate) fn lookup_segment(&mut self, hash: u64, quad: &Quad) -> Option<ConnId> {
+        self.recent = self.lookup(hash, quad)?;
+        Some(self.recent)
+    }
+
     pub(crate) fn lookup(&self, hash: u64, quad: &Quad) -> Option<ConnId> {
         let slot = self.flows.get(hash, |slot| self.conns.at(slot).is_some_and(|conn| conn.quad == *quad))?;
         self.conns.key(slot)
+    }
+
+    /// The connection that the segment before this one belonged to, if this one does too.
+    #[inline]
+    pub(crate) fn lookup_recent(&self, quad: &Quad) -> Option<ConnId> {
+        self.conns.get(self.recent).is_some_and(|conn| conn.quad == *quad).then_some(self.recent)
     }
 
     /// Adds a connection to the slab and the flow table. `None`: the shard is full.
@@ -169,6 +188,9 @@ impl Core {
 
     /// Takes a connection out of the flow table: segments no longer find it.
     pub(crate) fn unlink(&mut self, id: ConnId) {
+        if self.recent == id {
+            self.recent = NOBODY;
+        }
         if let Some(conn) = self.conns.get(id) {
             self.flows.remove(self.hash(&conn.quad), id.slot);
         }

@@ -97,9 +97,12 @@ impl Shard {
         if self.core.config.log_segments {
             log::segment_in(quad, segment);
         }
+        if let Some(id) = self.core.lookup_recent(quad) {
+            self.receive_connection(id, segment, arrival);
+            return Ok(());
+        }
         let hash = self.core.hash(quad);
-        if let Some(id) = self.core.lookup(hash, quad) {
-            self.core.counters.segments_in += 1;
+        if let Some(id) = self.core.lookup_segment(hash, quad) {
             self.receive_connection(id, segment, arrival);
             return Ok(());
         }
@@ -183,6 +186,7 @@ impl Shard {
 
     fn receive_connection(&mut self, id: ConnId, segment: &Segment, arrival: Arrival) {
         let core = &mut self.core;
+        core.counters.segments_in += 1;
         let Some(conn) = core.conns.get_mut(id) else { return self.release(arrival.frame) };
         if let Phase::Handshake(handshake) = &mut conn.phase {
             let passive = handshake.is_passive();

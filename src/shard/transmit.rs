@@ -7,6 +7,7 @@ use super::conn::{Conn, Event, Phase};
 use super::core::Core;
 use super::egress::{MAX_SUPER_SEGMENT, blank, seal};
 use super::service::ConnId;
+use super::wheel::Wheel;
 use crate::buffer::frame::{Completion, FrameOwner};
 use crate::tcp::SeqNum;
 use crate::wire::checksum::Accumulator;
@@ -24,11 +25,12 @@ impl Core {
                 Phase::Open(_) => self.transmit_open(id),
                 Phase::Drained(..) => false,
             };
-            self.arm(id);
-            if again {
-                self.touch(id);
-            } else if let Some(conn) = self.conns.get_mut(id) {
+            let Some(conn) = self.conns.get_mut(id) else { continue };
+            arm(&mut self.wheel, id, conn);
+            if !again {
                 conn.send.trim();
+            } else if !std::mem::replace(&mut conn.touched, true) {
+                self.touched.push_back(id);
             }
         }
     }
@@ -144,21 +146,20 @@ impl Core {
             }
         }
     }
+}
 
-    /// Makes sure that the wheel wakes this connection no later than its next deadline.
-    pub(crate) fn arm(&mut self, id: ConnId) {
-        let Some(conn) = self.conns.get_mut(id) else { return };
-        let next = match &conn.phase {
-            Phase::Handshake(handshake) => handshake.next_timeout(),
-            Phase::Open(connection) => connection.next_timeout(),
-            Phase::Drained(..) => None,
-        };
-        // Lazily: a later deadline is found when the earlier one comes.
-        if let Some(next) = next
-            && next < conn.armed
-        {
-            conn.armed = next;
-            self.wheel.insert(id.slot, next);
-        }
+/// Makes sure that the wheel wakes this connection no later than its next deadline.
+fn arm(wheel: &mut Wheel, id: ConnId, conn: &mut Conn) {
+    let next = match &conn.phase {
+        Phase::Handshake(handshake) => handshake.next_timeout(),
+        Phase::Open(connection) => connection.next_timeout(),
+        Phase::Drained(..) => None,
+    };
+    // Lazily: a later deadline is found when the earlier one comes.
+    if let Some(next) = next
+        && next < conn.armed
+    {
+        conn.armed = next;
+        wheel.insert(id.slot, next);
     }
 }

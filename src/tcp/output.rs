@@ -233,15 +233,24 @@ impl Connection {
             return None;
         }
         self.restart_after_idle(config, now);
-        let options = self.options(now);
-        let mss = self.effective_mss(&options);
+        let mss = self.next_mss(now);
         let len = self.permitted(unsent, mss, max_len)?;
         // KP-15: the FIN rides on the last data; it takes an octet of the peer's window, none of cwnd.
         let fin = fin && len == unsent && self.hot.snd.window_room() > len;
         if len == 0 && !fin {
             return None;
         }
-        Some(self.send_new(config, now, len, fin, mss, options))
+        Some(self.send_new(config, now, len, fin, mss, self.options(now)))
+    }
+
+    /// [`effective_mss`](Self::effective_mss) of a segment that would leave now; nearly always without building its options.
+    #[inline]
+    fn next_mss(&self, now: Instant) -> u32 {
+        if self.hot.marks.has(Marks::SACK) && self.cold.report.is_due(&self.cold.held) {
+            return self.effective_mss(&self.options(now));
+        }
+        let len = if self.hot.marks.has(Marks::TIMESTAMPS) { TIMESTAMPS_LEN } else { 0 };
+        u32::from(self.hot.snd.mss).saturating_sub(len).max(1)
     }
 
     /// Builds and books a segment of `len` new octets.
@@ -408,6 +417,9 @@ impl Connection {
         }
     }
 }
+
+/// Octets of the timestamps option, aligned (RFC7323-A).
+const TIMESTAMPS_LEN: u32 = 12;
 
 /// Octets acknowledged after which a connection that has more to send than it may is taken for a stream.
 const STREAM: u64 = 1 << 16;
