@@ -98,6 +98,11 @@ fn rfc8985_7_3b_a_probe_is_new_data_if_there_is_some() {
             // 7.3a: and only one.
             assert_eq!(said.len(), 1);
             assert_eq!(info(lab).retransmits, 0);
+            // 7.2, 7.4: what does not reach its end leaves it outstanding; the next is no probe but the timeout.
+            sack(lab, 2_001, &[]);
+            lab.pass(3_000);
+            assert_eq!(info(lab).recovery.tail_probes, 1);
+            assert!(info(lab).timeouts > 0);
         },
     );
 }

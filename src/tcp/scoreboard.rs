@@ -173,8 +173,8 @@ impl Scoreboard {
         let part = Record { sent: front.sent, end: ack, flags: 0 };
         if front.end == ack {
             self.records.pop_front();
-            if self.records.is_empty() && self.records.capacity() > KEPT {
-                self.empty();
+            if self.records.is_empty() && self.records.capacity() > CROWDED {
+                self.records.shrink_to(CROWDED);
             }
         }
         Some(part)
@@ -204,15 +204,8 @@ impl Scoreboard {
             start = part.end;
             self.records.pop_front();
         }
-        if self.records.is_empty() && self.records.capacity() > KEPT {
-            self.empty();
-        }
-    }
-
-    /// Not in each acknowledgment of a stream: a sender that has more to send keeps what it will need again.
-    #[cold]
-    fn empty(&mut self) {
-        if self.records.capacity() > CROWDED {
+        // Not to nothing, with each acknowledgment of a stream: a sender that has more to send needs it again.
+        if self.records.is_empty() && self.records.capacity() > CROWDED {
             self.records.shrink_to(CROWDED);
         }
     }

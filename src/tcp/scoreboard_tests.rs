@@ -210,6 +210,20 @@ fn an_idle_connection_keeps_next_to_nothing() {
 }
 
 #[test]
+fn a_crowd_that_is_acknowledged_gives_back_what_no_stream_needs() {
+    for front in [true, false] {
+        let mut board = flight(1);
+        board.records.reserve(4 * CROWDED);
+        if front {
+            assert!(board.acknowledge_front(UNA + 1_000).is_some());
+        } else {
+            board.acknowledge(UNA, UNA + 1_000, |_, _| {});
+        }
+        assert_eq!(board.records.capacity(), CROWDED, "{front}");
+    }
+}
+
+#[test]
 fn a_stream_has_its_records_at_once() {
     let mut board = flight(KEPT as u32 + 1);
     board.expect_many();

@@ -1,6 +1,7 @@
 //! What users set on one connection.
 
-use super::super::lab::{none, plain};
+use super::super::lab::{labs, none, plain};
+use super::super::time::Duration;
 use super::super::{Events, LossState, State};
 
 /// NAGLE-5.
@@ -123,6 +124,31 @@ fn a_receive_buffer_that_is_set_takes_nothing_back() {
         assert_eq!(window(l), 40_000);
         assert_eq!(l.conn.info(&l.config).receive_buffer, 40_000);
     });
+}
+
+/// OPS-15: without it, the same reader gets a larger one.
+#[test]
+fn a_receive_buffer_that_is_set_does_not_grow() {
+    for fixed in [true, false] {
+        labs(
+            |config, opened| {
+                config.recv_buffer.max = 1 << 20;
+                opened.rtt = Some(Duration::from_millis(50));
+            },
+            |l| {
+                if fixed {
+                    l.conn.set_receive_buffer(65_535);
+                }
+                for at in 0..400 {
+                    l.i("A", 1 + at * 1_000, 1_000, 1);
+                    l.read(1_000);
+                    l.pass(1);
+                }
+                let buffer = l.conn.info(&l.config).receive_buffer;
+                assert_eq!(buffer == 65_535, fixed, "{buffer}");
+            },
+        );
+    }
 }
 
 #[test]
