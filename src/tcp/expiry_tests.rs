@@ -64,3 +64,42 @@ fn must_21_a_user_timeout_takes_the_place_of_the_count() {
         assert_eq!(unanswered(lab, 1, config.retransmit_limit), (5, Some(CloseReason::UserTimeout)));
     });
 }
+
+/// MUST-36, SWS-4: a window that has opened is not probed any more, even when it is too small for what waits.
+#[test]
+fn must_36_an_open_window_is_not_probed() {
+    for window in [0, 10] {
+        with_rtt(|lab| {
+            lab.w("A", 1, 0, 1, 0);
+            assert!(lab.write(3_000).is_empty());
+            lab.pass(290);
+            assert!(lab.w("A", 1, 0, 1, window).is_empty());
+            let probes = lab.pass(20).len();
+            assert_eq!(probes, usize::from(window == 0));
+        });
+    }
+}
+
+/// RFC8985-6.3: a timeout of what left first says nothing of what left just now.
+#[test]
+fn rfc8985_6_3_a_timeout_spares_what_has_just_left() {
+    labs(
+        |config, opened| {
+            config.tlp = false;
+            (opened.sack, opened.rtt) = (true, Some(Duration::from_millis(100)));
+        },
+        |lab| {
+            lab.write(1_000);
+            lab.pass(100);
+            lab.i("A", 1, 0, 1_001);
+            lab.write(1_000);
+            let due = lab.conn.next_timeout().unwrap();
+            let left = (due - lab.now).as_millis();
+            assert!(lab.pass(left - 2).is_empty());
+            lab.write(1_000);
+            assert_eq!(lab.pass(4).len(), 1, "the first is sent again");
+            assert_eq!(lab.conn.info(&lab.config).timeouts, 1);
+            assert_eq!(lab.conn.info(&lab.config).lost, 0, "the second is not lost");
+        },
+    );
+}

@@ -418,7 +418,7 @@ impl Connection {
     }
 }
 
-/// Octets of the timestamps option, aligned (RFC7323-A).
+/// Octets of the timestamps option, aligned.
 const TIMESTAMPS_LEN: u32 = 12;
 
 /// Octets acknowledged after which a connection that has more to send than it may is taken for a stream.

@@ -127,6 +127,18 @@ fn rfc8985_6_2_4b_each_round_with_a_dsack_widens_the_window_for_sixteen_recoveri
 }
 
 #[test]
+fn rfc8985_6_3_overdue_is_what_left_a_round_trip_and_the_window_ago() {
+    let (mut board, mut rack) = flight();
+    report(&mut board, &mut rack, 2, 3, at(103));
+    let lost_at = |now| {
+        let mut board = board.clone();
+        board.lose_all(UNA, UNA + 10_000, |_, record| !rack.is_overdue(record, now, ms(25)));
+        board.lost()
+    };
+    assert_eq!([at(125), at(126), at(127), at(140)].map(lost_at), [0, 1_000, 2_000, 9_000]);
+}
+
+#[test]
 fn without_a_sample_the_window_is_short_but_not_none() {
     let rack = Rack::new(UNA);
     assert_eq!(rack.window(Duration::MAX, None, false), Duration::from_micros(1));

@@ -209,6 +209,17 @@ fn an_idle_connection_keeps_next_to_nothing() {
     assert!(board.records.capacity() <= KEPT);
 }
 
+/// A peer may drop what it has reported, and after a timeout it is sent again.
+#[test]
+fn what_is_sent_again_counts_neither_as_arrived_nor_as_lost() {
+    let mut board = flight(4);
+    sack(&mut board, 1_000, 3_000);
+    lose(&mut board, 1_000);
+    assert_eq!((board.sacked(), board.lost()), (2_000, 1_000));
+    board.resent(UNA, UNA, UNA + 2_000, at(50));
+    assert_eq!((board.sacked(), board.lost()), (1_000, 0));
+}
+
 #[test]
 fn a_crowd_that_is_acknowledged_gives_back_what_no_stream_needs() {
     for front in [true, false] {
