@@ -6,7 +6,7 @@ use trust::net::SocketLimits;
 use trust::tcp::{Config, CongestionControl, Duration};
 
 use crate::link::{Fate, Link, client, octets, server};
-use crate::transfers::exchange;
+use crate::transfers::{exchange, read_some, write_some};
 
 /// Loss, delay that reorders, and copies, by dice of their own. In the long run something gets through.
 fn bad(seed: u64, loss: u8, jitter: u64, copies: u8) -> Fate {
@@ -45,5 +45,39 @@ proptest! {
         let mut link = Link::new(made(client(), 0), made(server(), 1), bad(seed, loss, jitter, copies));
         let data = [octets(sides[0].4, 1), octets(sides[1].4, 2)];
         exchange(&mut link, 80, [&data[0], &data[1]], [sides[0].5, sides[1].5]);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever comes in, nothing panics, all buffers come home, and who is connected stays so.
+    #[test]
+    fn nonsense_between_packets_does_no_harm(
+        junk in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 1..20),
+        flips in prop::collection::vec((any::<prop::sample::Index>(), 1..=255u8), 1..20),
+    ) {
+        let mut link = Link::usual();
+        let (_listener, stream, accepted) = link.connect(80);
+        let (data, mut done, mut got) = (octets(5_000, 1), 0, Vec::new());
+        write_some(&stream, &data, &mut done, data.len());
+        let mut packets = Vec::new();
+        link.client.poll(link.now, |packet| packets.push(packet.to_vec()));
+        for packet in &packets {
+            for noise in &junk {
+                link.server.receive(noise);
+            }
+            for (place, flip) in &flips {
+                // One wrong octet: a checksum tells.
+                let mut damaged = packet.clone();
+                *place.get_mut(&mut damaged) ^= flip;
+                link.server.receive(&damaged);
+            }
+            link.server.receive(packet);
+            link.server.poll(link.now, |_| ());
+        }
+        read_some(&accepted, &mut got, 10_000);
+        prop_assert!(got == data, "{} of {}", got.len(), data.len());
+        prop_assert_eq!(link.server.buffers_in_use(), 0);
     }
 }

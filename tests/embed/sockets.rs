@@ -9,7 +9,7 @@ use std::time;
 
 use mio::{Interest, Token};
 use trust::net::{EventQueue, TcpSocket};
-use trust::tcp::{Duration, KeepAlive};
+use trust::tcp::{Duration, Instant, KeepAlive};
 
 use crate::link::{CLIENT, Link, at, client, octets, plain, server};
 
@@ -263,4 +263,42 @@ fn the_waker_is_called_once_between_two_polls() {
     assert_eq!(calls(), 2);
     stream.shutdown(Shutdown::Write).unwrap();
     assert_eq!(calls(), 3);
+}
+
+/// Two connections from one host whose handshakes are completed in the other order: the later one is held back while the
+/// older one is less than 2 ms old, on the host's clock, and no longer.
+#[test]
+fn accept_keeps_the_order_of_syns_for_two_milliseconds() {
+    for (behind, first_out) in [(1_900u64, 0), (2_100, 1)] {
+        let now = |micros: u64| Instant::ZERO + Duration::from_micros(1_000_000 + micros);
+        let mut client = client().build(now(0)).unwrap();
+        let mut server = server().build(now(0)).unwrap();
+        let listener = server.stack().bind(at(80)).unwrap();
+        let events = EventQueue::new().unwrap();
+        events.register(&listener, Token(1), Interest::READABLE);
+        let streams = [0, 1].map(|_| TcpSocket::new(&client.stack()).connect_nonblocking(at(80)).unwrap());
+        client.poll(now(0), |packet| assert!(server.receive(packet)));
+        server.poll(now(0), |packet| assert!(client.receive(packet)));
+        let mut acks = Vec::new();
+        client.poll(now(0), |packet| acks.push(packet.to_vec()));
+        assert_eq!(acks.len(), 2);
+        // The second's ACK first, the first's so much later.
+        assert!(server.receive(&acks[1]));
+        server.poll(now(10), |_| ());
+        assert_eq!(events.events().count(), 1, "there is something");
+        assert_eq!(kind(listener.accept()), ErrorKind::WouldBlock, "but held back");
+        let mut accepted = Vec::new();
+        while let Some(due) = server.next_deadline().filter(|due| *due < now(behind)) {
+            server.poll(due, |_| ());
+            if events.events().count() > 0 {
+                accepted.extend(listener.accept());
+            }
+        }
+        assert!(server.receive(&acks[0]));
+        server.poll(now(behind), |_| ());
+        accepted.extend(std::iter::from_fn(|| listener.accept().ok()));
+        let order: Vec<_> = accepted.iter().map(|(_, from)| *from).collect();
+        let locals = [first_out, 1 - first_out].map(|index| streams[index].local_addr().unwrap());
+        assert_eq!(order, locals, "{behind} us behind");
+    }
 }

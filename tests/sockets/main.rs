@@ -8,6 +8,8 @@
 
 mod closing;
 mod connecting;
+#[path = "../hosts/mod.rs"]
+mod hosts;
 mod listening;
 mod options;
 mod random;
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     trials.extend(suite::<std_stack::Std>());
     trials.extend(suite::<trust_stack::Trust>());
+    trials.extend(suite::<trust_stack::Embedded>());
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

@@ -1,28 +1,72 @@
-//! Our own sockets: two engines in this process, joined by a device in memory. Servers live on one, clients on the other.
+//! Our own sockets: two engines in this process, joined by a device in memory, or two embedded hosts, each polled by a
+//! thread. Servers live on one, clients on the other.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
 use std::time::Duration;
 
 use trust::device::memory::{MemoryOptions, pair};
+use trust::embed::Host;
 use trust::engine::{Engine, Pin};
-use trust::net::{TcpListener, TcpSocket, TcpStream};
+use trust::net::{self, TcpListener, TcpSocket, TcpStream};
 use trust::tcp::{KeepAlive, State};
 
+use crate::hosts::Hosts;
 use crate::stack::{Info, Listener, Options, Stack, Stream, state};
 
 const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 9, 0, 2));
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 9, 0, 3));
 
-/// Engines for both sides.
+/// Engines in which threads of theirs run shards.
 #[derive(Debug)]
-pub(crate) struct Trust {
-    server: Engine,
-    client: Engine,
+pub(crate) struct Engines {
+    _both: [Engine; 2],
 }
 
-impl Stack for Trust {
+/// Where the stacks of both sides come from.
+pub(crate) trait Origin: Sized + Send + Sync + 'static {
+    const NAME: &'static str;
+
+    /// Server and client.
+    fn start() -> (Self, [net::Stack; 2]);
+}
+
+impl Origin for Engines {
     const NAME: &'static str = "trust";
+
+    fn start() -> (Self, [net::Stack; 2]) {
+        let (a, b) = pair(&MemoryOptions { queues: 2, slots: 1_024, ..MemoryOptions::default() }).unwrap();
+        let start =
+            |device, address| Engine::builder().device(device, 2).address(address).pin(Pin::None).start().unwrap();
+        let both = [start(a, SERVER), start(b, CLIENT)];
+        let stacks = both.each_ref().map(Engine::stack);
+        (Self { _both: both }, stacks)
+    }
+}
+
+impl Origin for Hosts {
+    const NAME: &'static str = "embedded";
+
+    fn start() -> (Self, [net::Stack; 2]) {
+        let both = Self::start([SERVER, CLIENT].map(|address| Host::builder().address(address)));
+        let stacks = both.stacks.clone();
+        (both, stacks)
+    }
+}
+
+/// Our stack on both sides.
+#[derive(Debug)]
+pub(crate) struct Ours<O> {
+    server: net::Stack,
+    client: net::Stack,
+    _origin: O,
+}
+
+pub(crate) type Trust = Ours<Engines>;
+pub(crate) type Embedded = Ours<Hosts>;
+
+impl<O: Origin> Stack for Ours<O> {
+    const NAME: &'static str = O::NAME;
     const LACKS: &'static [(&'static str, &'static str)] = &[
         ("to_itself", "a stack has no loopback: what is for its own address has no way out and back"),
         ("send_buffer_is_doubled", "buffers are taken as given; Linux doubles them for its own records"),
@@ -33,10 +77,8 @@ impl Stack for Trust {
     type Stream = Socket;
 
     fn start() -> Self {
-        let (a, b) = pair(&MemoryOptions { queues: 2, slots: 1_024, ..MemoryOptions::default() }).unwrap();
-        let start =
-            |device, address| Engine::builder().device(device, 2).address(address).pin(Pin::None).start().unwrap();
-        Self { server: start(a, SERVER), client: start(b, CLIENT) }
+        let (origin, [server, client]) = O::start();
+        Self { server, client, _origin: origin }
     }
 
     fn server_ip(&self) -> IpAddr {
@@ -62,7 +104,7 @@ impl Stack for Trust {
     }
 
     fn bind_with_backlog(&self, address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
-        TcpSocket::new(&self.server.stack()).bind(address)?.listen(backlog as usize)
+        TcpSocket::new(&self.server).bind(address)?.listen(backlog as usize)
     }
 
     fn connect(&self, address: SocketAddr) -> io::Result<Socket> {
@@ -70,21 +112,21 @@ impl Stack for Trust {
     }
 
     fn connect_timeout(&self, address: &SocketAddr, timeout: Duration) -> io::Result<Socket> {
-        self.client.stack().connect_timeout(address, timeout).map(Socket::new)
+        self.client.connect_timeout(address, timeout).map(Socket::new)
     }
 
     fn connect_from(&self, local: SocketAddr, remote: SocketAddr) -> io::Result<Socket> {
-        TcpSocket::new(&self.client.stack()).bind(local)?.connect(remote).map(Socket::new)
+        TcpSocket::new(&self.client).bind(local)?.connect(remote).map(Socket::new)
     }
 
     fn connect_with_syn_count(&self, remote: SocketAddr, repetitions: u8) -> io::Result<Socket> {
-        let mut socket = TcpSocket::new(&self.client.stack());
+        let mut socket = TcpSocket::new(&self.client);
         socket.options_mut().syn_retries = Some(repetitions);
         socket.connect(remote).map(Socket::new)
     }
 
     fn start_connect(&self, remote: SocketAddr) -> io::Result<Socket> {
-        TcpSocket::new(&self.client.stack()).connect_nonblocking(remote).map(Socket::new)
+        TcpSocket::new(&self.client).connect_nonblocking(remote).map(Socket::new)
     }
 
     fn connect_again(&self, stream: &Socket, remote: SocketAddr) -> io::Result<()> {
