@@ -1,5 +1,6 @@
 //! Steady state allocates nothing: a million in-order segments into discard, a million ACKs into chargen, and a million into
-//! a service that sends octets of its own ([`Bytes`]) where they lie, through device, rx, rings, worker and tx, while an allocator counts for the whole process.
+//! a service that sends octets of its own ([`Bytes`]) where they lie, through device, rx, rings, worker and tx, while an allocator counts for the whole process. So it is for
+//! half a million packets between two embedded hosts.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -15,11 +16,13 @@ use libtest_mimic::{Arguments, Trial};
 use rig::{OURS, Peer};
 use trust::device::BUFFER_LEN;
 use trust::device::memory::{self, MemoryOptions, MemoryPort};
+use trust::embed::Host;
 use trust::engine::{Engine, EngineConfig, Pin, Plan, PlanKind, ServiceFactory};
+use trust::flow::Endpoint;
 use trust::services::chargen::Chargen;
 use trust::services::discard::Discard;
 use trust::shard::{ConnId, Io, Service};
-use trust::tcp::CloseReason;
+use trust::tcp::{self, CloseReason};
 use trust::wire::tcp::Flags;
 use trust::wire::vnet::{TxChecksum, TxOffload};
 use trust::wire::{self};
@@ -54,6 +57,10 @@ fn main() -> ExitCode {
             }));
         }
     }
+    trials.push(Trial::test("packets_between_embedded_hosts", || {
+        embedded();
+        Ok(())
+    }));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
@@ -261,6 +268,39 @@ impl Bench {
         } else {
             self.wait();
         }
+    }
+}
+
+/// Two hosts without threads hand each other what they send: chargen on one, who discards it on the other.
+fn embedded() {
+    let (ours, peer) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+    let mut now = tcp::Instant::from_secs(1);
+    let mut server = Host::builder().address(ours).service(Some(CHARGEN), Box::new(Chargen)).build(now).unwrap();
+    // A window that is soon at its largest: there are as many buffers as packets in it.
+    let recv_buffer = tcp::BufferLimits { initial: 64 << 10, max: 256 << 10 };
+    let tcp = tcp::Config { recv_buffer, ..tcp::Config::default() };
+    let mut client = Host::builder().address(peer).tcp(tcp).service(None, Box::new(Discard)).build(now).unwrap();
+    client.connect(0, Endpoint::new(ours, CHARGEN)).unwrap();
+    let mut run = |least: u64| {
+        let mut packets = 0;
+        while packets < least {
+            server.poll(now, |packet| packets += u64::from(client.receive(packet)));
+            client.poll(now, |packet| packets += u64::from(server.receive(packet)));
+            now += tcp::Duration::from_micros(50);
+        }
+        packets
+    };
+    run(WARM_UP);
+    let (start, before) = (Instant::now(), counting::allocations());
+    counting::set_trap(true);
+    let packets = run(MEASURED / 2);
+    counting::set_trap(false);
+    let (took, allocations) = (start.elapsed(), counting::allocations() - before);
+    println!("{allocations} allocations for {packets} packets in {took:.2?}");
+    assert_eq!(allocations, 0, "the first one's stack is above");
+    for host in [&mut server, &mut client] {
+        let counters = host.counters();
+        assert_eq!((counters.dropped_total(), counters.retransmits), (0, 0), "{counters:?}");
     }
 }
 

@@ -110,7 +110,7 @@ impl Default for Builder {
             sockets: SocketLimits::default(),
             send_chunks: 1_024,
             tx_ring: 256,
-            inbox: 512,
+            inbox: 4_096,
             secrets: None,
             services: Vec::new(),
             waker: None,
@@ -176,7 +176,8 @@ impl Builder {
         self
     }
 
-    /// Packets that wait for the next poll; what comes beyond is dropped. Default 512.
+    /// Packets that wait for the next poll; what comes beyond is dropped. Default 4,096: a window of several megabytes that
+    /// arrives between two polls.
     pub fn inbox(mut self, packets: usize) -> Self {
         self.inbox = packets;
         self

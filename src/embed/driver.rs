@@ -24,8 +24,11 @@ pub(crate) struct Driver {
     pub(crate) shard: Shard,
     frames: Consumer<TxFrame>,
     reader: SendReader,
-    /// Packet buffers at home; there are as many as were ever needed at once.
-    free: Vec<PacketBuf>,
+    /// Packet buffers at home, for any packet and for usual ones; there are as many as were ever needed at once.
+    large: Vec<PacketBuf>,
+    small: Vec<PacketBuf>,
+    /// Octets of a small one.
+    small_len: usize,
     /// Packet buffers elsewhere.
     out: usize,
 }
@@ -45,24 +48,37 @@ impl Driver {
         tx_ring: usize,
         now: Instant,
     ) -> Result<Self, ConfigError> {
+        let small_len = usize::from(config.mtu).next_multiple_of(64);
         let (memory, reader) = SendMemory::new(send_chunks);
         let (producer, frames) = ring(tx_ring);
         let shard = Shard::new(config, shared, memory, producer, now)?;
-        Ok(Self { shard, frames, reader, free: Vec::new(), out: 0 })
+        Ok(Self { shard, frames, reader, large: Vec::new(), small: Vec::new(), small_len, out: 0 })
     }
 
-    /// A buffer for a packet.
+    /// A buffer with room for any packet, in [`BUFFER_LEN`] octets.
     pub(crate) fn buffer(&mut self) -> PacketBuf {
         self.out += 1;
-        self.free.pop().unwrap_or_else(|| PacketBuf::new(0, BUFFER_LEN))
+        self.large.pop().unwrap_or_else(|| PacketBuf::new(0, BUFFER_LEN))
+    }
+
+    /// A buffer with room for a packet of so many octets, if there is such a packet.
+    pub(crate) fn buffer_for(&mut self, len: usize) -> Option<PacketBuf> {
+        if len > self.small_len {
+            return (len <= BUFFER_LEN).then(|| self.buffer());
+        }
+        // A window of these may wait at once: so they are no larger than they must be.
+        self.out += 1;
+        Some(self.small.pop().unwrap_or_else(|| PacketBuf::new(0, self.small_len)))
     }
 
     /// Takes a buffer home.
     pub(crate) fn put(&mut self, buffer: PacketBuf) {
         self.out = self.out.saturating_sub(1);
-        // One that a user has brought along may be too small for the next packet.
-        if buffer.capacity() >= BUFFER_LEN {
-            self.free.push(buffer);
+        // Another one is a user's.
+        match buffer.capacity() {
+            BUFFER_LEN => self.large.push(buffer),
+            len if len == self.small_len => self.small.push(buffer),
+            _ => {}
         }
     }
 

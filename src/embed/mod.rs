@@ -159,12 +159,8 @@ impl Host {
         if self.inbox.len() >= self.most_in_inbox {
             return false;
         }
-        let mut buffer = self.driver.buffer();
-        let Some(room) = buffer.storage_mut().get_mut(..packet.len()) else {
-            self.driver.put(buffer);
-            return false;
-        };
-        room.copy_from_slice(packet);
+        let Some(mut buffer) = self.driver.buffer_for(packet.len()) else { return false };
+        buffer.storage_mut()[..packet.len()].copy_from_slice(packet);
         buffer.set_range(0, packet.len());
         self.inbox.push(RxFrame { packet: buffer, offload: RxOffload::default() });
         true
