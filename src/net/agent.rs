@@ -3,7 +3,7 @@
 //!
 //! Runs on the shard's thread: no lock, no wait, and a signal only where somebody announced that he waits.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,7 +18,7 @@ use crate::buffer::octets::OctetBudget;
 use crate::flow::{Endpoint, Quad, ShardId};
 use crate::shard::slab::Slab;
 use crate::shard::{ConnId, ConnectError, Io, ListenOptions, Service};
-use crate::tcp::CloseReason;
+use crate::tcp::{CloseReason, Duration};
 
 /// A socket in its shard.
 #[derive(Debug)]
@@ -37,7 +37,20 @@ struct Entry {
     closing: bool,
     /// Our direction ends when everything is sent.
     finishing: bool,
+    /// Octets have moved since the last round.
+    active: bool,
+    /// It is on the list of those that may hold memory.
+    warm: bool,
 }
+
+/// How long a socket is idle before the memory of its queues goes, at least; twice that at most.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// Sockets looked at in one go, so that thousands of them do not hold up a turn.
+const BATCH: usize = 256;
+
+/// The timer of these rounds; other timers have a listener's tag, which is never 0.
+const ROUND: u64 = 0;
 
 /// A listener of this shard.
 #[derive(Debug)]
@@ -52,6 +65,10 @@ pub(crate) struct Agent {
     budget: Arc<OctetBudget>,
     capacities: Capacities,
     sockets: Slab<Entry>,
+    /// Sockets that have moved octets and may hold memory for more.
+    warm: VecDeque<Key>,
+    /// How many of them have not been looked at in this round.
+    round_left: usize,
     listeners: HashMap<u64, Listener>,
 }
 
@@ -66,7 +83,7 @@ fn key(word: u64) -> Key {
 
 impl Agent {
     pub(crate) fn new(mail: Arc<Mail>, budget: Arc<OctetBudget>, capacities: Capacities) -> Self {
-        Self { mail, budget, capacities, sockets: Slab::new(), listeners: HashMap::new() }
+        Self { mail, budget, capacities, sockets: Slab::new(), warm: VecDeque::new(), round_left: 0, listeners: HashMap::new() }
     }
 
     fn obey(&mut self, io: &mut Io<'_>, command: Command) {
@@ -135,6 +152,8 @@ impl Agent {
                 more: false,
                 closing: false,
                 finishing: false,
+                active: false,
+                warm: false,
             }
         });
         io.set_user(conn, word(key));
@@ -164,6 +183,40 @@ impl Agent {
         if wants & (want::SEND | want::SHUT_WRITE | want::CLOSE) != 0 {
             entry.send(io);
         }
+        if entry.is_newly_warm() {
+            self.warm_up(io, key);
+        }
+    }
+
+    /// A socket has moved its first octets for a while.
+    #[cold]
+    fn warm_up(&mut self, io: &mut Io<'_>, key: Key) {
+        if self.warm.is_empty() {
+            io.set_timer(io.now() + IDLE, ROUND);
+        }
+        self.warm.push_back(key);
+    }
+
+    /// Takes the memory of sockets that have been idle for a round.
+    fn cool(&mut self, io: &mut Io<'_>) {
+        if self.round_left == 0 {
+            self.round_left = self.warm.len();
+        }
+        for _ in 0..self.round_left.min(BATCH) {
+            self.round_left -= 1;
+            let Some(key) = self.warm.pop_front() else { break };
+            let Some(entry) = self.sockets.get_mut(key) else { continue };
+            if std::mem::take(&mut entry.active) {
+                self.warm.push_back(key);
+            } else {
+                entry.warm = false;
+                entry.end.trim();
+            }
+        }
+        if !self.warm.is_empty() {
+            let pause = if self.round_left > 0 { Duration::from_millis(1) } else { IDLE };
+            io.set_timer(io.now() + pause, ROUND);
+        }
     }
 
     fn answer(&self, io: &Io<'_>, key: Key) -> Answer {
@@ -184,6 +237,11 @@ impl Agent {
 }
 
 impl Entry {
+    /// Whether it has to be put on the list of those that may hold memory.
+    fn is_newly_warm(&mut self) -> bool {
+        self.active && !std::mem::replace(&mut self.warm, true)
+    }
+
     fn apply(&mut self, io: &mut Io<'_>, change: Change) {
         let conn = self.conn;
         match change {
@@ -228,6 +286,7 @@ impl Entry {
                 break;
             }
         }
+        self.active |= moved;
         if io.at_eof(self.conn) && self.end.socket.state() & is::ENDED == 0 {
             self.end.socket.set(is::ENDED);
         } else if moved {
@@ -288,6 +347,7 @@ impl Entry {
             }
         }
         if moved {
+            self.active = true;
             self.end.socket.freed_room(&self.end.outgoing);
         }
     }
@@ -323,6 +383,10 @@ impl Service for Agent {
                 entry.apply(io, change);
             }
             entry.send(io);
+            if entry.is_newly_warm() {
+                let key = key(io.user(conn));
+                self.warm_up(io, key);
+            }
             return;
         }
         let Some(Listener { listening }) = self.listeners.get(&io.tag(conn)) else { return io.abort(conn) };
@@ -341,14 +405,25 @@ impl Service for Agent {
     }
 
     fn readable(&mut self, io: &mut Io<'_>, conn: ConnId) {
-        if let Some(entry) = self.of(io, conn) {
-            entry.receive(io);
+        let key = key(io.user(conn));
+        let Some(entry) = self.sockets.get_mut(key) else { return };
+        if entry.closing && io.unread(conn) > 0 {
+            // What is still to be sent is for a peer that talks to nobody: as on Linux it learns so.
+            return io.abort(conn);
+        }
+        entry.receive(io);
+        if entry.is_newly_warm() {
+            self.warm_up(io, key);
         }
     }
 
     fn writable(&mut self, io: &mut Io<'_>, conn: ConnId) {
-        if let Some(entry) = self.of(io, conn) {
+        let key = key(io.user(conn));
+        if let Some(entry) = self.sockets.get_mut(key) {
             entry.send(io);
+            if entry.is_newly_warm() {
+                self.warm_up(io, key);
+            }
         }
     }
 
@@ -373,8 +448,10 @@ impl Service for Agent {
         }
     }
 
-    fn timer(&mut self, _io: &mut Io<'_>, token: u64) {
-        if let Some(listener) = self.listeners.get(&token) {
+    fn timer(&mut self, io: &mut Io<'_>, token: u64) {
+        if token == ROUND {
+            self.cool(io);
+        } else if let Some(listener) = self.listeners.get(&token) {
             listener.listening.notify();
         }
     }

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! An application reaches a shard only through what is in the middle: two queues of octets for each socket, words with
-//! bits, and one queue of commands for each shard. The shard's side never locks and wakes only those who announced that
+//! bits, and one queue of commands for each shard. The shard's side waits for no lock and wakes only those who announced that
 //! they wait.
 //!
 //! | file | holds |

@@ -8,8 +8,8 @@
 //!                 ◄───── state: what has become of the connection; error
 //! ```
 //!
-//! The shard never locks. The application's ends lie behind locks because a stream can be cloned; they are held while
-//! octets are copied, never while somebody waits.
+//! The shard never waits for a lock. The application's ends lie behind locks because a stream can be cloned; they are held
+//! while octets are copied, never while somebody waits.
 
 use std::io;
 use std::net::SocketAddr;
@@ -91,6 +91,9 @@ pub(crate) struct Socket {
     pub(crate) watch: ArcSwapOption<Registration>,
     pub(crate) local: OnceLock<SocketAddr>,
     pub(crate) remote: SocketAddr,
+    /// The application's ends of the queues. The shard only tries these locks, to give back the memory of an idle socket.
+    reader: Mutex<OctetReader>,
+    writer: Mutex<OctetWriter>,
     /// When so few octets are left in the outgoing queue, a writer that found it full is told.
     send_low: AtomicU32,
     /// When so few octets are left in the incoming queue, a shard that found it full is told.
@@ -104,7 +107,13 @@ fn low(capacity: usize) -> u32 {
 }
 
 impl Socket {
-    fn new(mail: Arc<Mail>, remote: SocketAddr, capacities: Capacities) -> Self {
+    fn new(
+        mail: Arc<Mail>,
+        remote: SocketAddr,
+        capacities: Capacities,
+        reader: OctetReader,
+        writer: OctetWriter,
+    ) -> Self {
         Self {
             mail,
             key: AtomicU64::new(u64::MAX),
@@ -118,6 +127,8 @@ impl Socket {
             watch: ArcSwapOption::empty(),
             local: OnceLock::new(),
             remote,
+            reader: Mutex::new(reader),
+            writer: Mutex::new(writer),
             send_low: AtomicU32::new(low(capacities.send)),
             receive_low: AtomicU32::new(low(capacities.receive)),
         }
@@ -324,6 +335,21 @@ pub(crate) struct End {
     pub(crate) incoming: OctetWriter,
 }
 
+impl End {
+    /// Gives back the memory of queues that are empty, unless the application is at work on them.
+    pub(crate) fn trim(&mut self) {
+        // The writing end lets go first, the reading end frees.
+        self.incoming.trim();
+        if let Ok(mut reader) = self.socket.reader.try_lock() {
+            reader.trim();
+        }
+        if let Ok(mut writer) = self.socket.writer.try_lock() {
+            writer.trim();
+        }
+        self.outgoing.trim();
+    }
+}
+
 impl Drop for End {
     fn drop(&mut self) {
         if self.socket.state() & is::CLOSED == 0 {
@@ -344,19 +370,17 @@ pub(crate) struct Birth {
 #[derive(Debug)]
 pub(crate) struct Handle {
     pub(crate) socket: Arc<Socket>,
-    reader: Mutex<OctetReader>,
-    writer: Mutex<OctetWriter>,
     pub(crate) settings: Settings,
 }
 
 impl Handle {
     pub(crate) fn reader(&self) -> MutexGuard<'_, OctetReader> {
         // A panic in the middle of a copy leaves the queue as it was.
-        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
+        self.socket.reader.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn writer(&self) -> MutexGuard<'_, OctetWriter> {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+        self.socket.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -402,12 +426,12 @@ pub(crate) fn socket(
     budget: &Arc<OctetBudget>,
     settings: Settings,
 ) -> (Handle, End) {
-    let socket = Arc::new(Socket::new(Arc::clone(mail), remote, capacities));
     if !mail.may_wait() {
         settings.set_nonblocking(true);
     }
     let (writer, outgoing) = octet_queue(capacities.send, budget);
     let (incoming, reader) = octet_queue(capacities.receive, budget);
+    let socket = Arc::new(Socket::new(Arc::clone(mail), remote, capacities, reader, writer));
     let end = End { socket: Arc::clone(&socket), outgoing, incoming };
-    (Handle { socket, reader: Mutex::new(reader), writer: Mutex::new(writer), settings }, end)
+    (Handle { socket, settings }, end)
 }

@@ -20,6 +20,7 @@ crate::behaviours! {
     drop_with_unread_data_resets,
     drop_with_unread_data_in_a_half_closed_stream_resets,
     data_behind_a_close_is_answered,
+    data_behind_a_close_ends_what_was_to_be_sent,
     wakes_a_reader,
     wakes_a_writer,
     ends_the_state,
@@ -131,6 +132,17 @@ fn data_behind_a_close_is_answered<S: Stack>(stack: &S) {
     assert_eq!(client.write_ref(b"too late").unwrap(), 8);
     await_reset(&client);
     assert_errno(client.write_ref(b"x"), libc::EPIPE);
+}
+
+/// The same while what was written before the close still waits for the peer's window.
+fn data_behind_a_close_ends_what_was_to_be_sent<S: Stack>(stack: &S) {
+    let (client, server) = pair(stack);
+    small_buffers(&client, &server);
+    fill(&client);
+    drop(client);
+    thread::sleep(ms(20));
+    assert_eq!(server.write_ref(b"too late").unwrap(), 8);
+    await_reset(&server);
 }
 
 fn wakes_a_reader<S: Stack>(stack: &S) {
