@@ -118,6 +118,27 @@ fn a_thousand_connections_come_once_each() {
     assert_eq!(from, local);
 }
 
+/// A listener that has been made listens on all shards, at once, however often: no SYN finds a shard without it.
+#[test]
+fn connects_at_once_after_bind_are_never_reset() {
+    const ROUNDS: usize = 10_000;
+    let (server, client) = engines(2, PlanKind::Fused);
+    for round in 0..ROUNDS {
+        // The same port over and over, and others between.
+        let port = if round % 4 == 3 { 0 } else { 80 };
+        let listener = server.bind(at(port)).unwrap();
+        let stream = client.connect(listener.local_addr().unwrap()).unwrap_or_else(|error| panic!("{round}: {error}"));
+        let (mut accepted, from) = listener.accept().unwrap();
+        assert_eq!(from, stream.local_addr().unwrap());
+        // The end in order: else there would be resets of another kind.
+        drop(stream);
+        assert_eq!(accepted.read(&mut [0; 1]).unwrap(), 0);
+    }
+    let (server, client) = (server.counters(), client.counters());
+    assert_eq!((server.resets_out, client.resets_out), (0, 0));
+    assert_eq!(client.connected, ROUNDS as u64);
+}
+
 #[test]
 fn a_slow_reader_stops_the_writer_and_gets_everything() {
     let (server, client) = engines(1, PlanKind::Fused);

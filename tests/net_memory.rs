@@ -63,7 +63,9 @@ fn idle_sockets_give_their_memory_back() {
         thread::sleep(Duration::from_millis(20));
     }
     let idle = for_each(counting::live());
-    println!("an end costs {fresh} octets of heap before it is used, {idle} idle after use; queues had {most} together");
+    println!(
+        "an end costs {fresh} octets of heap before it is used, {idle} idle after use; queues had {most} together"
+    );
     assert!(most > STREAMS * 4_096, "the queues had memory");
     assert!(fresh < LIMIT && idle < LIMIT, "{fresh} and {idle} octets for each end");
 

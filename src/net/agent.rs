@@ -83,7 +83,15 @@ fn key(word: u64) -> Key {
 
 impl Agent {
     pub(crate) fn new(mail: Arc<Mail>, budget: Arc<OctetBudget>, capacities: Capacities) -> Self {
-        Self { mail, budget, capacities, sockets: Slab::new(), warm: VecDeque::new(), round_left: 0, listeners: HashMap::new() }
+        Self {
+            mail,
+            budget,
+            capacities,
+            sockets: Slab::new(),
+            warm: VecDeque::new(),
+            round_left: 0,
+            listeners: HashMap::new(),
+        }
     }
 
     fn obey(&mut self, io: &mut Io<'_>, command: Command) {

@@ -25,6 +25,8 @@ mod events;
 mod listener;
 mod mail;
 mod options;
+#[cfg(test)]
+mod order_tests;
 mod socket;
 mod stack;
 mod stream;
