@@ -2,6 +2,7 @@
 
 mod connect;
 mod fetch;
+mod forward;
 mod iperf3;
 mod outward;
 mod refusal;

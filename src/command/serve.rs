@@ -1,6 +1,7 @@
 //! `trust serve`: an engine with its services until TERM or INT.
 
 use std::io::{IsTerminal, Write};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use trust::observe::{Sample, live_line, stats_lines, summary};
 use trust::services::{self, CpuTime, Environment, ServiceSpec};
 use trust::tcp;
 
+use super::forward::{Forward, Forwarding};
 use super::{Address, EngineOptions, Error, Setup};
 
 /// Options of `trust serve`.
@@ -22,9 +24,11 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "ADDRESS/PREFIX", default_value = "10.7.0.2/24")]
     address: Vec<Address>,
 
-    /// One more service on one more port, like echo:4242. The usual ports are served anyway.
+    /// One more service on one more port, like echo:4242 (the usual ports are served anyway); forward:PORT=HOST:PORT, what
+    /// comes to our port goes to a host by the kernel; reverse:[ADDRESS:]PORT=HOST:PORT, what comes to the kernel's port
+    /// (127.0.0.1, unless told) goes to a host by our stack.
     #[arg(long, value_name = "NAME:PORT")]
-    service: Vec<ServiceSpec>,
+    service: Vec<Wanted>,
 
     /// Print counters every so many seconds.
     #[arg(long, value_name = "SECONDS", value_parser = super::seconds, allow_negative_numbers = true)]
@@ -32,6 +36,24 @@ pub(crate) struct Serve {
 
     #[command(flatten)]
     engine: EngineOptions,
+}
+
+/// One `--service`.
+#[derive(Debug, Clone)]
+enum Wanted {
+    Service(ServiceSpec),
+    Forward(Forward),
+}
+
+impl FromStr for Wanted {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.contains('=') || text.starts_with("forward:") || text.starts_with("reverse:") {
+            return text.parse().map(Self::Forward);
+        }
+        text.parse().map(Self::Service).map_err(|error: services::ParseServiceError| error.to_string())
+    }
 }
 
 impl Serve {
@@ -45,12 +67,23 @@ impl Serve {
         self.engine.start_logging();
         let mut signals = Signals::new([SIGTERM, SIGINT])?;
         let mut specs = services::default_services();
-        for spec in self.service {
-            if specs.iter().any(|known| known.port == spec.port) {
-                let text = "has a service already; choose another port";
-                return Err(Error::Usage(format!("--service {spec}: port {} {text}", spec.port)));
+        let mut forwards: Vec<Forward> = Vec::new();
+        for wanted in self.service {
+            let (text, port) = match &wanted {
+                Wanted::Service(spec) => (spec.to_string(), Some(spec.port)),
+                Wanted::Forward(forward) => (forward.to_string(), forward.port()),
+            };
+            let taken = |port| {
+                specs.iter().any(|known| known.port == port) || forwards.iter().any(|known| known.port() == Some(port))
+            };
+            if let Some(port) = port.filter(|port| taken(*port)) {
+                let why = "has a service already; choose another port";
+                return Err(Error::Usage(format!("--service {text}: port {port} {why}")));
             }
-            specs.push(spec);
+            match wanted {
+                Wanted::Service(spec) => specs.push(spec),
+                Wanted::Forward(forward) => forwards.push(forward),
+            }
         }
         let Setup { device, plan, config } = self.engine.setup(&self.address, "trust0", tcp)?;
         let tun = device.name().to_owned();
@@ -68,6 +101,7 @@ impl Serve {
             })
             .collect();
         let mut engine = Engine::start(config, plan, device, &factories)?;
+        let forwarding = Forwarding::start(&engine.stack(), &forwards)?;
 
         let plan = engine.plan();
         let shape = if plan.kind == PlanKind::Fused { "fused" } else { "pipeline" };
@@ -92,7 +126,8 @@ impl Serve {
                 .collect();
             println!("  {} -> {cpu} -> {}", thread.name, stages.join(", "));
         }
-        let list: Vec<_> = specs.iter().map(ToString::to_string).collect();
+        let mut list: Vec<_> = specs.iter().map(ToString::to_string).collect();
+        list.extend(forwards.iter().map(ToString::to_string));
         println!("ready: {} {}", self.address[0].ip, list.join(" "));
         std::io::stdout().flush()?;
 
@@ -124,6 +159,8 @@ impl Serve {
         if terminal {
             eprintln!();
         }
+        // First, so that what it resets is still said.
+        drop(forwarding);
         let result = engine.stop();
         print!("{}", summary(&Sample::take(&engine, start)));
         Ok(result?)

@@ -137,6 +137,14 @@ impl TcpStream {
         Ok(())
     }
 
+    /// Waits until there is no connection any more: both directions have ended, or it was reset, or has timed out. Why,
+    /// `take_error` of [`get_ref`](Self::get_ref) tells. It waits in the reader's place: beside a read in the same task,
+    /// not in another.
+    pub async fn closed(&self) {
+        let socket = &self.inner.handle().socket;
+        poll_fn(|context| socket.reading.poll(context, || socket.state() & is::CLOSED != 0)).await;
+    }
+
     /// Reads what is there.
     ///
     /// # Errors

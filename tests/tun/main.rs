@@ -12,6 +12,7 @@ mod combinations;
 mod connect;
 mod crowd;
 mod fetch;
+mod forward;
 mod http;
 mod iperf;
 mod iperf_client;
@@ -67,6 +68,12 @@ fn main() -> ExitCode {
         trial("iperf3_client_amounts_and_rates", iperf_client::amounts_and_rates),
         trial("iperf3_client_text", iperf_client::text),
         trial("iperf3_client_failures", iperf_client::failures),
+        trial("forward_half_closed_both_ways", forward::half_closed),
+        trial("forward_is_exact_on_many_connections", forward::both_ways),
+        trial("forward_carries_resets_over", forward::resets),
+        trial("forward_stalled_readers_stop_the_other_end", forward::back_pressure),
+        trial("forward_refusals_take_one_line", forward::refusals),
+        trial("forward_ssh_session_and_file_copy", forward::secure_shell),
         trial("clients_1000_at_once", crowd::thousand_clients),
         trial("clients_1000_at_once_200_killed_midway", crowd::thousand_clients_200_killed),
         trial("stalled_readers_slow_nobody", crowd::stalled_readers),
