@@ -505,6 +505,22 @@ all_tests() {
     return "$status"
 }
 
+# Each ends by itself but first_packet, which waits for packets and is told to stop.
+all_examples() {
+    local example examples=(embed)
+    if [ "${TRUST_REQUIRE_TUN:-}" = 1 ] || (exec 7<>/dev/net/tun) 2>/dev/null; then
+        examples+=(serve connect)
+        cargo build --quiet --all-features --example first_packet &&
+            timeout 2 cargo run --quiet --all-features --example first_packet
+        [ $? = 124 ] || return 1
+    else
+        warn "examples that open a TUN device are left out: /dev/net/tun is not writable"
+    fi
+    for example in "${examples[@]}"; do
+        timeout 300 cargo run --quiet --all-features --example "$example" || return 1
+    done
+}
+
 cmd_test() {
     check_rust
     require cc ip unshare setpriv
@@ -522,7 +538,7 @@ cmd_test() {
     step conformance cargo run --quiet -p trust-tools --bin conformance-check
     step tests all_tests
     step docs env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --all-features --no-deps
-    step example cargo run --quiet --all-features --example embed
+    step examples all_examples
     step loom env RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS="${LOOM_MAX_PREEMPTIONS:-3}" \
         timeout 900 cargo test --profile loom --lib --target-dir target/loom loom
     step build cargo build --release --workspace
