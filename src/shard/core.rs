@@ -123,11 +123,8 @@ impl Core {
 
     /// Puts a connection on the list for the end of the turn.
     pub(crate) fn touch(&mut self, id: ConnId) {
-        if let Some(conn) = self.conns.get_mut(id)
-            && !conn.touched
-        {
-            conn.touched = true;
-            self.touched.push_back(id);
+        if let Some(conn) = self.conns.get_mut(id) {
+            note(&mut self.touched, id, conn);
         }
     }
 
@@ -321,9 +318,9 @@ impl Core {
             if let Phase::Open(connection) = &mut conn.phase {
                 connection.on_send(octets);
             }
-        }
-        if octets > 0 {
-            self.touch(id);
+            if octets > 0 {
+                note(&mut self.touched, id, conn);
+            }
         }
         octets as usize
     }
@@ -425,11 +422,11 @@ impl IoBackend for Core {
 
     fn forward(&mut self, from: ConnId, to: ConnId) -> usize {
         let mut total = 0;
-        loop {
-            let Some(room) = self.send_budget(to) else { return total };
+        while self.conns.get(from).is_some_and(|source| source.receive.unread() > 0) {
+            let Some(room) = self.send_budget(to) else { break };
             let allowed = self.memory_room(to, room);
             // The source leaves its place for a moment, so that octets go straight from one store into the other.
-            let Some(source) = self.conns.get_mut(from) else { return total };
+            let Some(source) = self.conns.get_mut(from) else { break };
             let mut store = std::mem::take(&mut source.receive);
             let run = store.peek();
             let wanted = run.len();
@@ -441,16 +438,14 @@ impl IoBackend for Core {
             if let Some(source) = self.conns.get_mut(from) {
                 source.receive = store;
             }
-            if wanted == 0 {
-                return total;
-            }
             self.sent(to, octets as u32, wanted, room);
             self.forwarded(from, octets as u32);
             total += octets;
-            if octets < wanted {
-                return total;
+            if octets < wanted || wanted == 0 {
+                break;
             }
         }
+        total
     }
 
     fn shutdown(&mut self, id: ConnId) {
@@ -655,6 +650,9 @@ impl Core {
 
     fn forwarded(&mut self, id: ConnId, octets: u32) {
         let Some(conn) = self.conns.get_mut(id) else { return };
+        if octets > 0 {
+            note(&mut self.touched, id, conn);
+        }
         let unread = conn.receive.unread();
         match &mut conn.phase {
             Phase::Open(connection) => connection.on_recv(&self.config.tcp, octets, self.now),
@@ -663,9 +661,6 @@ impl Core {
                 self.events.push_back(Event::Closed(id, reason));
             }
             Phase::Handshake(_) | Phase::Drained(..) => {}
-        }
-        if octets > 0 {
-            self.touch(id);
         }
     }
 
@@ -677,6 +672,13 @@ impl Core {
         if !self.egress.send_control(&self.config, quad, ip, segment, &mut self.counters) {
             self.counters.drop_packet(DropReason::TxRingFull);
         }
+    }
+}
+
+/// Puts `conn` on the list of those to look after, once.
+pub(super) fn note(touched: &mut VecDeque<ConnId>, id: ConnId, conn: &mut Conn) {
+    if !std::mem::replace(&mut conn.touched, true) {
+        touched.push_back(id);
     }
 }
 

@@ -4,7 +4,7 @@
 //! Must not contain: decisions about what to send (they are `tcp`'s), the layout of headers (`egress`), device calls.
 
 use super::conn::{Conn, Event, Phase};
-use super::core::Core;
+use super::core::{Core, note};
 use super::egress::{MAX_SUPER_SEGMENT, blank, seal};
 use super::service::ConnId;
 use super::wheel::Wheel;
@@ -27,10 +27,10 @@ impl Core {
             };
             let Some(conn) = self.conns.get_mut(id) else { continue };
             arm(&mut self.wheel, id, conn);
-            if !again {
+            if again {
+                note(&mut self.touched, id, conn);
+            } else {
                 conn.send.trim();
-            } else if !std::mem::replace(&mut conn.touched, true) {
-                self.touched.push_back(id);
             }
         }
     }
