@@ -80,7 +80,8 @@
 //! let (tx, from_host) = sync_channel(256);
 //! let mut device = Channels(Some((rx, tx)));
 //! let (mut rx, mut tx) = device.take_queues().remove(0);
-//! let mut host = Host::builder().address([10, 0, 0, 1]).mtu(device.capabilities().mtu).build(Instant::ZERO)?;
+//! let builder = Host::builder().address([10, 0, 0, 1]).capabilities(device.capabilities());
+//! let mut host = builder.build(Instant::ZERO)?;
 //! let stream = TcpSocket::new(&host.stack()).connect_nonblocking(([10, 0, 0, 2], 80).into())?;
 //! host.poll_queues(Instant::ZERO, &mut *rx, &mut *tx)?;
 //! let syn = from_host.try_recv().expect("a packet");

@@ -7,6 +7,7 @@ use std::task::Waker;
 
 use super::Host;
 use super::driver::{Driver, sole_owner};
+use crate::device::Capabilities;
 use crate::flow::{FlowHasher, ShardId, SteeringKeys};
 use crate::net::{Mail, Parts, Reader, SocketLimits, Stack};
 use crate::shard::{Limits, Offload, Route, Routes, Service, ShardConfig, ShardShared};
@@ -144,6 +145,12 @@ impl Builder {
     pub fn offload(mut self, offload: Offload) -> Self {
         self.offload = offload;
         self
+    }
+
+    /// [`mtu`](Self::mtu) and [`offload`](Self::offload) of a device whose queues the host is polled with.
+    pub fn capabilities(self, granted: Capabilities) -> Self {
+        let Capabilities { mtu, checksum_offload, tso4, tso6, .. } = granted;
+        self.mtu(mtu).offload(Offload { checksum: checksum_offload, tso4, tso6 })
     }
 
     /// Bounds on what the host holds.
