@@ -382,7 +382,7 @@ pub fn ports_for_shard<'a>(
     shard: ShardId,
     random_start: u16,
     range: RangeInclusive<u16>,
-) -> impl Iterator<Item = u16> + 'a {
+) -> impl Iterator<Item = u16> + Clone + 'a {
     let (first, count) = (u32::from(*range.start()), range.len() as u32);
     (0..count).map(move |i| (first + (u32::from(random_start) + i) % count) as u16).filter(move |&port| {
         table.owner(keys.hash_quad(&Quad { local: Endpoint::new(local_addr, port), remote })) == shard

@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rig::{OURS, PEER, Peer, Rig, tcp_packet};
-use trust::flow::Endpoint;
-use trust::shard::{AcceptQueue, ConnId, DropReason, Io, Service};
+use trust::flow::{Endpoint, ShardId};
+use trust::shard::{AcceptQueue, ConnId, ConnectError, ConnectOptions, DropReason, Io, Message, Service};
 use trust::tcp::{CloseReason, Duration, State};
-use trust::wire::options::TcpOptions;
+use trust::wire::options::{TcpOptions, Timestamps};
 use trust::wire::tcp::{Flags, TcpHeader};
 
 const PORT: u16 = 7;
@@ -224,7 +224,7 @@ fn sc_19_the_accept_queue_of_a_listener_is_one_for_all_shards() {
 fn rig_with_queue(places: &Arc<AcceptQueue>, accepted: &Arc<AtomicU64>) -> Rig {
     struct Listens(Arc<AcceptQueue>, Arc<AtomicU64>);
     impl Service for Listens {
-        fn message(&mut self, io: &mut Io<'_>, _: trust::flow::ShardId, _: trust::shard::Message) {
+        fn message(&mut self, io: &mut Io<'_>, _: ShardId, _: Message) {
             let local = Endpoint::new(IpAddr::V4(OURS), PORT);
             io.listen(local, 100, 1).unwrap();
             io.set_accept_queue(local, Arc::clone(&self.0));
@@ -237,7 +237,123 @@ fn rig_with_queue(places: &Arc<AcceptQueue>, accepted: &Arc<AtomicU64>) -> Rig {
     let mut rig = Rig::new();
     let service = rig.shard.add_service(None, Box::new(Listens(Arc::clone(places), Arc::clone(accepted))));
     rig.begin();
-    rig.shard.message(service, trust::flow::ShardId(0), Box::new(()));
+    rig.shard.message(service, ShardId(0), Box::new(()));
     rig.finish();
     rig
+}
+
+type Opened = Arc<Mutex<Vec<Result<ConnId, ConnectError>>>>;
+
+/// A service that opens a connection from [`OWN_PORT`] to the peer for each message, and closes it as soon as it is open.
+#[derive(Clone, Default)]
+struct Opener {
+    opened: Opened,
+    endings: Arc<Mutex<Vec<CloseReason>>>,
+}
+
+const OWN_PORT: u16 = 1_234;
+const ITS_PORT: u16 = 5_000;
+
+impl Service for Opener {
+    fn message(&mut self, io: &mut Io<'_>, _: ShardId, _: Message) {
+        let local = Some(Endpoint::new(IpAddr::V4(OURS), OWN_PORT));
+        let options = ConnectOptions { local, ..ConnectOptions::default() };
+        let result = io.connect(Endpoint::new(IpAddr::V4(PEER), ITS_PORT), &options);
+        self.opened.lock().unwrap().push(result);
+    }
+
+    fn accepted(&mut self, io: &mut Io<'_>, conn: ConnId) {
+        io.close(conn);
+    }
+
+    fn readable(&mut self, _: &mut Io<'_>, _: ConnId) {}
+
+    fn closed(&mut self, _: &mut Io<'_>, _: ConnId, reason: CloseReason) {
+        self.endings.lock().unwrap().push(reason);
+    }
+}
+
+impl Opener {
+    fn open(&self, rig: &mut Rig, service: u16) -> Result<ConnId, ConnectError> {
+        rig.begin();
+        rig.shard.message(service, ShardId(0), Box::new(()));
+        rig.finish();
+        self.opened.lock().unwrap().pop().unwrap()
+    }
+}
+
+/// What the peer sends: numbers as given, timestamps if there are any.
+fn from_peer(flags: Flags, seq: u32, ack: u32, stamps: Option<Timestamps>) -> Vec<u8> {
+    let syn = flags.contains(Flags::SYN);
+    let options = TcpOptions { mss: syn.then_some(1_460), timestamps: stamps, ..TcpOptions::default() };
+    let header =
+        TcpHeader { src_port: ITS_PORT, dst_port: OWN_PORT, seq, ack, flags, window: 60_000, urgent: 0, options };
+    tcp_packet(PEER, OURS, &header, &[])
+}
+
+/// A connection that we opened and closed, in TIME-WAIT: the next number we would send, and our last TSval.
+fn into_time_wait(rig: &mut Rig, opener: &Opener, service: u16, stamps: bool) -> (u32, u32) {
+    opener.open(rig, service).unwrap();
+    let syn = rig.next();
+    let ours = syn.header.options.timestamps.unwrap();
+    let echo = stamps.then_some(Timestamps { val: 70, ecr: ours.val });
+    let next = syn.header.seq.wrapping_add(1);
+    rig.turn(&[from_peer(Flags::SYN | Flags::ACK, 90_000, next, echo)]);
+    rig.turn(&[from_peer(Flags::FIN | Flags::ACK, 90_001, next.wrapping_add(1), echo)]);
+    assert_eq!((rig.counters().time_wait, rig.counters().connections), (1, 0));
+    let last = rig.sent.iter().filter_map(|sent| sent.header.options.timestamps).map(|stamps| stamps.val).next_back();
+    rig.sent.clear();
+    (next.wrapping_add(1), last.unwrap_or(ours.val))
+}
+
+/// OPS-20, SM-TW-6: an open of ours takes a quad over from TIME-WAIT, if timestamps tell the new from the old and a second
+/// has gone by.
+#[test]
+fn ops_20_an_open_over_time_wait_needs_timestamps_and_a_second() {
+    for (stamps, millis, granted) in [(true, 0, false), (true, 900, false), (true, 1_000, true), (false, 30_000, false)]
+    {
+        let (mut rig, opener) = (Rig::new(), Opener::default());
+        let service = rig.shard.add_service(None, Box::new(opener.clone()));
+        let (next, last) = into_time_wait(&mut rig, &opener, service, stamps);
+        rig.advance(Duration::from_millis(millis));
+        let result = opener.open(&mut rig, service);
+        assert_eq!(result.is_ok(), granted, "{stamps} {millis}: {result:?}");
+        if !granted {
+            assert_eq!(result, Err(ConnectError::AddressInUse));
+            continue;
+        }
+        let syn = rig.next();
+        let ahead = syn.header.seq.wrapping_sub(next);
+        assert!(ahead > 65_535 && ahead < 1 << 31, "the ISS is {ahead} ahead of what the old one has sent");
+        let val = syn.header.options.timestamps.unwrap().val;
+        assert!(val.wrapping_sub(last) as i32 > 0, "{val} after {last}");
+        assert_eq!(rig.counters().time_wait, 1, "until the peer has agreed");
+        let echo = Some(Timestamps { val: 71, ecr: val });
+        rig.turn(&[from_peer(Flags::SYN | Flags::ACK, 900_000, syn.header.seq.wrapping_add(1), echo)]);
+        assert_eq!((rig.counters().time_wait, rig.counters().time_wait_reused), (0, 1));
+        assert_eq!(rig.counters().connected, 2);
+    }
+}
+
+/// The peer may not have seen the end of the old connection: it answers with an ACK, is reset, and takes the next SYN.
+/// Nothing of that, nor a refusal, takes the record away.
+#[test]
+fn ops_20_the_record_stays_until_the_new_connection_is_open() {
+    let (mut rig, opener) = (Rig::new(), Opener::default());
+    let service = rig.shard.add_service(None, Box::new(opener.clone()));
+    let (next, _) = into_time_wait(&mut rig, &opener, service, true);
+    rig.advance(Duration::from_secs(2));
+    opener.open(&mut rig, service).unwrap();
+    let syn = rig.next();
+    let val = syn.header.options.timestamps.unwrap().val;
+    let echo = Some(Timestamps { val: 71, ecr: val });
+    // LAST-ACK of the peer.
+    rig.turn(&[from_peer(Flags::ACK, 90_002, next, echo)]);
+    let reset = rig.next();
+    assert!(reset.has(Flags::RST) && reset.header.seq == next, "{:?}", reset.header);
+    rig.advance(Duration::from_millis(1_100));
+    assert_eq!(rig.next().header.seq, syn.header.seq, "the SYN again");
+    rig.turn(&[from_peer(Flags::RST | Flags::ACK, 0, syn.header.seq.wrapping_add(1), None)]);
+    assert_eq!(opener.endings.lock().unwrap().last(), Some(&CloseReason::Refused));
+    assert_eq!((rig.counters().time_wait, rig.counters().time_wait_reused), (1, 0));
 }

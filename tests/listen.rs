@@ -479,7 +479,7 @@ fn an_open_without_room_is_refused() {
     assert_eq!(door.connect(&mut rig, remote(), ConnectOptions::default()), Err(ConnectError::NoPort));
 }
 
-/// TIME-WAIT keeps its two ends, whoever asks for them.
+/// TIME-WAIT keeps its two ends, whoever asks for them, where no timestamps tell old from new (OPS-20).
 #[test]
 fn an_open_over_time_wait_is_refused() {
     let (mut rig, door) = door();

@@ -11,7 +11,7 @@ use super::opening::{ConnectError, ConnectOptions, IpFields};
 use super::routes::NoRoute;
 use super::service::ConnId;
 use crate::flow::{EPHEMERAL_PORTS, Endpoint, Quad, ports_for_shard};
-use crate::tcp::Handshake;
+use crate::tcp::{Handshake, SeqNum};
 
 impl Core {
     /// See [`Io::connect`](super::Io::connect).
@@ -27,7 +27,7 @@ impl Core {
             return Err(ConnectError::NoRoute);
         }
         let local = self.local_address(remote.addr, options.local.map(|local| local.addr))?;
-        let quad = match options.local.map_or(0, |local| local.port) {
+        let (quad, floor) = match options.local.map_or(0, |local| local.port) {
             0 => self.choose_port(local, remote)?,
             port => {
                 let quad = Quad { local: Endpoint::new(local, port), remote };
@@ -35,16 +35,18 @@ impl Core {
                 if owner != self.config.id {
                     return Err(ConnectError::WrongShard(owner));
                 }
-                if self.is_in_use(&quad) {
-                    return Err(ConnectError::AddressInUse);
-                }
-                quad
+                (quad, self.floor(&quad).ok_or(ConnectError::AddressInUse)?)
             }
         };
         if self.conns.len() >= self.config.limits.connections {
             return Err(ConnectError::Full);
         }
-        let params = self.open_params(&quad, options.mss);
+        let mut params = self.open_params(&quad, options.mss);
+        if let Some(floor) = floor
+            && !params.iss.gt(floor)
+        {
+            params.iss = floor + 1;
+        }
         let mut handshake = Handshake::connect(&self.config.tcp, params, self.now);
         if let Some(count) = options.syn_retries {
             handshake.set_syn_retries(count);
@@ -79,23 +81,34 @@ impl Core {
 
     /// A port whose bucket this shard owns (RFC6056-MC) and on which nobody listens (RFC6056-3.1). Where to begin is for
     /// nobody to guess: double-hash port selection (RFC 6056 algorithm 4).
-    fn choose_port(&mut self, local: IpAddr, remote: Endpoint) -> Result<Quad, ConnectError> {
+    fn choose_port(&mut self, local: IpAddr, remote: Endpoint) -> Result<(Quad, Option<SeqNum>), ConnectError> {
         let shared = &self.shared;
         let hash = shared.isn.port_hash(local, remote.addr, remote.port);
         let start = self.ports.start(hash);
         let ports =
             ports_for_shard(&shared.keys, &shared.owners, local, remote, self.config.id, start, EPHEMERAL_PORTS);
-        let quad = ports
-            .map(|port| Quad { local: Endpoint { addr: local, port }, remote })
-            .find(|quad| self.listeners.find(quad.local).is_none() && !self.is_in_use(quad))
+        let quads = || ports.clone().map(|port| Quad { local: Endpoint { addr: local, port }, remote });
+        let silent = |quad: &Quad| self.listeners.find(quad.local).is_none();
+        // One that was never used or is forgotten, if there is any.
+        let quad = quads()
+            .find(|quad| silent(quad) && self.floor(quad) == Some(None))
+            .or_else(|| quads().find(|quad| silent(quad) && self.floor(quad).is_some()))
             .ok_or(ConnectError::NoPort)?;
+        let floor = self.floor(&quad).ok_or(ConnectError::NoPort)?;
         self.ports.took(hash, quad.local.port);
-        Ok(quad)
+        Ok((quad, floor))
     }
 
-    /// Whether there is a connection between these ends, or was one shortly before.
-    fn is_in_use(&self, quad: &Quad) -> bool {
+    /// Whether a connection between these ends can be opened, and what its ISS must be greater than, if anything. `None`:
+    /// there is one, or was shortly before.
+    fn floor(&self, quad: &Quad) -> Option<Option<SeqNum>> {
         let hash = self.hash(quad);
-        self.lookup(hash, quad).is_some() || self.time_wait.get(hash, quad).is_some()
+        if self.lookup(hash, quad).is_some() {
+            return None;
+        }
+        match self.time_wait.get(hash, quad) {
+            Some(record) => record.yields(&self.config.tcp, self.now).map(Some),
+            None => Some(None),
+        }
     }
 }

@@ -255,13 +255,14 @@ impl Shard {
         if let Phase::Open(connection) = &conn.phase {
             if passive {
                 self.core.counters.accepted += 1;
-                if !self.core.time_wait.is_empty() {
-                    let hash = self.core.shared.hasher.hash(&conn.quad);
-                    let reused = self.core.time_wait.remove(hash, &conn.quad).is_some();
-                    self.core.counters.time_wait_reused += u64::from(reused);
-                }
             } else {
                 self.core.counters.connected += 1;
+            }
+            // The record that gave way (SM-TW-5f, OPS-20) is no longer needed.
+            if !self.core.time_wait.is_empty() {
+                let hash = self.core.shared.hasher.hash(&conn.quad);
+                let reused = self.core.time_wait.remove(hash, &conn.quad).is_some();
+                self.core.counters.time_wait_reused += u64::from(reused);
             }
             if self.core.config.log_connections {
                 log::open(&self.core.config.tcp, &conn.quad, self.core.config.id, passive, connection);

@@ -10,9 +10,12 @@ use super::handshake::ticks;
 use super::marks::Marks;
 use super::segment::{Segment, Transmit};
 use super::seq::SeqNum;
-use super::time::Instant;
+use super::time::{Duration, Instant};
 use crate::wire::options::Timestamps;
 use crate::wire::tcp::Flags;
+
+/// Least age of a record that an active open takes over (tcp_tw_reuse_delay of Linux).
+const REUSE_DELAY: Duration = Duration::from_secs(1);
 
 /// A connection in TIME-WAIT.
 #[derive(Clone, Debug)]
@@ -66,15 +69,17 @@ impl TimeWait {
         self.deadline
     }
 
-    /// TS.Recent, when timestamps were in use: an own active open over this record needs them (OPS-20).
+    /// Whether an active open of ours may take the quad over (OPS-20, SM-TW-6): when timestamps were in use, whose clock goes
+    /// on, and a second after the last segment, so that ours will be newer whatever the peer has seen. The new ISS must be
+    /// greater than what this returns.
     #[must_use]
-    pub fn timestamps(&self) -> Option<u32> {
-        self.timestamps.then_some(self.ts_recent)
+    pub fn yields(&self, config: &Config, now: Instant) -> Option<SeqNum> {
+        let aged = now + config.time_wait >= self.deadline + REUSE_DELAY;
+        (self.timestamps && aged).then(|| self.iss_floor())
     }
 
-    /// A new ISS of an own active open must be greater than this.
-    #[must_use]
-    pub fn iss_floor(&self) -> SeqNum {
+    /// Beyond anything the old connection could still send.
+    fn iss_floor(&self) -> SeqNum {
         self.snd_nxt + 65_535 + 2
     }
 
