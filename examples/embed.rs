@@ -1,9 +1,5 @@
 //! Two hosts in one thread, joined in memory, under a clock that this program owns: a client sends a megabyte, a server
-//! echoes it. No root, no device, no thread; the same history each time.
-//!
-//! ```text
-//! cargo run --example embed
-//! ```
+//! echoes it. No root, no device, no thread; the same history each time: `cargo run --example embed`.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};

@@ -90,6 +90,9 @@ fn ops_22_orphans_give_way_to_those_who_need_memory() {
     let (mut rig, _) = probed(|_| {}, 64, say_and_close);
     let mut peers: Vec<_> = (0..200).map(|place| rig.connect(40_000 + place, PORT)).collect();
     rig.settle();
+    assert_eq!(rig.counters().orphans_out_of_memory, 0, "each may be about to acknowledge");
+    // Four times the memory, and a second each time.
+    rig.advance(Duration::from_secs(4));
     let served = peers.iter_mut().filter_map(|peer| {
         peer.take(&mut rig);
         (peer.got.len() == 1_000).then_some(())
@@ -100,6 +103,32 @@ fn ops_22_orphans_give_way_to_those_who_need_memory() {
     assert_eq!(counters.orphans + counters.orphans_out_of_memory, 200);
     rig.advance(Duration::from_secs(200));
     rig.assert_empty();
+}
+
+/// What was said before the close arrives as long as the peer takes it, however scarce memory is, and although this orphan
+/// is the oldest. But not for ever: an octet at a time is too slow.
+#[test]
+fn ops_22_an_orphan_that_gets_on_gives_way_last() {
+    let (mut rig, _) = probed(|_| {}, 64, say_and_close);
+    let mut slow = rig.connect(40_000, PORT);
+    slow.take(&mut rig);
+    assert!(slow.got_fin);
+    let first = slow.ack.wrapping_sub(1_001);
+    let (left, mut port) = (rig.now, 40_001);
+    while !slow.got_reset {
+        for _ in 0..70 {
+            rig.connect(port, PORT);
+            port += 1;
+        }
+        slow.ack = first + (port - 40_000) as u32 / 10;
+        rig.turn(&[slow.ack()]);
+        rig.advance(Duration::from_millis(900));
+        slow.take(&mut rig);
+        assert!(rig.now - left < Duration::from_secs(30));
+    }
+    assert!(rig.now - left >= Duration::from_secs(20), "{}", rig.now - left);
+    let gave_way = rig.counters().orphans_out_of_memory;
+    assert!(gave_way > 1_000, "the others, whose peers were silent: {gave_way}");
 }
 
 /// It has waited for memory before it was left; now nobody does, so there is nobody to make way for.

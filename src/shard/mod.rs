@@ -178,7 +178,7 @@ impl Shard {
     /// When the shard next needs a turn even if nothing happens.
     pub fn next_deadline(&mut self) -> Option<Instant> {
         let service = self.core.service_timers.peek().map(|Reverse((at, ..))| *at);
-        [self.core.wheel.next(), service, self.core.time_wait.next()].into_iter().flatten().min()
+        [self.core.wheel.next(), service, self.core.time_wait.next(), self.core.orphans.due].into_iter().flatten().min()
     }
 
     /// Whether connections wait for their turn or for room in the tx ring.

@@ -1,8 +1,10 @@
 //! Orphans: connections whose service has closed them, and which go on alone until the peer has acknowledged everything.
 //!
 //! They cost memory that nobody asks about any more, so they are bounded (OPS-22): in number, in time
-//! (`tcp::Config::orphan_timeout`), and they give way when send memory is needed by others. The oldest goes first: it
-//! had the most time. In FIN-WAIT-2 a connection has nothing left to send and is no orphan any more; that state has a
+//! (`tcp::Config::orphan_timeout`), and they give way when send memory is needed by others: those whose peer has not
+//! acknowledged anything for [`STALLED`], since the others give theirs back by themselves, and what a service has said
+//! before it closed is meant to arrive; and those that take longer than [`PATIENCE`]. The oldest goes first: it had the
+//! most time. In FIN-WAIT-2 a connection has nothing left to send and is no orphan any more; that state has a
 //! time limit of its own.
 
 use std::collections::VecDeque;
@@ -10,15 +12,22 @@ use std::collections::VecDeque;
 use super::conn::{Conn, Phase};
 use super::core::Core;
 use super::service::{ConnId, IoBackend};
-use crate::tcp::State;
+use crate::tcp::{Duration, Instant, State};
 
 /// The orphans of a shard.
 #[derive(Debug, Default)]
 pub(crate) struct Orphans {
-    /// In the order in which they were left. Those that are done are taken out later.
-    queue: VecDeque<ConnId>,
+    /// In the order in which they were left, and when. Those that are done are taken out later.
+    queue: VecDeque<(ConnId, Instant)>,
     pub(crate) count: usize,
+    /// Somebody waits for memory, and the next of those that hold some gives way then.
+    pub(crate) due: Option<Instant>,
 }
+
+/// Without an acknowledgment for so long, an orphan gives way: a lost one costs less than that.
+const STALLED: Duration = Duration::from_secs(1);
+/// After so long it gives way in any case: a peer that takes an octet at a time is no better than one that takes none.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Of the oldest, so many are looked at for one that holds memory.
 const LOOKED_AT: usize = 64;
@@ -42,13 +51,13 @@ impl Core {
             return;
         }
         self.orphans.count += 1;
-        self.orphans.queue.push_back(id);
+        self.orphans.queue.push_back((id, self.now));
         if self.orphans.queue.len() > 2 * self.orphans.count + LOOKED_AT {
             let conns = &self.conns;
-            self.orphans.queue.retain(|id| conns.get(*id).is_some_and(|conn| conn.orphan));
+            self.orphans.queue.retain(|(id, _)| conns.get(*id).is_some_and(|conn| conn.orphan));
         }
         while self.orphans.count > self.config.limits.orphans {
-            let Some(oldest) = self.orphans.queue.pop_front() else { break };
+            let Some((oldest, _)) = self.orphans.queue.pop_front() else { break };
             if self.is_orphan(oldest) {
                 self.counters.orphans_over_limit += 1;
                 self.abort(oldest);
@@ -63,6 +72,7 @@ impl Core {
     /// Somebody waits for send memory, and hardly any is free: orphans that hold some are reset.
     #[inline]
     pub(crate) fn take_memory_of_orphans(&mut self) {
+        self.orphans.due = None;
         if self.orphans.count > 0 && !self.starved.is_empty() {
             self.reset_orphans();
         }
@@ -85,12 +95,27 @@ impl Core {
             if self.orphans.count == 0 || self.starved.is_empty() || free > self.memory.capacity() / 32 {
                 return;
             }
-            let holds = |id: &ConnId| self.conns.get(*id).is_some_and(|conn| conn.orphan && conn.send.len() > 0);
-            let Some(place) = self.orphans.queue.iter().take(LOOKED_AT).position(holds) else { return };
-            if let Some(id) = self.orphans.queue.remove(place) {
+            let oldest = self.orphans.queue.iter().take(LOOKED_AT).enumerate();
+            let gives_way = oldest.filter_map(|(place, &(id, left))| Some((self.gives_way_at(id, left)?, place)));
+            // Of those that are due the oldest, else the one that will be first.
+            let Some((at, place)) = gives_way.min_by_key(|(at, _)| (*at).max(self.now)) else { return };
+            if at > self.now {
+                self.orphans.due = Some(at);
+                return;
+            }
+            if let Some((id, _)) = self.orphans.queue.remove(place) {
                 self.counters.orphans_out_of_memory += 1;
                 self.abort(id);
             }
         }
+        // More in the next turn.
+        self.orphans.due = Some(self.now);
+    }
+
+    /// When an orphan that was left at `left` gives way, if it holds memory.
+    fn gives_way_at(&self, id: ConnId, left: Instant) -> Option<Instant> {
+        let conn = self.conns.get(id).filter(|conn| conn.orphan && conn.send.len() > 0)?;
+        let Phase::Open(connection) = &conn.phase else { return None };
+        Some((connection.last_progress() + STALLED).min(left + PATIENCE))
     }
 }

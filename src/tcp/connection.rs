@@ -408,6 +408,12 @@ impl Connection {
         }
     }
 
+    /// When the peer last acknowledged something, or, before it did, when what is in flight began to leave.
+    #[must_use]
+    pub fn last_progress(&self) -> Instant {
+        self.cold.progress
+    }
+
     /// Half close: a FIN follows the queued data, receiving goes on (MAY-1). Ignored when done before.
     pub fn shutdown(&mut self) {
         self.hot.state = match self.hot.state {
