@@ -88,6 +88,8 @@ pub struct Builder {
     tx_ring: usize,
     inbox: usize,
     secrets: Option<Secrets>,
+    log_connections: bool,
+    log_segments: bool,
     services: Vec<(Option<u16>, Box<dyn Service>)>,
     waker: Option<Waker>,
     independent: bool,
@@ -113,6 +115,8 @@ impl Default for Builder {
             tx_ring: 256,
             inbox: 4_096,
             secrets: None,
+            log_connections: false,
+            log_segments: false,
             services: Vec::new(),
             waker: None,
             independent: false,
@@ -201,6 +205,18 @@ impl Builder {
         self
     }
 
+    /// One `tracing` event when a connection opens and one when it ends.
+    pub fn log_connections(mut self, log: bool) -> Self {
+        self.log_connections = log;
+        self
+    }
+
+    /// One `tracing` event for each segment.
+    pub fn log_segments(mut self, log: bool) -> Self {
+        self.log_segments = log;
+        self
+    }
+
     /// A service inside the shard, on a port of all addresses or (`None`) for what it opens by itself.
     pub fn service(mut self, port: Option<u16>, service: Box<dyn Service>) -> Self {
         self.services.push((port, service));
@@ -251,8 +267,8 @@ impl Builder {
             offload: Offload { checksum: true, tso4: true, tso6: true },
             limits: self.limits,
             tcp: self.tcp,
-            log_connections: false,
-            log_segments: false,
+            log_connections: self.log_connections,
+            log_segments: self.log_segments,
         };
         let shared = ShardShared {
             keys,

@@ -7,7 +7,7 @@ use trust::embed::Host;
 use trust::net::{TcpSocket, TcpStream};
 use trust::services::echo::Echo;
 use trust::shard::Route;
-use trust::tcp::{Config, CongestionControl, Duration};
+use trust::tcp::{Config, CongestionControl, Duration, Instant};
 
 use crate::link::{CLIENT, Link, at, client, octets, plain, server};
 
@@ -179,4 +179,27 @@ fn a_host_reaches_what_its_routes_have() {
     assert_eq!(syns, 1);
     assert!(near.take_error().unwrap().is_none());
     assert_eq!(far.take_error().unwrap().unwrap().kind(), ErrorKind::NetworkUnreachable);
+}
+
+/// A virtual clock may leap, stand still and go back: timers that were passed over fire once, and nothing hangs.
+#[test]
+fn a_clock_may_leap_to_its_end() {
+    for leap in [1_000, 1_000_000, 3_000_000_000, u64::MAX] {
+        let mut link = Link::usual();
+        let (listener, stream, accepted) = link.connect(80);
+        (&stream).write_all(b"under way").unwrap();
+        link.poll();
+        let later = Instant::from_secs(leap);
+        for _ in 0..3 {
+            let (mut to_server, mut to_client) = (Vec::new(), Vec::new());
+            link.client.poll(later, |packet| to_server.push(packet.to_vec()));
+            link.server.poll(later, |packet| to_client.push(packet.to_vec()));
+            assert!(to_server.iter().all(|packet| link.server.receive(packet)));
+            assert!(to_client.iter().all(|packet| link.client.receive(packet)));
+            // Back: counts as the latest time there was.
+            link.client.poll(Instant::from_secs(1), |_| ());
+            assert!(link.client.next_deadline().is_none_or(|at| at >= later), "{leap}");
+        }
+        drop((listener, stream, accepted));
+    }
 }
