@@ -49,6 +49,9 @@ usage: ./run.sh [COMMAND]
 
   --host [OPTION...]        serve in the CURRENT namespace: device trust0 and 10.7.0.1/24, nothing else is touched.
                             As a normal user it asks sudo once to give the binary cap_net_admin.
+  --host --nat [COMMAND]    (root) the way to the Internet: this machine forwards and masquerades for our device's network
+                            only, and says what it changed; all is undone at the end. COMMAND: serve (the default),
+                            fetch URL, connect HOST PORT, iperf3 -c HOST, which then run in the current namespace
 
 environment: TRUST_NO_INSTALL=1 never installs, only prints the apt-get line (installing happens as root only);
              TRUST_WORLDS=N lives through N random worlds instead of 10,000, TRUST_WORLDS_FROM=N begins with seed N
@@ -311,24 +314,128 @@ cmd_serve() {
     supervise namespace "${fresh[@]}" setpriv --pdeathsig KILL sh -c "$inside" "$BASHPID" "$engine" "${words[@]}"
 }
 
+# ---- the way to the Internet --------------------------------------------------------------------------------------
+
+# What --nat has changed lies in $run/nat until it is undone: UPLINK FORMER-FORWARDING.
+nat_table=trust_nat
+
+# nat_on TUN ADDRESS/PREFIX: forwards and masquerades for that network, and undoes it when this script ends. Refuses where
+# something is in the way: nothing that exists is changed, but for the forwarding of the interface that leads out.
+nat_on() {
+    local tun=$1 address=$2 uplink former chain
+    require nft
+    [[ $tun =~ ^[A-Za-z0-9_.-]+$ ]] || die "--nat: $tun is no name for a device here"
+    uplink=$(ip -4 route show default | sed -n 's/.* dev \([^ ]*\).*/\1/p' | head -n 1)
+    [ -n "$uplink" ] || die "--nat: there is no default route in this namespace, and so no way out"
+    mkdir -p "$run" || die "cannot write $run"
+    exec 6>>"$run/nat.lock"
+    flock -n 6 || die "--nat: another engine of this clone has it already"
+    if [ -e "$run/nat" ]; then
+        warn "--nat: undoing what a run that was killed has left"
+        nat_off
+    fi
+    ! nft list table ip "$nat_table" >/dev/null 2>&1 ||
+        die "--nat: there is a table ip $nat_table already, perhaps another engine's; if it is nobody's: nft delete table ip $nat_table"
+    # Whoever drops by default would drop what we forward; to allow it would be to change his rules.
+    chain=$(nft list chains 2>/dev/null | awk '
+        $1 == "table" { table = $2 " " $3 }
+        $1 == "chain" { chain = $2 }
+        / hook forward / && /policy drop/ && table !~ /^(ip6|arp|bridge|netdev)/ { print table " " chain; exit }')
+    [ -z "$chain" ] || die "--nat: this machine's firewall drops what is forwarded (nft chain $chain); that is left as it is"
+    former=$(cat "/proc/sys/net/ipv4/conf/$uplink/forwarding")
+    echo "$uplink $former" >"$run/nat"
+    trap nat_off EXIT
+    # Nobody gets in from outside. Where forwarding was off, it is on for our device and nothing else.
+    local closed=''
+    [ "$former" = 1 ] || closed="iifname \"$uplink\" oifname != \"$tun\" drop"
+    nft -f - <<END || die "--nat: nft refuses; the kernel may lack NAT (modprobe nft_chain_nat nft_masq)"
+table ip $nat_table {
+    chain postrouting {
+        type nat hook postrouting priority srcnat; policy accept;
+        ip saddr $address oifname "$uplink" masquerade
+    }
+    chain forward {
+        type filter hook forward priority filter; policy accept;
+        iifname != "$tun" oifname "$tun" ct state new drop
+        $closed
+    }
+}
+END
+    warn "--nat: added the nft table ip $nat_table: what $address sends by $uplink is masqueraded, nobody gets in"
+    if [ "$former" != 1 ]; then
+        echo 1 >"/proc/sys/net/ipv4/conf/$uplink/forwarding" || die "--nat: net.ipv4.conf.$uplink.forwarding cannot be set"
+        warn "--nat: net.ipv4.conf.$uplink.forwarding was $former and is 1, for $tun only: the table drops the rest"
+    fi
+}
+
+# Undoes it, by what $run/nat says. Not the forwarding of our device: that goes with the device.
+# shellcheck disable=SC2329
+nat_off() {
+    local uplink former
+    trap - EXIT
+    read -r uplink former 2>/dev/null <"$run/nat" || return 0
+    if [ "$former" != 1 ] && echo "$former" 2>/dev/null >"/proc/sys/net/ipv4/conf/$uplink/forwarding"; then
+        warn "--nat: net.ipv4.conf.$uplink.forwarding is $former again"
+    fi
+    nft delete table ip "$nat_table" 2>/dev/null && warn "--nat: removed the nft table ip $nat_table"
+    rm -f "$run/nat"
+}
+
+# ---- in the current namespace ----------------------------------------------------------------------------------------
+
 cmd_host() {
+    local nat='' command=serve
+    if [ "${1-}" = --nat ]; then
+        nat=1
+        shift
+    fi
+    case ${1-} in
+        serve | fetch | connect | iperf3)
+            command=$1
+            shift
+            ;;
+        -* | '') ;;
+        *) misuse "--host: serve, fetch, connect and iperf3 run there, $1 does not" ;;
+    esac
     require ip flock setsid setpriv
+    if [ -n "$nat" ] && ! is_root; then
+        die "--nat changes what this machine forwards, so it is for root: sudo ./run.sh --host --nat"
+    fi
     check_tun
     build trust
-    serve_words "$@"
-    local tun address used
+    local tun=trust0
+    if [ "$command" = serve ]; then
+        serve_words "$@"
+    else
+        words=("$command" "$@")
+        [ -n "$(option tun '' "${words[@]}")" ] || words+=(--tun trust1)
+        [ -n "$(option address '' "${words[@]}")" ] || words+=(--address 10.7.1.2/24)
+    fi
+    [ -z "$nat" ] || words+=(--forwarding)
+    local address used
     tun=$(option tun trust0 "${words[@]}")
     address=$(option address '' "${words[@]}")
     [ ! -e "/sys/class/net/$tun" ] && ! ip link show dev "$tun" >/dev/null 2>&1 ||
         die "a device $tun exists already; choose another: ./run.sh --host --tun trust1"
     used=$({ ip route show match "${address%/*}" && ip route show root "$address"; } 2>/dev/null | grep -v '^default' | head -n 1)
     [ -z "$used" ] || die "$address is in use here ($used); choose another: ./run.sh --host --address 10.77.0.2/24"
+    [ -z "$nat" ] || nat_on "$tun" "$address"
     if ! is_root; then
         require getcap setcap
         if [[ $(getcap "$engine") != *cap_net_admin*=*e* ]]; then
             say "sudo setcap cap_net_admin=eip $engine"
             sudo setcap cap_net_admin=eip "$engine" || die "without cap_net_admin no device can be made in this namespace; run as root"
         fi
+    fi
+    if [ "$command" != serve ]; then
+        # ^C reaches the command by itself; this script stays to undo what it did.
+        local child status
+        env --default-signal=INT,QUIT setpriv --pdeathsig TERM "$engine" "${words[@]}" <&0 6>&- &
+        child=$!
+        trap : INT
+        trap 'kill -TERM "$child" 2>/dev/null' TERM HUP
+        while wait "$child"; status=$?; [ -e "/proc/$child/exe" ]; do :; done
+        exit "$status"
     fi
     if is_root; then
         supervise host setpriv --pdeathsig KILL "$engine" "${words[@]}"
@@ -465,6 +572,10 @@ end_engine() {
 }
 
 cmd_stop() {
+    if [ -e "$run/nat" ] && is_root && flock -n "$run/nat.lock" true; then
+        warn "--nat: undoing what a run that was killed has left"
+        nat_off
+    fi
     running || { say "no engine is running in this clone"; return 0; }
     end_engine && say "stopped"
 }

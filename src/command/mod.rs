@@ -210,6 +210,11 @@ struct EngineOptions {
     #[arg(long, value_name = "NETWORK/PREFIX|default")]
     route: Vec<RouteArgument>,
 
+    /// Have the kernel forward what comes from our device (net.ipv4.conf.NAME.forwarding), which goes with the device. It
+    /// takes root.
+    #[arg(long)]
+    forwarding: bool,
+
     /// Largest IP packet, octets.
     #[arg(long, value_name = "OCTETS", default_value_t = 1500, value_parser = mtu, allow_negative_numbers = true)]
     mtu: u16,
@@ -306,6 +311,12 @@ impl EngineOptions {
         } else {
             Box::new(TunDevice::create(&options).map_err(no_device)?)
         };
+        if self.forwarding {
+            let name = device.name();
+            std::fs::write(format!("/proc/sys/net/ipv4/conf/{name}/forwarding"), "1").map_err(|error| {
+                Error::Run(format!("--forwarding: net.ipv4.conf.{name}.forwarding cannot be set ({error})"))
+            })?;
+        }
         if let Some(impairment) = &self.impair {
             device = Box::new(Impaired::new(device, *impairment));
         }

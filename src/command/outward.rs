@@ -41,7 +41,7 @@ impl Outward {
     pub(super) fn resolve(&self, host: &str, port: u16) -> Result<SocketAddrV4, Error> {
         let remote = resolve(host, port)?;
         check_remote(host, *remote.ip(), self.address)?;
-        if !is_reachable(*remote.ip(), self.address) {
+        if !self.engine.forwarding && !is_reachable(*remote.ip(), self.address) {
             let tun = self.engine.tun.as_deref().unwrap_or("trust1");
             return Err(Error::Run(format!(
                 "{remote} cannot be reached from here: our stack is behind a TUN device ({tun}), and the kernel of this \

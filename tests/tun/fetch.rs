@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::{Child, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -61,10 +61,21 @@ pub(crate) fn http_server(directory: &Directory) -> Killed {
     server
 }
 
+/// A command behind the words that put it into some namespace.
+pub(crate) fn within(prefix: &[String], limit: u64, words: &[&str]) -> Command {
+    let all: Vec<&str> = prefix.iter().map(String::as_str).chain(words.iter().copied()).collect();
+    bounded(limit, all[0], &all[1..])
+}
+
 /// Waits until somebody listens on a port of this namespace.
 pub(crate) fn listens(port: u16) {
+    listens_in(&[], port);
+}
+
+pub(crate) fn listens_in(prefix: &[String], port: u16) {
     eventually(Duration::from_secs(20), "a server listens", || {
-        must(5, "ss", &["-Hltn", &format!("sport = :{port}")]).contains(&format!(":{port}"))
+        let output = within(prefix, 5, &["ss", "-Hltn", &format!("sport = :{port}")]).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).contains(&format!(":{port}"))
     });
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
-use crate::fetch::{Directory, Killed, listens};
+use crate::fetch::{Directory, Killed, listens, listens_in, within};
 use crate::support::*;
 
 /// Where clients connect to, for each way: through our stack to a server of the kernel's, and through the kernel, our stack
@@ -22,7 +22,7 @@ fn engine() -> Engine {
 }
 
 /// A new namespace has it down.
-fn loopback() {
+pub(crate) fn loopback() {
     must(5, "ip", &["link", "set", "lo", "up"]);
 }
 
@@ -239,8 +239,8 @@ pub(crate) fn refusals() -> Outcome {
     Ok(())
 }
 
-/// A stock sshd on port 2200 of this namespace, with keys and a configuration of its own.
-pub(crate) fn sshd(directory: &Directory) -> Result<Killed, String> {
+/// A stock sshd on port 2200 of the namespace that `prefix` leads to, with keys and a configuration of its own.
+pub(crate) fn sshd(directory: &Directory, prefix: &[String]) -> Result<Killed, String> {
     need(&["sshd", "ssh", "scp", "ssh-keygen", "ss", "unshare", "mount"])?;
     if !std::fs::read_to_string("/proc/self/uid_map")
         .is_ok_and(|map| map.trim_start().starts_with("0 ") && map.contains("4294967295"))
@@ -260,11 +260,11 @@ pub(crate) fn sshd(directory: &Directory) -> Result<Killed, String> {
     std::fs::write(directory.path("sshd_config"), configuration).unwrap();
     // It wants /run/sshd: in a mount namespace of its own, so that this machine stays as it is.
     let script = "mount -t tmpfs tmpfs /run && mkdir -m 755 /run/sshd && exec \"$(command -v sshd)\" -D -e -f \"$0\"";
-    let mut command = bounded(240, "unshare", &["-m", "sh", "-c", script, &directory.path("sshd_config")]);
+    let mut command = within(prefix, 240, &["unshare", "-m", "sh", "-c", script, &directory.path("sshd_config")]);
     let log = std::fs::File::create(directory.path("sshd.log")).unwrap();
     let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
     let server = Killed(child);
-    listens(2200);
+    listens_in(prefix, 2200);
     Ok(server)
 }
 
@@ -284,7 +284,7 @@ pub(crate) fn ssh(program: &str, directory: &Directory, port: &str, arguments: &
 /// A session and a file copy to a stock sshd: through our stack, and with our stack as the client's side.
 pub(crate) fn secure_shell() -> Outcome {
     let directory = Directory::new("ssh");
-    let _server = sshd(&directory)?;
+    let _server = sshd(&directory, &[])?;
     loopback();
     let engine =
         Engine::start(&["--service", "forward:6000=127.0.0.1:2200", "--service", "reverse:6001=10.7.0.1:2200"]);

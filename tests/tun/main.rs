@@ -19,6 +19,7 @@ mod iperf_client;
 mod keepalive;
 mod lifecycle;
 mod loss;
+mod nat;
 // Shared with other tests: not all of it is used here.
 #[allow(dead_code)]
 #[path = "../netns/mod.rs"]
@@ -74,6 +75,8 @@ fn main() -> ExitCode {
         trial("forward_stalled_readers_stop_the_other_end", forward::back_pressure),
         trial("forward_refusals_take_one_line", forward::refusals),
         trial("forward_ssh_session_and_file_copy", forward::secure_shell),
+        trial("nat_through_routers_is_exact_and_undone", nat::through_routers),
+        trial("nat_refuses_what_is_in_the_way", nat::refusals),
         trial("clients_1000_at_once", crowd::thousand_clients),
         trial("clients_1000_at_once_200_killed_midway", crowd::thousand_clients_200_killed),
         trial("stalled_readers_slow_nobody", crowd::stalled_readers),

@@ -1,0 +1,219 @@
+//! `./run.sh --host --nat`: out through two routers that masquerade, to servers behind loss and a narrower MTU than anybody's own.
+//!
+//! ```text
+//! ours (the test's namespace)                     router                            servers
+//! engine ─ trust0 ─ kernel, --nat ─ up0 ═══ r0 ─ masquerades, forwards ─ r1 ═══ s0 ─ python, sshd
+//! 10.7.0.2                  198.51.100.2      .1    1 % lost     203.0.113.1      .2, no route back
+//!                                   MTU 1400: who sends more than that, either side, is told by ICMP
+//! ```
+//!
+//! All of it is in namespaces that end with the test.
+
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::fetch::{Directory, Killed, listens_in, within};
+use crate::forward::{loopback, ssh, sshd};
+use crate::support::*;
+
+/// A namespace that lives as long as this does.
+struct Namespace(Killed);
+
+impl Namespace {
+    fn new() -> Self {
+        let mut command = bounded(280, "unshare", &["-n", "sleep", "270"]);
+        let child = Killed(command.stdin(Stdio::null()).spawn().unwrap());
+        let namespace = Self(child);
+        let ours = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
+        eventually(Duration::from_secs(5), "a namespace of its own", || {
+            std::fs::read_link(format!("/proc/{}/ns/net", namespace.pid())).is_ok_and(|theirs| theirs != ours)
+        });
+        namespace
+    }
+
+    /// The process in it: what `timeout` has started.
+    fn pid(&self) -> String {
+        let timeout = self.0.0.id();
+        let children = std::fs::read_to_string(format!("/proc/{timeout}/task/{timeout}/children")).unwrap_or_default();
+        children.split_whitespace().next().unwrap_or("self").to_owned()
+    }
+
+    /// The words that put a command into it.
+    fn prefix(&self) -> Vec<String> {
+        ["nsenter", "-t", &self.pid(), "-n", "--"].map(str::to_owned).to_vec()
+    }
+
+    fn command(&self, limit: u64, words: &[&str]) -> Command {
+        within(&self.prefix(), limit, words)
+    }
+
+    fn must(&self, line: &str) {
+        let words: Vec<_> = line.split(' ').collect();
+        let output = self.command(10, &words).stdin(Stdio::null()).output().unwrap();
+        assert!(output.status.success(), "{line}: {}", describe(&output));
+    }
+
+    fn spawn(&self, words: &[&str]) -> Killed {
+        let mut command = self.command(270, words);
+        Killed(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+
+    fn nft(&self, rules: &str) -> Outcome {
+        let output = pipe(&mut self.command(10, &["nft", "-f", "-"]), rules.as_bytes());
+        if output.status.success() { Ok(()) } else { Err(format!("nft here: {}", describe(&output))) }
+    }
+}
+
+/// The way from us to the servers.
+fn network() -> Result<(Namespace, Namespace), String> {
+    need(&["nft", "ip", "nc", "ss", "unshare", "nsenter", "python3"])?;
+    let (router, servers) = (Namespace::new(), Namespace::new());
+    let ip = |line: &str| drop(must(10, "ip", &line.split(' ').collect::<Vec<_>>()));
+    loopback();
+    // Segments cross one by one, so that one of a hundred is lost and not one of a hundred super-segments.
+    ip(&format!("link add up0 mtu 1400 gso_max_segs 1 type veth peer name r0 mtu 1400 netns {}", router.pid()));
+    ip("addr add 198.51.100.2/30 dev up0");
+    ip("link set up0 up");
+    ip("route add default via 198.51.100.1");
+    router.must("ip link set lo up");
+    router.must("ip addr add 198.51.100.1/30 dev r0");
+    router.must("ip link set r0 gso_max_segs 1 up");
+    router.must(&format!("ip link add r1 gso_max_segs 1 type veth peer name s0 netns {}", servers.pid()));
+    router.must("ip addr add 203.0.113.1/24 dev r1");
+    router.must("ip link set r1 up");
+    servers.must("ip link set lo up");
+    servers.must("ip addr add 203.0.113.2/24 dev s0");
+    servers.must("ip link set s0 gso_max_segs 1 up");
+    let forwarding = pipe(&mut router.command(10, &["tee", "/proc/sys/net/ipv4/ip_forward"]), b"1");
+    assert!(forwarding.status.success(), "{}", describe(&forwarding));
+    router.nft(
+        "table ip router {
+            chain out { type nat hook postrouting priority srcnat; policy accept; oifname r1 masquerade; }
+            chain through { type filter hook forward priority filter; policy accept; numgen random mod 100 0 counter drop; }
+        }",
+    )?;
+    Ok((router, servers))
+}
+
+/// `run.sh` with the engine of this build and a state of its own.
+fn run_sh(directory: &Directory, limit: u64, arguments: &[&str]) -> Command {
+    let mut command = bounded(limit, concat!(env!("CARGO_MANIFEST_DIR"), "/run.sh"), arguments);
+    command.env("TRUST_BIN", env!("CARGO_BIN_EXE_trust")).env("TRUST_RUN_DIR", directory.0.join("run"));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// What --nat may change in this namespace.
+fn settings() -> (String, String) {
+    let forwarding = std::fs::read_to_string("/proc/sys/net/ipv4/conf/up0/forwarding").unwrap();
+    (forwarding.trim().to_owned(), must(10, "nft", &["list", "ruleset"]))
+}
+
+/// A page of 10 MB, octet by octet, with a shell and a file copy the other way; then everything is as before.
+pub(crate) fn through_routers() -> Outcome {
+    let (router, servers) = network()?;
+    let directory = Directory::new("nat");
+    let data = noise(size(10_000_000, 100_000_000), 51);
+    std::fs::write(directory.path("noise"), &data).unwrap();
+    let path = directory.path("");
+    let _http = servers.spawn(&["python3", "-m", "http.server", "8000", "--directory", &path]);
+    listens_in(&servers.prefix(), 8000);
+    let before = settings();
+    assert_eq!(before, ("0".to_owned(), String::new()));
+
+    // One line fetches a page, says what it changes and undoes it.
+    let fetched = directory.path("fetched");
+    let line = ["--host", "--nat", "fetch", "http://203.0.113.2:8000/noise", "-o", &fetched];
+    let output = run_sh(&directory, 120, &line).output().unwrap();
+    assert!(output.status.success(), "{}", describe(&output));
+    assert_same(&std::fs::read(&fetched).unwrap(), &data);
+    let counted = router.command(10, &["nft", "list", "chain", "ip", "router", "through"]).output().unwrap();
+    let counted = String::from_utf8_lossy(&counted.stdout).into_owned();
+    let lost = counted.split_once("counter packets ").and_then(|(_, rest)| rest.split(' ').next()?.parse::<u64>().ok());
+    assert!(lost.is_some_and(|lost| lost > 20), "the loss is there: {counted}");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    for words in [
+        "added the nft table ip trust_nat",
+        "net.ipv4.conf.up0.forwarding was 0 and is 1, for trust1 only",
+        "HTTP/1.0 200 OK",
+        "net.ipv4.conf.up0.forwarding is 0 again",
+        "removed the nft table ip trust_nat",
+    ] {
+        assert!(said.contains(words), "no {words:?} in:\n{said}");
+    }
+    assert_eq!(settings(), before);
+
+    // Without it there is no way.
+    let alone = run(5, env!("CARGO_BIN_EXE_trust"), &["fetch", "http://203.0.113.2:8000/noise"]);
+    assert_eq!(alone.status.code(), Some(1), "{}", describe(&alone));
+
+    // An engine that serves, with a way to sshd.
+    let keys = Directory::new("nat-ssh");
+    let _sshd = sshd(&keys, &servers.prefix())?;
+    let reverse = ["--host", "--nat", "--service", "reverse:6001=203.0.113.2:2200"];
+    let mut command = run_sh(&directory, 200, &reverse);
+    command.args(["--stats", "1"]);
+    let mut engine = Engine::spawn(command);
+    let output = ssh("ssh", &keys, "6001", &["root@127.0.0.1", "echo here"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "here\n", "{}", describe(&output));
+    let there = keys.path("there");
+    // Up, where our own segments must find out that 1,400 octets are the limit.
+    let output =
+        ssh("scp", &keys, "6001", &["-q", &directory.path("noise"), &format!("root@127.0.0.1:{there}")]).output();
+    assert!(output.as_ref().is_ok_and(|output| output.status.success()), "{output:?}");
+    assert_same(&std::fs::read(&there).unwrap(), &data);
+    // Nobody gets in from outside, who knows the way; the kernel of this namespace does.
+    router.must("ip route add 10.7.0.0/24 via 198.51.100.2");
+    let knock = ["nc", "-z", "-w", "2", "10.7.0.2", "7"];
+    assert!(!router.command(10, &knock).stdin(Stdio::null()).status().unwrap().success());
+    must(10, "nc", &knock[1..]);
+    engine.signal(libc::SIGTERM);
+    engine.wait(Duration::from_secs(10));
+    assert!(engine.output().contains("removed the nft table ip trust_nat"), "{}", engine.output());
+    assert_eq!(settings(), before);
+    Ok(())
+}
+
+/// What is in the way is left as it is, and what a killed run has left is undone by the next.
+pub(crate) fn refusals() -> Outcome {
+    need(&["nft", "ip"])?;
+    loopback();
+    let directory = Directory::new("nat-refusals");
+    let refuse = |words: &str| {
+        let before = must(10, "nft", &["list", "ruleset"]);
+        let output = run_sh(&directory, 20, &["--host", "--nat"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{}", describe(&output));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains(words) && said.lines().count() == 1, "{words:?}: {said}");
+        assert_eq!(must(10, "nft", &["list", "ruleset"]), before);
+    };
+    refuse("no default route");
+    must(5, "ip", &["link", "add", "up0", "type", "veth", "peer", "name", "other"]);
+    must(5, "ip", &["addr", "add", "198.51.100.2/30", "dev", "up0"]);
+    must(5, "ip", &["link", "set", "up0", "up"]);
+    must(5, "ip", &["route", "add", "default", "via", "198.51.100.1"]);
+    must(5, "nft", &["add", "table", "ip", "trust_nat"]);
+    refuse("there is a table ip trust_nat already");
+    must(5, "nft", &["delete", "table", "ip", "trust_nat"]);
+    must(5, "nft", &["add", "table", "inet", "wall"]);
+    must(5, "nft", &["add", "chain", "inet", "wall", "f", "{ type filter hook forward priority 0 ; policy drop ; }"]);
+    refuse("firewall drops what is forwarded (nft chain inet wall f)");
+    must(5, "nft", &["delete", "table", "inet", "wall"]);
+
+    let before = settings();
+    let mut script: Child = run_sh(&directory, 60, &["--host", "--nat"]).spawn().unwrap();
+    eventually(Duration::from_secs(20), "the engine is ready", || directory.0.join("run/ready").exists());
+    assert_ne!(settings(), before);
+    // Not `timeout`, which we started: what it has.
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", script.id())).unwrap();
+    let pid: i32 = children.split_whitespace().next().unwrap().parse().unwrap();
+    // SAFETY: a process that this test has started and that is still there.
+    unsafe { libc::kill(pid, libc::SIGKILL) };
+    script.wait().unwrap();
+    eventually(Duration::from_secs(5), "the engine goes, too", || !must(5, "ip", &["-o", "link"]).contains("trust0"));
+    assert_ne!(settings(), before);
+    let output = run_sh(&directory, 20, &["stop"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("removed the nft table"), "{}", describe(&output));
+    assert_eq!(settings(), before);
+    Ok(())
+}
