@@ -15,4 +15,6 @@ mod features;
 mod laws;
 mod path;
 mod smoltcp;
+#[path = "../smoltcp_wire/mod.rs"]
+mod smoltcp_wire;
 mod table;

@@ -3,11 +3,9 @@
 //! Only a bulk sender; the receiver is the same shard for both stacks, so that what differs is the sender.
 
 use std::any::Any;
-use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
-use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer};
 use smoltcp::time::Instant as SmolInstant;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
@@ -16,52 +14,10 @@ use trust::sim::app::octets;
 use trust::sim::{Host, Packet};
 use trust::tcp::{self, Instant};
 
+use super::smoltcp_wire::{Wire, smol};
+
 /// Octets of its send buffer: the ceiling of ours.
 const SEND_BUFFER: usize = 4 << 20;
-
-#[derive(Debug, Default)]
-struct Wire {
-    inbox: VecDeque<Vec<u8>>,
-    outbox: Vec<Vec<u8>>,
-}
-
-struct Rx(Vec<u8>);
-struct Tx<'a>(&'a mut Vec<Vec<u8>>);
-
-impl RxToken for Rx {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        f(&self.0)
-    }
-}
-
-impl TxToken for Tx<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let mut packet = vec![0; len];
-        let result = f(&mut packet);
-        self.0.push(packet);
-        result
-    }
-}
-
-impl Device for Wire {
-    type RxToken<'a> = Rx;
-    type TxToken<'a> = Tx<'a>;
-
-    fn receive(&mut self, _: SmolInstant) -> Option<(Rx, Tx<'_>)> {
-        self.inbox.pop_front().map(|packet| (Rx(packet), Tx(&mut self.outbox)))
-    }
-
-    fn transmit(&mut self, _: SmolInstant) -> Option<Tx<'_>> {
-        Some(Tx(&mut self.outbox))
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ip;
-        capabilities.max_transmission_unit = 1_500;
-        capabilities
-    }
-}
 
 /// See the module.
 pub struct SmoltcpSender {
@@ -73,10 +29,6 @@ pub struct SmoltcpSender {
     open: Option<(Instant, Ipv4Addr, u16)>,
     sent: u64,
     now: Instant,
-}
-
-fn smol(now: Instant) -> SmolInstant {
-    SmolInstant::from_micros(now.as_micros() as i64)
 }
 
 /// The same algorithm, as it calls it.
@@ -96,7 +48,7 @@ impl SmoltcpSender {
         start: Instant,
         remote: Endpoint,
     ) -> Self {
-        let mut wire = Wire::default();
+        let mut wire = Wire::new();
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = seed;
         let mut interface = Interface::new(config, &mut wire, SmolInstant::ZERO);

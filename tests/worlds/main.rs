@@ -15,6 +15,8 @@ mod capture_tests;
 mod coverage;
 mod recipe;
 mod smoltcp_host;
+#[path = "../smoltcp_wire/mod.rs"]
+mod smoltcp_wire;
 mod soak;
 
 use std::net::IpAddr;

@@ -3,11 +3,9 @@
 //! Must not contain: checks of what it does; it is the peer, not the subject.
 
 use std::any::Any;
-use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
-use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State};
 use smoltcp::time::Instant as SmolInstant;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
@@ -16,50 +14,7 @@ use trust::sim::app::{SharedReport, octets};
 use trust::sim::{Ending, Host, Packet, Plan, Report, Rng, Rule, Violation};
 use trust::tcp::{CloseReason, Instant};
 
-#[derive(Debug)]
-struct Wire {
-    mtu: usize,
-    inbox: VecDeque<Vec<u8>>,
-    outbox: Vec<Vec<u8>>,
-}
-
-struct Rx(Vec<u8>);
-struct Tx<'a>(&'a mut Vec<Vec<u8>>);
-
-impl RxToken for Rx {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        f(&self.0)
-    }
-}
-
-impl TxToken for Tx<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let mut packet = vec![0; len];
-        let result = f(&mut packet);
-        self.0.push(packet);
-        result
-    }
-}
-
-impl Device for Wire {
-    type RxToken<'a> = Rx;
-    type TxToken<'a> = Tx<'a>;
-
-    fn receive(&mut self, _: SmolInstant) -> Option<(Rx, Tx<'_>)> {
-        self.inbox.pop_front().map(|packet| (Rx(packet), Tx(&mut self.outbox)))
-    }
-
-    fn transmit(&mut self, _: SmolInstant) -> Option<Tx<'_>> {
-        Some(Tx(&mut self.outbox))
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ip;
-        capabilities.max_transmission_unit = self.mtu;
-        capabilities
-    }
-}
+use super::smoltcp_wire::{Wire, smol};
 
 /// See the module.
 pub struct SmoltcpHost {
@@ -81,13 +36,9 @@ pub struct SmoltcpHost {
     now: Instant,
 }
 
-fn smol(now: Instant) -> SmolInstant {
-    SmolInstant::from_micros(now.as_micros() as i64)
-}
-
 impl SmoltcpHost {
     fn new(addr: Ipv4Addr, rng: &mut Rng, plan: Plan) -> Self {
-        let mut wire = Wire { mtu: 1_500, inbox: VecDeque::new(), outbox: Vec::new() };
+        let mut wire = Wire::new();
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = rng.u64(..);
         let mut interface = Interface::new(config, &mut wire, SmolInstant::ZERO);
