@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::net::Shutdown;
 use std::time::Duration;
 
-use crate::stack::{Info, Stack, Stream, state};
+use crate::stack::{Info, Listener, Stack, Stream, state};
 use crate::support::*;
 
 crate::behaviours! {
@@ -20,6 +20,7 @@ crate::behaviours! {
     user_timeout_round_trip,
     maxseg_is_that_of_the_path,
     maxseg_bounds,
+    maxseg_of_the_open_holds_for_both,
     congestion_round_trip,
     congestion_unknown_is_refused,
     send_buffer_is_doubled,
@@ -177,6 +178,22 @@ fn maxseg_bounds<S: Stack>(stack: &S) {
         assert_errno(client.set_maxseg(octets), libc::EINVAL);
     }
     client.set_maxseg(1000).unwrap();
+}
+
+fn maxseg_of_the_open_holds_for_both<S: Stack>(stack: &S) {
+    let (listener, address) = listener(stack);
+    let mut client = stack.connect_with_maxseg(address, 700).unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    for stream in [&client, &server] {
+        // With timestamps 12 octets less; Linux keeps it below half the peer's window, too.
+        let octets = stream.maxseg().unwrap();
+        assert!((500..=700).contains(&octets), "{octets}");
+    }
+    let data = noise(20_000, 31);
+    client.write_all(&data).unwrap();
+    assert_same(&read_some(&server, data.len()), &data);
+    server.write_all(&data).unwrap();
+    assert_same(&read_some(&client, data.len()), &data);
 }
 
 fn congestion_round_trip<S: Stack>(stack: &S) {

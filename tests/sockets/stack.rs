@@ -43,6 +43,8 @@ pub(crate) trait Stack: Send + Sync + Sized + 'static {
     fn connect_from(&self, local: SocketAddr, remote: SocketAddr) -> io::Result<Self::Stream>;
     /// Connects with at most that many repetitions of the SYN (TCP_SYNCNT).
     fn connect_with_syn_count(&self, remote: SocketAddr, repetitions: u8) -> io::Result<Self::Stream>;
+    /// Connects with a largest segment of its own (TCP_MAXSEG before connect).
+    fn connect_with_maxseg(&self, remote: SocketAddr, octets: u16) -> io::Result<Self::Stream>;
     /// Begins to connect and does not wait: a non-blocking stream, as `mio::net::TcpStream::connect` gives it.
     fn start_connect(&self, remote: SocketAddr) -> io::Result<Self::Stream>;
     /// connect(2) on a stream that has been there before.

@@ -81,6 +81,14 @@ impl Stack for Std {
         Ok(stream)
     }
 
+    fn connect_with_maxseg(&self, remote: SocketAddr, octets: u16) -> io::Result<TcpStream> {
+        let socket = Socket::new(Domain::for_address(remote), Type::STREAM, None)?;
+        let stream: TcpStream = socket.into();
+        stream.set_maxseg(octets.into())?;
+        SockRef::from(&stream).connect(&remote.into())?;
+        Ok(stream)
+    }
+
     fn start_connect(&self, remote: SocketAddr) -> io::Result<TcpStream> {
         let socket = Socket::new(Domain::for_address(remote), Type::STREAM, None)?;
         socket.set_nonblocking(true)?;

@@ -125,6 +125,12 @@ impl<O: Origin> Stack for Ours<O> {
         socket.connect(remote).map(Socket::new)
     }
 
+    fn connect_with_maxseg(&self, remote: SocketAddr, octets: u16) -> io::Result<Socket> {
+        let mut socket = TcpSocket::new(&self.client);
+        socket.options_mut().mss = Some(octets);
+        socket.connect(remote).map(Socket::new)
+    }
+
     fn start_connect(&self, remote: SocketAddr) -> io::Result<Socket> {
         TcpSocket::new(&self.client).connect_nonblocking(remote).map(Socket::new)
     }
