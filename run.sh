@@ -618,7 +618,7 @@ all_tests() {
 
 # Each ends by itself but first_packet, which waits for packets and is told to stop.
 all_examples() {
-    local example examples=(embed)
+    local example examples=(embed mio_echo hyper_server hyper_client axum_hello)
     if [ "${TRUST_REQUIRE_TUN:-}" = 1 ] || (exec 7<>/dev/net/tun) 2>/dev/null; then
         examples+=(serve connect)
         cargo build --quiet --all-features --example first_packet &&
