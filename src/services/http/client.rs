@@ -4,8 +4,9 @@
 //! does not read is not read from either, and no memory of ours grows.
 
 use super::chunked::Decoder;
+use super::page::Page;
 use super::request::{Framing, HEAD_MAX, Method, Request, Resource, parse};
-use super::response::{Head, Length, OCTETS, Site, Status, TEXT, milliseconds};
+use super::response::{HTML, Head, Length, OCTETS, Site, Status, TEXT, milliseconds};
 use crate::services::chargen::{PATTERN, PERIOD};
 use crate::shard::{ConnId, Io};
 use crate::tcp::time::{Duration, Instant};
@@ -28,7 +29,10 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// What is said when the request is done with.
 #[derive(Clone, Copy, Debug)]
 enum Answer {
-    Status,
+    /// The status page, as HTML or as text.
+    Status {
+        html: bool,
+    },
     Bytes(u64),
     Nothing,
     /// The body is the reason; with methods that are allowed, or none.
@@ -194,7 +198,7 @@ impl Client {
 
     fn begin(&mut self, site: &mut Site, io: &mut Io<'_>, conn: ConnId, request: Request) {
         site.requests += 1;
-        let Request { modern, method, resource, body, keep, expects_continue, .. } = request;
+        let Request { modern, method, resource, body, keep, expects_continue, html, .. } = request;
         (self.keep, self.modern) = (keep, modern);
         let reads = matches!(method, Method::Get | Method::Head);
         let answer = match resource {
@@ -209,7 +213,7 @@ impl Client {
             }
             Resource::Echo => Answer::Refusal(Status::MethodNotAllowed, "POST, PUT"),
             _ if !reads => Answer::Refusal(Status::MethodNotAllowed, "GET, HEAD"),
-            Resource::Status => Answer::Status,
+            Resource::Status => Answer::Status { html },
             Resource::Bytes(octets) => Answer::Bytes(octets),
             Resource::Favicon => Answer::Nothing,
         };
@@ -281,13 +285,15 @@ impl Client {
             content_type: TEXT,
             length: Length::None,
             allow: "",
+            varies: false,
             keep: self.keep,
             modern: self.modern,
         };
         let (head, text) = match answer {
-            Answer::Status => {
-                let text = page(site, io, conn);
-                (Head { length: Length::Sized(text.len() as u64), ..base }, text)
+            Answer::Status { html } => {
+                let text = page(site, io, conn, html);
+                let content_type = if html { HTML } else { TEXT };
+                (Head { length: Length::Sized(text.len() as u64), content_type, varies: true, ..base }, text)
             }
             Answer::Bytes(octets) => {
                 (Head { length: Length::Sized(octets), content_type: OCTETS, ..base }, String::new())
@@ -352,7 +358,8 @@ impl Client {
         let Phase::Echo { begun, .. } = &mut self.phase else { return };
         if !std::mem::replace(begun, true) {
             let (keep, modern) = (self.keep, self.modern);
-            let head = Head { status: Status::Ok, content_type: OCTETS, length, allow: "", keep, modern };
+            let head =
+                Head { status: Status::Ok, content_type: OCTETS, length, allow: "", varies: false, keep, modern };
             site.head(io.now(), head);
         }
     }
@@ -440,10 +447,20 @@ impl Client {
 }
 
 /// The status page for `conn`.
-fn page(site: &Site, io: &Io<'_>, conn: ConnId) -> String {
-    let quad = io.quad(conn);
+fn page(site: &Site, io: &Io<'_>, conn: ConnId, html: bool) -> String {
     let (rtt, cwnd) = io.info(conn).map_or((None, 0), |info| (info.srtt, info.cwnd));
-    let rtt = milliseconds(rtt);
-    let peer = format_args!("{} -> {}, rtt {rtt:.3} ms, congestion window {cwnd}", quad.remote, quad.local);
-    site.page(io.shard().0, io.shards(), peer)
+    let (since, up) = site.since();
+    let page = Page {
+        up,
+        since: &since,
+        shard: io.shard().0,
+        shards: io.shards(),
+        open: site.open,
+        accepted: site.accepted,
+        requests: site.requests,
+        quad: io.quad(conn),
+        rtt: milliseconds(rtt),
+        cwnd,
+    };
+    if html { page.html() } else { page.text() }
 }

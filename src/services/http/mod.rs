@@ -2,14 +2,14 @@
 //!
 //! | path | methods | answer |
 //! | --- | --- | --- |
-//! | `/` | GET, HEAD | the status of the engine, as text |
+//! | `/` | GET, HEAD | the status of the engine, as text; as HTML for whom `Accept` says so |
 //! | `/bytes/N` | GET, HEAD | N octets: the pattern of chargen, from static memory |
 //! | `/echo` | POST, PUT | the body, as it comes; sized or chunked as it came |
 //! | `/favicon.ico` | GET, HEAD | nothing (204) |
 //!
 //! Connections are kept, requests may be pipelined, `Expect: 100-continue` is answered. A head is read where it lies
 //! unless it came in pieces; bodies are never collected. `request` reads heads, `chunked` bodies, `response` writes
-//! heads, `client` is one connection; this file joins them to the shard and keeps the time.
+//! heads, `page` is the status page, `client` is one connection; this file joins them to the shard and keeps the time.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -23,6 +23,7 @@ use crate::tcp::time::{Duration, Instant};
 
 mod chunked;
 mod client;
+mod page;
 mod request;
 mod response;
 #[cfg(test)]

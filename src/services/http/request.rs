@@ -59,6 +59,8 @@ pub(super) struct Request {
     pub(super) keep: bool,
     /// The client sends its body when it has been asked to.
     pub(super) expects_continue: bool,
+    /// It would like HTML where there is a choice: browsers say so, curl and load generators do not.
+    pub(super) html: bool,
 }
 
 /// Reads a head from the front of `octets`; `None` when its end is not there yet. After an error nobody knows where
@@ -77,7 +79,7 @@ pub(super) fn parse(octets: &[u8]) -> Result<Option<Request>, Status> {
         return Err(Status::BadRequest);
     };
     let modern = version == 1;
-    let Fields { host, length, chunked, close, keep_alive, expects_continue } = Fields::read(head.headers)?;
+    let Fields { host, length, chunked, close, keep_alive, expects_continue, html } = Fields::read(head.headers)?;
     // RFC 9112 3.2: exactly one, in 1.1.
     if host > 1 || (modern && host == 0) {
         return Err(Status::BadRequest);
@@ -94,6 +96,7 @@ pub(super) fn parse(octets: &[u8]) -> Result<Option<Request>, Status> {
         body: if chunked { Framing::Chunked(Decoder::default()) } else { Framing::Sized(length.unwrap_or(0)) },
         keep: !close && (modern || keep_alive),
         expects_continue: expects_continue && modern,
+        html,
     }))
 }
 
@@ -137,6 +140,7 @@ struct Fields {
     close: bool,
     keep_alive: bool,
     expects_continue: bool,
+    html: bool,
 }
 
 impl Fields {
@@ -168,6 +172,10 @@ impl Fields {
                     return Err(Status::ExpectationFailed);
                 }
                 fields.expects_continue = true;
+            } else if is("accept") {
+                // Media ranges with their parameters (RFC 9110 12.5.1). Weights are not compared: who names it likes it.
+                let mut ranges = field.value.split(|octet| matches!(octet, b',' | b';')).map(<[u8]>::trim_ascii);
+                fields.html |= ranges.any(|range| range.eq_ignore_ascii_case(b"text/html"));
             }
         }
         Ok(fields)
@@ -216,6 +224,20 @@ mod tests {
             let request = one(&format!("GET / HTTP/{version}\r\nHost: x\r\n{field}\r\n\r\n"));
             assert_eq!(request.keep, keep, "{version} {field}");
         }
+    }
+
+    #[test]
+    fn html_is_for_those_who_name_it() {
+        for (accept, html) in [
+            ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", true),
+            ("application/json, TEXT/HTML;q=0.5", true),
+            ("*/*", false),
+            ("text/plain", false),
+            ("x-text/html", false),
+        ] {
+            assert_eq!(one(&format!("GET / HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\n\r\n")).html, html, "{accept}");
+        }
+        assert!(!one("GET / HTTP/1.1\r\nHost: x\r\n\r\n").html);
     }
 
     #[test]

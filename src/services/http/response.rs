@@ -1,4 +1,4 @@
-//! What is answered: status lines, heads, the date, the status page.
+//! What is answered: status lines, heads, the date.
 //!
 //! Must not contain: connections.
 
@@ -62,6 +62,8 @@ pub(super) struct Head {
     pub(super) length: Length,
     /// The value of `Allow`; empty: no such field.
     pub(super) allow: &'static str,
+    /// What is answered depends on the field `Accept`.
+    pub(super) varies: bool,
     /// What happens to the connection behind the answer.
     pub(super) keep: bool,
     /// The client speaks HTTP/1.1.
@@ -69,6 +71,7 @@ pub(super) struct Head {
 }
 
 pub(super) const TEXT: &str = "text/plain; charset=utf-8";
+pub(super) const HTML: &str = "text/html; charset=utf-8";
 pub(super) const OCTETS: &str = "application/octet-stream";
 
 /// What all connections of a shard share: buffer, clock and counts.
@@ -106,7 +109,7 @@ impl Site {
             self.dated = Some(now.as_secs());
             self.date = date((self.clock)());
         }
-        let Head { status, content_type, length, allow, keep, modern } = head;
+        let Head { status, content_type, length, allow, varies, keep, modern } = head;
         let (out, version, date) = (&mut self.scratch, env!("CARGO_PKG_VERSION"), &self.date);
         // Writing to memory does not fail.
         let _ = write!(out, "HTTP/1.1 {}\r\nServer: trust/{version}\r\nDate: {date}\r\n", status.line());
@@ -118,6 +121,9 @@ impl Site {
         if !allow.is_empty() {
             let _ = write!(out, "Allow: {allow}\r\n");
         }
+        if varies {
+            out.extend_from_slice(b"Vary: Accept\r\n");
+        }
         // RFC 9112 9.3: the other one is what each version takes for granted.
         out.extend_from_slice(match (keep, modern) {
             (true, true) => b"\r\n",
@@ -126,27 +132,10 @@ impl Site {
         });
     }
 
-    /// The page at `/`.
-    pub(super) fn page(&self, shard: u16, shards: u16, peer: std::fmt::Arguments<'_>) -> String {
+    /// When it started, and how many seconds ago that was.
+    pub(super) fn since(&self) -> (String, u64) {
         let up = (self.clock)().duration_since(self.started).unwrap_or_default();
-        format!(
-            "trust {version}: a TCP engine in user space\n\
-             \n\
-             up          {up} s, since {since}\n\
-             shard       {shard} of {shards} (counts below are of this shard)\n\
-             connections {open} open, {accepted} accepted\n\
-             requests    {requests}\n\
-             you         {peer}\n\
-             \n\
-             GET  /bytes/N  N octets\n\
-             POST /echo     what you send\n",
-            version = env!("CARGO_PKG_VERSION"),
-            up = up.as_secs(),
-            since = date(self.started),
-            open = self.open,
-            accepted = self.accepted,
-            requests = self.requests,
-        )
+        (date(self.started), up.as_secs())
     }
 }
 

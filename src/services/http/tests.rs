@@ -102,7 +102,23 @@ fn status_page_tells_of_the_engine() {
         assert!(text.contains(part), "{part} in {text}");
     }
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
-    assert!(head.ends_with(&format!("Content-Length: {}", body.len())), "{text}");
+    assert!(head.ends_with(&format!("Content-Length: {}\r\nVary: Accept", body.len())), "{text}");
+}
+
+#[test]
+fn status_page_is_html_for_browsers() {
+    let (text, ended) = ask(b"GET / HTTP/1.1\r\nHost: x\r\nAccept: text/html,*/*;q=0.8\r\n\r\n");
+    assert!(!ended);
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    assert!(
+        head.ends_with(&format!("text/html; charset=utf-8\r\nContent-Length: {}\r\nVary: Accept", body.len())),
+        "{head}"
+    );
+    assert!(body.starts_with("<!doctype html>") && body.len() < 4_000, "{} octets: {body}", body.len());
+    for part in ["accepted <b>1</b>", "requests <b>1</b>", "10.0.0.1:40000", "Sun, 06 Nov 1994"] {
+        assert!(body.contains(part), "{part} in {body}");
+    }
+    assert!(!body.contains("<script") && !body.contains("src="), "it stands by itself");
 }
 
 #[test]
