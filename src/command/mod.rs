@@ -1,6 +1,7 @@
 //! The subcommands of `trust` and what they share: options for the device and the engine.
 
 mod connect;
+mod echo_sockets;
 mod fetch;
 mod forward;
 mod iperf3;

@@ -14,6 +14,7 @@ use trust::observe::{Sample, live_line, stats_lines, summary};
 use trust::services::{self, CpuTime, Environment, ServiceSpec};
 use trust::tcp;
 
+use super::echo_sockets::EchoSockets;
 use super::forward::{Forward, Forwarding};
 use super::{Address, EngineOptions, Error, Setup};
 
@@ -26,7 +27,7 @@ pub(crate) struct Serve {
 
     /// One more service on one more port, like echo:4242 (the usual ports are served anyway); forward:PORT=HOST:PORT, what
     /// comes to our port goes to a host by the kernel; reverse:[ADDRESS:]PORT=HOST:PORT, what comes to the kernel's port
-    /// (127.0.0.1, unless told) goes to a host by our stack.
+    /// (127.0.0.1, unless told) goes to a host by our stack; echo-sockets:PORT, echo as an application on sockets.
     #[arg(long, value_name = "NAME:PORT")]
     service: Vec<Wanted>,
 
@@ -43,6 +44,7 @@ pub(crate) struct Serve {
 enum Wanted {
     Service(ServiceSpec),
     Forward(Forward),
+    EchoSockets(u16),
 }
 
 impl FromStr for Wanted {
@@ -51,6 +53,10 @@ impl FromStr for Wanted {
     fn from_str(text: &str) -> Result<Self, String> {
         if text.contains('=') || text.starts_with("forward:") || text.starts_with("reverse:") {
             return text.parse().map(Self::Forward);
+        }
+        if let Some(port) = text.strip_prefix("echo-sockets:") {
+            let port = port.parse().ok().filter(|port| *port != 0);
+            return port.map(Self::EchoSockets).ok_or_else(|| format!("`{text}` has no port from 1 to 65535"));
         }
         text.parse().map(Self::Service).map_err(|error: services::ParseServiceError| error.to_string())
     }
@@ -68,13 +74,17 @@ impl Serve {
         let mut signals = Signals::new([SIGTERM, SIGINT])?;
         let mut specs = services::default_services();
         let mut forwards: Vec<Forward> = Vec::new();
+        let mut echo_ports: Vec<u16> = Vec::new();
         for wanted in self.service {
             let (text, port) = match &wanted {
                 Wanted::Service(spec) => (spec.to_string(), Some(spec.port)),
                 Wanted::Forward(forward) => (forward.to_string(), forward.port()),
+                Wanted::EchoSockets(port) => (format!("echo-sockets:{port}"), Some(*port)),
             };
             let taken = |port| {
-                specs.iter().any(|known| known.port == port) || forwards.iter().any(|known| known.port() == Some(port))
+                specs.iter().any(|known| known.port == port)
+                    || forwards.iter().any(|known| known.port() == Some(port))
+                    || echo_ports.contains(&port)
             };
             if let Some(port) = port.filter(|port| taken(*port)) {
                 let why = "has a service already; choose another port";
@@ -83,6 +93,7 @@ impl Serve {
             match wanted {
                 Wanted::Service(spec) => specs.push(spec),
                 Wanted::Forward(forward) => forwards.push(forward),
+                Wanted::EchoSockets(port) => echo_ports.push(port),
             }
         }
         let Setup { device, plan, config } = self.engine.setup(&self.address, "trust0", tcp)?;
@@ -102,6 +113,7 @@ impl Serve {
             .collect();
         let mut engine = Engine::start(config, plan, device, &factories)?;
         let forwarding = Forwarding::start(&engine.stack(), &forwards)?;
+        let echoing = EchoSockets::start(&engine.stack(), &echo_ports)?;
 
         let plan = engine.plan();
         let shape = if plan.kind == PlanKind::Fused { "fused" } else { "pipeline" };
@@ -128,6 +140,7 @@ impl Serve {
         }
         let mut list: Vec<_> = specs.iter().map(ToString::to_string).collect();
         list.extend(forwards.iter().map(ToString::to_string));
+        list.extend(echo_ports.iter().map(|port| format!("echo-sockets:{port}")));
         println!("ready: {} {}", self.address[0].ip, list.join(" "));
         std::io::stdout().flush()?;
 
@@ -160,7 +173,7 @@ impl Serve {
             eprintln!();
         }
         // First, so that what it resets is still said.
-        drop(forwarding);
+        drop((forwarding, echoing));
         let result = engine.stop();
         print!("{}", summary(&Sample::take(&engine, start)));
         Ok(result?)

@@ -1,6 +1,6 @@
 //! The measuring client: one thread, kernel sockets, readiness by mio. What it measures:
 //!
-//! * bulk: `flows` connections that write (against discard) or read (from chargen) as fast as they can;
+//! * bulk: `flows` connections that write (against discard), read (from chargen) or both (against echo) as fast as they can;
 //! * request/response: `connections` open connections with one request under way on each (against echo);
 //! * connections: `concurrency` at a time, each connect, one byte, one byte back, close (against echo).
 //!
@@ -70,6 +70,20 @@ pub enum Direction {
     Up,
     /// The client reads.
     Down,
+    /// The client writes, and reads what comes back; only that counts.
+    Echo,
+}
+
+impl Direction {
+    /// What the mode is called.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Echo => "echo",
+        }
+    }
 }
 
 /// Result of [`bulk`].
@@ -99,8 +113,7 @@ impl BulkReport {
     /// The report as one JSON object.
     #[must_use]
     pub fn json(&self) -> Value {
-        let mode = if self.direction == Direction::Up { "up" } else { "down" };
-        json!({"mode": mode, "flows": self.flows, "seconds": self.seconds, "bytes": self.bytes, "calls": self.calls,
+        json!({"mode": self.direction.name(), "flows": self.flows, "seconds": self.seconds, "bytes": self.bytes, "calls": self.calls,
                "gbit_per_s": self.gigabits(), "client_cpu": self.cpu})
     }
 }
@@ -184,7 +197,11 @@ pub fn bulk(
 ) -> io::Result<BulkReport> {
     let mut poll = Poll::new()?;
     let mut events = Events::with_capacity(256);
-    let interest = if direction == Direction::Up { Interest::WRITABLE } else { Interest::READABLE };
+    let interest = match direction {
+        Direction::Up => Interest::WRITABLE,
+        Direction::Down => Interest::READABLE,
+        Direction::Echo => Interest::READABLE | Interest::WRITABLE,
+    };
     let mut streams = (0..flows).map(|i| open(&poll, to, i, interest)).collect::<io::Result<Vec<_>>>()?;
     let mut buffer = vec![0x55_u8; block];
     // Readiness is edge-triggered: a flow stays in line until the kernel says "would block".
@@ -217,6 +234,7 @@ pub fn bulk(
             let moved = match direction {
                 Direction::Up => streams[flow].write(&buffer),
                 Direction::Down => streams[flow].read(&mut buffer),
+                Direction::Echo => write_and_read(&mut streams[flow], &mut buffer),
             };
             match moved {
                 Ok(0) => {
@@ -232,6 +250,17 @@ pub fn bulk(
                 Err(e) => return Err(io::Error::new(e.kind(), format!("bulk connection: {e}"))),
             }
         }
+    }
+}
+
+/// One write and one read; octets that were read. Would block when neither goes on.
+fn write_and_read(stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    let written = stream.write(buffer);
+    match (stream.read(buffer), written) {
+        (Ok(0), _) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed a bulk connection")),
+        // What was written is not back yet: the flow stays in line.
+        (Err(e), Ok(_)) if e.kind() == io::ErrorKind::WouldBlock => Err(io::ErrorKind::Interrupted.into()),
+        (read, _) => read,
     }
 }
 

@@ -18,6 +18,13 @@ pub enum Row {
     Down(usize),
     /// Request/response over so many connections.
     Rr(usize),
+    /// Bulk there and back through echo over so many connections.
+    Echo(usize),
+    /// As `Rr`, against an application that echoes through sockets: with the engine on a thread of its own, with the
+    /// kernel it is the same as `Rr`.
+    SocketsRr(usize),
+    /// As `Echo`, against that application.
+    SocketsEcho(usize),
     /// Connections, so many at a time.
     Cr(usize),
     /// Stock iperf3 to the server, so many flows.
@@ -34,6 +41,9 @@ impl Row {
             Self::Up(n) => format!("up{n}"),
             Self::Down(n) => format!("down{n}"),
             Self::Rr(n) => format!("rr{n}"),
+            Self::Echo(n) => format!("echo{n}"),
+            Self::SocketsRr(n) => format!("sockets-rr{n}"),
+            Self::SocketsEcho(n) => format!("sockets-echo{n}"),
             Self::Cr(n) => format!("cr{n}"),
             Self::IperfUp(n) => format!("iperf3-up{n}"),
             Self::IperfDown(n) => format!("iperf3-down{n}"),
@@ -42,9 +52,18 @@ impl Row {
 
     fn unit(self) -> &'static str {
         match self {
-            Self::Rr(_) => "1/s",
+            Self::Rr(_) | Self::SocketsRr(_) => "1/s",
             Self::Cr(_) => "conn/s",
             _ => "Gbit/s",
+        }
+    }
+
+    /// The row that measures the same against the service in the shard.
+    fn in_shard(self) -> Option<Self> {
+        match self {
+            Self::SocketsRr(n) => Some(Self::Rr(n)),
+            Self::SocketsEcho(n) => Some(Self::Echo(n)),
+            _ => None,
         }
     }
 }
@@ -131,14 +150,18 @@ fn measure(side: &Side, row: Row, programs: &Programs, options: &Options, cpu: u
         }
         Row::Up(n) => ("up", n),
         Row::Down(n) => ("down", n),
-        Row::Rr(n) => ("rr", n),
+        Row::Echo(n) | Row::SocketsEcho(n) => ("echo", n),
+        Row::Rr(n) | Row::SocketsRr(n) => ("rr", n),
         Row::Cr(n) => ("cr", n),
     };
-    let bulk = matches!(row, Row::Up(_) | Row::Down(_));
+    let bulk = matches!(row, Row::Up(_) | Row::Down(_) | Row::Echo(_) | Row::SocketsEcho(_));
     let mut command = side.client(&programs.tool("ktcp"));
     command.args([mode, side.address, "--json", "--cpu", &cpu.to_string()]);
     command.args(["--seconds", &options.seconds.to_string(), "--warmup", &options.warmup.to_string()]);
     command.args([if bulk { "--flows" } else { "--conns" }, &count.to_string()]);
+    if row.in_shard().is_some() {
+        command.args(["--port", &side.sockets_port().to_string()]);
+    }
     let report = run_json(&mut command, Duration::from_secs_f64(options.seconds + options.warmup) + super::PATIENCE)?;
     if bulk {
         return Ok(Sample { value: number(&report, "/gbit_per_s")?, latency_us: None });
@@ -224,6 +247,7 @@ pub fn compare(options: &Options, programs: &Programs) -> io::Result<bool> {
         let default = if options.congestion[cc].is_none() { ", its default" } else { "" };
         println!("\nKernel sockets use {name}{default}:\n");
         print_table(options, &table, cc);
+        print_sockets(options, &table, cc);
     }
     let failures: Vec<(String, &str)> = table
         .iter()
@@ -319,6 +343,30 @@ pub(super) fn print_aligned(lines: &[Vec<String>]) {
     }
 }
 
+/// What sockets on another thread cost: each of their rows against the one of the service in the shard.
+fn print_sockets(options: &Options, table: &Table, cc: usize) {
+    let mut lines = Vec::new();
+    for (index, row) in options.rows.iter().enumerate() {
+        let Some(other) = row.in_shard().and_then(|wanted| options.rows.iter().position(|row| *row == wanted)) else {
+            continue;
+        };
+        let median = |row, side| spread(table.get(&(cc, row, side))?.samples.iter().map(|s| s.value)).map(|s| s[0]);
+        let mut line = vec![format!("{} / {}", row.name(), options.rows[other].name())];
+        for side in 0..options.sides.len() - 1 {
+            let ratio = median(index, side).zip(median(other, side)).map(|(sockets, shard)| sockets / shard);
+            line.push(ratio.map_or_else(|| "-".to_string(), |ratio| format!("{ratio:.2}")));
+        }
+        lines.push(line);
+    }
+    if lines.is_empty() {
+        return;
+    }
+    println!("\nThrough sockets on a thread of their own, against the service in the shard (of medians):\n");
+    let names = options.sides[..options.sides.len() - 1].iter().map(|side| side.name().to_string());
+    lines.insert(0, std::iter::once("rows".to_string()).chain(names).collect());
+    print_aligned(&lines);
+}
+
 fn as_json(options: &Options, table: &Table, names: &[String]) -> Value {
     let cells: Vec<Value> = table
         .iter()
@@ -337,6 +385,16 @@ fn as_json(options: &Options, table: &Table, names: &[String]) -> Value {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn rows_of_sockets_have_one_in_the_shard() {
+        for row in [Row::SocketsRr(32), Row::SocketsEcho(1)] {
+            let name = row.name();
+            assert_eq!(row.in_shard().map(Row::name), name.strip_prefix("sockets-").map(str::to_string));
+            assert_eq!(row.in_shard().map(Row::unit), Some(row.unit()));
+        }
+        assert_eq!(Row::Rr(1).in_shard(), None);
+    }
 
     #[test]
     fn spread_is_median_least_greatest() {

@@ -31,6 +31,9 @@ impl Programs {
     }
 }
 
+/// Where the engine echoes through sockets, by an application thread. The kernel's server does nothing else on any port.
+const SOCKETS_PORT: u16 = 1007;
+
 /// What is served: by the engine or by the kernel.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
@@ -98,6 +101,7 @@ impl Side {
         let mut side = Self { client, server: None, address: "10.7.0.2", children: Vec::new() };
         let mut command = side.client.command(&programs.engine.display().to_string());
         command.args(["serve", "--address", "10.7.0.2/24", "--mtu", &conditions.mtu.to_string()]);
+        command.args(["--service", &format!("echo-sockets:{SOCKETS_PORT}")]);
         command.args(["--offload", if conditions.offload { "on" } else { "off" }]).args(words);
         side.children.push(start_server(&mut command)?);
         Ok(side)
@@ -130,6 +134,12 @@ impl Side {
     #[must_use]
     pub fn client(&self, program: &str) -> Command {
         self.client.command(program)
+    }
+
+    /// Where an application echoes that uses sockets.
+    #[must_use]
+    pub fn sockets_port(&self) -> u16 {
+        if self.server.is_some() { 7 } else { SOCKETS_PORT }
     }
 
     /// The congestion control in force for this side's kernel sockets.

@@ -43,7 +43,7 @@ enum OnOff {
 struct Compare {
     #[command(flatten)]
     paths: Paths,
-    /// Less than three minutes: four short rows
+    /// Less than three minutes: five short rows
     #[arg(long)]
     quick: bool,
     /// Rounds of everything (default 5)
@@ -78,13 +78,19 @@ struct Compare {
     json: Option<PathBuf>,
 }
 
-const ROWS: [Row; 12] = [
+const ROWS: [Row; 18] = [
     Row::Up(1),
     Row::Up(8),
     Row::Down(1),
     Row::Down(8),
     Row::Rr(1),
     Row::Rr(32),
+    Row::Echo(1),
+    Row::Echo(8),
+    Row::SocketsRr(1),
+    Row::SocketsRr(32),
+    Row::SocketsEcho(1),
+    Row::SocketsEcho(8),
     Row::Cr(1),
     Row::Cr(64),
     Row::IperfUp(1),
@@ -94,7 +100,7 @@ const ROWS: [Row; 12] = [
 ];
 
 /// The rows of `--quick`, unless others are named.
-const QUICK: [Row; 4] = [Row::Up(1), Row::Down(1), Row::Rr(32), Row::IperfDown(1)];
+const QUICK: [Row; 5] = [Row::Up(1), Row::Down(1), Row::Rr(32), Row::SocketsRr(32), Row::IperfDown(1)];
 
 fn options(c: Compare) -> Options {
     let wanted = |row: Row| c.rows.is_empty() || c.rows.iter().any(|part| row.name().contains(part.as_str()));

@@ -24,6 +24,8 @@ enum Mode {
     Up(Bulk),
     /// Read as fast as the server gives it (from chargen)
     Down(Bulk),
+    /// Write as fast as the server takes it and read it back (against echo)
+    Echo(Bulk),
     /// Request/response on open connections, one request under way on each (against echo)
     Rr(RequestResponse),
     /// Connect, one byte, one byte back, close (against echo)
@@ -131,7 +133,7 @@ fn print_bulk(report: &BulkReport, json: bool) {
         println!("{}", report.json());
         return;
     }
-    let name = if report.direction == Direction::Up { "up" } else { "down" };
+    let name = report.direction.name();
     println!(
         "{name} {} flows: {:.3} Gbit/s ({} octets in {:.2} s, {:.0} a call, client {:.0} % of a CPU)",
         report.flows,
@@ -178,6 +180,11 @@ fn run(mode: Mode) -> io::Result<()> {
             let (to, window) = b.common.prepare(19)?;
             let (flows, block) = (at_least_one("--flows", b.flows)?, at_least_one("--block", b.block)?);
             print_bulk(&client::bulk(Direction::Down, to, flows, block, window)?, b.common.json);
+        }
+        Mode::Echo(b) => {
+            let (to, window) = b.common.prepare(7)?;
+            let (flows, block) = (at_least_one("--flows", b.flows)?, at_least_one("--block", b.block)?);
+            print_bulk(&client::bulk(Direction::Echo, to, flows, block, window)?, b.common.json);
         }
         Mode::Rr(r) => {
             let (to, window) = r.common.prepare(7)?;
