@@ -1,7 +1,8 @@
-//! HTTP by curl, ab and wrk.
+//! HTTP by curl, ab, wrk and Chromium.
 
 use std::io::Write;
 
+use crate::fetch::Directory;
 use crate::support::*;
 
 /// The period of the pattern that `/bytes/N` sends.
@@ -100,12 +101,37 @@ pub(crate) fn wrk() -> Outcome {
     need(&["wrk"])?;
     let engine = Engine::start(&[]);
     let span = if soak() { "30s" } else { "3s" };
-    let text = must(60, "wrk", &["-c", "256", "-t", "2", "-d", span, "http://10.7.0.2/bytes/1000"]);
-    assert!(!text.contains("Socket errors") && !text.contains("Non-2xx"), "{text}");
-    let requests = text.lines().find_map(|line| line.trim().split_once(" requests in")?.0.parse::<u64>().ok());
-    assert!(requests.is_some_and(|requests| requests > 1_000), "{text}");
+    wrk_is_content(span, "http://10.7.0.2/bytes/1000");
     let summary = engine.finish();
     // Before these, wrk makes one to see whether anybody is there.
     assert_eq!(summary.number(" connections accepted"), 257.0, "{}", summary.text);
+    Ok(())
+}
+
+/// 256 connections for a while: no error of any kind.
+pub(crate) fn wrk_is_content(span: &str, url: &str) {
+    let text = must(60, "wrk", &["-c", "256", "-t", "2", "-d", span, url]);
+    assert!(!text.contains("Socket errors") && !text.contains("Non-2xx"), "{text}");
+    let requests = text.lines().find_map(|line| line.trim().split_once(" requests in")?.0.parse::<u64>().ok());
+    assert!(requests.is_some_and(|requests| requests > 1_000), "{text}");
+}
+
+/// A browser loads the status page, and shows what came with it.
+pub(crate) fn chromium() -> Outcome {
+    need(&["chromium"])?;
+    let engine = Engine::start(&[]);
+    let directory = Directory::new("chromium");
+    let profile = format!("--user-data-dir={}", directory.path("profile"));
+    let mut arguments = vec!["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"];
+    arguments.extend(["--disable-background-networking", "--disable-component-update", "--disable-sync"]);
+    // A container's /dev/shm is often too small for it.
+    arguments.extend(["--disable-dev-shm-usage", &profile, "--dump-dom", "http://10.7.0.2/"]);
+    let page = must(90, "chromium", &arguments);
+    for part in ["<title>trust</title>", "requests <b>", "Your connection"] {
+        assert!(page.contains(part), "{part} in {page}");
+    }
+    // Tags that we leave out: the browser has understood the page, not only passed it on.
+    assert!(page.contains("</li></ul>") && page.trim_end().ends_with("</body></html>"), "{page}");
+    engine.finish();
     Ok(())
 }

@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod applications;
 mod basics;
 mod capture;
 mod combinations;
@@ -30,6 +31,7 @@ mod waking;
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
+use support::{need, soak};
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
@@ -56,6 +58,12 @@ fn main() -> ExitCode {
         trial("http_slow_head_is_given_up", http::slow_head),
         trial("http_ab_keeps_connections", http::ab),
         trial("http_wrk_256_connections", http::wrk),
+        // Large, and not on every machine: it is not asked for, but used where it is.
+        trial("http_chromium_shows_the_status_page", http::chromium)
+            .with_ignored_flag(need(&["chromium"]).is_err() && !soak()),
+        trial("hyper_wrk_256_connections", applications::hyper_wrk),
+        trial("hyper_curl_is_exact", applications::hyper_curl),
+        trial("echo_sockets_is_exact", applications::echo_sockets),
         trial("connect_is_exact_both_ways", connect::both_ways),
         trial("connect_half_closed_is_exact", connect::half_closed),
         trial("connect_is_refused_at_once", connect::refused),
