@@ -189,11 +189,19 @@ fn nonblocking_is_shared_with_clones<S: Stack>(stack: &S) {
     assert_errno(listener.accept(), libc::EAGAIN);
 }
 
+/// Waits until the listener has the connection: it was open for us before, and where several queues carry packets the next
+/// SYN may overtake the last ACK of this handshake.
+fn await_place<T: Stream>(client: &T) {
+    client.write_ref(b"x").unwrap();
+    eventually("the octet is acknowledged", || client.unsent().unwrap() == 0);
+}
+
 /// Linux takes one connection more than the backlog says, and answers no SYN after that.
 fn backlog_overflow_drops<S: Stack>(stack: &S) {
     let listener = stack.bind_with_backlog(any_port(stack), 2).unwrap();
     let address = listener.local_addr().unwrap();
     let clients: Vec<_> = (0..3).map(|_| stack.connect(address).unwrap()).collect();
+    clients.iter().for_each(await_place);
     assert_kind(stack.connect_timeout(&address, ms(300)), ErrorKind::TimedOut);
     for client in &clients {
         assert_eq!(listener.accept().unwrap().1, client.local_addr().unwrap());
@@ -203,7 +211,8 @@ fn backlog_overflow_drops<S: Stack>(stack: &S) {
 fn backlog_has_room_again_after_accept<S: Stack>(stack: &S) {
     let listener = stack.bind_with_backlog(any_port(stack), 0).unwrap();
     let address = listener.local_addr().unwrap();
-    let _first = stack.connect(address).unwrap();
+    let first = stack.connect(address).unwrap();
+    await_place(&first);
     thread::scope(|scope| {
         // Its first SYN is dropped, the next one comes after a second.
         let waiting = scope.spawn(|| stack.connect_timeout(&address, Duration::from_secs(8)));
