@@ -25,10 +25,7 @@ const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
 async fn main() -> io::Result<()> {
     let (here, there) = pair(&MemoryOptions::default())?;
     // A service runs inside the shards: one instance for each.
-    let http = ServiceFactory {
-        port: Some(SERVER.port()),
-        make: Box::new(|| build(ServiceName::Http, &Environment::default())),
-    };
+    let http = ServiceFactory::new(SERVER.port(), || build(ServiceName::Http, &Environment::default()));
     let _server = Engine::builder().device(here, 1).address(SERVER.ip()).service(http).pin(Pin::None).start()?;
     let client = Engine::builder().device(there, 1).address(CLIENT).pin(Pin::None).start()?;
 

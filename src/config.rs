@@ -21,15 +21,20 @@ pub enum Steer {
     Learn,
 }
 
-impl std::str::FromStr for Steer {
-    type Err = String;
+/// Why a text is not a [`Steer`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no steering is called {0:?}: auto, hash or learn")]
+pub struct ParseSteerError(String);
 
-    fn from_str(text: &str) -> Result<Self, String> {
+impl std::str::FromStr for Steer {
+    type Err = ParseSteerError;
+
+    fn from_str(text: &str) -> Result<Self, ParseSteerError> {
         match text {
             "auto" => Ok(Self::Auto),
             "hash" => Ok(Self::Hash),
             "learn" => Ok(Self::Learn),
-            other => Err(format!("no steering is called {other:?}: auto, hash or learn")),
+            other => Err(ParseSteerError(other.to_owned())),
         }
     }
 }

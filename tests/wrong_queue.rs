@@ -143,7 +143,7 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(kind: PlanKind, workers: u16, wrong: bool, client: impl Fn() -> Box<dyn Service> + 'static) -> Self {
+    fn new(kind: PlanKind, workers: u16, wrong: bool, client: impl Fn() -> Box<dyn Service> + Send + 'static) -> Self {
         Self::with(kind, workers, wrong, &[ServiceFactory { port: None, make: Box::new(client) }])
     }
 

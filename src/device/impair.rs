@@ -50,6 +50,7 @@ const KEYS: &str = "loss, reorder, dup, corrupt (each also as rx.loss, tx.loss .
 
 /// Why a text is no [`Impairment`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ParseImpairmentError {
     /// A part without '='.
     #[error("'{0}' is not of the form key=value, with {KEYS}; like loss=0.01,seed=7")]
@@ -155,11 +156,13 @@ pub struct ImpairStats {
 
 impl ImpairStats {
     /// Of all queues together, packets received.
+    #[must_use]
     pub fn rx(&self) -> ImpairCounts {
         self.rx.read()
     }
 
     /// Of all queues together, packets sent.
+    #[must_use]
     pub fn tx(&self) -> ImpairCounts {
         self.tx.read()
     }

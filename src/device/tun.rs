@@ -58,6 +58,7 @@ impl Default for TunOptions {
 
 /// Why there is no device, each with what to do about it.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum DeviceError {
     /// The name is taken.
     #[error("an interface named '{0}' exists already; choose another with --tun, or remove it: ip link del {0}")]

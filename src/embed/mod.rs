@@ -228,6 +228,7 @@ impl Host {
 
     /// When the host must be polled next even if nothing happens: at the latest `now` of the last poll if it has something
     /// to do already. `None`: never.
+    #[must_use]
     pub fn next_deadline(&mut self) -> Option<Instant> {
         let shard = &mut self.driver.shard;
         let busy = self.behind || !self.inbox.is_empty() || shard.has_mail() || (!self.full && shard.has_work());
@@ -349,6 +350,7 @@ impl Host {
     }
 
     /// Counters, gauges as of now.
+    #[must_use]
     pub fn counters(&mut self) -> Counters {
         let mut counters = *self.driver.shard.counters();
         counters.drops[DropReason::DeviceRefused.index()] += self.refused;

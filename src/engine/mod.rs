@@ -27,9 +27,9 @@ use std::thread::JoinHandle;
 use self::clock::Clock;
 
 pub use self::builder::{BuildError, Builder};
-pub use crate::config::{EngineConfig, Steer};
+pub use crate::config::{EngineConfig, ParseSteerError, Steer};
 
-pub use self::plan::{Pin, Plan, PlanError, PlanKind, StageId, ThreadPlan};
+pub use self::plan::{ParsePinError, ParsePlanError, Pin, Plan, PlanError, PlanKind, StageId, ThreadPlan};
 use self::runner::{Runner, Stage};
 use self::rx::{Rx, ToWorker};
 use self::tx::{FromWorker, Tx};
@@ -52,7 +52,15 @@ pub struct ServiceFactory {
     /// `None`: for connections that the engine opens.
     pub port: Option<u16>,
     /// Makes the instance of one shard.
-    pub make: Box<dyn Fn() -> Box<dyn Service>>,
+    pub make: Box<dyn Fn() -> Box<dyn Service> + Send>,
+}
+
+impl ServiceFactory {
+    /// A service that listens on `port`; `make` makes the instance of each shard.
+    #[must_use]
+    pub fn new(port: u16, make: impl Fn() -> Box<dyn Service> + Send + 'static) -> Self {
+        Self { port: Some(port), make: Box::new(make) }
+    }
 }
 
 impl std::fmt::Debug for ServiceFactory {
@@ -63,6 +71,7 @@ impl std::fmt::Debug for ServiceFactory {
 
 /// Why an engine did not start or came to an end.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum EngineError {
     /// The device has another number of queues than the plan.
     #[error("the device has {device} queues, the plan needs {plan}")]
@@ -359,11 +368,13 @@ impl Engine {
     }
 
     /// The plan it runs.
+    #[must_use]
     pub fn plan(&self) -> &Plan {
         &self.plan
     }
 
     /// How packets are steered: `hash` or `learn`, or `one queue`.
+    #[must_use]
     pub fn steering(&self) -> &'static str {
         self.steering
     }
@@ -402,6 +413,7 @@ impl Engine {
     }
 
     /// What sockets are opened on, for as many threads as like.
+    #[must_use]
     pub fn stack(&self) -> Stack {
         self.stack.clone()
     }
@@ -425,16 +437,19 @@ impl Engine {
     }
 
     /// A handle for other threads.
+    #[must_use]
     pub fn handle(&self) -> Handle {
         Handle { peers: self.peers.clone() }
     }
 
     /// Last published counters of each shard.
+    #[must_use]
     pub fn shard_counters(&self) -> Vec<Counters> {
         self.counters.iter().map(|counters| counters.read()).collect()
     }
 
     /// Counters of all shards and stages together.
+    #[must_use]
     pub fn counters(&self) -> Counters {
         let mut total = Counters::default();
         for shard in self.shard_counters() {
@@ -448,6 +463,7 @@ impl Engine {
     }
 
     /// Whether a thread has ended by itself: then [`stop`](Self::stop) tells why.
+    #[must_use]
     pub fn has_failed(&self) -> bool {
         self.stop.load(Ordering::Relaxed) || self.threads.iter().any(JoinHandle::is_finished)
     }
@@ -594,6 +610,7 @@ fn random<const N: usize>() -> Result<[u8; N], EngineError> {
 }
 
 /// The CPUs this process may use.
+#[must_use]
 pub fn usable_cpus() -> Vec<usize> {
     core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect()
 }

@@ -38,6 +38,7 @@ pub enum Pin {
 
 /// A plan that cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum PlanError {
     /// No worker at all.
     #[error("--workers 0: at least one worker is needed; use --workers 1")]
@@ -208,6 +209,7 @@ impl Plan {
     }
 
     /// The queue that worker writes to: the one its packets come from, where there are as many queues as workers.
+    #[must_use]
     pub fn queue_of(&self, worker: usize) -> usize {
         worker % self.queues
     }
@@ -218,23 +220,40 @@ impl Plan {
     }
 }
 
-impl FromStr for PlanKind {
-    type Err = String;
+/// Why a text is not a [`PlanKind`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no plan is called {0:?}; there are auto, pipeline and fused")]
+pub struct ParsePlanError(String);
 
-    fn from_str(text: &str) -> Result<Self, String> {
+/// Why a text is not a [`Pin`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ParsePinError {
+    /// Neither a word nor a list of numbers.
+    #[error("not auto, none or a list of CPUs like 0,1")]
+    Form,
+    /// A CPU listed twice.
+    #[error("CPU {0} is named twice, and at most one worker runs on a CPU; name it once")]
+    SameCpu(usize),
+}
+
+impl FromStr for PlanKind {
+    type Err = ParsePlanError;
+
+    fn from_str(text: &str) -> Result<Self, ParsePlanError> {
         match text {
             "auto" => Ok(Self::Auto),
             "pipeline" => Ok(Self::Pipeline),
             "fused" => Ok(Self::Fused),
-            other => Err(format!("no plan is called {other:?}; there are auto, pipeline and fused")),
+            other => Err(ParsePlanError(other.to_owned())),
         }
     }
 }
 
 impl FromStr for Pin {
-    type Err = String;
+    type Err = ParsePinError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, ParsePinError> {
         match text {
             "auto" => Ok(Self::Auto),
             "none" => Ok(Self::None),
@@ -243,11 +262,9 @@ impl FromStr for Pin {
                     .split(',')
                     .map(|cpu| cpu.trim().parse())
                     .collect::<Result<_, _>>()
-                    .map_err(|_| "not auto, none or a list of CPUs like 0,1".to_owned())?;
+                    .map_err(|_| ParsePinError::Form)?;
                 match repeated(&cpus) {
-                    Some(cpu) => {
-                        Err(format!("CPU {cpu} is named twice, and at most one worker runs on a CPU; name it once"))
-                    }
+                    Some(cpu) => Err(ParsePinError::SameCpu(cpu)),
                     None => Ok(Self::Cpus(cpus)),
                 }
             }

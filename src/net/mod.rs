@@ -42,3 +42,11 @@ pub use self::options::ConnectOptions;
 pub(crate) use self::stack::Parts;
 pub use self::stack::{BACKLOG, SocketLimits, Stack, TcpSocket};
 pub use self::stream::TcpStream;
+
+// As std's sockets. A closure of the caller's (`read_with`) that panics has taken nothing; locks do not care for poison.
+impl std::panic::UnwindSafe for Stack {}
+impl std::panic::RefUnwindSafe for Stack {}
+impl std::panic::UnwindSafe for TcpListener {}
+impl std::panic::RefUnwindSafe for TcpListener {}
+impl std::panic::UnwindSafe for TcpStream {}
+impl std::panic::RefUnwindSafe for TcpStream {}

@@ -23,7 +23,7 @@ use crate::tcp::Instant;
 pub const BACKLOG: usize = 4_096;
 
 /// How the sockets of one engine are made.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SocketLimits {
     /// Octets that a socket's send queue holds beside the connection's send buffer. Default 128 KiB.
     pub send_queue: usize,

@@ -60,6 +60,7 @@ impl fmt::Debug for Environment {
 
 /// The services there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum ServiceName {
     /// RFC 862.
     Echo,
@@ -134,6 +135,7 @@ pub struct ServiceSpec {
 
 /// Why a text is not a [`ServiceSpec`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ParseServiceError {
     /// Not of the form `NAME:PORT`.
     #[error("`{0}` is not of the form NAME:PORT, for example echo:7 or iperf3:5201")]

@@ -1,0 +1,134 @@
+//! What the public types promise beyond their methods: that they go to other threads, are debuggable, and that errors are
+//! errors (the API guidelines' C-SEND-SYNC, C-DEBUG, C-GOOD-ERR, C-COMMON-TRAITS).
+
+use std::error::Error;
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+
+use trust::config::{EngineConfig, ParseSteerError, Steer};
+use trust::device::memory::{MemoryDevice, MemoryOptions, MemoryPort};
+use trust::device::{DeviceError, TunDevice, TunOptions};
+use trust::engine::{Engine, EngineError, Handle, Pin, Plan, PlanError, PlanKind};
+use trust::flow::{Endpoint, Quad, ShardId};
+use trust::net::{EventQueue, Incoming, SocketEvent, SocketLimits, Stack, TcpListener, TcpSocket, TcpStream};
+use trust::services::{ParseServiceError, ServiceName, ServiceSpec};
+use trust::shard::{ConnectError, Limits, ListenError, PrefixError};
+use trust::{embed, engine, tcp};
+
+fn shared<T: Send + Sync + Debug>() {}
+fn sent<T: Send + Debug>() {}
+fn value<T: Send + Sync + Debug + Clone + Eq>() {}
+fn copied<T: Send + Sync + Debug + Copy + PartialEq>() {}
+fn key<T: Send + Sync + Debug + Copy + Eq + Hash>() {}
+fn error<T: Error + Send + Sync + 'static>() {}
+fn caught<T: UnwindSafe + RefUnwindSafe>() {}
+
+/// Compiled is passed: the functions ask for what they say and do nothing.
+#[test]
+fn public_types_keep_their_promises() {
+    // Sockets, as std's: between threads, and shared by them.
+    shared::<TcpListener>();
+    shared::<TcpStream>();
+    shared::<TcpSocket>();
+    shared::<Incoming<'_>>();
+    shared::<Stack>();
+    shared::<EventQueue>();
+    shared::<Engine>();
+    shared::<Handle>();
+    shared::<TunDevice>();
+    shared::<EngineConfig>();
+    shared::<TunOptions>();
+    sent::<engine::Builder>();
+    sent::<embed::Builder>();
+    // One thread at a time.
+    sent::<embed::Host>();
+    sent::<MemoryDevice>();
+    sent::<MemoryPort>();
+    sent::<MemoryOptions>();
+
+    value::<Pin>();
+    value::<PlanKind>();
+    value::<Plan>();
+    value::<Steer>();
+    value::<SocketLimits>();
+    value::<Limits>();
+    value::<SocketEvent>();
+    copied::<tcp::Config>();
+    key::<Endpoint>();
+    key::<Quad>();
+    key::<ShardId>();
+    key::<ServiceName>();
+    key::<ServiceSpec>();
+
+    error::<engine::BuildError>();
+    error::<embed::BuildError>();
+    error::<EngineError>();
+    error::<PlanError>();
+    error::<DeviceError>();
+    error::<PrefixError>();
+    error::<ConnectError>();
+    error::<ListenError>();
+    error::<tcp::ConfigError>();
+    error::<ParseServiceError>();
+    error::<ParseSteerError>();
+    error::<engine::ParsePinError>();
+    error::<engine::ParsePlanError>();
+
+    // As std's: a panic of one thread takes no socket of another with it.
+    caught::<TcpStream>();
+    caught::<TcpListener>();
+}
+
+#[cfg(feature = "tokio")]
+#[test]
+fn streams_of_tokio_go_to_any_task() {
+    use trust::net::tokio;
+    shared::<tokio::TcpStream>();
+    shared::<tokio::TcpListener>();
+    shared::<tokio::OwnedReadHalf>();
+    shared::<tokio::OwnedWriteHalf>();
+    shared::<tokio::ReadHalf<'_>>();
+    shared::<tokio::WriteHalf<'_>>();
+    error::<tokio::ReuniteError>();
+    fn unpinned<T: Unpin>() {}
+    unpinned::<tokio::TcpStream>();
+}
+
+/// Caught: a reader's closure panics. Nothing is taken, and the stream goes on.
+#[test]
+fn a_panic_while_reading_takes_nothing() -> std::io::Result<()> {
+    use std::io::{Read, Write};
+    let (here, there) = trust::device::memory::pair(&MemoryOptions::default())?;
+    let start = |device, address: &str| {
+        let address = address.parse::<std::net::IpAddr>().expect("an address");
+        Engine::builder().device(device, 1).address(address).pin(Pin::None).start()
+    };
+    let (server, client) = (start(here, "10.0.0.1")?, start(there, "10.0.0.2")?);
+    let listener = server.bind("10.0.0.1:7")?;
+    let mut near = client.connect("10.0.0.1:7")?;
+    let (far, _) = listener.accept()?;
+    near.write_all(b"octets")?;
+    let caught = std::panic::catch_unwind(|| far.read_with(|_| panic!("a reader that is not well")));
+    assert!(caught.is_err());
+    let mut got = [0; 6];
+    (&far).read_exact(&mut got)?;
+    assert_eq!(&got, b"octets");
+    Ok(())
+}
+
+/// What tells of an error begins in lower case where it is no name, ends without a full stop, and has one line.
+#[test]
+fn errors_tell_themselves_in_one_line() {
+    let errors: Vec<Box<dyn Error>> = vec![
+        Box::new("sideways".parse::<Steer>().map(drop).expect_err("no steering")),
+        Box::new("x".parse::<Pin>().map(drop).expect_err("no CPU")),
+        Box::new("x".parse::<PlanKind>().map(drop).expect_err("no plan")),
+        Box::new("x".parse::<ServiceSpec>().map(drop).expect_err("no service")),
+        Box::new(PlanError::NoWorkers),
+    ];
+    for error in errors {
+        let text = error.to_string();
+        assert!(!text.is_empty() && !text.ends_with('.') && !text.contains('\n'), "{text:?}");
+    }
+}
