@@ -523,3 +523,42 @@ fn ops_12_bursts_are_sized_by_rate() {
         );
     }
 }
+
+/// The handshake is complete on our side, and the peer does not know it yet.
+#[test]
+fn the_first_ack_is_owed_until_something_carries_it() {
+    labs(
+        |_, opened| opened.ack_due = true,
+        |l| {
+            assert!(l.conn.owes_first_ack());
+            l.write(100);
+            assert!(!l.conn.owes_first_ack(), "data has carried it");
+        },
+    );
+    labs(
+        |_, opened| opened.ack_due = true,
+        |l| {
+            l.write(0);
+            assert!(!l.conn.owes_first_ack(), "it has left");
+            l.i("A", 1, 1_000, 1);
+            assert!(!l.conn.owes_first_ack(), "an ACK is held back, and it is not the first");
+        },
+    );
+    plain(|l| assert!(!l.conn.owes_first_ack()));
+}
+
+/// A connection that has more to say than it may need not be a stream.
+#[test]
+fn records_for_a_stream_come_when_it_is_one() {
+    plain(|l| {
+        l.write(60_000);
+        assert!(l.conn.cold.board.capacity() <= 16, "{}", l.conn.cold.board.capacity());
+        let mut acked = 1;
+        for _ in 0..9 {
+            acked += l.conn.info(&l.config).flight;
+            l.i("A", 1, 0, acked);
+            l.write(60_000);
+        }
+        assert!(acked > 65_536 && l.conn.cold.board.capacity() >= 256, "{acked}");
+    });
+}

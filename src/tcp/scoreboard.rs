@@ -467,6 +467,12 @@ impl Scoreboard {
         assert_eq!((start, sacked, lost), (nxt, self.sacked, self.lost), "{self:?}");
     }
 
+    /// Records that there is room for, for tests.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.records.capacity()
+    }
+
     /// One letter a record, for tests: `s` SACKed, `l` lost, `r` sent again, `.` none; lower ends are not told.
     #[cfg(test)]
     pub(super) fn picture(&self, una: SeqNum) -> String {

@@ -220,6 +220,17 @@ fn what_is_sent_again_counts_neither_as_arrived_nor_as_lost() {
     assert_eq!((board.sacked(), board.lost()), (1_000, 0));
 }
 
+/// Even when the peer drops it after all: which copy it has then is not known.
+#[test]
+fn what_was_sent_again_is_known_to_have_been_after_it_was_reported() {
+    let mut board = flight(3);
+    board.resent(UNA, UNA, UNA + 1_000, at(50));
+    sack(&mut board, 0, 1_000);
+    sack(&mut board, 1_000, 2_000);
+    assert_eq!(board.picture(UNA), "s2000 .3000 ", "one record");
+    assert!(board.records[0].resent());
+}
+
 #[test]
 fn a_crowd_that_is_acknowledged_gives_back_what_no_stream_needs() {
     for front in [true, false] {
