@@ -1,7 +1,7 @@
 //! Applications on our sockets, stock programs on the kernel's: hyper under wrk and curl, and `echo-sockets` under nc.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -16,6 +16,7 @@ use trust::engine::Engine;
 use trust::net::tokio::TcpListener;
 
 use crate::http::wrk_is_content;
+use crate::streams::echo_beside_a_stalled_reader;
 use crate::support::{self, ENGINE, Outcome, assert_same, bounded, describe, must, need, noise, pipe, run, size, soak};
 
 const PORT: u16 = 8_080;
@@ -161,5 +162,27 @@ pub(crate) fn echo_sockets() -> Outcome {
     let output =
         run(10, env!("CARGO_BIN_EXE_trust"), &["serve", "--service", "echo:1007", "--service", "echo-sockets:1007"]);
     assert!(describe(&output).contains("has a service already"), "{}", describe(&output));
+    Ok(())
+}
+
+/// Two engines in one process, each with a device of its own; the kernel forwards between them. What goes through a queue
+/// of a device that is full is lost, so this is a path with loss, too.
+pub(crate) fn two_engines() -> Outcome {
+    support::sysctl("ip_forward", "1")?;
+    let start = |third| {
+        let (kernel, ours) = (Ipv4Addr::new(10, 8, third, 1), Ipv4Addr::new(10, 8, third, 2));
+        let tun = Engine::builder().tun(format!("trust{third}")).kernel_address(kernel.into(), 24);
+        tun.address(ours.into()).start().unwrap()
+    };
+    let (serving, connecting) = (start(1), start(2));
+    let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let (streams, span) = (size(500, 10_000), Duration::from_secs(if soak() { 15 } else { 1 }));
+    let stacks = (&serving.stack(), &connecting.stack());
+    let address = SocketAddr::from((Ipv4Addr::new(10, 8, 1, 2), 7));
+    let report = runtime.block_on(echo_beside_a_stalled_reader(stacks, address, streams, span, || ()));
+    let (serving, connecting) = (serving.counters(), connecting.counters());
+    let again = serving.retransmits + connecting.retransmits;
+    println!("{streams} streams over two TUN devices, {span:?} each: {report}; {again} segments sent again");
+    assert_eq!(connecting.timed_out, 0);
     Ok(())
 }

@@ -25,6 +25,8 @@ mod nat;
 #[allow(dead_code)]
 #[path = "../netns/mod.rs"]
 mod netns;
+#[path = "../crowd/mod.rs"]
+mod streams;
 mod support;
 mod waking;
 
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         trial("hyper_wrk_256_connections", applications::hyper_wrk),
         trial("hyper_curl_is_exact", applications::hyper_curl),
         trial("echo_sockets_is_exact", applications::echo_sockets),
+        trial("tokio_streams_between_two_engines", applications::two_engines),
         trial("connect_is_exact_both_ways", connect::both_ways),
         trial("connect_half_closed_is_exact", connect::half_closed),
         trial("connect_is_refused_at_once", connect::refused),
