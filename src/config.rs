@@ -70,6 +70,7 @@ pub struct EngineConfig {
 
 impl EngineConfig {
     /// The defaults, for these addresses.
+    #[must_use]
     pub fn new(addresses: Vec<IpAddr>) -> Self {
         Self {
             addresses,

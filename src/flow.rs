@@ -28,6 +28,7 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// An endpoint from its parts.
+    #[must_use]
     pub const fn new(addr: IpAddr, port: u16) -> Self {
         Self { addr, port }
     }
@@ -72,6 +73,7 @@ pub struct ShardId(pub u16);
 
 impl ShardId {
     /// The number as an index.
+    #[must_use]
     pub const fn index(self) -> usize {
         self.0 as usize
     }
@@ -104,6 +106,7 @@ const TCP_HEADER_LEN: usize = wire::tcp::MIN_HEADER_LEN;
 
 impl SteeringKeys {
     /// Keys from 16 random octets.
+    #[must_use]
     pub fn from_random(bytes: [u8; 16]) -> Self {
         let value = u128::from_ne_bytes(bytes);
         Self { k0: value as u64, k1: (value >> 64) as u64 }
@@ -158,6 +161,7 @@ impl SteeringKeys {
     /// ICMP errors and TCP behind IPv6 extension headers thus land on a shard that need not be the flow's owner:
     /// [`hash_owner`](Self::hash_owner) says the right one for those too.
     #[inline]
+    #[must_use]
     pub fn hash_packet(&self, packet: &[u8]) -> u32 {
         match packet.first().map(|b| b >> 4) {
             Some(4) => {
@@ -193,6 +197,7 @@ impl SteeringKeys {
     /// Hash (16 bits) of a flow: equal to [`hash_packet`](Self::hash_packet) of each plain TCP packet that comes in for
     /// it.
     #[inline]
+    #[must_use]
     pub fn hash_quad(&self, quad: &Quad) -> u32 {
         let ([a, b], [c, d]) = (quad.remote.port.to_be_bytes(), quad.local.port.to_be_bytes());
         let ports = u32::from_ne_bytes([a, b, c, d]);
@@ -212,6 +217,7 @@ impl SteeringKeys {
 
     /// Hash of the flow that an ICMP error is about: the quoted segment's ends reversed. `None` when the packet is no
     /// ICMP error about a TCP segment. Slow path: one in a great many packets.
+    #[must_use]
     pub fn hash_icmp_error(&self, packet: &[u8]) -> Option<u32> {
         // Checksums are left to whoever acts on the message.
         let packet = wire::ip::parse(packet, false).ok()?;
@@ -226,6 +232,7 @@ impl SteeringKeys {
     /// errors by the quoted flow, TCP behind IPv6 extension headers by its ports. Equal to
     /// [`hash_packet`](Self::hash_packet) for everything else, and as cheap for plain TCP.
     #[inline]
+    #[must_use]
     pub fn hash_owner(&self, packet: &[u8]) -> u32 {
         const V4: u8 = 4;
         const V6: u8 = 6;
@@ -329,6 +336,7 @@ impl OwnerTable {
     }
 
     /// Number of shards the table was dealt out to.
+    #[must_use]
     pub fn shards(&self) -> u16 {
         self.shards
     }
@@ -342,12 +350,14 @@ impl OwnerTable {
 
     /// Owner of the flows with this hash; shard 0 for a vacant entry, as the kernel's program has it.
     #[inline]
+    #[must_use]
     pub fn owner(&self, hash: u32) -> ShardId {
         self.claimed(hash).unwrap_or_default()
     }
 
     /// Owner of the flows with this hash, or `None` for a vacant entry.
     #[inline]
+    #[must_use]
     pub fn claimed(&self, hash: u32) -> Option<ShardId> {
         // Relaxed: the entry is a word by itself; nothing else is published through it.
         let value = self.entry(hash).load(Ordering::Relaxed);
@@ -405,6 +415,7 @@ impl fmt::Debug for FlowHasher {
 
 impl FlowHasher {
     /// A hasher from 16 random octets.
+    #[must_use]
     pub fn from_random(bytes: [u8; 16]) -> Self {
         let value = u128::from_ne_bytes(bytes);
         Self { seed: value as u64, shared: SharedSeed::from_u64((value >> 64) as u64) }
@@ -412,6 +423,7 @@ impl FlowHasher {
 
     /// Hash of a flow, all 64 bits good.
     #[inline]
+    #[must_use]
     pub fn hash(&self, quad: &Quad) -> u64 {
         let mut hasher = FoldHasher::with_seed(self.seed, &self.shared);
         let ports = u32::from(quad.remote.port) << 16 | u32::from(quad.local.port);

@@ -38,6 +38,7 @@ pub enum Payload {
 impl Payload {
     /// Octets.
     #[inline]
+    #[must_use]
     pub fn len(&self) -> usize {
         match self {
             Self::Chunk(lease) => lease.len(),
@@ -47,6 +48,7 @@ impl Payload {
 
     /// Whether there is no octet.
     #[inline]
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -71,6 +73,7 @@ impl FrameOwner {
 
     /// Whether it is [`FrameOwner::NONE`].
     #[inline]
+    #[must_use]
     pub fn is_none(&self) -> bool {
         self.slot == u32::MAX
     }
@@ -119,6 +122,7 @@ impl TxFrame {
     ///
     /// When the header is longer than [`MAX_HEADER`].
     #[inline]
+    #[must_use]
     pub fn from_header(header: &[u8], offload: TxOffload, owner: FrameOwner) -> Self {
         Self::new(offload, owner, |octets| {
             octets[..header.len()].copy_from_slice(header);
@@ -144,12 +148,14 @@ impl TxFrame {
 
     /// Slices that can still be pushed.
     #[inline]
+    #[must_use]
     pub fn slices_left(&self) -> usize {
         self.payload.iter().filter(|place| place.is_none()).count()
     }
 
     /// The header octets.
     #[inline]
+    #[must_use]
     pub fn header(&self) -> &[u8] {
         &self.header.octets[..self.header.len as usize]
     }
@@ -168,11 +174,13 @@ impl TxFrame {
 
     /// Header and payload octets.
     #[inline]
+    #[must_use]
     pub fn len(&self) -> usize {
         self.header.len as usize + self.payload_len()
     }
 
     /// Whether there is not even a header.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -183,6 +191,7 @@ impl TxFrame {
     ///
     /// When a slice is of another send memory than `reader`'s: a stage has mixed up its rings.
     #[inline]
+    #[must_use]
     pub fn payload<'a>(&'a self, reader: &'a SendReader) -> Gather<'a> {
         let mut gather = Gather { slices: [&[]; MAX_SLICES], len: 0 };
         for slice in self.payload.iter().flatten() {

@@ -21,6 +21,7 @@ impl PacketBuf {
     /// # Panics
     ///
     /// When `size` does not fit 32 bits.
+    #[must_use]
     pub fn new(pool: u16, size: usize) -> Self {
         assert!(u32::try_from(size).is_ok(), "a packet buffer of more than 4 GB");
         Self { data: vec![0; size].into_boxed_slice(), start: 0, len: 0, pool }
@@ -28,6 +29,7 @@ impl PacketBuf {
 
     /// The octets in use.
     #[inline]
+    #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.data[self.start as usize..][..self.len as usize]
     }
@@ -71,30 +73,35 @@ impl PacketBuf {
 
     /// Octets in use.
     #[inline]
+    #[must_use]
     pub fn len(&self) -> usize {
         self.len as usize
     }
 
     /// Whether no octet is in use.
     #[inline]
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// Where the range begins in the whole buffer.
     #[inline]
+    #[must_use]
     pub fn start(&self) -> usize {
         self.start as usize
     }
 
     /// Size of the whole buffer.
     #[inline]
+    #[must_use]
     pub fn capacity(&self) -> usize {
         self.data.len()
     }
 
     /// The pool it has to return to.
     #[inline]
+    #[must_use]
     pub fn pool(&self) -> u16 {
         self.pool
     }
@@ -110,6 +117,7 @@ pub struct PacketPool {
 
 impl PacketPool {
     /// `count` buffers of `size` octets each. The memory is touched when packets arrive in it, not now.
+    #[must_use]
     pub fn new(id: u16, count: usize, size: usize) -> Self {
         Self { free: (0..count).map(|_| PacketBuf::new(id, size)).collect(), capacity: count, id }
     }
@@ -134,16 +142,19 @@ impl PacketPool {
     }
 
     /// Buffers at home.
+    #[must_use]
     pub fn available(&self) -> usize {
         self.free.len()
     }
 
     /// Buffers in all.
+    #[must_use]
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
     /// The pool's number, as in [`PacketBuf::pool`].
+    #[must_use]
     pub fn id(&self) -> u16 {
         self.id
     }

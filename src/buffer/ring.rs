@@ -97,6 +97,7 @@ impl<T> Drop for Shared<T> {
 /// # Panics
 ///
 /// When `capacity` is 0 or beyond half the address space.
+#[must_use]
 pub fn ring<T>(capacity: usize) -> (Producer<T>, Consumer<T>) {
     ring_from(capacity, 0)
 }
@@ -247,16 +248,19 @@ impl<T> Producer<T> {
     }
 
     /// The most items the ring holds.
+    #[must_use]
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
     /// What went through so far.
+    #[must_use]
     pub fn stats(&self) -> RingStats {
         self.stats
     }
 
     /// Whether the consumer is gone: what is in the ring, and what is pushed from now on, is dropped unread.
+    #[must_use]
     pub fn is_closed(&self) -> bool {
         self.shared.consumer_gone.load(Ordering::Acquire)
     }
@@ -392,11 +396,13 @@ impl<T> Consumer<T> {
     }
 
     /// The most items the ring holds.
+    #[must_use]
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
     /// Whether the producer is gone. Ask before looking for items: those found after a `true` are the last.
+    #[must_use]
     pub fn is_closed(&self) -> bool {
         self.shared.producer_gone.load(Ordering::Acquire)
     }

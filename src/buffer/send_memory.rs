@@ -118,12 +118,14 @@ pub struct Chunk {
 impl Chunk {
     /// Octets filled.
     #[inline]
+    #[must_use]
     pub fn filled(&self) -> usize {
         self.filled as usize
     }
 
     /// Octets that can still be filled. None in an adopted piece.
     #[inline]
+    #[must_use]
     pub fn room(&self) -> usize {
         if self.index & ADOPTED != 0 { 0 } else { CHUNK_LEN - self.filled as usize }
     }
@@ -143,12 +145,14 @@ pub struct Lease {
 impl Lease {
     /// Octets covered.
     #[inline]
+    #[must_use]
     pub fn len(&self) -> usize {
         self.len as usize
     }
 
     /// Whether it covers nothing.
     #[inline]
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -187,6 +191,7 @@ pub struct SendReader {
 impl SendMemory {
     /// `chunks` chunks of [`CHUNK_LEN`] octets and the reader for the tx stage. The memory is touched when it is filled,
     /// not now.
+    #[must_use]
     pub fn new(chunks: u32) -> (Self, SendReader) {
         let region = Arc::new(Region::new(chunks));
         let reader = SendReader { region: Arc::clone(&region) };
@@ -217,6 +222,7 @@ impl SendMemory {
 
     /// Whether [`adopt`](Self::adopt) has a place left. There are four for each chunk of the memory.
     #[inline]
+    #[must_use]
     pub fn can_adopt(&self) -> bool {
         !self.free_adopted.is_empty() || self.adopted.len() < self.most_adopted()
     }
@@ -303,6 +309,7 @@ impl SendMemory {
     ///
     /// When the range is not filled.
     #[inline]
+    #[must_use]
     pub fn bytes<'a>(&'a self, chunk: &'a Chunk, range: Range<usize>) -> &'a [u8] {
         self.check(chunk.region);
         assert!(range.start <= range.end && range.end <= chunk.filled(), "octets not filled");
@@ -381,32 +388,38 @@ impl SendMemory {
     }
 
     /// Adopted pieces held by connections or waiting for completions.
+    #[must_use]
     pub fn adopted(&self) -> u32 {
         (self.adopted.len() - self.free_adopted.len()) as u32
     }
 
     /// Chunks not free: held by connections, or waiting for completions.
+    #[must_use]
     pub fn in_use(&self) -> u32 {
         (self.chunks.len() - self.free.len()) as u32
     }
 
     /// Whether no chunk is free.
     #[inline]
+    #[must_use]
     pub fn is_exhausted(&self) -> bool {
         self.free.is_empty()
     }
 
     /// Most chunks that were not free at a time.
+    #[must_use]
     pub fn most_in_use(&self) -> u32 {
         (self.chunks.len() - self.least_free) as u32
     }
 
     /// Leases not yet completed.
+    #[must_use]
     pub fn outstanding(&self) -> u64 {
         self.outstanding
     }
 
     /// Chunks in all.
+    #[must_use]
     pub fn capacity(&self) -> u32 {
         self.chunks.len() as u32
     }
@@ -424,6 +437,7 @@ impl SendReader {
     ///
     /// When the lease is of another memory: a stage has mixed up its rings.
     #[inline]
+    #[must_use]
     pub fn bytes<'a>(&'a self, lease: &'a Lease) -> &'a [u8] {
         assert_eq!(lease.region, self.region.id, "lease of another send memory");
         // SAFETY: a lease covers filled octets, and its chunk is not allocated anew before the lease is completed, which

@@ -54,6 +54,7 @@ impl Interest {
     pub const ALL: Self = Self(7);
 
     /// Whether the two have a bit in common.
+    #[must_use]
     pub const fn intersects(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
@@ -115,6 +116,7 @@ impl<S> Parker<S> {
     }
 
     /// Another handle for producers.
+    #[must_use]
     pub fn unparker(&self) -> Unparker<S> {
         Unparker { shared: Arc::clone(&self.shared) }
     }

@@ -38,6 +38,7 @@ pub enum Overflow {
 pub type Steering = Arc<dyn Fn(usize, &[u8]) -> usize + Send + Sync>;
 
 /// Steering by the owner table, as the kernel's program does on a TUN device; queue `i` is shard `i`'s.
+#[must_use]
 pub fn steer_by_owner(keys: SteeringKeys, table: Arc<OwnerTable>) -> Steering {
     Arc::new(move |_, header| table.owner(keys.hash_packet(header)).index())
 }
@@ -200,6 +201,7 @@ pub struct MemoryDevice {
 
 impl MemoryDevice {
     /// Packets for this device lost because it had no free slot ([`Overflow::Drop`]).
+    #[must_use]
     pub fn dropped(&self) -> u64 {
         self.own.lanes.iter().map(|lane| lane.dropped.load(Ordering::Relaxed)).sum()
     }

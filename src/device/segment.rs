@@ -31,6 +31,7 @@ pub struct Shape {
 impl Shape {
     /// Looks at the headers at the front of `packet`. `None`: not TCP, a fragment, IPv6 with extension headers, or
     /// headers that do not lie in `packet` wholly.
+    #[must_use]
     pub fn of(packet: &[u8]) -> Option<Shape> {
         let version = packet.first()? >> 4;
         let (ip_len, ipv6) = match version {
@@ -52,6 +53,7 @@ impl Shape {
 }
 
 /// How many wire segments `payload_len` octets are. A packet without payload, or without `gso_size`, is one.
+#[must_use]
 pub fn count(payload_len: usize, gso_size: u16) -> usize {
     if gso_size == 0 { 1 } else { payload_len.div_ceil(usize::from(gso_size)).max(1) }
 }
@@ -122,6 +124,7 @@ pub fn fill_checksum(packet: &mut [u8]) -> bool {
 }
 
 /// The slices that make up `range` of a payload in slices, with how many they are.
+#[must_use]
 pub fn slice_payload<'a>(payload: &[&'a [u8]], range: Range<usize>) -> ([&'a [u8]; MAX_PAYLOAD_SLICES], usize) {
     let mut out: [&[u8]; MAX_PAYLOAD_SLICES] = [&[]; MAX_PAYLOAD_SLICES];
     let (mut used, mut at) = (0, 0);

@@ -155,11 +155,13 @@ impl Handle {
     /// # Errors
     ///
     /// `false`: the shard is behind with its messages or gone; the message is dropped.
+    #[must_use]
     pub fn send(&self, shard: ShardId, service: u16, message: Message) -> bool {
         self.control(shard, Control::Message { service, from: shard, message })
     }
 
     /// Asks a shard to open a connection for a service, which hears `accepted` or `closed`. `false`: as [`send`](Self::send).
+    #[must_use]
     pub fn connect(&self, shard: ShardId, service: u16, remote: Endpoint) -> bool {
         self.control(shard, Control::Connect { service, remote })
     }

@@ -331,6 +331,7 @@ impl TcpListener {
     }
 
     /// An endless iterator over [`accept`](Self::accept).
+    #[must_use]
     pub fn incoming(&self) -> Incoming<'_> {
         Incoming { listener: self }
     }

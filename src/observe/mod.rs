@@ -35,6 +35,7 @@ fn percent(part: u64, whole: u64) -> f64 {
 }
 
 /// One line for a terminal: connections a shard, rates, retransmissions, drops.
+#[must_use]
 pub fn live_line(before: &Sample, now: &Sample) -> String {
     let over = now.at.saturating_sub(before.at);
     let connections: Vec<_> = now.shards.iter().map(|shard| shard.connections.to_string()).collect();
@@ -49,6 +50,7 @@ pub fn live_line(before: &Sample, now: &Sample) -> String {
 }
 
 /// Periodic figures: one line for the engine, one a shard.
+#[must_use]
 pub fn stats_lines(before: &Sample, now: &Sample) -> String {
     let over = now.at.saturating_sub(before.at);
     let mut text = format!("[{:8.1} s] {}\n", now.at.as_secs_f64(), live_line(before, now));
@@ -77,6 +79,7 @@ pub fn stats_lines(before: &Sample, now: &Sample) -> String {
 }
 
 /// What there is to say at the end. Drop reasons that never occurred are left out.
+#[must_use]
 pub fn summary(sample: &Sample) -> String {
     let total = &sample.total;
     let mut text = format!(

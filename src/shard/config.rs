@@ -106,6 +106,7 @@ pub struct ShardShared {
 
 impl ShardShared {
     /// Which shard a connection between these ends belongs to: the one that gets its segments.
+    #[must_use]
     pub fn owner(&self, quad: &Quad) -> ShardId {
         self.owners.owner(self.keys.hash_quad(quad))
     }

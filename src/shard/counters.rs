@@ -191,6 +191,7 @@ impl DropReason {
     }
 
     /// Place of this reason among the counters.
+    #[must_use]
     pub fn index(self) -> usize {
         match self {
             Self::Malformed(malformed) => malformed.index(),
@@ -199,6 +200,7 @@ impl DropReason {
     }
 
     /// The reason's name, as reports print it.
+    #[must_use]
     pub fn name(self) -> String {
         match self {
             Self::Malformed(malformed) => malformed.name().to_owned(),
@@ -248,11 +250,13 @@ impl Counters {
     }
 
     /// Packets dropped for `reason`.
+    #[must_use]
     pub fn dropped(&self, reason: DropReason) -> u64 {
         self.drops[reason.index()]
     }
 
     /// All packets dropped.
+    #[must_use]
     pub fn dropped_total(&self) -> u64 {
         self.drops.iter().sum()
     }
@@ -277,6 +281,7 @@ impl PublishedCounters {
     }
 
     /// What was last published. The figures are read one by one: a snapshot, not an instant.
+    #[must_use]
     pub fn read(&self) -> Counters {
         Counters::load(&self.cells)
     }

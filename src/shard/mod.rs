@@ -118,6 +118,7 @@ impl Shard {
     }
 
     /// Whether a service has mail from other threads: to be asked once a turn, and before the thread parks.
+    #[must_use]
     pub fn has_mail(&self) -> bool {
         self.mailboxes.iter().any(|&service| self.services[usize::from(service)].has_mail())
     }
@@ -139,6 +140,7 @@ impl Shard {
     }
 
     /// Which shard a connection between these ends belongs to.
+    #[must_use]
     pub fn owner(&self, quad: &Quad) -> ShardId {
         self.core.shared.owner(quad)
     }
@@ -182,6 +184,7 @@ impl Shard {
     }
 
     /// Whether connections wait for their turn or for room in the tx ring.
+    #[must_use]
     pub fn has_work(&self) -> bool {
         !self.core.touched.is_empty()
             || !self.core.events.is_empty()
@@ -190,6 +193,7 @@ impl Shard {
     }
 
     /// Whether frames are out whose completion has not come back.
+    #[must_use]
     pub fn awaits_completions(&self) -> bool {
         self.core.memory.outstanding() > 0
     }
@@ -221,6 +225,7 @@ impl Shard {
     }
 
     /// Whether a connection waits until the tx stage has taken more of its frames.
+    #[must_use]
     pub fn waits_for_tx(&self) -> bool {
         self.core.ring_blocked > 0
     }
@@ -243,11 +248,13 @@ impl Shard {
     }
 
     /// Counters and estimates of a connection; `None` before it is established and after it has ended.
+    #[must_use]
     pub fn info(&self, id: ConnId) -> Option<crate::tcp::Info> {
         IoBackend::info(&self.core, id)
     }
 
     /// When the timing wheel wakes this connection at the latest.
+    #[must_use]
     pub fn timer(&self, id: ConnId) -> Option<Instant> {
         self.core.conns.get(id).map(|conn| conn.armed).filter(|armed| *armed != Instant::MAX)
     }

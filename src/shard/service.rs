@@ -182,36 +182,42 @@ impl<'a> Io<'a> {
 
     /// The time of this turn; constant during a call.
     #[inline]
+    #[must_use]
     pub fn now(&self) -> Instant {
         self.backend.now()
     }
 
     /// The shard this call runs on.
     #[inline]
+    #[must_use]
     pub fn shard(&self) -> ShardId {
         self.backend.shard()
     }
 
     /// How many shards there are; their ids are `0..shards`.
     #[inline]
+    #[must_use]
     pub fn shards(&self) -> u16 {
         self.backend.shards()
     }
 
     /// Both endpoints of `conn`.
     #[inline]
+    #[must_use]
     pub fn quad(&self, conn: ConnId) -> Quad {
         self.backend.quad(conn)
     }
 
     /// The place of `conn` in the order in which SYNs were answered, over all shards.
     #[inline]
+    #[must_use]
     pub fn ticket(&self, conn: ConnId) -> u64 {
         self.backend.ticket(conn)
     }
 
     /// The word the service keeps with `conn`; zero at first.
     #[inline]
+    #[must_use]
     pub fn user(&self, conn: ConnId) -> u64 {
         self.backend.user(conn)
     }
@@ -224,12 +230,14 @@ impl<'a> Io<'a> {
 
     /// The first contiguous run of unread octets; empty when there is none. More may follow after [`Io::consume`].
     #[inline]
+    #[must_use]
     pub fn peek(&self, conn: ConnId) -> &[u8] {
         self.backend.peek(conn)
     }
 
     /// Count of all unread in-order octets.
     #[inline]
+    #[must_use]
     pub fn unread(&self, conn: ConnId) -> u32 {
         self.backend.unread(conn)
     }
@@ -242,6 +250,7 @@ impl<'a> Io<'a> {
 
     /// Whether the peer's FIN has arrived in order and every octet before it has been consumed.
     #[inline]
+    #[must_use]
     pub fn at_eof(&self, conn: ConnId) -> bool {
         self.backend.at_eof(conn)
     }
@@ -276,18 +285,21 @@ impl<'a> Io<'a> {
 
     /// How many octets [`Io::send`] would accept now.
     #[inline]
+    #[must_use]
     pub fn send_room(&self, conn: ConnId) -> u32 {
         self.backend.send_room(conn)
     }
 
     /// Octets accepted and not yet acknowledged by the peer, whether on their way or still queued.
     #[inline]
+    #[must_use]
     pub fn unsent(&self, conn: ConnId) -> u32 {
         self.backend.unsent(conn)
     }
 
     /// Of these, the ones that were never sent (SIOCOUTQNSD of Linux).
     #[inline]
+    #[must_use]
     pub fn not_sent(&self, conn: ConnId) -> u32 {
         self.backend.not_sent(conn)
     }
@@ -400,12 +412,14 @@ impl<'a> Io<'a> {
 
     /// How many of the octets ahead, unread or still to come, the peer has called urgent (MUST-33); 0 when none.
     #[inline]
+    #[must_use]
     pub fn urgent(&self, conn: ConnId) -> u32 {
         self.backend.urgent(conn)
     }
 
     /// Counters and estimates of the connection; `None` when it is gone.
     #[inline]
+    #[must_use]
     pub fn info(&self, conn: ConnId) -> Option<Info> {
         self.backend.info(conn)
     }
@@ -426,6 +440,7 @@ impl<'a> Io<'a> {
 
     /// Which shard a connection between these ends belongs to: the only one that can open it.
     #[inline]
+    #[must_use]
     pub fn owner(&self, quad: &Quad) -> ShardId {
         self.backend.owner(quad)
     }
@@ -475,6 +490,7 @@ impl<'a> Io<'a> {
 
     /// The tag of the listener that an accepted connection came through, also when that has ended since; 0 for others.
     #[inline]
+    #[must_use]
     pub fn tag(&self, conn: ConnId) -> u64 {
         self.backend.tag(conn)
     }

@@ -36,6 +36,7 @@ impl<T> Default for Slab<T> {
 
 impl<T> Slab<T> {
     /// An empty slab; its first page comes with the first value.
+    #[must_use]
     pub const fn new() -> Self {
         Self { pages: Vec::new(), generations: Vec::new(), free: Vec::new(), high_water: 0 }
     }
@@ -72,6 +73,7 @@ impl<T> Slab<T> {
 
     /// The value that `key` names.
     #[inline]
+    #[must_use]
     pub fn get(&self, key: Key) -> Option<&T> {
         if self.generations.get(key.slot as usize) != Some(&key.generation) {
             return None;
@@ -90,6 +92,7 @@ impl<T> Slab<T> {
 
     /// The value in `slot`, whichever it is.
     #[inline]
+    #[must_use]
     pub fn at(&self, slot: u32) -> Option<&T> {
         self.pages.get(slot as usize / PAGE)?[slot as usize % PAGE].as_ref()
     }
@@ -117,6 +120,7 @@ impl<T> Slab<T> {
 
     /// The key of the value in `slot`.
     #[inline]
+    #[must_use]
     pub fn key(&self, slot: u32) -> Option<Key> {
         self.at(slot)?;
         Some(Key { slot, generation: self.generations[slot as usize] })
@@ -149,21 +153,25 @@ impl<T> Slab<T> {
     }
 
     /// Values there.
+    #[must_use]
     pub fn len(&self) -> usize {
         self.generations.len() - self.free.len()
     }
 
     /// Whether there is none.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Most values there were at a time.
+    #[must_use]
     pub fn high_water(&self) -> usize {
         self.high_water
     }
 
     /// Slots there are: every slot is below this.
+    #[must_use]
     pub fn slots(&self) -> usize {
         self.generations.len()
     }

@@ -41,6 +41,7 @@ const fn fold(hash: u64) -> u32 {
 
 impl FlowTable {
     /// A table that holds `flows` entries before it grows.
+    #[must_use]
     pub fn with_capacity(flows: usize) -> Self {
         let entries = (flows * 8 / 5 + 1).next_power_of_two().max(16);
         Self { entries: vec![EMPTY; entries].into_boxed_slice(), len: 0 }
@@ -118,11 +119,13 @@ impl FlowTable {
     }
 
     /// Flows filed.
+    #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
 
     /// Whether no flow is filed.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

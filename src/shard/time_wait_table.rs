@@ -39,6 +39,7 @@ pub struct TimeWaitTable<R> {
 
 impl<R> TimeWaitTable<R> {
     /// A table for `cap` records (at least 1). Memory comes with the records.
+    #[must_use]
     pub fn new(cap: usize) -> Self {
         Self { nodes: Slab::new(), table: FlowTable::default(), oldest: NIL, newest: NIL, cap: cap.max(1), evicted: 0 }
     }
@@ -61,6 +62,7 @@ impl<R> TimeWaitTable<R> {
 
     /// The record of a quad.
     #[inline]
+    #[must_use]
     pub fn get(&self, hash: u64, quad: &Quad) -> Option<&R> {
         self.find(hash, quad).and_then(|slot| self.nodes.at(slot)).map(|node| &node.record)
     }
@@ -105,6 +107,7 @@ impl<R> TimeWaitTable<R> {
 
     /// The deadline of the oldest record.
     #[inline]
+    #[must_use]
     pub fn next(&self) -> Option<Instant> {
         self.nodes.at(self.oldest).map(|node| node.deadline)
     }
@@ -121,26 +124,31 @@ impl<R> TimeWaitTable<R> {
     }
 
     /// Records there.
+    #[must_use]
     pub fn len(&self) -> usize {
         self.nodes.len()
     }
 
     /// Whether there is none.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }
 
     /// Records there may be.
+    #[must_use]
     pub fn cap(&self) -> usize {
         self.cap
     }
 
     /// Records that had to leave early.
+    #[must_use]
     pub fn evicted(&self) -> u64 {
         self.evicted
     }
 
     /// Most records there were at a time.
+    #[must_use]
     pub fn high_water(&self) -> usize {
         self.nodes.high_water()
     }

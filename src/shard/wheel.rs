@@ -85,6 +85,7 @@ const fn instant_of(tick: u64) -> Instant {
 
 impl Wheel {
     /// An empty wheel that stands at `now`.
+    #[must_use]
     pub fn new(now: Instant) -> Self {
         Self {
             tick: tick_at(now),
@@ -133,6 +134,7 @@ impl Wheel {
 
     /// The deadline of `slot`.
     #[inline]
+    #[must_use]
     pub fn deadline(&self, slot: u32) -> Option<Instant> {
         self.nodes.get(slot as usize).filter(|node| node.list != IDLE).map(|node| node.deadline)
     }
@@ -172,6 +174,7 @@ impl Wheel {
     /// than the first deadline, when that was moved back or removed; the call then finds nothing and the next answer is
     /// better. `None`: no slot has a deadline.
     #[inline]
+    #[must_use]
     pub fn next(&self) -> Option<Instant> {
         if self.due != NIL {
             return Some(instant_of(self.tick));
@@ -181,11 +184,13 @@ impl Wheel {
     }
 
     /// Slots with a deadline.
+    #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
 
     /// Whether no slot has a deadline.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

@@ -126,6 +126,7 @@ impl<const LIMIT: usize> RangeSet<LIMIT> {
     }
 
     /// The ranges from low to high.
+    #[must_use]
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (SeqNum, SeqNum)> + ExactSizeIterator + '_ {
         self.ranges.iter().copied()
     }

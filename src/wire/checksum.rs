@@ -15,6 +15,7 @@ const BLOCK: usize = 4 * 65_536;
 /// not care (RFC 1071 section 2B). Two 16-bit words are read at a time, and the low and the high ones counted apart:
 /// with no carry to pass on, the compiler does the loop in 32-bit lanes of vector registers.
 #[inline]
+#[must_use]
 pub fn sum(data: &[u8]) -> u32 {
     let mut total: u64 = 0;
     for block in data.chunks(BLOCK) {
@@ -42,6 +43,7 @@ pub fn sum(data: &[u8]) -> u32 {
 /// Adds two partial sums. `odd` says that the octets of `b` begin at an odd offset from those of `a`, in which case
 /// their bytes stand in the other half of the 16-bit words (RFC 1071 section 2B).
 #[inline]
+#[must_use]
 pub fn combine(a: u32, b: u32, odd: bool) -> u32 {
     let b = fold(b);
     u32::from(fold(a)) + u32::from(if odd { b.swap_bytes() } else { b })
@@ -49,6 +51,7 @@ pub fn combine(a: u32, b: u32, odd: bool) -> u32 {
 
 /// [`sum`] of as much as an IPv4 header without options has: five additions.
 #[inline]
+#[must_use]
 pub fn sum_of_20(data: &[u8; 20]) -> u32 {
     let (words, _) = data.as_chunks::<4>();
     let total: u64 = words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum();
@@ -58,12 +61,14 @@ pub fn sum_of_20(data: &[u8; 20]) -> u32 {
 /// Folds a partial sum to 16 bits, **not** complemented: what a device that completes checksums wants to find in the
 /// checksum field, and 0xffff for any region that includes a right checksum.
 #[inline]
+#[must_use]
 pub fn fold(sum: u32) -> u16 {
     fold64(u64::from(sum))
 }
 
 /// The checksum field's value for a partial sum: folded and complemented.
 #[inline]
+#[must_use]
 pub fn finish(sum: u32) -> u16 {
     !fold(sum)
 }
@@ -83,6 +88,7 @@ fn fold64(mut sum: u64) -> u16 {
 ///
 /// Addresses of two families (which no packet has) are both taken as they are; the sum is then meaningless but defined.
 #[inline]
+#[must_use]
 pub fn pseudo_header(src: IpAddr, dst: IpAddr, protocol: u8, len: usize) -> u32 {
     let len = len as u32;
     u32::from(fold(address(src) + address(dst) + u32::from(protocol) + (len >> 16) + (len & 0xffff)))
@@ -108,6 +114,7 @@ pub struct Accumulator {
 
 impl Accumulator {
     /// Starts from a partial sum, for example a pseudo-header's.
+    #[must_use]
     pub fn new(sum: u32) -> Self {
         Self { sum, odd: false }
     }
@@ -120,6 +127,7 @@ impl Accumulator {
     }
 
     /// The partial sum of everything pushed.
+    #[must_use]
     pub fn sum(&self) -> u32 {
         self.sum
     }

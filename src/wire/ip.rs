@@ -179,6 +179,7 @@ fn skip_extensions(packet: &[u8], first: u8) -> Result<(u8, usize), Malformed> {
 
 /// True for addresses no packet may come from (IP-2, MUST-63): multicast, broadcast, unspecified, loopback, and for
 /// IPv4 the nets 0/8 and 240/4.
+#[must_use]
 pub fn is_forbidden_source(addr: IpAddr) -> bool {
     match addr {
         IpAddr::V4(a) => is_forbidden_source_v4(a),
@@ -279,6 +280,7 @@ pub fn write(
 }
 
 /// Octets of the header [`write()`] will write for an address of this family.
+#[must_use]
 pub const fn header_len(addr: IpAddr) -> usize {
     match addr {
         IpAddr::V4(_) => IPV4_HEADER_LEN,

@@ -76,6 +76,7 @@ malformed! {
 
 impl Malformed {
     /// Place of this variant in a table of [`Malformed::COUNT`] counters.
+    #[must_use]
     pub const fn index(self) -> usize {
         self as usize
     }

@@ -62,16 +62,19 @@ impl SackBlocks {
     }
 
     /// The blocks in wire order.
+    #[must_use]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (u32, u32)> + '_ {
         self.blocks[..self.len()].iter().copied()
     }
 
     /// Number of blocks.
+    #[must_use]
     pub fn len(&self) -> usize {
         usize::from(self.len)
     }
 
     /// True when there is no block.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -102,6 +105,7 @@ impl TcpOptions {
 
     /// Octets [`write`](Self::write) will write: a multiple of 4, at most 40. Timestamps alone take 12.
     #[inline]
+    #[must_use]
     pub fn wire_len(&self) -> usize {
         let blocks = if self.sack.is_empty() { 0 } else { self.sack_room() };
         self.fixed_len() + if blocks > 0 { 4 + 8 * blocks } else { 0 }

@@ -45,22 +45,26 @@ impl Flags {
 
     /// True when every bit of `other` is set.
     #[inline]
+    #[must_use]
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
 
     /// True when some bit of `other` is set.
     #[inline]
+    #[must_use]
     pub const fn intersects(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
 
     /// The bits of both; `|` for constants.
+    #[must_use]
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
     /// These bits without those of `other`.
+    #[must_use]
     pub const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
@@ -162,6 +166,7 @@ pub fn parse(segment: &[u8], src: IpAddr, dst: IpAddr, trusted: bool) -> Result<
 
 /// Octets [`write()`] will write: 20 to 60.
 #[inline]
+#[must_use]
 pub fn header_len(header: &TcpHeader) -> usize {
     MIN_HEADER_LEN + header.options.wire_len()
 }

@@ -63,6 +63,7 @@ pub struct TxOffload {
 
 /// The header for a frame to send.
 #[inline]
+#[must_use]
 pub fn encode(offload: &TxOffload) -> [u8; VNET_HEADER_LEN] {
     let mut header = [0; VNET_HEADER_LEN];
     if let TxChecksum::Partial { start, offset } = offload.checksum {
@@ -81,6 +82,7 @@ pub fn encode(offload: &TxOffload) -> [u8; VNET_HEADER_LEN] {
 /// Reads the header of a received packet. `None` when it announces segmentation that is not TCP's or has no size:
 /// we never ask for such, so the packet cannot be understood.
 #[inline]
+#[must_use]
 pub fn decode(header: &[u8; VNET_HEADER_LEN]) -> Option<RxOffload> {
     let gso_size = u16::from_le_bytes([header[4], header[5]]);
     let gso_size = match header[1] & !GSO_ECN {

@@ -22,6 +22,7 @@ pub struct OctetBudget {
 impl OctetBudget {
     /// A budget of `limit` octets. A queue's first 1,024 octets are granted beyond it, so that none ever stands still
     /// because of others.
+    #[must_use]
     pub fn new(limit: usize) -> Self {
         Self { limit, in_use: CachePadded::new(AtomicUsize::new(0)) }
     }

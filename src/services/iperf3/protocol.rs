@@ -90,6 +90,7 @@ pub enum ServerError {
 
 impl ServerError {
     /// The message: state octet, error number, and no `errno`, so that the client adds no misleading sentence.
+    #[must_use]
     pub fn encode(self) -> [u8; 9] {
         let mut out = [0; 9];
         out[0] = state::SERVER_ERROR;
@@ -120,6 +121,7 @@ pub enum Blob {
 
 impl BlobReader {
     /// A reader for a blob of at most `max` octets.
+    #[must_use]
     pub fn new(max: u32) -> Self {
         Self { max, prefix: [0; 4], prefix_len: 0, body: Vec::new() }
     }
@@ -151,6 +153,7 @@ impl BlobReader {
 }
 
 /// A blob made of `value`.
+#[must_use]
 pub fn encode_blob(value: &Value) -> Vec<u8> {
     let text = value.to_string();
     let mut out = (text.len() as u32).to_be_bytes().to_vec();
@@ -197,6 +200,10 @@ fn number(value: &Value) -> Option<u64> {
 
 impl Params {
     /// Reads the parameter blob's text.
+    ///
+    /// # Errors
+    ///
+    /// What iperf3's server says to a client whose parameters it does not take.
     pub fn parse(text: &[u8]) -> Result<Self, ServerError> {
         let map: Map<String, Value> = serde_json::from_slice(text).map_err(|_| ServerError::Params)?;
         let integer = |key: &str| map.get(key).and_then(number);
@@ -269,28 +276,33 @@ impl Params {
     }
 
     /// Data connections the client opens.
+    #[must_use]
     pub fn streams(&self) -> usize {
         usize::from(self.parallel) * if self.bidirectional { 2 } else { 1 }
     }
 
     /// Whether the server sends on the stream opened as number `index`. With `bidirectional` the client opens those it
     /// sends on first.
+    #[must_use]
     pub fn sends(&self, index: usize) -> bool {
         if self.bidirectional { index >= usize::from(self.parallel) } else { self.reverse }
     }
 
     /// Whether the server sends on any stream.
+    #[must_use]
     pub fn sends_at_all(&self) -> bool {
         self.reverse || self.bidirectional
     }
 }
 
 /// The id both ends give to the stream opened as number `index`: 1, 3, 4, 5, ... (2 is never used).
+#[must_use]
 pub fn stream_id(index: usize) -> usize {
     if index == 0 { 1 } else { index + 2 }
 }
 
 /// Whether `text` may pass as the client's results. What is in them is for the client's own user.
+#[must_use]
 pub fn results_acceptable(text: &[u8]) -> bool {
     let parsed: Result<std::collections::BTreeMap<String, serde::de::IgnoredAny>, _> = serde_json::from_slice(text);
     parsed.is_ok()
@@ -316,6 +328,7 @@ pub struct CpuUse {
 
 /// Our results for the other side. `sends`: whether we send on any stream; `seconds` is how long the test took without the
 /// omitted part; `text` the report that a client may have asked for.
+#[must_use]
 pub fn results(
     sends: bool,
     congestion: CongestionControl,
