@@ -419,7 +419,14 @@ cmd_host() {
         die "a device $tun exists already; choose another: ./run.sh --host --tun trust1"
     used=$({ ip route show match "${address%/*}" && ip route show root "$address"; } 2>/dev/null | grep -v '^default' | head -n 1)
     [ -z "$used" ] || die "$address is in use here ($used); choose another: ./run.sh --host --address 10.77.0.2/24"
-    [ -z "$nat" ] || nat_on "$tun" "$address"
+    if [ -n "$nat" ]; then
+        nat_on "$tun" "$address"
+        # No packet of ours is larger than what the way out takes: whoever would have to say so may be silent.
+        local uplink _ mtu
+        read -r uplink _ <"$run/nat"
+        mtu=$(ip -o link show dev "$uplink" | sed -n 's/.* mtu \([0-9]*\) .*/\1/p')
+        [ -n "$(option mtu '' "${words[@]}")" ] || [ "${mtu:-1500}" -ge 1500 ] || words+=(--mtu "$mtu")
+    fi
     if ! is_root; then
         require getcap setcap
         if [[ $(getcap "$engine") != *cap_net_admin*=*e* ]]; then

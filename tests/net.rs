@@ -103,13 +103,15 @@ fn a_thousand_connections_come_once_each() {
     let address = listener.local_addr().unwrap();
     assert_ne!(address.port(), 0);
     let connecting = thread::spawn(move || {
-        (0..1_000)
+        let connected: Vec<_> = (0..1_000)
             .map(|_| client.connect(address).unwrap())
             .map(|stream| (stream.local_addr().unwrap(), stream))
-            .collect::<Vec<_>>()
+            .collect();
+        // An engine that goes would reset them.
+        (connected, client)
     });
     let accepted: Vec<_> = (0..1_000).map(|_| listener.accept().unwrap()).collect();
-    let connected = connecting.join().unwrap();
+    let (connected, _client) = connecting.join().unwrap();
     // Their order is certain only while no shard's thread waits for a CPU: see `net::listener`.
     let mut from: Vec<_> = accepted.iter().map(|(stream, from)| (*from, stream.peer_addr().unwrap())).collect();
     let mut local: Vec<_> = connected.iter().map(|(local, _)| (*local, *local)).collect();
@@ -133,6 +135,11 @@ fn connects_at_once_after_bind_are_never_reset() {
         // The end in order: else there would be resets of another kind.
         drop(stream);
         assert_eq!(accepted.read(&mut [0; 1]).unwrap(), 0);
+    }
+    // Counters are published now and then.
+    let start = Instant::now();
+    while client.counters().connected < ROUNDS as u64 && start.elapsed() < Duration::from_secs(10) {
+        thread::sleep(Duration::from_millis(10));
     }
     let (server, client) = (server.counters(), client.counters());
     assert_eq!((server.resets_out, client.resets_out), (0, 0));
@@ -282,4 +289,25 @@ fn the_end_of_the_engine_ends_every_wait() {
     drop(client);
     assert_eq!(stack.connect(at(86)).unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
     assert_eq!(stack.bind((CLIENT, 80)).map(drop).unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+}
+
+/// A stop is no silence: streams of the other side end at once, as an error and not as an end of the stream.
+#[test]
+fn an_engine_that_stops_resets_what_is_open() {
+    for (queues, plan) in [(1, PlanKind::Fused), (2, PlanKind::Pipeline)] {
+        let (mut server, client) = engines(queues, plan);
+        let listener = server.bind(at(80)).unwrap();
+        let mut pairs: Vec<_> = (0..4)
+            .map(|_| {
+                let stream = client.connect(at(80)).unwrap();
+                (stream, listener.accept().unwrap().0)
+            })
+            .collect();
+        server.stop().unwrap();
+        for (theirs, ours) in &mut pairs {
+            theirs.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            assert_eq!(theirs.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+            assert!(ours.read(&mut [0]).is_err());
+        }
+    }
 }

@@ -21,9 +21,9 @@ use super::{Address, EngineOptions, Error, Setup};
 /// Options of `trust serve`.
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
-    /// Our address; the kernel's side gets the first other one of the prefix. May be repeated, for more networks.
+    /// Our address; the kernel's side gets the first other one of the prefix.
     #[arg(long, value_name = "ADDRESS/PREFIX", default_value = "10.7.0.2/24")]
-    address: Vec<Address>,
+    address: Address,
 
     /// One more service on one more port, like echo:4242 (the usual ports are served anyway); forward:PORT=HOST:PORT, what
     /// comes to our port goes to a host by the kernel; reverse:[ADDRESS:]PORT=HOST:PORT, what comes to the kernel's port
@@ -96,7 +96,7 @@ impl Serve {
                 Wanted::EchoSockets(port) => echo_ports.push(port),
             }
         }
-        let Setup { device, plan, config } = self.engine.setup(&self.address, "trust0", tcp)?;
+        let Setup { device, plan, config } = self.engine.setup(&[self.address], "trust0", tcp)?;
         let tun = device.name().to_owned();
         let capabilities = device.capabilities();
         let environment = Environment { cpu_clock: Arc::new(cpu_time), ..Environment::default() };
@@ -141,7 +141,7 @@ impl Serve {
         let mut list: Vec<_> = specs.iter().map(ToString::to_string).collect();
         list.extend(forwards.iter().map(ToString::to_string));
         list.extend(echo_ports.iter().map(|port| format!("echo-sockets:{port}")));
-        println!("ready: {} {}", self.address[0].ip, list.join(" "));
+        println!("ready: {} {}", self.address.ip, list.join(" "));
         std::io::stdout().flush()?;
 
         let (stop, stopped) = bounded(1);

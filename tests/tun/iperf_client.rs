@@ -27,7 +27,7 @@ fn said(output: &Output) -> String {
 
 fn report(arguments: &[&str]) -> Value {
     let output = client(&[&["-J"], arguments].concat());
-    assert!(output.status.success() && output.stderr.is_empty(), "{arguments:?}: {}", describe(&output));
+    assert!(output.status.success(), "{arguments:?}: {}", describe(&output));
     serde_json::from_slice(&output.stdout).unwrap()
 }
 

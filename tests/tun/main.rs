@@ -87,6 +87,7 @@ fn main() -> ExitCode {
         trial("forward_refusals_take_one_line", forward::refusals),
         trial("forward_ssh_session_and_file_copy", forward::secure_shell),
         trial("nat_through_routers_is_exact_and_undone", nat::through_routers),
+        trial("nat_ssh_through_routers", nat::secure_shell),
         trial("nat_refuses_what_is_in_the_way", nat::refusals),
         trial("clients_1000_at_once", crowd::thousand_clients),
         trial("clients_1000_at_once_200_killed_midway", crowd::thousand_clients_200_killed),

@@ -1,10 +1,10 @@
-//! `./run.sh --host --nat`: out through two routers that masquerade, to servers behind loss and a narrower MTU than anybody's own.
+//! `./run.sh --host --nat`: out through two routers that masquerade, to servers behind loss and narrower links.
 //!
 //! ```text
 //! ours (the test's namespace)                     router                            servers
 //! engine ─ trust0 ─ kernel, --nat ─ up0 ═══ r0 ─ masquerades, forwards ─ r1 ═══ s0 ─ python, sshd
 //! 10.7.0.2                  198.51.100.2      .1    1 % lost     203.0.113.1      .2, no route back
-//!                                   MTU 1400: who sends more than that, either side, is told by ICMP
+//!                                   MTU 1400                       MTU 1300
 //! ```
 //!
 //! All of it is in namespaces that end with the test.
@@ -78,7 +78,10 @@ fn network() -> Result<(Namespace, Namespace), String> {
     router.must("ip link set lo up");
     router.must("ip addr add 198.51.100.1/30 dev r0");
     router.must("ip link set r0 gso_max_segs 1 up");
-    router.must(&format!("ip link add r1 gso_max_segs 1 type veth peer name s0 netns {}", servers.pid()));
+    router.must(&format!(
+        "ip link add r1 mtu 1300 gso_max_segs 1 type veth peer name s0 mtu 1300 netns {}",
+        servers.pid()
+    ));
     router.must("ip addr add 203.0.113.1/24 dev r1");
     router.must("ip link set r1 up");
     servers.must("ip link set lo up");
@@ -109,10 +112,10 @@ fn settings() -> (String, String) {
     (forwarding.trim().to_owned(), must(10, "nft", &["list", "ruleset"]))
 }
 
-/// A page of 10 MB, octet by octet, with a shell and a file copy the other way; then everything is as before.
+/// A page of 10 MB, octet by octet; then everything is as before.
 pub(crate) fn through_routers() -> Outcome {
     let (router, servers) = network()?;
-    let directory = Directory::new("nat");
+    let directory = Directory::new("nat-fetch");
     let data = noise(size(10_000_000, 100_000_000), 51);
     std::fs::write(directory.path("noise"), &data).unwrap();
     let path = directory.path("");
@@ -147,9 +150,18 @@ pub(crate) fn through_routers() -> Outcome {
     let alone = run(5, env!("CARGO_BIN_EXE_trust"), &["fetch", "http://203.0.113.2:8000/noise"]);
     assert_eq!(alone.status.code(), Some(1), "{}", describe(&alone));
 
-    // An engine that serves, with a way to sshd.
-    let keys = Directory::new("nat-ssh");
+    Ok(())
+}
+
+/// An engine that serves, with a way to sshd: a session, and a file copy up, where our own segments must be
+/// as small as the links.
+pub(crate) fn secure_shell() -> Outcome {
+    let (router, servers) = network()?;
+    let (directory, keys) = (Directory::new("nat"), Directory::new("nat-ssh"));
     let _sshd = sshd(&keys, &servers.prefix())?;
+    let data = noise(size(5_000_000, 50_000_000), 52);
+    std::fs::write(directory.path("noise"), &data).unwrap();
+    let before = settings();
     let reverse = ["--host", "--nat", "--service", "reverse:6001=203.0.113.2:2200"];
     let mut command = run_sh(&directory, 200, &reverse);
     command.args(["--stats", "1"]);
@@ -157,7 +169,6 @@ pub(crate) fn through_routers() -> Outcome {
     let output = ssh("ssh", &keys, "6001", &["root@127.0.0.1", "echo here"]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "here\n", "{}", describe(&output));
     let there = keys.path("there");
-    // Up, where our own segments must find out that 1,400 octets are the limit.
     let output =
         ssh("scp", &keys, "6001", &["-q", &directory.path("noise"), &format!("root@127.0.0.1:{there}")]).output();
     assert!(output.as_ref().is_ok_and(|output| output.status.success()), "{output:?}");
