@@ -60,7 +60,7 @@ fn kp_05_what_came_early_is_not_asked_for_again() {
 fn sc_26_fin_out_of_order() {
     plain(|lab| {
         assert_eq!(lab.i("FA", 1001, 0, 1), ["A 1:1 ack 1"]);
-        assert!(!lab.conn.at_eof());
+        assert!(!lab.conn.at_eof() && lab.last.events.contains(Events::OUT_OF_ORDER));
         assert_eq!(lab.i("PA", 1, 1000, 1), ["A 1:1 ack 1002"]);
         assert!(lab.last.events.contains(Events::EOF));
         assert_eq!(lab.conn.state(), State::CloseWait);
@@ -561,4 +561,22 @@ fn records_for_a_stream_come_when_it_is_one() {
         }
         assert!(acked > 65_536 && l.conn.cold.board.capacity() >= 256, "{acked}");
     });
+}
+
+/// OPS-6: quick acknowledgments come back after a pause.
+#[test]
+fn ops_6_after_a_pause_each_segment_is_acknowledged_at_once_again() {
+    labs(
+        |config, _| config.quick_acks = 2,
+        |l| {
+            let acked_at_once = |l: &mut Lab, at: u32| l.i("A", at, 100, 1).len();
+            let first: Vec<_> = (0..4).map(|i| acked_at_once(l, 1 + i * 100)).collect();
+            l.pass(500);
+            let busy = acked_at_once(l, 401);
+            l.pass(2_000);
+            let later: Vec<_> = (5..7).map(|i| acked_at_once(l, 1 + i * 100)).collect();
+            assert_eq!(first[..2], [1, 1], "{first:?}");
+            assert_eq!((busy, &later[..]), (0, &[1, 1][..]));
+        },
+    );
 }

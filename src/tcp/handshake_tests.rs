@@ -207,3 +207,19 @@ fn ops_3_a_syn_is_repeated_by_number_and_by_time_whichever_ends_first() {
         assert_eq!((count, ended), (repeated, t(end * 1_000)), "{retries} and {seconds} s");
     }
 }
+
+/// RFC6298-3a: the timestamp tells which SYN was answered, if it can be one of ours.
+#[test]
+fn the_round_trip_of_a_repeated_syn_is_told_by_the_timestamp() {
+    let config = Config::default();
+    for (echo, rtt) in [(1_000, Some(100)), (0, Some(1_100)), (u32::MAX - 500, None), (5_000, None)] {
+        let mut handshake = connecting(&config);
+        let _ = handshake.on_timeout(&config, t(1_000));
+        let again = handshake.poll_transmit(&config, t(1_000)).unwrap();
+        let first = again.options.timestamps.unwrap().val.wrapping_sub(1_000);
+        let mut answer = seg(SYN_ACK, 0, 1);
+        answer.options.timestamps = Some(Timestamps { val: 7, ecr: first.wrapping_add(echo) });
+        let (connection, _) = opened(handshake.on_segment(&config, &answer, t(1_100)));
+        assert_eq!(connection.info(&config).srtt, rtt.map(Duration::from_millis), "{echo}");
+    }
+}

@@ -125,7 +125,7 @@ impl HyStart {
     /// Whether the round trip has risen (RFC9406-4.2c), or has fallen again (4.2d).
     fn compare(&mut self) {
         match self.phase {
-            Phase::Slow if self.last_min != NONE && self.current_min != NONE => {
+            Phase::Slow if self.last_min != NONE => {
                 let threshold = (self.last_min / MIN_RTT_DIVISOR).clamp(MIN_RTT_THRESH, MAX_RTT_THRESH);
                 if self.current_min >= self.last_min.saturating_add(threshold) {
                     self.phase = Phase::Conservative;

@@ -492,3 +492,57 @@ fn rfc6675_5_a_loss_found_in_a_recovery_outlives_it() {
         },
     );
 }
+
+#[test]
+fn what_advances_is_no_duplicate_and_neither_is_a_window_update() {
+    flying(
+        |_| {},
+        |lab| {
+            let is_duplicate = |lab: &Lab| lab.last.events.contains(Events::DUPLICATE_ACK);
+            sack(lab, 1_001, &[(2_001, 3_001)]);
+            assert!(!is_duplicate(lab), "it advances");
+            lab.w("A", 1, 0, 1_001, 60_000);
+            assert!(!is_duplicate(lab), "it reports nothing");
+            sack(lab, 1_001, &[(2_001, 4_001)]);
+            assert!(is_duplicate(lab));
+        },
+    );
+}
+
+/// RFC 3708: a duplicate of something that was not sent again in this recovery says nothing about it.
+#[test]
+fn a_dsack_of_something_else_undoes_nothing() {
+    for (range, undone) in [((1, 1_001), 1), ((10_001, 11_001), 0)] {
+        flying(
+            |_| {},
+            |lab| {
+                lab.conn.on_send(5_000);
+                let before = info(lab).cwnd;
+                assert_eq!(sack(lab, 1, &[(1_001, 4_001)])[0], "A 1:1001 ack 1");
+                sack(lab, 1, &[(1_001, 10_001)]);
+                assert!(info(lab).flight >= 11_000 && info(lab).retransmits == 1, "{:?}", info(lab));
+                sack(lab, 11_001, &[range]);
+                assert_eq!(info(lab).recovery.undone_by_dsack, undone);
+                assert_eq!(info(lab).cwnd < before, undone == 0);
+            },
+        );
+    }
+}
+
+/// What is lost goes again in as large pieces as it may, its end with it.
+#[test]
+fn the_end_of_what_is_lost_goes_with_the_rest() {
+    labs(
+        |_, opened| (opened.sack, opened.rtt) = (true, Some(Duration::from_millis(100))),
+        |lab| {
+            lab.conn.set_nodelay(true);
+            lab.max_len = 65_535;
+            assert_eq!(lab.write(2_500).len(), 1);
+            lab.pass(1);
+            lab.write(7_000);
+            lab.pass(99);
+            let said = sack(lab, 1, &[(2_501, 9_501)]);
+            assert_eq!(said, ["A 1:1001 ack 1", "A 1001:2501 ack 1"]);
+        },
+    );
+}

@@ -246,6 +246,16 @@ fn a_crowd_that_is_acknowledged_gives_back_what_no_stream_needs() {
 }
 
 #[test]
+fn room_grows_in_few_steps_and_stays_while_something_is_in_flight() {
+    assert_eq!([1, 5, 17].map(|segments| flight(segments).capacity()), [KEPT, 4 * KEPT, CROWDED]);
+    let mut board = flight(10);
+    board.records.reserve(2 * CROWDED);
+    let room = board.capacity();
+    board.acknowledge(UNA, UNA + 9_000, |_, _| {});
+    assert_eq!(board.capacity(), room);
+}
+
+#[test]
 fn a_stream_has_its_records_at_once() {
     let mut board = flight(KEPT as u32 + 1);
     board.expect_many();
