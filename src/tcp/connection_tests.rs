@@ -580,3 +580,14 @@ fn ops_6_after_a_pause_each_segment_is_acknowledged_at_once_again() {
         },
     );
 }
+
+/// SM-LA-1: the ACK of our FIN ends it, whatever else is in the segment.
+#[test]
+fn data_with_the_last_ack_is_not_answered() {
+    plain(|l| {
+        l.i("FA", 1, 0, 1);
+        assert_eq!(l.close(), ["FA 1:1 ack 2"]);
+        assert_eq!(l.i("A", 2, 100, 2), none());
+        assert_eq!(l.conn.state(), State::Closed);
+    });
+}

@@ -103,3 +103,18 @@ fn rfc8985_6_3_a_timeout_spares_what_has_just_left() {
         },
     );
 }
+
+/// OPS-2: a peer that has closed its window has not gone.
+#[test]
+fn ops_2_timeouts_before_a_closed_window_do_not_count() {
+    for (window, over) in [(0, None), (1_000, Some(CloseReason::TimedOut))] {
+        with_rtt(|lab| {
+            (lab.config.data_retries, lab.config.retransmit_limit) = (2, Duration::ZERO);
+            lab.write(1_000);
+            lab.w("A", 1, 0, 1, window);
+            let said = lab.pass(100_000);
+            assert!(said.len() >= 2, "{said:?}");
+            assert_eq!(lab.conn.close_reason(), over, "{window}");
+        });
+    }
+}

@@ -546,3 +546,36 @@ fn the_end_of_what_is_lost_goes_with_the_rest() {
         },
     );
 }
+
+/// RFC5681-3.2.2, RFC6675-5.3: what limited transmit added is no part of the flight that is halved, and nothing else is
+/// left out of it.
+#[test]
+fn the_flight_that_is_halved_is_without_limited_transmit() {
+    for waiting in [0, 5_000] {
+        flying(
+            |_| {},
+            |lab| {
+                lab.conn.on_send(waiting);
+                lab.max_len = 65_535;
+                let said = sack(lab, 1, &[(1_001, 2_001)]);
+                assert_eq!(said.len(), usize::from(waiting > 0), "at once, however little it is: {said:?}");
+                sack(lab, 1, &[(1_001, 4_001)]);
+                assert_eq!(info(lab).ssthresh, 5_000);
+            },
+        );
+    }
+}
+
+#[test]
+fn only_what_waits_is_held_back_by_a_recovery() {
+    for waiting in [0, 50_000] {
+        flying(
+            |_| {},
+            |lab| {
+                lab.conn.on_send(waiting);
+                assert_eq!(sack(lab, 1, &[(1_001, 4_001)])[0], "A 1:1001 ack 1");
+                assert_eq!(info(lab).recovery.rate_limited > 0, waiting > 0);
+            },
+        );
+    }
+}
