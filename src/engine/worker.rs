@@ -19,6 +19,8 @@ use crate::tcp::{Duration, Instant};
 
 /// Counters are published this often while there is work, and before a thread parks.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(10);
+/// After so many turns services have said their last words, or are such as never come to an end.
+const LAST_TURNS: u32 = 64;
 
 /// What reaches a shard besides packets: the control plane.
 #[derive(Debug)]
@@ -74,8 +76,8 @@ pub(super) struct Worker {
     published: Arc<PublishedCounters>,
     publish_at: Instant,
     parks: u64,
-    /// The services have heard of the stop, and what they sent may not be in the ring yet.
-    stopping: bool,
+    /// The services have heard of the stop: so many turns are left for what they say to get into the ring.
+    last_turns: Option<u32>,
     /// Counts the workers for whom it is.
     said_all: Arc<AtomicUsize>,
 }
@@ -108,7 +110,7 @@ impl Worker {
             published,
             publish_at,
             parks: 0,
-            stopping: false,
+            last_turns: None,
             said_all,
         }
     }
@@ -147,7 +149,7 @@ impl Worker {
                 }
                 Control::Stopping => {
                     self.shard.stopping();
-                    self.stopping = true;
+                    self.last_turns = Some(LAST_TURNS);
                 }
             }
         }
@@ -165,9 +167,12 @@ impl Worker {
             work += self.send_messages();
         }
         self.return_packets();
-        if self.stopping && !self.shard.has_work() {
-            self.stopping = false;
-            self.said_all.fetch_add(1, Ordering::Release);
+        if let Some(left) = self.last_turns {
+            work += 1;
+            self.last_turns = Some(left.saturating_sub(1));
+            if left == 0 || !self.shard.has_work() {
+                self.reset_connections();
+            }
         }
         if work > 0 {
             self.shard.counters_mut().turns += 1;
@@ -176,6 +181,20 @@ impl Worker {
             }
         }
         Poll { work, drained: true }
+    }
+
+    /// Peers are not left to wait for what will never come.
+    fn reset_connections(&mut self) {
+        let all = self.shard.reset_connections();
+        if self.shard.finish_turn()
+            && let Some(tx) = &self.tx
+        {
+            tx.notify(Interest::DATA);
+        }
+        if all {
+            self.last_turns = None;
+            self.said_all.fetch_add(1, Ordering::Release);
+        }
     }
 
     fn send_messages(&mut self) -> usize {

@@ -153,6 +153,24 @@ impl Shard {
         self.deliver_events();
     }
 
+    /// Resets connections, as many as the tx ring has room for now, but for those of services that have
+    /// [said goodbye](Service::has_said_goodbye). Returns whether that was all of them.
+    pub fn reset_connections(&mut self) -> bool {
+        let waits = |(id, conn): (ConnId, &conn::Conn)| {
+            let told = self.services.get(usize::from(conn.service)).is_some_and(|service| service.has_said_goodbye());
+            (matches!(conn.phase, Phase::Open(_)) && !told).then_some(id)
+        };
+        let ids: Vec<ConnId> = self.core.conns.iter().filter_map(waits).collect();
+        for id in ids {
+            if !self.core.egress.has_room() {
+                return false;
+            }
+            IoBackend::abort(&mut self.core, id);
+        }
+        self.deliver_events();
+        true
+    }
+
     /// Opens a connection to `remote` for the service with that index, which then hears `accepted` or `closed`. `None`: no
     /// address of that family, no port free or the shard is full; the service hears `closed` of an id that names nothing.
     pub fn connect(&mut self, service: u16, remote: Endpoint) -> Option<ConnId> {

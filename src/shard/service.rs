@@ -83,6 +83,12 @@ pub trait Service: Send {
         let _ = io;
     }
 
+    /// Whether peers have been told of the end in words of the service's own, which a reset must not overtake: then its
+    /// connections are left as they are when the engine stops. Others are reset.
+    fn has_said_goodbye(&self) -> bool {
+        false
+    }
+
     /// A timer set by [`Io::set_timer`] has run out.
     fn timer(&mut self, io: &mut Io<'_>, token: u64) {
         let _ = (io, token);

@@ -34,10 +34,17 @@ fn ends_by(signal: i32) -> Outcome {
     // One that stands open at the end, on both sides (gvisor#8748).
     let open = TcpStream::connect((ENGINE, 7)).unwrap();
     answers(&open);
+    let mut busy = TcpStream::connect((ENGINE, 19)).unwrap();
+    busy.read_exact(&mut [0; 1_000]).unwrap();
     let summary = engine.end_by(signal);
-    assert_eq!(summary.number(" connections accepted"), 2.0);
+    assert_eq!(summary.number(" connections accepted"), 3.0);
     assert_eq!(state(), before);
-    drop(open);
+    // Neither waits for what will never come.
+    for mut stream in [open, busy] {
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let error = std::io::copy(&mut stream, &mut std::io::sink()).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    }
     Ok(())
 }
 

@@ -410,6 +410,10 @@ impl Service for Iperf3 {
         self.deliver(io);
     }
 
+    fn has_said_goodbye(&self) -> bool {
+        true
+    }
+
     fn timer(&mut self, io: &mut Io<'_>, token: u64) {
         self.on_time(io, conn_of(token));
         self.deliver(io);
