@@ -273,8 +273,8 @@ supervise() {
     while wait "$pid"; status=$?; [ -e "/proc/$pid/exe" ]; do :; done
     trap - INT TERM HUP
     rm -f "$run/ready" "$run/pid"
-    # With 1 and 2 the engine has said why by itself.
-    [ -n "$address" ] || [ -n "$asked" ] || [ "$status" = 1 ] || [ "$status" = 2 ] ||
+    # With 1 and 2 the engine has said why by itself; with 0 it has printed what it was asked for (--help, --tcp help).
+    [ -n "$address" ] || [ -n "$asked" ] || [ "$status" -le 2 ] ||
         warn "the engine ended before it was ready (status $status)"
     [ "$status" = 0 ] && [ -n "$asked" ] && exit "$asked"
     exit "$status"
@@ -412,7 +412,13 @@ cmd_host() {
         [ -n "$(option address '' "${words[@]}")" ] || words+=(--address 10.7.1.2/24)
     fi
     [ -z "$nat" ] || words+=(--forwarding)
-    local address used
+    # Before anything is changed: do the arguments make sense? What they ask to be printed (--help) is all there is to do.
+    local address used said
+    said=$("$engine" --check "${words[@]}") || exit
+    if [ -n "$said" ]; then
+        say "$said"
+        exit 0
+    fi
     tun=$(option tun trust0 "${words[@]}")
     address=$(option address '' "${words[@]}")
     [ ! -e "/sys/class/net/$tun" ] && ! ip link show dev "$tun" >/dev/null 2>&1 ||
@@ -579,7 +585,8 @@ end_engine() {
 }
 
 cmd_stop() {
-    if [ -e "$run/nat" ] && is_root && flock -n "$run/nat.lock" true; then
+    # An engine that was killed just now holds the lock a moment longer than its device.
+    if [ -e "$run/nat" ] && is_root && flock -w 0.5 "$run/nat.lock" true; then
         warn "--nat: undoing what a run that was killed has left"
         nat_off
     fi

@@ -35,13 +35,17 @@ pub(crate) struct Connect {
 }
 
 impl Connect {
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        self.outward.check()
+    }
+
     pub(crate) fn run(mut self) -> Result<(), Error> {
         let remote = self.outward.resolve(&self.host, self.port)?;
         let Some(mut engine) = self.outward.start(1)? else { return Ok(()) };
         let result = outward::connect(&engine.stack(), remote).and_then(|stream| {
             carry(&stream).map_err(|error| match error {
                 End::Connection(error) => Error::Run(format!("{remote}: {}", explain(&error, true))),
-                End::Local(error) => error.into(),
+                End::Local(error) => Error::output(error),
             })
         });
         engine.stop()?;

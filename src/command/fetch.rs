@@ -16,6 +16,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::header::{self, HeaderValue};
+use hyper::http::uri::Authority;
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::runtime;
@@ -50,8 +51,18 @@ pub(crate) struct Fetch {
 }
 
 impl Fetch {
+    /// What to fetch, if it makes sense.
+    fn target(&self) -> Result<Target, Error> {
+        Target::parse(&self.url).map_err(|why| Error::Usage(format!("{}: {why}", self.url)))
+    }
+
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        self.target()?;
+        self.outward.check()
+    }
+
     pub(crate) fn run(mut self) -> Result<(), Error> {
-        let mut target = Target::parse(&self.url).map_err(|why| Error::Usage(format!("{}: {why}", self.url)))?;
+        let mut target = self.target()?;
         let mut remote = self.outward.resolve(target.host(), target.port())?;
         let Some(mut engine) = self.outward.start(1)? else { return Ok(()) };
         let stack = engine.stack();
@@ -96,7 +107,7 @@ impl Fetch {
         while let Some(frame) = response.body_mut().frame().await {
             let frame = frame.map_err(|error| broken(remote, &error))?;
             if let Some(octets) = frame.data_ref() {
-                file.write_all(octets)?;
+                file.write_all(octets).map_err(Error::output)?;
             }
         }
         Ok(())
@@ -139,6 +150,17 @@ fn broken(remote: SocketAddrV4, error: &hyper::Error) -> Error {
     Error::Run(format!("{remote}: {text}"))
 }
 
+/// Whether the port is left out, empty (RFC 3986 3.2.3) or a number from 1 to 65535. `port_u16` is `None` for all others.
+fn port_is_right(authority: &Authority) -> bool {
+    let place = authority.as_str().rsplit('@').next().unwrap_or_default();
+    match place.strip_prefix(authority.host()).unwrap_or(place) {
+        "" | ":" => true,
+        port => port.strip_prefix(':').is_some_and(|digits| {
+            digits.bytes().all(|digit| digit.is_ascii_digit()) && digits.parse::<u16>().is_ok_and(|port| port != 0)
+        }),
+    }
+}
+
 /// An http URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Target {
@@ -155,7 +177,7 @@ impl Target {
             Some("https") => return Err("https needs TLS, which this command does not speak; take http".to_owned()),
             _ => return Err("only http is spoken here; like http://10.7.0.2/bytes/1000".to_owned()),
         }
-        if uri.authority().is_none_or(|authority| authority.host().is_empty() || authority.port_u16() == Some(0)) {
+        if uri.authority().is_none_or(|authority| authority.host().is_empty() || !port_is_right(authority)) {
             return Err("there is no host with a port from 1 to 65535 in it; like http://10.7.0.2/".to_owned());
         }
         if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
@@ -218,6 +240,9 @@ mod tests {
             ("http://host:8000/a/b?c=d#e", "host", 8000, "host:8000", "/a/b?c=d"),
             ("http://host:80?q", "host", 80, "host", "/?q"),
             ("http://[fd00::2]:81/", "fd00::2", 81, "[fd00::2]:81", "/"),
+            ("http://[fd00::2]/", "fd00::2", 80, "[fd00::2]", "/"),
+            ("http://host:65535/", "host", 65_535, "host:65535", "/"),
+            ("http://host:/", "host", 80, "host", "/"),
         ] {
             let target = Target::parse(text).unwrap();
             let found = (target.host(), target.port(), target.host_header(), target.path());
@@ -232,7 +257,12 @@ mod tests {
             ("ftp://host/", "only http"),
             ("http://", "no URL"),
             ("http://me:secret@host/", "user and password"),
-            ("http://host:0/", "no host with a port"),
+            ("http://host:0/", "no host with a port from 1 to 65535"),
+            ("http://host:65536/", "no host with a port from 1 to 65535"),
+            ("host:70000", "no host with a port from 1 to 65535"),
+            ("http://host:8o/", "no host with a port from 1 to 65535"),
+            ("http://host:+80/", "no host with a port from 1 to 65535"),
+            ("http://[fd00::2]:65616/", "no host with a port from 1 to 65535"),
             ("http://a b/", "no URL"),
         ] {
             let error = Target::parse(text).unwrap_err();
@@ -254,6 +284,9 @@ mod tests {
             assert_eq!(here.join(reference), Target::parse(whole), "{reference}");
         }
         assert!(here.join("https://other/").unwrap_err().contains("TLS"));
+        for reference in ["http://other:65616/", "//other:65616/"] {
+            assert!(here.join(reference).unwrap_err().contains("from 1 to 65535"), "{reference}");
+        }
         let root = Target::parse("http://host").unwrap();
         assert_eq!(root.join("x"), Target::parse("http://host/x"));
     }

@@ -26,13 +26,18 @@ use trust::tcp;
 #[derive(Debug, Parser)]
 #[command(version, about)]
 pub(crate) struct Arguments {
+    /// Look at the arguments and end: for run.sh, before it changes anything.
+    #[arg(long, hide = true)]
+    check: bool,
+
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Answer for an address: echo, discard, daytime, chargen, http and an iperf3 server.
+    /// Answer for an address: echo, discard, daytime, chargen, http and an iperf3 server; forward, reverse and echo-sockets
+    /// when asked for.
     Serve(serve::Serve),
     /// Connect to a host and port like nc: standard input goes out, what comes back goes to standard output.
     Connect(connect::Connect),
@@ -50,8 +55,16 @@ pub(crate) fn main() -> Result<(), Error> {
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             return Ok(error.print()?);
         }
-        Err(error) => return Err(Error::Usage(refusal::flatten(&error, std::env::args().nth(1).as_deref()))),
+        Err(error) => return Err(Error::Usage(refusal::flatten(&error, std::env::args().skip(1)))),
     };
+    if arguments.check {
+        return match arguments.command {
+            Command::Serve(serve) => serve.check(),
+            Command::Connect(connect) => connect.check(),
+            Command::Fetch(fetch) => fetch.check(),
+            Command::Iperf3(iperf3) => iperf3.check(),
+        };
+    }
     match arguments.command {
         Command::Serve(serve) => serve.run(),
         Command::Connect(connect) => connect.run(),
@@ -277,7 +290,11 @@ impl EngineOptions {
             let (key, value) = setting
                 .split_once('=')
                 .ok_or_else(|| Error::Usage(format!("--tcp {setting}: not KEY=VALUE; --tcp help lists the keys")))?;
-            config.set(key, value).map_err(|error| Error::Usage(format!("--tcp {error}")))?;
+            config.set(key, value).map_err(|error| match error {
+                tcp::ConfigError::UnknownKey(_) => Error::Usage(format!("--tcp: {error}")),
+                // It begins with the setting.
+                error => Error::Usage(format!("--tcp {error}")),
+            })?;
         }
         config.validate().map_err(|error| Error::Usage(format!("--tcp: {error}")))?;
         Ok(Some(config))
@@ -464,7 +481,7 @@ mod tests {
         assert_eq!(tcp(&["nagle=off", "help"]), Ok(None));
         assert_eq!(tcp(&["min_rto=30s"]).unwrap_err(), "--tcp: min_rto=30s must not be above initial_rto=1s");
         assert_eq!(tcp(&["nagle"]).unwrap_err(), "--tcp nagle: not KEY=VALUE; --tcp help lists the keys");
-        assert!(tcp(&["nagel=on"]).unwrap_err().starts_with("--tcp there is no TCP setting \"nagel\"; these are"));
+        assert!(tcp(&["nagel=on"]).unwrap_err().starts_with("--tcp: there is no TCP setting \"nagel\"; these are"));
     }
 
     #[test]

@@ -28,6 +28,10 @@ pub(super) struct Outward {
 }
 
 impl Outward {
+    pub(super) fn check(&self) -> Result<(), Error> {
+        self.engine.tcp().map(drop)
+    }
+
     /// An engine without services; `None`: only the list of tunables was asked for. `workers`: how many, unless told.
     pub(super) fn start(&mut self, workers: usize) -> Result<Option<Engine>, Error> {
         let Some(tcp) = self.engine.tcp()? else { return Ok(None) };

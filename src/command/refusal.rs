@@ -1,8 +1,12 @@
 //! Why a command ends early: one line with what is wrong and what to do about it, and the exit status.
 
-use std::fmt;
+use std::{fmt, io};
 
+use clap::CommandFactory;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use signal_hook::consts::SIGPIPE;
+
+use super::Arguments;
 
 /// Everything that can end a command early.
 #[derive(Debug)]
@@ -11,22 +15,33 @@ pub(crate) enum Error {
     Usage(String),
     /// It could not be done here. Exit status 1.
     Run(String),
+    /// Who reads our standard output has read enough (`| head`). Nothing to say; SIGPIPE, as of other programs.
+    BrokenPipe,
 }
 
 impl Error {
+    /// What went wrong with our own output.
+    pub(super) fn output(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe { Self::BrokenPipe } else { error.into() }
+    }
+
     /// What the process ends with.
     pub(crate) fn exit_status(&self) -> u8 {
         match self {
             Self::Usage(_) => 2,
             Self::Run(_) => 1,
+            // As a shell counts the signal.
+            Self::BrokenPipe => 128 + SIGPIPE as u8,
         }
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Usage(text) | Self::Run(text)) = self;
-        f.write_str(text)
+        match self {
+            Self::Usage(text) | Self::Run(text) => f.write_str(text),
+            Self::BrokenPipe => f.write_str("broken pipe"),
+        }
     }
 }
 
@@ -36,15 +51,18 @@ impl<E: std::error::Error> From<E> for Error {
     }
 }
 
-/// What clap says over several lines, in one. `command`: the subcommand that was given, if any.
-pub(crate) fn flatten(error: &clap::Error, command: Option<&str>) -> String {
+/// What clap says over several lines, in one. `words`: what was typed.
+pub(crate) fn flatten(error: &clap::Error, mut words: impl Iterator<Item = String>) -> String {
+    let commands: Vec<_> =
+        Arguments::command().get_subcommands().map(|command| command.get_name().to_owned()).collect();
+    let command = words.find(|word| !word.starts_with('-')).filter(|word| commands.contains(word));
     let word = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => text.clone(),
         Some(ContextValue::Strings(list)) => list.join(", "),
         _ => String::new(),
     };
     let help = match command {
-        Some(command @ ("serve" | "connect")) => format!("trust {command} --help"),
+        Some(command) => format!("trust {command} --help"),
         _ => "trust --help".to_owned(),
     };
     // `--workers <N>` and `<PORT>` as they would be typed.
@@ -57,7 +75,7 @@ pub(crate) fn flatten(error: &clap::Error, command: Option<&str>) -> String {
         }
         ErrorKind::InvalidSubcommand => {
             let name = word(ContextKind::InvalidSubcommand);
-            format!("there is no subcommand {name:?}; there are serve and connect, see {help}")
+            format!("there is no subcommand {name:?}; there are {}, see {help}", commands.join(", "))
         }
         ErrorKind::UnknownArgument => {
             let similar = word(ContextKind::SuggestedArg);
@@ -83,7 +101,15 @@ pub(crate) fn flatten(error: &clap::Error, command: Option<&str>) -> String {
             let missing = argument_list(&word(ContextKind::InvalidArg));
             format!("{missing} is missing; {help} shows what goes where")
         }
-        ErrorKind::ArgumentConflict => format!("{argument} is given twice; leave one out"),
+        ErrorKind::ArgumentConflict => {
+            let prior = word(ContextKind::PriorArg);
+            let prior = prior.split(' ').next().unwrap_or_default().trim_matches(['<', '>']);
+            if prior.is_empty() || prior == argument {
+                format!("{argument} is given twice; leave one out")
+            } else {
+                format!("{argument} and {prior} exclude each other; leave one out")
+            }
+        }
         _ => {
             let text = error.to_string();
             let first = text.lines().next().unwrap_or_default();
@@ -102,13 +128,12 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use clap::Parser;
 
-    use super::super::Arguments;
     use super::*;
 
     fn refusal(line: &str) -> String {
         let words: Vec<_> = std::iter::once("trust").chain(line.split_whitespace()).collect();
         let error = Arguments::try_parse_from(&words).err().unwrap_or_else(|| panic!("{line:?} is accepted"));
-        flatten(&error, words.get(1).copied())
+        flatten(&error, words.into_iter().skip(1).map(str::to_owned))
     }
 
     /// Each is refused in one line which names what is wrong, and what would be right.
@@ -116,7 +141,9 @@ mod tests {
     fn command_lines_that_make_no_sense_are_refused_in_one_line_with_the_fix() {
         let table: &[(&str, &str, &str)] = &[
             ("", "no subcommand", "trust serve"),
-            ("serv", "no subcommand \"serv\"", "serve and connect"),
+            ("serv", "no subcommand \"serv\"", "there are serve, connect, fetch, iperf3, see trust --help"),
+            ("--colour", "no option --colour", "trust --help"),
+            ("--check serve --colour", "no option --colour", "trust serve --help"),
             ("serve --worker 2", "no option --worker", "--workers"),
             ("serve --colour", "no option --colour", "trust serve --help"),
             ("serve now", "\"now\" is one word too many", "trust serve --help"),
@@ -140,7 +167,11 @@ mod tests {
             ("serve --log all", "--log all", "connections, segments"),
             ("serve --plan ring", "--plan ring", "auto, pipeline and fused"),
             ("serve --steer by-hand", "--steer by-hand", "auto, hash or learn"),
-            ("serve --service foo:1", "--service foo:1", "echo, discard, daytime"),
+            (
+                "serve --service foo:1",
+                "--service foo:1",
+                "there are echo, discard, daytime, chargen, http, iperf3, forward, reverse, echo-sockets",
+            ),
             ("serve --service echo:0", "--service echo:0", "from 1 to 65535"),
             ("serve --service echo", "--service echo", "echo:7"),
             ("serve --address 127.0.0.1/8", "--address 127.0.0.1/8: loopback", "10.7.0.2/24"),
@@ -157,6 +188,15 @@ mod tests {
             ("connect 10.7.0.2 0", "PORT 0", "from 1 to 65535"),
             ("connect 10.7.0.2 70000", "PORT 70000", "from 1 to 65535"),
             ("connect 10.7.0.2 -7", "PORT -7", "from 1 to 65535"),
+            ("fetch", "URL is missing", "trust fetch --help"),
+            ("fetch http://host/ --colour", "no option --colour", "trust fetch --help"),
+            ("iperf3", "is missing", "trust iperf3 --help"),
+            ("iperf3 -c host now", "\"now\" is one word too many", "trust iperf3 --help"),
+            ("iperf3 -c host -R --bidir", "--reverse", "--bidir"),
+            ("iperf3 -c host -R --bidir", "exclude each other", "leave one out"),
+            ("iperf3 -c host -n 1M -t 3", "--time", "--bytes"),
+            ("iperf3 -c host -n 1M -t 3", "exclude each other", "leave one out"),
+            ("iperf3 -c host -R -R", "--reverse is given twice", "leave one out"),
         ];
         for (line, what, fix) in table {
             let said = refusal(line);
@@ -182,6 +222,8 @@ mod tests {
     #[test]
     fn usage_ends_with_2_and_a_run_that_failed_with_1() {
         assert_eq!(Error::Usage(String::new()).exit_status(), 2);
-        assert_eq!(Error::from(std::io::Error::other("x")).exit_status(), 1);
+        assert_eq!(Error::from(io::Error::other("x")).exit_status(), 1);
+        assert_eq!(Error::output(io::Error::other("x")).exit_status(), 1);
+        assert_eq!(Error::output(io::ErrorKind::BrokenPipe.into()).exit_status(), 141);
     }
 }

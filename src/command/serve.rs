@@ -11,7 +11,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use trust::engine::{Engine, PlanKind, ServiceFactory, StageId};
 use trust::observe::{Sample, live_line, stats_lines, summary};
-use trust::services::{self, CpuTime, Environment, ServiceSpec};
+use trust::services::{self, CpuTime, Environment, ParseServiceError, ServiceSpec};
 use trust::tcp;
 
 use super::echo_sockets::EchoSockets;
@@ -58,7 +58,11 @@ impl FromStr for Wanted {
             let port = port.parse().ok().filter(|port| *port != 0);
             return port.map(Self::EchoSockets).ok_or_else(|| format!("`{text}` has no port from 1 to 65535"));
         }
-        text.parse().map(Self::Service).map_err(|error: services::ParseServiceError| error.to_string())
+        text.parse().map(Self::Service).map_err(|error| match error {
+            // What the library does not have, this command has beside it.
+            ParseServiceError::UnknownName(_) => format!("{error}, forward, reverse, echo-sockets"),
+            error => error.to_string(),
+        })
     }
 }
 
@@ -66,6 +70,10 @@ impl Serve {
     #[cfg(test)]
     pub(crate) fn engine_options(&self) -> &EngineOptions {
         &self.engine
+    }
+
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        self.engine.tcp().map(drop)
     }
 
     pub(crate) fn run(self) -> Result<(), Error> {

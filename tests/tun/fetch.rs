@@ -133,6 +133,27 @@ pub(crate) fn refusals() -> Outcome {
     Ok(())
 }
 
+/// Who reads has read enough: the command ends without a word, by SIGPIPE.
+pub(crate) fn into_head() -> Outcome {
+    for command in ["connect 10.7.1.1 8000", "fetch http://10.7.1.1:8000/x"] {
+        let listener = TcpListener::bind("0.0.0.0:8000").map_err(|e| e.to_string())?;
+        let peer = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.set_write_timeout(Some(Duration::from_secs(30))).unwrap();
+            // A request, or the end of no input.
+            let _ = stream.read(&mut [0; 1_000]).unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+            while stream.write_all(&[b'x'; 10_000]).is_ok() {}
+        });
+        let line = format!("{{ \"$0\" {command} </dev/null; echo status $? >&2; }} | head -c 10");
+        let output = run(60, "sh", &["-c", &line, env!("CARGO_BIN_EXE_trust")]);
+        assert_eq!(output.stdout.len(), 10, "{command}: {}", describe(&output));
+        assert_eq!(said(&output).replace("HTTP/1.1 200 OK\n", ""), "status 141\n", "{command}");
+        peer.join().unwrap();
+    }
+    Ok(())
+}
+
 /// Servers that do not do what they promise: a body that ends early, one without end, a circle of redirections.
 pub(crate) fn broken_servers() -> Outcome {
     let answers: [(&[u8], &str); 4] = [

@@ -99,7 +99,11 @@ fn refusal(program: &str, arguments: &[&str], status: i32) -> String {
 pub(crate) fn refusals() -> Outcome {
     let table: &[(&[&str], i32, &str)] = &[
         (&[], 2, "no subcommand"),
-        (&["serv"], 2, "serve and connect"),
+        (&["serv"], 2, "there are serve, connect, fetch, iperf3, see trust --help"),
+        (&["serve", "--tcp", "bogus=1"], 2, "trust: --tcp: there is no TCP setting \"bogus\""),
+        (&["fetch", "http://10.7.1.1:65616/"], 2, "no host with a port from 1 to 65535"),
+        (&["--check", "fetch", "https://10.7.1.1/"], 2, "https needs TLS"),
+        (&["--check", "serve", "--tcp", "bogus=1"], 2, "\"bogus\""),
         (&["serve", "--colour"], 2, "trust serve --help"),
         (&["serve", "--workers", "abc"], 2, "--workers abc"),
         (&["serve", "--pin", "999"], 2, "--pin 999: this process may not use such a CPU; there are "),
@@ -172,6 +176,15 @@ pub(crate) fn run_sh() -> Outcome {
             settings.iter().map(String::as_str).chain([run_sh]).chain(arguments.iter().copied()).collect();
         let text = refusal("env", &words, *status);
         assert!(text.contains(what), "{arguments:?}: {text}");
+    }
+    // What is only printed is printed, and that is all.
+    for arguments in [&["--tcp", "help"][..], &["serve", "--help"], &["--host", "--tcp", "help"]] {
+        let words: Vec<_> =
+            settings.iter().map(String::as_str).chain([run_sh]).chain(arguments.iter().copied()).collect();
+        let output = run(10, "env", &words);
+        let said = describe(&output);
+        assert!(output.status.success() && output.stderr.is_empty(), "{arguments:?}: {said}");
+        assert!(String::from_utf8_lossy(&output.stdout).lines().count() > 10, "{arguments:?}: {said}");
     }
     let _ = std::fs::remove_dir_all(state);
     Ok(())

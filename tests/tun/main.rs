@@ -75,6 +75,7 @@ fn main() -> ExitCode {
         trial("connect_says_that_nothing_is_forwarded", connect::not_forwarded),
         trial("fetch_from_python_is_exact", fetch::python),
         trial("fetch_refusals_take_one_line", fetch::refusals),
+        trial("fetch_and_connect_end_quietly_when_nobody_reads", fetch::into_head),
         trial("fetch_notices_broken_servers", fetch::broken_servers),
         trial("iperf3_client_all_directions", iperf_client::all_directions),
         trial("iperf3_client_amounts_and_rates", iperf_client::amounts_and_rates),

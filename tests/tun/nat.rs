@@ -211,6 +211,22 @@ pub(crate) fn refusals() -> Outcome {
     refuse("firewall drops what is forwarded (nft chain inet wall f)");
     must(5, "nft", &["delete", "table", "inet", "wall"]);
 
+    // Arguments that make no sense are refused before anything is changed, so that nothing is said of undoing.
+    for (arguments, words) in [
+        (&["fetch", "https://203.0.113.2/"][..], "https needs TLS"),
+        (&["fetch", "http://203.0.113.2:65616/"], "from 1 to 65535"),
+        (&["connect"], "HOST, PORT is missing"),
+        (&["iperf3"], "trust iperf3 --help"),
+        (&["serve", "--tcp", "bogus=1"], "bogus"),
+    ] {
+        let before = settings();
+        let output = run_sh(&directory, 20, &[&["--host", "--nat"], arguments].concat()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+        assert!(said.contains(words) && said.lines().count() == 1, "{arguments:?}: {said}");
+        assert_eq!(settings(), before, "{arguments:?}");
+    }
+
     let before = settings();
     let mut script: Child = run_sh(&directory, 60, &["--host", "--nat"]).spawn().unwrap();
     eventually(Duration::from_secs(20), "the engine is ready", || directory.0.join("run/ready").exists());

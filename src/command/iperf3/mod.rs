@@ -119,6 +119,10 @@ fn parallel(text: &str) -> Result<u16, String> {
 }
 
 impl Iperf3 {
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        self.outward.check()
+    }
+
     pub(crate) fn run(mut self) -> Result<(), Error> {
         let remote = self.outward.resolve(&self.host, self.port)?;
         let params = self.params();
