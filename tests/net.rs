@@ -316,3 +316,79 @@ fn an_engine_that_stops_resets_what_is_open() {
         }
     }
 }
+
+/// Both engines; a client that lets little in, and at whose server `octets` were written and closed.
+fn closed_and_owed(octets: &[u8], queues: u16, plan: PlanKind) -> (Engine, Engine, TcpStream) {
+    let (server, client) = engines(queues, plan);
+    let listener = server.bind(at(80)).unwrap();
+    let theirs = client.connect(at(80)).unwrap();
+    theirs.set_receive_buffer(4_096);
+    theirs.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let mut ours = listener.accept().unwrap().0;
+    let mut done = 0;
+    ours.set_nonblocking(true).unwrap();
+    // As much as fits on our side, all of it while nobody reads.
+    let start = Instant::now();
+    while done < octets.len() && start.elapsed() < Duration::from_secs(10) {
+        match ours.write(&octets[done..]) {
+            Ok(count) => done += count,
+            Err(_) => thread::sleep(Duration::from_millis(1)),
+        }
+    }
+    assert_eq!(done, octets.len());
+    (server, client, theirs)
+}
+
+#[test]
+fn a_shutdown_waits_until_what_is_owed_has_arrived() {
+    for (queues, plan) in [(1, PlanKind::Fused), (2, PlanKind::Pipeline)] {
+        let sent = octets(200_000, 1);
+        let (server, client, mut theirs) = closed_and_owed(&sent, queues, plan);
+        let idle = server.bind(at(81)).unwrap();
+        let accepting = thread::spawn(move || idle.accept().map(drop).unwrap_err().kind());
+        let reading = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(500));
+            let mut got = Vec::new();
+            theirs.read_to_end(&mut got).map(|_| got)
+        });
+        let start = Instant::now();
+        assert!(server.shutdown(Duration::from_secs(60)).unwrap());
+        assert!(start.elapsed() > Duration::from_millis(100), "it did not wait");
+        assert!(reading.join().unwrap().unwrap() == sent);
+        assert_eq!(accepting.join().unwrap(), io::ErrorKind::ConnectionAborted);
+        drop(client);
+    }
+}
+
+#[test]
+fn a_shutdown_that_takes_too_long_resets() {
+    let sent = octets(200_000, 2);
+    let (server, _client, mut theirs) = closed_and_owed(&sent, 1, PlanKind::Fused);
+    let stack = server.stack();
+    assert!(!server.shutdown(Duration::from_millis(100)).unwrap());
+    let error = theirs.read_to_end(&mut Vec::new()).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    assert_eq!(stack.connect(at(80)).unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+}
+
+/// Who still has a stream is not waited for, and a shutdown with nothing owed takes no time worth speaking of.
+#[test]
+fn a_shutdown_does_not_wait_for_what_is_open() {
+    let (server, client) = engines(2, PlanKind::Fused);
+    let listener = server.bind(at(80)).unwrap();
+    let mut theirs = client.connect(at(80)).unwrap();
+    let (ours, _) = listener.accept().unwrap();
+    assert!(server.shutdown(Duration::from_secs(3_600)).unwrap());
+    theirs.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    assert_eq!(theirs.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    drop(ours);
+}
+
+/// Dropping is no shutdown.
+#[test]
+fn an_engine_that_is_dropped_resets_what_is_owed() {
+    let (server, _client, mut theirs) = closed_and_owed(&octets(200_000, 3), 1, PlanKind::Fused);
+    drop(server);
+    let error = theirs.read_to_end(&mut Vec::new()).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+}

@@ -99,3 +99,20 @@ async fn a_split_stream_is_whole_again() {
     drop(writer);
     assert_eq!(peer.read(&mut buffer).await.unwrap(), 0, "a FIN when the write half goes");
 }
+
+#[tokio::test]
+async fn names_and_lists_of_addresses_are_taken() {
+    let (server, client) = engines();
+    let listener = TcpListener::bind(&server.stack(), format!("{SERVER}:11")).unwrap();
+    let stack = client.stack();
+    // In a task of its own: the future is `Send`.
+    let connecting = tokio::spawn(async move {
+        let (refused, good) = (SocketAddr::new(SERVER, 12), SocketAddr::new(SERVER, 11));
+        let stream = TcpStream::connect(&stack, [refused, good].as_slice()).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), good);
+        let error = TcpStream::connect(&stack, [].as_slice()).await.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+    });
+    listener.accept().await.unwrap();
+    connecting.await.unwrap();
+}

@@ -401,6 +401,7 @@ fn no_device(error: DeviceError) -> Error {
         DeviceError::NameInUse(name) if !is_tun(&name) => {
             Error::Run(format!("an interface named '{name}' exists already; choose another name with --tun"))
         }
+        error @ (DeviceError::NameInUse(_) | DeviceError::Busy(_)) => Error::Run(format!("{error} (--tun)")),
         error => error.into(),
     }
 }

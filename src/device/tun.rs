@@ -61,7 +61,7 @@ impl Default for TunOptions {
 #[non_exhaustive]
 pub enum DeviceError {
     /// The name is taken.
-    #[error("an interface named '{0}' exists already; choose another with --tun, or remove it: ip link del {0}")]
+    #[error("an interface named '{0}' exists already; choose another name, or remove it: ip link del {0}")]
     NameInUse(String),
     /// Not a name for an interface.
     #[error("'{0}' cannot name an interface; use 1 to 15 letters, digits, '-', '_' or '.'")]
@@ -81,7 +81,7 @@ pub enum DeviceError {
     )]
     NotPermitted(String),
     /// TUNSETIFF: EBUSY.
-    #[error("interface '{0}' is held by another process; stop it, or choose another name with --tun")]
+    #[error("interface '{0}' is held by another process; stop it, or choose another name")]
     Busy(String),
     /// Options that cannot work.
     #[error("{0}")]
@@ -106,6 +106,19 @@ pub enum DeviceError {
         /// What the kernel said.
         source: io::Error,
     },
+}
+
+impl DeviceError {
+    pub(crate) fn kind(&self) -> io::ErrorKind {
+        match self {
+            Self::NameInUse(_) | Self::Busy(_) => io::ErrorKind::AddrInUse,
+            Self::NameInvalid(_) | Self::Options(_) => io::ErrorKind::InvalidInput,
+            Self::NodeMissing => io::ErrorKind::NotFound,
+            Self::NodeAccess | Self::NotPermitted(_) => io::ErrorKind::PermissionDenied,
+            Self::NoDriver(_) => io::ErrorKind::Unsupported,
+            Self::Queue { source, .. } | Self::Configure { source, .. } => source.kind(),
+        }
+    }
 }
 
 /// What is checked before the kernel is asked: its own answers would be vaguer, and with several queues it would

@@ -28,9 +28,22 @@ pub enum BuildError {
     Options(&'static str),
 }
 
+impl BuildError {
+    /// What it is as an error of a socket: a name that is taken `AddrInUse`, a right that is missing `PermissionDenied`...
+    fn kind(&self) -> io::ErrorKind {
+        match self {
+            Self::Device(error) => error.kind(),
+            Self::Engine(error) => error.kind(),
+            Self::Plan(_) | Self::Options(_) => io::ErrorKind::InvalidInput,
+        }
+    }
+}
+
+/// `AddrInUse`: the device's name is taken; `PermissionDenied`: rights are missing; `InvalidInput`: what was asked for cannot
+/// be; else what the kernel said. The error itself is inside.
 impl From<BuildError> for io::Error {
     fn from(error: BuildError) -> Self {
-        Self::other(error)
+        Self::new(error.kind(), error)
     }
 }
 
@@ -199,7 +212,7 @@ impl Builder {
         self
     }
 
-    /// Opens the device and starts the threads. Dropping the engine stops them.
+    /// Opens the device and starts the threads. Dropping the engine stops them, [at once](Engine).
     ///
     /// # Errors
     ///
@@ -223,5 +236,34 @@ impl Builder {
             }
         };
         Ok(Engine::start(config, plan, device, &services)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_have_kinds_and_speak_of_no_command() {
+        let kernel = |errno| io::Error::from_raw_os_error(errno);
+        let name = || "trust0".to_owned();
+        let cases: [(BuildError, io::ErrorKind); 8] = [
+            (DeviceError::NameInUse(name()).into(), io::ErrorKind::AddrInUse),
+            (DeviceError::Busy(name()).into(), io::ErrorKind::AddrInUse),
+            (DeviceError::NotPermitted(name()).into(), io::ErrorKind::PermissionDenied),
+            (DeviceError::NodeAccess.into(), io::ErrorKind::PermissionDenied),
+            (DeviceError::NodeMissing.into(), io::ErrorKind::NotFound),
+            (DeviceError::NameInvalid("a b".to_owned()).into(), io::ErrorKind::InvalidInput),
+            (EngineError::Steering(kernel(libc::EPERM)).into(), io::ErrorKind::PermissionDenied),
+            (EngineError::Queues { device: 1, plan: 2 }.into(), io::ErrorKind::InvalidInput),
+        ];
+        for (error, kind) in cases {
+            let text = error.to_string();
+            assert!(!text.contains("--"), "{text}");
+            let error = io::Error::from(error);
+            assert_eq!(error.kind(), kind, "{text}");
+            assert_eq!(error.to_string(), text);
+            assert!(error.downcast::<BuildError>().is_ok());
+        }
     }
 }

@@ -23,6 +23,7 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use self::clock::Clock;
 
@@ -84,8 +85,8 @@ pub enum EngineError {
     /// A setting of TCP is wrong.
     #[error("TCP settings: {0}")]
     Config(#[from] ConfigError),
-    /// `--steer hash` was asked for and is not to be had.
-    #[error("--steer hash: {0}; use --steer learn, which needs no rights")]
+    /// [`Steer::Hash`] was asked for and is not to be had.
+    #[error("steering by hash: {0}; steering by learning (learn) needs no rights")]
     Steering(io::Error),
     /// The kernel gave no random numbers.
     #[error("no random numbers from the kernel: {0}")]
@@ -101,6 +102,16 @@ pub enum EngineError {
         /// What it said.
         why: String,
     },
+}
+
+impl EngineError {
+    pub(crate) fn kind(&self) -> io::ErrorKind {
+        match self {
+            Self::Queues { .. } | Self::Config(_) => io::ErrorKind::InvalidInput,
+            Self::Steering(error) | Self::Thread(error) => error.kind(),
+            Self::Random(_) | Self::Failed { .. } => io::ErrorKind::Other,
+        }
+    }
 }
 
 /// What one call of a stage's `poll` did.
@@ -119,7 +130,11 @@ struct StageStats {
     refused: AtomicU64,
 }
 
-/// A running engine. Dropping it stops it.
+/// A running engine.
+///
+/// Dropping it stops it at once, as [`stop`](Self::stop) does: connections are reset, and with them goes what streams that
+/// were closed before still had to send. To have that arrive, end with [`shutdown`](Self::shutdown), or close streams with
+/// [linger](TcpStream::set_linger), which waits for each of them.
 pub struct Engine {
     plan: Plan,
     steering: &'static str,
@@ -175,7 +190,10 @@ impl Handle {
 const CONTROL_QUEUE: usize = 4_096;
 
 /// How long a stop waits for the services' last words.
-const LAST_WORDS: std::time::Duration = std::time::Duration::from_millis(200);
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
+/// How often a shutdown looks whether peers have acknowledged what they were owed.
+const ASK_AGAIN: Duration = Duration::from_millis(5);
 
 impl Engine {
     /// Starts the stages of `plan` on `device`, with the given services on every shard.
@@ -470,7 +488,56 @@ impl Engine {
         self.stop.load(Ordering::Relaxed) || self.threads.iter().any(JoinHandle::is_finished)
     }
 
-    /// Stops all threads and waits for them. Services hear of it before (`Service::stopping`).
+    /// Stops when everything that applications and services have sent and closed has been acknowledged, or `timeout` is
+    /// over. Listeners are closed at the beginning: SYNs are answered with resets, `accept` hands out what is ready and then
+    /// says `ConnectionAborted`. `true`: nothing was owed any more; `false`: it took too long, and the rest is lost.
+    ///
+    /// Only connections that were closed are waited for (a stream: when its last handle was dropped); those that are still
+    /// open, and what is written to them meanwhile, are reset in the end as by [`stop`](Self::stop).
+    ///
+    /// ```
+    /// # use std::io::{Read, Write};
+    /// # use std::net::{IpAddr, Ipv4Addr};
+    /// # use trust::device::memory::{MemoryOptions, pair};
+    /// # use trust::engine::{Engine, Pin};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (a, b) = pair(&MemoryOptions::default())?;
+    /// # let start = |device, last| {
+    /// #     let address = IpAddr::V4(Ipv4Addr::new(10, 0, 0, last));
+    /// #     Engine::builder().device(device, 1).address(address).pin(Pin::None).start()
+    /// # };
+    /// # let (engine, other) = (start(a, 2)?, start(b, 1)?);
+    /// # let listener = other.bind("10.0.0.1:80")?;
+    /// let mut stream = engine.connect("10.0.0.1:80")?;
+    /// stream.write_all(b"the last word")?;
+    /// drop(stream);
+    /// assert!(engine.shutdown(std::time::Duration::from_secs(30))?);
+    /// # let mut text = String::new();
+    /// # listener.accept()?.0.read_to_string(&mut text)?;
+    /// # assert_eq!(text, "the last word");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`stop`](Self::stop).
+    pub fn shutdown(mut self, timeout: Duration) -> Result<bool, EngineError> {
+        let start = Instant::now();
+        let mut owes = self.owes();
+        while owes && !self.has_failed() {
+            let left = timeout.saturating_sub(start.elapsed());
+            if left.is_zero() {
+                break;
+            }
+            std::thread::sleep(left.min(ASK_AGAIN));
+            owes = self.owes();
+        }
+        self.stop().map(|()| !owes)
+    }
+
+    /// Stops all threads and waits for them: what is open is reset, and what is owed to peers is lost; see
+    /// [`shutdown`](Self::shutdown). Services hear of it before (`Service::stopping`).
     ///
     /// # Errors
     ///
@@ -497,16 +564,26 @@ impl Engine {
 }
 
 impl Engine {
+    /// Has the shards close their listeners; whether one of them owes something, or does not say.
+    fn owes(&self) -> bool {
+        let (said, answers) = crossbeam::channel::bounded(self.peers.len());
+        let asked = self.peers.iter().filter(|peer| peer.send(Control::Drain(said.clone())).is_ok()).count();
+        drop(said);
+        let settled = (0..asked).filter(|_| answers.recv_timeout(LAST_WORDS) == Ok(false)).count();
+        settled < self.peers.len()
+    }
+
     /// Lets the services say what they have to say at the end, for a moment.
     fn tell_services(&self) {
         let told = self.peers.iter().filter(|peer| peer.send(Control::Stopping).is_ok()).count();
-        let start = std::time::Instant::now();
+        let start = Instant::now();
         while self.said_all.load(Ordering::Acquire) < told && start.elapsed() < LAST_WORDS && !self.has_failed() {
-            std::thread::sleep(std::time::Duration::from_millis(1));
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 }
 
+/// As [`Engine::stop`]: resets what is open, and does not wait for what is owed; [`Engine::shutdown`] does.
 impl Drop for Engine {
     fn drop(&mut self) {
         if let Err(error) = self.stop() {

@@ -29,6 +29,8 @@ pub(super) enum Control {
     Message { service: u16, from: ShardId, message: Message },
     /// Open a connection for a service.
     Connect { service: u16, remote: Endpoint },
+    /// No listeners any more; and is something owed to a peer? See [`Shard::drain`].
+    Drain(crossbeam::channel::Sender<bool>),
     /// The engine is about to stop.
     Stopping,
 }
@@ -76,6 +78,8 @@ pub(super) struct Worker {
     published: Arc<PublishedCounters>,
     publish_at: Instant,
     parks: u64,
+    /// Who asks whether something is owed.
+    asked: Option<crossbeam::channel::Sender<bool>>,
     /// The services have heard of the stop: so many turns are left for what they say to get into the ring.
     last_turns: Option<u32>,
     /// Counts the workers for whom it is.
@@ -110,6 +114,7 @@ impl Worker {
             published,
             publish_at,
             parks: 0,
+            asked: None,
             last_turns: None,
             said_all,
         }
@@ -147,6 +152,7 @@ impl Worker {
                 Control::Connect { service, remote } => {
                     self.shard.connect(service, remote);
                 }
+                Control::Drain(asked) => self.asked = Some(asked),
                 Control::Stopping => {
                     self.shard.stopping();
                     self.last_turns = Some(LAST_TURNS);
@@ -155,6 +161,10 @@ impl Worker {
         }
         if self.shard.has_mail() {
             work += self.shard.deliver_mail();
+        }
+        // Behind the mail: what was closed before the question counts.
+        if let Some(asked) = self.asked.take() {
+            let _ = asked.send(self.shard.drain());
         }
         let due = self.shard.next_deadline().is_some_and(|deadline| deadline <= now);
         if work > 0 || due || self.shard.has_work() {

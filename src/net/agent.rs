@@ -376,6 +376,16 @@ impl Service for Agent {
         }
     }
 
+    fn draining(&mut self, io: &mut Io<'_>) -> bool {
+        for (_, Listener { listening }) in self.listeners.drain() {
+            io.unlisten(Endpoint::from(listening.local));
+            listening.stop();
+        }
+        // Those that have handed on everything are closed, and the shard's own to wait for.
+        let holds = |entry: &Entry| !entry.rest.is_empty() || !entry.end.outgoing.is_empty();
+        self.sockets.iter().any(|(_, entry)| entry.closing && holds(entry))
+    }
+
     /// Peers are not left to wait for what will never come.
     fn stopping(&mut self, io: &mut Io<'_>) {
         for (_, entry) in self.sockets.iter() {
@@ -478,8 +488,7 @@ impl Drop for Agent {
     fn drop(&mut self) {
         self.mail.close();
         for listener in self.listeners.values() {
-            listener.listening.stopped.store(true, Ordering::Release);
-            listener.listening.notify();
+            listener.listening.stop();
         }
         // The sockets' ends say by themselves that they are gone.
     }

@@ -67,7 +67,7 @@ pub(crate) struct Listening {
     pub(crate) options: ListenOptions,
     pub(crate) waiting: Waiters,
     pub(crate) watch: ArcSwapOption<Registration>,
-    /// The engine has stopped.
+    /// The engine has stopped, or is about to.
     pub(crate) stopped: AtomicBool,
 }
 
@@ -77,6 +77,12 @@ impl Listening {
         if let Some(registration) = &*self.watch.load() {
             registration.signal();
         }
+    }
+
+    /// There will be no more connections: whoever waits for one hears so.
+    pub(crate) fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        self.notify();
     }
 
     /// Whether there is something to look at, if perhaps not yet to accept.
@@ -223,7 +229,10 @@ impl TcpListener {
         let (done, answers) = crossbeam::channel::bounded(shards);
         for mail in stack.mails() {
             let opening = Opening { listening: Arc::clone(&listening), done: done.clone() };
-            mail.send(Command::Listen(Box::new(opening)));
+            if !mail.send(Command::Listen(Box::new(opening))) {
+                stack.release_port(local);
+                return Err(super::stack::stopped());
+            }
         }
         drop(done);
         // From here on a failure undoes what has succeeded, by the drop of `inner`.

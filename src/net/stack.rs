@@ -299,7 +299,11 @@ fn each<T>(address: impl ToSocketAddrs, mut attempt: impl FnMut(SocketAddr) -> i
             Err(error) => last = Some(error),
         }
     }
-    Err(last.unwrap_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "could not resolve to any addresses")))
+    Err(last.unwrap_or_else(no_address))
+}
+
+pub(crate) fn no_address() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "could not resolve to any addresses")
 }
 
 /// A socket that is not connected yet: options, a local address, then [`connect`](Self::connect) or

@@ -325,7 +325,8 @@ impl TcpStream {
             return Err(error);
         }
         if state & is::CLOSED != 0 {
-            return if state & is::CONNECTED == 0 { Err(not_connected()) } else { Ok(0) };
+            // As Linux has it: an attempt that has failed, once that is told, is a connection that has ended.
+            return Ok(0);
         }
         Err(io::Error::from_raw_os_error(libc::EAGAIN))
     }
@@ -344,8 +345,7 @@ impl TcpStream {
             return Err(error);
         }
         if state & (is::SHUT_WRITE | is::CLOSED) != 0 {
-            let errno = if state & is::CONNECTED == 0 { libc::ENOTCONN } else { libc::EPIPE };
-            return Err(io::Error::from_raw_os_error(errno));
+            return Err(io::Error::from_raw_os_error(libc::EPIPE));
         }
         if state & is::CONNECTED == 0 {
             return Err(io::Error::from_raw_os_error(libc::EAGAIN));

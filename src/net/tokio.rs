@@ -20,15 +20,14 @@
 //! # };
 //! # let (serving, connecting) = (start(a, 2)?, start(b, 1)?);
 //! # let (server, client) = (serving.stack(), connecting.stack());
-//! let address = "10.0.0.2:80".parse().expect("an address");
 //! let runtime = tokio::runtime::Builder::new_current_thread().build()?;
 //! runtime.block_on(async {
-//!     let listener = TcpListener::bind(&server, address)?;
+//!     let listener = TcpListener::bind(&server, "10.0.0.2:80")?;
 //!     let serving = tokio::spawn(async move {
 //!         let (mut stream, _) = listener.accept().await?;
 //!         stream.write_all(b"good day").await
 //!     });
-//!     let mut stream = TcpStream::connect(&client, address).await?;
+//!     let mut stream = TcpStream::connect(&client, "10.0.0.2:80").await?;
 //!     let mut text = String::new();
 //!     stream.read_to_string(&mut text).await?;
 //!     assert_eq!(text, "good day");
@@ -39,7 +38,7 @@
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::net::{Shutdown, SocketAddr};
+use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -63,13 +62,22 @@ impl From<super::TcpStream> for TcpStream {
 }
 
 impl TcpStream {
-    /// Connects to `address`.
+    /// Connects to the first of the given addresses that answers. To look a name up blocks the thread; addresses do not.
     ///
     /// # Errors
     ///
     /// As [`Stack::connect`].
-    pub async fn connect(stack: &Stack, address: SocketAddr) -> io::Result<Self> {
-        Self::open(TcpSocket::new(stack), address).await
+    pub async fn connect(stack: &Stack, address: impl ToSocketAddrs) -> io::Result<Self> {
+        // No iterator lives over a wait: the future is to be `Send`.
+        let addresses: Vec<SocketAddr> = address.to_socket_addrs()?.collect();
+        let mut last = None;
+        for address in addresses {
+            match Self::open(TcpSocket::new(stack), address).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(super::stack::no_address))
     }
 
     /// Connects a socket whose options are set.
@@ -441,12 +449,13 @@ impl From<super::TcpListener> for TcpListener {
 }
 
 impl TcpListener {
-    /// Listens; see [`Stack::bind`]. Waits a moment for the shards, so it blocks for about a turn.
+    /// Listens; see [`Stack::bind`]. Waits a moment for the shards, so it blocks for about a turn, and longer to look a name
+    /// up.
     ///
     /// # Errors
     ///
     /// As [`Stack::bind`].
-    pub fn bind(stack: &Stack, address: SocketAddr) -> io::Result<Self> {
+    pub fn bind(stack: &Stack, address: impl ToSocketAddrs) -> io::Result<Self> {
         Ok(Self { inner: stack.bind(address)? })
     }
 

@@ -221,7 +221,21 @@ impl Core {
 
     /// See [`Io::unlisten`](super::Io::unlisten).
     pub(crate) fn close_listener(&mut self, local: Endpoint) {
-        let Some(index) = self.listeners.own(self.current, local) else { return };
+        if let Some(index) = self.listeners.own(self.current, local) {
+            self.close_listener_at(index);
+        }
+    }
+
+    /// No service listens any more, on ports of its own neither.
+    pub(crate) fn close_all_listeners(&mut self) {
+        self.listeners.fixed.clear();
+        let all: Vec<u32> = self.listeners.by_local.values().copied().collect();
+        for index in all {
+            self.close_listener_at(index);
+        }
+    }
+
+    fn close_listener_at(&mut self, index: u32) {
         for id in self.listeners.close(index) {
             let Some(conn) = self.conns.get_mut(id) else { continue };
             let Phase::Handshake(handshake) = &mut conn.phase else { continue };

@@ -171,6 +171,18 @@ impl Shard {
         true
     }
 
+    /// Closes all listeners and tells whether something that was said and closed has not been acknowledged, or not even
+    /// been handed to its connection ([`Service::draining`]).
+    pub fn drain(&mut self) -> bool {
+        let mut owes = false;
+        for service in 0..self.services.len() {
+            self.call(service as u16, |service, io| owes |= service.draining(io));
+        }
+        self.core.close_all_listeners();
+        self.deliver_events();
+        owes || self.core.orphans.count > 0
+    }
+
     /// Opens a connection to `remote` for the service with that index, which then hears `accepted` or `closed`. `None`: no
     /// address of that family, no port free or the shard is full; the service hears `closed` of an id that names nothing.
     pub fn connect(&mut self, service: u16, remote: Endpoint) -> Option<ConnId> {

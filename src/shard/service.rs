@@ -77,6 +77,14 @@ pub trait Service: Send {
         let _ = (io, from, message);
     }
 
+    /// The engine is to stop as soon as nobody owes anything to a peer, and asks again and again: whether this service holds
+    /// something that is still to be sent before it closes a connection. Listeners are closed, and connections that were
+    /// closed ([`Io::close`]) are waited for anyway.
+    fn draining(&mut self, io: &mut Io<'_>) -> bool {
+        let _ = io;
+        false
+    }
+
     /// The engine is about to stop. What is sent now still goes out, if the connection may send it at once; nothing
     /// waits for an answer.
     fn stopping(&mut self, io: &mut Io<'_>) {

@@ -302,3 +302,14 @@ fn accept_keeps_the_order_of_syns_for_two_milliseconds() {
         assert_eq!(order, locals, "{behind} us behind");
     }
 }
+
+#[test]
+fn a_host_that_is_gone_takes_no_listener() {
+    let link = Link::usual();
+    let stack = link.server.stack();
+    drop(link);
+    for _ in 0..2 {
+        // Not `AddrInUse` the second time.
+        assert_eq!(kind(stack.bind("0.0.0.0:80")), ErrorKind::ConnectionAborted);
+    }
+}

@@ -28,6 +28,7 @@ crate::behaviours! {
     to_itself,
     started_connect_completes,
     started_connect_is_refused,
+    refused_is_ended,
     started_connect_waits_at_a_black_hole,
     again_while_in_progress,
     again_when_connected,
@@ -186,6 +187,29 @@ fn started_connect_is_refused<S: Stack>(stack: &S) {
     assert_errno(client.peer_addr(), libc::ENOTCONN);
 }
 
+/// A connection that was refused is one that has ended, once its error is told: by `take_error` or by a call.
+fn refused_is_ended<S: Stack>(stack: &S) {
+    let client = stack.start_connect(closed_port(stack)).unwrap();
+    eventually("refused", || client.take_error().unwrap().is_some());
+    assert_errno(client.write_ref(b"late"), libc::EPIPE);
+    assert_eq!(client.read_ref(&mut [0; 8]).unwrap(), 0);
+    assert_errno(client.write_ref(b"later"), libc::EPIPE);
+    assert_eq!(client.peek(&mut [0; 8]).unwrap(), 0);
+    assert_errno(client.shutdown(Shutdown::Both), libc::ENOTCONN);
+    for read in [true, false] {
+        let client = stack.start_connect(closed_port(stack)).unwrap();
+        let mut error = None;
+        eventually("refused", || {
+            let result = if read { client.read_ref(&mut [0; 8]) } else { client.write_ref(b"early") };
+            error = result.err().filter(|error| error.kind() != ErrorKind::WouldBlock);
+            error.is_some()
+        });
+        assert_eq!(error.unwrap().raw_os_error(), Some(libc::ECONNREFUSED));
+        assert_errno(client.write_ref(b"late"), libc::EPIPE);
+        assert_eq!(client.read_ref(&mut [0; 8]).unwrap(), 0);
+    }
+}
+
 fn started_connect_waits_at_a_black_hole<S: Stack>(stack: &S) {
     let client = stack.start_connect(stack.black_hole()).unwrap();
     thread::sleep(ms(50));
@@ -224,6 +248,8 @@ fn shutdown_while_in_progress<S: Stack>(stack: &S) {
     let error = client.take_error().unwrap().expect("the attempt has failed");
     assert_eq!(error.raw_os_error(), Some(libc::ECONNRESET));
     assert_errno(client.shutdown(Shutdown::Both), libc::ENOTCONN);
+    assert_eq!(client.read_ref(&mut [0; 8]).unwrap(), 0);
+    assert_errno(client.write_ref(b"late"), libc::EPIPE);
 }
 
 /// None of a burst of connections right behind bind is refused or lost, and all work.
