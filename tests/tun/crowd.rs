@@ -96,7 +96,8 @@ pub(crate) fn stalled_readers() -> Outcome {
     let alone = measure();
     let crowd = stalled(64);
     let beside = measure();
-    assert!(beside < 2 * alone + Duration::from_millis(200), "alone {alone:?}, beside 64 that stall {beside:?}");
+    // Held up by them it would take for ever; how fast this machine is otherwise, is no matter of this test.
+    assert!(beside < 4 * alone + Duration::from_secs(2), "alone {alone:?}, beside 64 that stall {beside:?}");
     drop(crowd);
     engine.await_stats("nothing is kept of them", Duration::from_secs(5), |now| {
         now.connections == 0 && now.chunks == 0 && now.held_packets == 0 && now.held_octets == 0
