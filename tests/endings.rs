@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use rig::{OURS, PEER, Peer, Rig, tcp_packet};
+use rig::{OURS, PEER, Peer, Rig, endings, probe, tcp_packet};
 use trust::flow::{Endpoint, ShardId};
 use trust::shard::{AcceptQueue, ConnId, ConnectError, ConnectOptions, DropReason, Io, Message, Service};
 use trust::tcp::{CloseReason, Duration, State};
@@ -356,4 +356,29 @@ fn ops_20_the_record_stays_until_the_new_connection_is_open() {
     rig.turn(&[from_peer(Flags::RST | Flags::ACK, 0, syn.header.seq.wrapping_add(1), None)]);
     assert_eq!(opener.endings.lock().unwrap().last(), Some(&CloseReason::Refused));
     assert_eq!((rig.counters().time_wait, rig.counters().time_wait_reused), (1, 0));
+}
+
+/// However many there are, and however little of the tx ring is free: each peer hears of the end.
+#[test]
+fn the_reset_of_all_connections_waits_for_room_in_the_ring() {
+    let mut rig = Rig::with(|_| {}, 256, 64);
+    let (service, calls) = probe(|_, _| {});
+    rig.shard.add_service(Some(PORT), service);
+    for place in 0..200 {
+        rig.connect(40_000 + place, PORT);
+    }
+    rig.sent.clear();
+    let mut rounds = 0;
+    loop {
+        rounds += 1;
+        rig.begin();
+        let all = rig.shard.reset_connections();
+        rig.finish();
+        if all {
+            break;
+        }
+    }
+    assert!((2..200).contains(&rounds), "{rounds}");
+    assert_eq!(rig.sent.iter().filter(|sent| sent.has(Flags::RST)).count(), 200);
+    assert_eq!(endings(&calls), vec![CloseReason::Aborted; 200]);
 }

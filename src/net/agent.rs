@@ -386,13 +386,6 @@ impl Service for Agent {
         self.sockets.iter().any(|(_, entry)| entry.closing && holds(entry))
     }
 
-    /// Peers are not left to wait for what will never come.
-    fn stopping(&mut self, io: &mut Io<'_>) {
-        for (_, entry) in self.sockets.iter() {
-            io.abort(entry.conn);
-        }
-    }
-
     fn half_open(&mut self, io: &mut Io<'_>, ticket: u64, quad: Quad, tag: u64) {
         if let Some(Listener { listening, .. }) = self.listeners.get(&tag) {
             let news = HalfOpen { ticket, from: quad.remote.addr, at: io.now() };

@@ -162,7 +162,8 @@ impl Shard {
         };
         let ids: Vec<ConnId> = self.core.conns.iter().filter_map(waits).collect();
         for id in ids {
-            if !self.core.egress.has_room() {
+            // One may take the ACK of its handshake and the reset.
+            if !self.core.egress.has_room_for_data() {
                 return false;
             }
             IoBackend::abort(&mut self.core, id);

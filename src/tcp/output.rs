@@ -13,7 +13,7 @@ use super::seq::SeqNum;
 use super::state::State;
 use super::time::{Duration, Instant};
 use super::timers::Timer;
-use crate::wire::options::{SackBlocks, TcpOptions, Timestamps};
+use crate::wire::options::{SackBlocks, TIMESTAMPS_LEN, TcpOptions, Timestamps};
 use crate::wire::tcp::Flags;
 
 impl Connection {
@@ -240,7 +240,9 @@ impl Connection {
         if len == 0 && !fin {
             return None;
         }
-        Some(self.send_new(config, now, len, fin, mss, self.options(now)))
+        let options = self.options(now);
+        debug_assert_eq!(mss, self.effective_mss(&options), "what was reckoned with is what leaves");
+        Some(self.send_new(config, now, len, fin, mss, options))
     }
 
     /// [`effective_mss`](Self::effective_mss) of a segment that would leave now; nearly always without building its options.
@@ -250,7 +252,7 @@ impl Connection {
             return self.effective_mss(&self.options(now));
         }
         let len = if self.hot.marks.has(Marks::TIMESTAMPS) { TIMESTAMPS_LEN } else { 0 };
-        u32::from(self.hot.snd.mss).saturating_sub(len).max(1)
+        u32::from(self.hot.snd.mss).saturating_sub(len as u32).max(1)
     }
 
     /// Builds and books a segment of `len` new octets.
@@ -417,9 +419,6 @@ impl Connection {
         }
     }
 }
-
-/// Octets of the timestamps option, aligned.
-const TIMESTAMPS_LEN: u32 = 12;
 
 /// Octets acknowledged after which a connection that has more to send than it may is taken for a stream.
 const STREAM: u64 = 1 << 16;

@@ -9,6 +9,9 @@ use super::Malformed;
 /// Largest option area of a TCP header, octets.
 pub const MAX_LEN: usize = 40;
 
+/// The timestamps option as it is written, with two NOPs before it, octets (RFC 7323 appendix A).
+pub const TIMESTAMPS_LEN: usize = 12;
+
 const EOL: u8 = 0;
 const NOP: u8 = 1;
 const MSS: u8 = 2;
@@ -93,7 +96,7 @@ impl TcpOptions {
             len += 4;
         }
         if self.timestamps.is_some() {
-            len += 12;
+            len += TIMESTAMPS_LEN;
         } else if self.sack_permitted {
             len += 4;
         }
