@@ -551,13 +551,13 @@ fn the_end_of_what_is_lost_goes_with_the_rest() {
 /// left out of it.
 #[test]
 fn the_flight_that_is_halved_is_without_limited_transmit() {
-    for waiting in [0, 5_000] {
+    for (waiting, first) in [(0, 2_001), (5_000, 2_001), (1_000, 3_001)] {
         flying(
             |_| {},
             |lab| {
                 lab.conn.on_send(waiting);
                 lab.max_len = 65_535;
-                let said = sack(lab, 1, &[(1_001, 2_001)]);
+                let said = sack(lab, 1, &[(1_001, first)]);
                 assert_eq!(said.len(), usize::from(waiting > 0), "at once, however little it is: {said:?}");
                 sack(lab, 1, &[(1_001, 4_001)]);
                 assert_eq!(info(lab).ssthresh, 5_000);
