@@ -114,6 +114,9 @@ pub fn summary(sample: &Sample) -> String {
             total.orphans_over_limit, total.orphans_out_of_memory,
         );
     }
+    if total.gave_way > 0 {
+        let _ = writeln!(text, "  reset {} connections whose places others needed", total.gave_way);
+    }
     let shares: Vec<_> = sample.shards.iter().map(|shard| shard.accepted.to_string()).collect();
     let _ = writeln!(text, "  accepted by shard: {}; forwarded between shards: {}", shares.join(" "), total.forwarded);
     if total.dropped_total() == 0 {

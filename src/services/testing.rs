@@ -82,6 +82,7 @@ struct World {
     retransmits: u64,
     listeners: Vec<Listener>,
     default_send_limit: usize,
+    gave_way: u32,
 }
 
 /// Our end of what lands on `port`.
@@ -242,6 +243,10 @@ impl IoBackend for Backend<'_> {
             c.reset(CloseReason::Aborted);
         }
     }
+    fn give_way(&mut self, conn: ConnId) {
+        self.world.gave_way += u32::from(self.world.find_mut(conn).is_some());
+        self.abort(conn);
+    }
     fn set_nodelay(&mut self, conn: ConnId, nodelay: bool) {
         if let Some(c) = self.world.find_mut(conn) {
             c.nodelay = nodelay;
@@ -387,6 +392,7 @@ impl<S: Service> Net<S> {
                 retransmits: 0,
                 listeners: Vec::new(),
                 default_send_limit: 256 * 1024,
+                gave_way: 0,
             },
         }
     }
@@ -505,6 +511,11 @@ impl<S: Service> Net<S> {
 
     pub(super) fn nodelay(&self, client: Client) -> bool {
         self.world.connections[client].nodelay
+    }
+
+    /// Connections that services have reset to the benefit of others.
+    pub(super) fn gave_way(&self) -> u32 {
+        self.world.gave_way
     }
 
     /// Timers set and not yet gone off.

@@ -506,6 +506,13 @@ impl IoBackend for Core {
         }
     }
 
+    fn give_way(&mut self, id: ConnId) {
+        if self.conns.get(id).is_some_and(|conn| !matches!(conn.phase, Phase::Drained(..))) {
+            self.counters.gave_way += 1;
+        }
+        self.abort(id);
+    }
+
     fn set_nodelay(&mut self, id: ConnId, nodelay: bool) {
         self.tune(id, |connection, _| connection.set_nodelay(nodelay));
     }

@@ -105,6 +105,8 @@ counters! {
     orphans_over_limit,
     /// Connections left by their services and reset because others needed their send memory.
     orphans_out_of_memory,
+    /// Connections that their service has reset because others needed their place.
+    gave_way,
     /// SYNs that took over a TIME-WAIT record (RFC 6191).
     time_wait_reused,
     /// TIME-WAIT records evicted because the table was full.

@@ -146,6 +146,7 @@ pub trait IoBackend {
     fn shutdown(&mut self, conn: ConnId);
     fn close(&mut self, conn: ConnId);
     fn abort(&mut self, conn: ConnId);
+    fn give_way(&mut self, conn: ConnId);
     fn set_nodelay(&mut self, conn: ConnId, nodelay: bool);
     fn set_cork(&mut self, conn: ConnId, cork: bool);
     fn set_quickack(&mut self, conn: ConnId, quick: bool);
@@ -342,6 +343,13 @@ impl<'a> Io<'a> {
     #[inline]
     pub fn abort(&mut self, conn: ConnId) {
         self.backend.abort(conn);
+    }
+
+    /// Does as [`Io::abort`], for a connection whose place others need, and counts it
+    /// ([`Counters::gave_way`](super::Counters::gave_way)).
+    #[inline]
+    pub fn give_way(&mut self, conn: ConnId) {
+        self.backend.give_way(conn);
     }
 
     /// Switches Nagle's algorithm off (`true`) or on.

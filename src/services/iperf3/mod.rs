@@ -7,7 +7,7 @@
 //! Every connection comes to the one port and begins with a cookie. The cookie's home, a shard that follows from the
 //! cookie alone, decides whether it is the first of its test (the control connection) or a data connection.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt;
 
 use self::note::{Address, Candidate, Note};
@@ -33,8 +33,10 @@ const COOKIE_TIMEOUT: Duration = Duration::from_secs(5);
 const PART_TIMEOUT: Duration = Duration::from_secs(20);
 /// For the client to end its side after our last octet.
 const LINGER: Duration = Duration::from_secs(2);
-/// Tests at once whose home is one shard; more are refused with ACCESS_DENIED.
-const TESTS_MAX: usize = 128;
+/// Tests at once that one shard leads. When there are as many, the one that is longest overdue ([`Session::overdue_at`])
+/// gives way to a new one; when all have been quick, the new one is refused with ACCESS_DENIED. A test that waits costs
+/// about a kilobyte, so there are enough places for clients that show up and say no more until they are overdue.
+const TESTS_MAX: usize = 4_096;
 
 /// What a connection is.
 #[derive(Debug)]
@@ -65,6 +67,8 @@ struct Control {
     session: Session,
     /// When the timer goes off that matters.
     timer: Option<Instant>,
+    /// From when on it has to give way, as it stands in [`Iperf3::places`].
+    overdue: Instant,
 }
 
 type Parts = hashbrown::HashMap<ConnId, Part, foldhash::fast::RandomState>;
@@ -73,8 +77,10 @@ type Parts = hashbrown::HashMap<ConnId, Part, foldhash::fast::RandomState>;
 pub struct Iperf3 {
     cpu: CpuClock,
     parts: Parts,
-    /// The tests whose cookies have their home here, with their control connections.
+    /// The tests whose cookies have their home here, with their control connections. Bounded by the places of all shards.
     homed: HashMap<Cookie, Address>,
+    /// The tests this shard leads, in the order in which they have to give way: from when on, and the connection's token.
+    places: BTreeSet<(Instant, u64)>,
     tests_max: usize,
     /// Notes on their way out; those to this shard never leave.
     notes: VecDeque<(ShardId, Note)>,
@@ -108,7 +114,14 @@ impl Iperf3 {
     /// A service that reports the processor use `cpu` tells.
     #[must_use]
     pub fn new(cpu: CpuClock) -> Self {
-        Self { cpu, parts: Parts::default(), homed: HashMap::new(), tests_max: TESTS_MAX, notes: VecDeque::new() }
+        Self {
+            cpu,
+            parts: Parts::default(),
+            homed: HashMap::new(),
+            places: BTreeSet::new(),
+            tests_max: TESTS_MAX,
+            notes: VecDeque::new(),
+        }
     }
 
     /// Octets have come, the end of stream has, or a new part may want those that are there.
@@ -151,7 +164,8 @@ impl Iperf3 {
 
     fn read_control(&mut self, io: &mut Io<'_>, conn: ConnId) {
         let Some(Part::Control(control)) = self.parts.get_mut(&conn) else { return };
-        let mut context = Context { now: io.now(), cpu: &self.cpu, notes: &mut self.notes };
+        let tests = self.places.len();
+        let mut context = Context { now: io.now(), cpu: &self.cpu, notes: &mut self.notes, tests };
         loop {
             let input = io.peek(conn);
             let used = if input.is_empty() { 0 } else { control.session.on_input(input, &mut context) };
@@ -174,7 +188,8 @@ impl Iperf3 {
         act: impl FnOnce(&mut Session, &mut Context<'_>),
     ) -> bool {
         let Some(Part::Control(control)) = self.parts.get_mut(&conn) else { return false };
-        act(&mut control.session, &mut Context { now: io.now(), cpu: &self.cpu, notes: &mut self.notes });
+        let tests = self.places.len();
+        act(&mut control.session, &mut Context { now: io.now(), cpu: &self.cpu, notes: &mut self.notes, tests });
         // Input may have had to wait for just this.
         self.read_control(io, conn);
         true
@@ -185,6 +200,12 @@ impl Iperf3 {
         let Some(Part::Control(control)) = self.parts.get_mut(&conn) else { return };
         let session = &mut control.session;
         flush(io, conn, session.output());
+        let overdue = session.overdue_at();
+        if overdue != control.overdue {
+            self.places.remove(&(control.overdue, token(conn)));
+            self.places.insert((overdue, token(conn)));
+            control.overdue = overdue;
+        }
         if !session.is_over() {
             let next = session.next_time();
             if control.timer.is_none_or(|timer| next < timer) {
@@ -193,11 +214,34 @@ impl Iperf3 {
             }
             return;
         }
-        let cookie = session.cookie();
         let output = std::mem::take(session.output());
-        let session = Address { shard: io.shard(), conn };
-        self.notes.push_back((home(&cookie, io.shards()), Note::Release { cookie, session }));
+        self.release(io, conn);
         self.end_with(io, conn, output);
+    }
+
+    /// The test on `conn` is over, or has to go: its place and its cookie are free.
+    fn release(&mut self, io: &Io<'_>, conn: ConnId) {
+        let Some(Part::Control(control)) = self.parts.remove(&conn) else { return };
+        self.places.remove(&(control.overdue, token(conn)));
+        let (cookie, session) = (control.session.cookie(), Address { shard: io.shard(), conn });
+        self.notes.push_back((home(&cookie, io.shards()), Note::Release { cookie, session }));
+    }
+
+    /// Whether there is a place for one more test, perhaps that of one that is overdue.
+    fn find_place(&mut self, io: &mut Io<'_>) -> bool {
+        if self.places.len() < self.tests_max {
+            return true;
+        }
+        let Some(&(_, token)) = self.places.first().filter(|(overdue, _)| *overdue <= io.now()) else { return false };
+        let conn = conn_of(token);
+        if let Some(Part::Control(control)) = self.parts.get_mut(&conn) {
+            let tests = self.places.len();
+            let mut context = Context { now: io.now(), cpu: &self.cpu, notes: &mut self.notes, tests };
+            control.session.on_hang_up(&mut context);
+        }
+        self.release(io, conn);
+        io.give_way(conn);
+        true
     }
 
     /// Makes `conn` one that only has `output` left to write.
@@ -262,14 +306,20 @@ impl Iperf3 {
             Note::Hello { cookie, candidate } => self.on_hello(cookie, candidate),
             Note::Lead { conn, cookie } => {
                 let me = Address { shard: io.shard(), conn };
-                if let Some(Part::Asked { .. }) = self.parts.get(&conn) {
+                let waits = matches!(self.parts.get(&conn), Some(Part::Asked { .. }));
+                if waits && self.find_place(io) {
                     io.set_nodelay(conn, true);
                     let congestion = io.info(conn).map_or_else(Default::default, |info| info.congestion);
                     let session = Session::new(cookie, me, io.quad(conn), congestion, io.now());
-                    self.parts.insert(conn, Part::Control(Box::new(Control { session, timer: None })));
+                    let overdue = session.overdue_at();
+                    self.places.insert((overdue, token(conn)));
+                    self.parts.insert(conn, Part::Control(Box::new(Control { session, timer: None, overdue })));
                     self.read_control(io, conn);
                 } else {
                     self.notes.push_back((from, Note::Release { cookie, session: me }));
+                    if waits {
+                        self.end_with(io, conn, vec![state::ACCESS_DENIED]);
+                    }
                 }
             }
             Note::Deny { conn } => {
@@ -308,7 +358,9 @@ impl Iperf3 {
                 }
             }
             Note::Sampled { session, index, sample } => {
-                self.with_session(io, session, |session, _| session.on_sample(index, sample));
+                self.with_session(io, session, |session, context| {
+                    session.on_sample(index, sample, context);
+                });
             }
             Note::Stop { conn } => {
                 if let Some(Part::Stream(mut stream)) = self.parts.remove(&conn) {
@@ -337,11 +389,10 @@ impl Iperf3 {
         let Address { shard, conn } = candidate.at;
         let note = match self.homed.get(&cookie) {
             Some(leader) => (leader.shard, Note::Join { session: leader.conn, candidate }),
-            None if self.homed.len() < self.tests_max => {
+            None => {
                 self.homed.insert(cookie, candidate.at);
                 (shard, Note::Lead { conn, cookie })
             }
-            None => (shard, Note::Deny { conn }),
         };
         self.notes.push_back(note);
     }

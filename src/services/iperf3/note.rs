@@ -55,7 +55,7 @@ pub(super) struct Sample {
 pub(super) enum Note {
     /// To the cookie's home: what is this connection?
     Hello { cookie: Cookie, candidate: Candidate },
-    /// From the home: `conn` is a control connection.
+    /// From the home: `conn` is a control connection, if its shard has a place for one more test.
     Lead { conn: ConnId, cookie: Cookie },
     /// `conn` has no place in any test.
     Deny { conn: ConnId },

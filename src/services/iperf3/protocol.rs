@@ -31,8 +31,12 @@ impl Cookie {
 
 /// Octets a parameter blob may have.
 pub const PARAMS_MAX: u32 = 8 * 1024;
-/// Octets a result blob may have.
+/// Octets a result blob may have, for the side that has asked for a report in it.
 pub const RESULTS_MAX: u32 = 1024 * 1024;
+/// Octets a client's results may have besides those of its streams, and for each stream. The stock client needs about 200
+/// and 180; every test may make us keep as many for some seconds.
+const RESULTS_BASE: u32 = 4 * 1024;
+const RESULTS_STREAM: u32 = 512;
 /// Streams a client may ask for in each direction.
 pub const PARALLEL_MAX: u64 = 128;
 /// The block length when the client names none.
@@ -299,6 +303,12 @@ impl Params {
 #[must_use]
 pub fn stream_id(index: usize) -> usize {
     if index == 0 { 1 } else { index + 2 }
+}
+
+/// Octets the results of a client with so many streams may have.
+#[must_use]
+pub fn results_max(streams: usize) -> u32 {
+    RESULTS_BASE + RESULTS_STREAM * u32::try_from(streams).unwrap_or(u32::MAX).min(2 * PARALLEL_MAX as u32)
 }
 
 /// Whether `text` may pass as the client's results. What is in them is for the client's own user.

@@ -8,6 +8,8 @@ use crate::flow::Quad;
 
 /// Intervals are left out beyond this many octets, so that a day-long test does not fill the memory.
 const TEXT_MAX: usize = 256 * 1024;
+/// So many octets all tests of a shard share: when there are many, each has fewer intervals to show.
+const TEXTS_MAX: usize = 16 << 20;
 /// Stands between groups of lines, with its newline.
 pub const RULE: &str = "- - - - - - - - - - - - - - - - - - - - - - - - -\n";
 
@@ -106,9 +108,9 @@ impl Report {
     }
 
     /// The lines of an interval; `samples` are the streams' counters at its end, seconds count from the test's start or
-    /// from the end of the omitted ones.
-    pub(super) fn interval(&mut self, from: f64, to: f64, samples: &[Sample], omitted: bool) {
-        if self.text.len() > TEXT_MAX || samples.len() != self.shown.len() {
+    /// from the end of the omitted ones. `tests`: how many share the memory.
+    pub(super) fn interval(&mut self, from: f64, to: f64, samples: &[Sample], omitted: bool, tests: usize) {
+        if self.text.len() > TEXT_MAX.min(TEXTS_MAX / tests.max(1)) || samples.len() != self.shown.len() {
             return;
         }
         let mark = if omitted { "(omitted)" } else { "" };

@@ -9,7 +9,8 @@
 //!
 //! No input and output of its own: octets of the control connection, notes from the streams and the time come in by
 //! calls; octets to write ([`Session::output`]), notes to send, a deadline and a tick come out. The client owns the end
-//! of the test; deadlines only clear up after clients that have gone astray.
+//! of the test; deadlines only clear up after clients that have gone astray. Long before them a test without progress
+//! gives way to one that finds no place: see [`Session::overdue_at`].
 
 use std::collections::VecDeque;
 
@@ -35,10 +36,20 @@ const REPORTS_TIMEOUT: Duration = Duration::from_secs(5);
 const RESULTS_TIMEOUT: Duration = Duration::from_secs(5);
 /// For the client's last octet or end of stream.
 const DISPLAY_TIMEOUT: Duration = Duration::from_secs(5);
-/// A test without a set time is given up when nothing moves for one to two of these.
-const IDLE_CHECK: Duration = Duration::from_secs(60);
+/// A test without a set time is given up when nothing has moved for so long.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 /// Between two lines of the report.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// Between two looks at whether octets move, where no report wants them more often.
+const PROGRESS_CHECK: Duration = Duration::from_secs(10);
+
+/// How long a test keeps its place against others while its client owes an octet or a blob that the stock client sends as
+/// soon as it is asked: a round trip, with a segment lost twice (RFC 6298: after 1 s, then 2 s).
+pub(super) const ANSWER_PATIENCE: Duration = Duration::from_secs(3);
+/// The same while the client opens data connections, each of which may lose its SYN.
+pub(super) const STREAMS_PATIENCE: Duration = Duration::from_secs(5);
+/// The same while the test runs and not one octet moves: a lasting loss of the path, or a very slow pace.
+pub(super) const MOVING_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a session works with during a call.
 pub(super) struct Context<'a> {
@@ -46,6 +57,8 @@ pub(super) struct Context<'a> {
     pub(super) cpu: &'a CpuClock,
     /// Notes to send, in order.
     pub(super) notes: &'a mut VecDeque<(ShardId, Note)>,
+    /// Tests led on this shard, which share the memory for reports.
+    pub(super) tests: usize,
 }
 
 #[derive(Debug)]
@@ -81,6 +94,8 @@ pub(super) struct Session {
     params: Option<Params>,
     members: Vec<Member>,
     deadline: Instant,
+    /// When the client last brought the test on: to its present phase, or by octets that moved.
+    progress: Instant,
     output: Vec<u8>,
     started: Instant,
     stopped: Instant,
@@ -90,7 +105,6 @@ pub(super) struct Session {
     tick: Option<Instant>,
     /// When the last two samples were asked for: the ends of the interval to report.
     sampled: (Instant, Instant),
-    idle_octets: u64,
     report: Option<Report>,
 }
 
@@ -106,6 +120,7 @@ impl Session {
             params: None,
             members: Vec::new(),
             deadline: now.saturating_add(PARAMS_TIMEOUT),
+            progress: now,
             output: vec![state::PARAM_EXCHANGE],
             started: now,
             stopped: now,
@@ -113,7 +128,6 @@ impl Session {
             cpu_use: CpuUse::default(),
             tick: None,
             sampled: (now, now),
-            idle_octets: 0,
             report: None,
         }
     }
@@ -136,6 +150,18 @@ impl Session {
     /// When [`Session::on_time`] wants to be called.
     pub(super) fn next_time(&self) -> Instant {
         self.tick.map_or(self.deadline, |tick| tick.min(self.deadline))
+    }
+
+    /// From when on the test has to give way to one that finds no place.
+    pub(super) fn overdue_at(&self) -> Instant {
+        let patience = match self.phase {
+            Phase::Params(_) | Phase::Results(_) | Phase::Display => ANSWER_PATIENCE,
+            Phase::Streams => STREAMS_PATIENCE,
+            Phase::Running => MOVING_PATIENCE,
+            // Nobody waits for the client.
+            Phase::Assigning | Phase::Stopping | Phase::Over => return self.deadline,
+        };
+        self.progress.saturating_add(patience)
     }
 
     /// Takes octets of the control connection; tells how many. 0 when nothing is expected now: the rest has to wait.
@@ -225,13 +251,16 @@ impl Session {
     }
 
     /// A stream's counters, asked for at the last tick.
-    pub(super) fn on_sample(&mut self, index: u16, sample: Sample) {
+    pub(super) fn on_sample(&mut self, index: u16, sample: Sample, context: &Context<'_>) {
         if let Some(member) = self.members.get_mut(usize::from(index)) {
+            if member.sample.octets != sample.octets {
+                self.progress = context.now;
+            }
             member.sample = sample;
             member.sampled = true;
         }
         if matches!(self.phase, Phase::Running) && self.members.iter().all(Member::has_figures) {
-            self.report_interval();
+            self.report_interval(context.tests);
             for member in &mut self.members {
                 member.sampled = false;
             }
@@ -296,13 +325,12 @@ impl Session {
         if params.server_output {
             let quads = self.members.iter().map(|member| member.candidate.quad);
             self.report = Some(Report::begin(params, &self.quad, quads));
-            self.tick = Some(now.saturating_add(INTERVAL));
         }
         if params.time == 0 {
             // Octets or blocks end the test, however long they take: it goes on as long as something moves.
-            limit = IDLE_CHECK * 3;
-            self.tick = self.tick.or(Some(now.saturating_add(IDLE_CHECK)));
+            limit = IDLE_TIMEOUT;
         }
+        self.tick = Some(now.saturating_add(params.sample_interval()));
         self.started = now;
         self.sampled = (now, now);
         self.cpu_before = (context.cpu)();
@@ -317,14 +345,9 @@ impl Session {
             return;
         }
         if params.time == 0 {
-            let octets = self.members.iter().map(|member| member.sample.octets).fold(0, u64::wrapping_add);
-            if octets != self.idle_octets {
-                self.idle_octets = octets;
-                self.deadline = context.now.saturating_add(IDLE_CHECK * 2);
-            }
+            self.deadline = self.progress.saturating_add(IDLE_TIMEOUT);
         }
-        let interval = if params.server_output { INTERVAL } else { IDLE_CHECK };
-        self.tick = Some(due.saturating_add(interval).max(context.now));
+        self.tick = Some(due.saturating_add(params.sample_interval()).max(context.now));
         self.sampled = (self.sampled.1, context.now);
         self.tell_streams(context, |conn| Note::Sample { conn });
     }
@@ -335,7 +358,7 @@ impl Session {
         at.saturating_since(self.started.saturating_add(Duration::from_secs(u64::from(omit))))
     }
 
-    fn report_interval(&mut self) {
+    fn report_interval(&mut self, tests: usize) {
         let (from, to) = self.sampled;
         let (from, to, omitted) = match self.counted(to) {
             to if to.as_millis() > 0 => (self.counted(from), to, false),
@@ -343,7 +366,7 @@ impl Session {
         };
         let samples: Vec<Sample> = self.members.iter().map(|member| member.sample).collect();
         if let Some(report) = &mut self.report {
-            report.interval(from.as_secs_f64(), to.as_secs_f64(), &samples, omitted);
+            report.interval(from.as_secs_f64(), to.as_secs_f64(), &samples, omitted, tests);
         }
     }
 
@@ -373,7 +396,8 @@ impl Session {
 
     fn exchange_results(&mut self, context: &Context<'_>) {
         self.output.push(state::EXCHANGE_RESULTS);
-        self.enter(Phase::Results(BlobReader::new(protocol::RESULTS_MAX)), RESULTS_TIMEOUT, context.now);
+        let max = protocol::results_max(self.members.len());
+        self.enter(Phase::Results(BlobReader::new(max)), RESULTS_TIMEOUT, context.now);
     }
 
     fn answer_results(&mut self, context: &mut Context<'_>) {
@@ -390,6 +414,7 @@ impl Session {
 
     fn enter(&mut self, phase: Phase, limit: Duration, now: Instant) {
         self.phase = phase;
+        self.progress = now;
         self.deadline = now.saturating_add(limit);
     }
 
@@ -410,6 +435,13 @@ impl Session {
             self.enter(Phase::Over, Duration::from_nanos(u64::MAX), context.now);
             self.tell_streams(context, |conn| Note::Drop { conn });
         }
+    }
+}
+
+impl Params {
+    /// Between two looks at the streams' counters.
+    fn sample_interval(&self) -> Duration {
+        if self.server_output { INTERVAL } else { PROGRESS_CHECK }
     }
 }
 

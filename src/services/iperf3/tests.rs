@@ -19,6 +19,19 @@ fn cookie(number: u8) -> [u8; COOKIE_LEN] {
     cookie
 }
 
+/// A cookie of its own for each of many.
+fn numbered_cookie(number: usize) -> [u8; COOKIE_LEN] {
+    let mut cookie = [b'n'; COOKIE_LEN];
+    cookie[..8].copy_from_slice(format!("{number:08}").as_bytes());
+    cookie[COOKIE_LEN - 1] = 0;
+    cookie
+}
+
+/// A service with places for so many tests on each shard.
+fn narrow_net(shards: u16, seed: u64, tests_max: usize) -> Net<Iperf3> {
+    Net::new(shards, seed, |_| Iperf3 { tests_max, ..Iperf3::new(Arc::new(CpuTime::default)) })
+}
+
 fn blob(value: &Value) -> Vec<u8> {
     protocol::encode_blob(value)
 }
@@ -130,7 +143,7 @@ impl Test {
 fn assert_clean(net: &Net<Iperf3>) {
     for service in &net.services {
         assert!(service.parts.is_empty(), "{:?}", service.parts);
-        assert!(service.homed.is_empty() && service.notes.is_empty());
+        assert!(service.homed.is_empty() && service.notes.is_empty() && service.places.is_empty());
     }
 }
 
@@ -248,11 +261,7 @@ fn several_tests_at_once_do_not_meet() {
 
 #[test]
 fn over_the_cap_access_is_denied() {
-    let mut net = Net::new(1, 5, |_| {
-        let mut service = Iperf3::new(Arc::new(CpuTime::default));
-        service.tests_max = 1;
-        service
-    });
+    let mut net = narrow_net(1, 5, 1);
     let mut first = Test::begin(&mut net, 0, &stock(json!({})), 1, false);
     let mut second = Test::open(&mut net, cookie(1), false);
     second.expect(&mut net, &[0xff]);
@@ -262,6 +271,116 @@ fn over_the_cap_access_is_denied() {
     let mut third = Test::begin(&mut net, 2, &stock(json!({})), 1, false);
     let _ = third.finish(&mut net);
     assert_clean(&net);
+}
+
+/// Clients that show a cookie, some parameters too, and then say no more; all on one shard, at the same moment.
+#[test]
+fn silent_controls_do_not_deny_a_client() {
+    for count in [300, 3_000] {
+        let mut net = net(1, 6);
+        for number in 0..count {
+            let silent = net.connect(0);
+            net.client_send(silent, &numbered_cookie(number));
+            if number % 2 == 0 {
+                net.client_send(silent, &blob(&stock(json!({}))));
+            }
+            net.run();
+        }
+        let mut test = Test::begin(&mut net, 0, &stock(json!({})), 1, false);
+        net.client_send(test.data[0], &[1; 500]);
+        net.run();
+        assert_eq!(octets(&test.finish(&mut net)), [500]);
+        assert_eq!(net.gave_way(), 0);
+    }
+}
+
+/// With every place taken a client waits at most for the patience that a silent one is granted.
+#[test]
+fn silent_controls_that_fill_all_places_give_way_one_by_one() {
+    let mut net = narrow_net(1, 6, 50);
+    let silent: Vec<Client> = (0..50)
+        .map(|number| {
+            let silent = net.connect(0);
+            net.client_send(silent, &numbered_cookie(number));
+            net.run();
+            net.advance(Duration::from_millis(10));
+            silent
+        })
+        .collect();
+    net.advance(session::ANSWER_PATIENCE - Duration::from_millis(501));
+    let mut early = Test::open(&mut net, cookie(0), false);
+    early.expect(&mut net, &[0xff]);
+    early.leave(&mut net);
+    net.advance(Duration::from_millis(2));
+    for number in 1..3 {
+        let mut test = Test::begin(&mut net, number, &stock(json!({})), 1, false);
+        assert_eq!(net.gave_way(), u32::from(number));
+        assert!(net.got_reset(silent[usize::from(number) - 1]), "the one that was there first goes first");
+        net.advance(Duration::from_millis(10));
+        if number == 2 {
+            let _ = test.finish(&mut net);
+        }
+    }
+    assert!(!net.got_reset(silent[2]));
+}
+
+/// A test that runs keeps its place while octets move, on whatever shard, and for a while after.
+#[test]
+fn a_test_whose_octets_move_keeps_its_place() {
+    for (params, moves) in [(json!({"time": 600}), true), (json!({"time": 600}), false), (json!({"time": 0}), false)] {
+        let mut net = narrow_net(2, 9, 1);
+        let mut running = Test::begin(&mut net, 0, &stock(params), 1, false);
+        // Another leader of the same shard is to find it.
+        let again = || (1..26).map(cookie);
+        for second in 1..60u64 {
+            net.advance(Duration::from_secs(1));
+            if moves {
+                net.client_send(running.data[0], b"1");
+                net.run();
+            }
+            // The 25 cookies and both shards: one of them wants the place that is taken.
+            for (number, cookie) in again().enumerate() {
+                let late = net.connect(number as u16 % 2);
+                net.client_send(late, &cookie);
+                net.run();
+                let _ = net.client_take(late);
+                net.client_reset(late);
+                net.run();
+            }
+            let gone = net.got_reset(running.control);
+            assert!(!gone || (!moves && second >= 30), "after {second} s, moves: {moves}");
+            if gone {
+                break;
+            }
+        }
+        assert_eq!(net.got_reset(running.control), !moves);
+        if moves {
+            assert_eq!(octets(&running.finish(&mut net)), [59]);
+        } else {
+            assert!(net.got_reset(running.data[0]), "its streams go with it");
+            assert_eq!(net.gave_way(), 1);
+        }
+        running.leave(&mut net);
+        assert_clean(&net);
+    }
+}
+
+/// What a client may say is kept until it is complete: so it is no more than it needs to be.
+#[test]
+fn results_longer_than_any_of_so_many_streams_end_the_test() {
+    for (len, passes) in [(4 * 1024, true), (5 * 1024, false)] {
+        let mut net = net(1, 3);
+        let mut test = Test::begin(&mut net, 0, &stock(json!({})), 1, false);
+        test.say(&mut net, &[4]);
+        test.expect(&mut net, &[13]);
+        test.say(&mut net, &blob(&json!({"streams": [], "more": "x".repeat(len)})));
+        test.hear(&mut net);
+        assert_eq!(test.inbox.last() == Some(&14), passes, "{len}");
+        test.leave(&mut net);
+        net.advance(Duration::from_secs(10));
+        assert_clean(&net);
+    }
+    assert!(protocol::results_max(1) < 8 * 1024 && protocol::results_max(256) < 256 * 1024);
 }
 
 #[test]
