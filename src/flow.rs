@@ -439,6 +439,18 @@ impl FlowHasher {
         hasher.write_u32(ports);
         hasher.finish()
     }
+
+    /// Hash of whoever may have sent a packet from `addr`: an IPv4 address, or the 64 bits of an IPv6 network, of which one
+    /// host may have all addresses.
+    #[must_use]
+    pub(crate) fn hash_source(&self, addr: IpAddr) -> u64 {
+        let mut hasher = FoldHasher::with_seed(self.seed, &self.shared);
+        match addr {
+            IpAddr::V4(addr) => hasher.write_u32(addr.to_bits()),
+            IpAddr::V6(addr) => hasher.write_u64((addr.to_bits() >> 64) as u64),
+        }
+        hasher.finish()
+    }
 }
 
 #[cfg(test)]

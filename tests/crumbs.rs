@@ -32,7 +32,8 @@ struct Crumb {
 }
 
 /// Reasons without a crumb, and why there can be none.
-const EXEMPT: [(DropReason, &str); 3] = [
+const EXEMPT: [(DropReason, &str); 4] = [
+    (DropReason::BacklogFull, "only without SYN cookies: tests/listen.rs"),
     (DropReason::AcceptQueueFull, "needs a service with a full accept queue: tests/listen.rs"),
     (DropReason::DeviceRefused, "no packet from the network: the device refuses one of ours; counted by the tx stage"),
     (DropReason::TxRingFull, "not by one packet: needs a tx ring that nobody drains; see below"),
@@ -40,6 +41,10 @@ const EXEMPT: [(DropReason, &str); 3] = [
 
 fn syn_header() -> TcpHeader {
     TcpHeader { src_port: STRANGER, dst_port: ECHO, seq: 77, flags: Flags::SYN, window: 1_000, ..TcpHeader::default() }
+}
+
+fn to_nobody() -> Vec<u8> {
+    tcp_packet(PEER, OURS, &TcpHeader { dst_port: 99, ..syn_header() }, &[])
 }
 
 fn syn() -> Vec<u8> {
@@ -194,14 +199,15 @@ fn crumbs() -> Vec<Crumb> {
             },
         },
         Crumb {
-            reason: DropReason::BacklogFull,
+            reason: DropReason::ResetRateLimited,
             prepare: Some(|rig| {
-                for port in 0..HALF_OPEN {
-                    rig.turn(&[Peer::new(20_000 + port, ECHO).syn()]);
+                while rig.dropped(DropReason::ResetRateLimited) == 0 {
+                    rig.turn(&[to_nobody()]);
                 }
             }),
-            packet: syn(),
+            packet: to_nobody(),
         },
+        crumb(DropReason::TtlZero, changed(syn(), |packet| packet[8] = 0)),
         Crumb {
             reason: DropReason::NoRoom,
             prepare: Some(|rig| {
@@ -215,7 +221,6 @@ fn crumbs() -> Vec<Crumb> {
     ]
 }
 
-const HALF_OPEN: u16 = 10;
 const CONNECTIONS: usize = 40;
 
 /// A rig with limits within reach, an echo and a chargen transfer in the middle of their work.
@@ -230,7 +235,7 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let tweak = |config: &mut ShardConfig| {
-            config.limits.half_open = usize::from(HALF_OPEN);
+            config.limits.half_open = 10;
             config.limits.connections = CONNECTIONS;
         };
         let mut rig = Rig::with(tweak, 64, 1_024);
@@ -333,7 +338,7 @@ fn answers_that_find_the_tx_ring_full_are_counted() {
     let mut rig = Rig::with(|_| {}, 4, 64);
     rig.shard.add_service(Some(ECHO), Box::new(Echo));
     rig.stop_tx = true;
-    let to_nobody = tcp_packet(PEER, OURS, &TcpHeader { dst_port: 99, ..syn_header() }, &[]);
+    let to_nobody = to_nobody();
     for _ in 0..64 {
         rig.turn(std::slice::from_ref(&to_nobody));
     }

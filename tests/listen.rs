@@ -14,6 +14,7 @@ use trust::services::echo::Echo;
 use trust::shard::{
     ConnId, ConnectError, ConnectOptions, Counters, DropReason, Io, ListenError, ListenOptions, Service, ShardConfig,
 };
+use trust::tcp::cookie::SynCookies;
 use trust::tcp::{CloseReason, Duration};
 use trust::wire::options::TcpOptions;
 use trust::wire::tcp::{Flags, TcpHeader};
@@ -244,11 +245,11 @@ fn must_42_a_listener_beside_connections_of_its_port() {
     assert_eq!(peer.got, b"hello");
 }
 
-/// OPS-19: a SYN too many is dropped, not refused: its sender tries again. Complete handshakes do not count.
+/// OPS-19: without cookies a SYN too many is dropped, not refused: its sender tries again. Complete handshakes do not count.
 #[test]
 fn ops_19_a_full_backlog_drops_syns() {
     for (backlog, room) in [(0, 1), (1, 1), (3, 3)] {
-        let (mut rig, door) = door();
+        let (mut rig, door) = door_with(|config| config.limits.syn_cookies = SynCookies::Off);
         door.ask(&mut rig, move |io| io.listen(Endpoint::new(ANY, PORT), backlog, 1)).unwrap();
         door.listen(&mut rig, ANY, PORT + 1, 2).unwrap();
         let mut peers: Vec<_> = (0..=room).map(|index| Peer::new(40_000 + index, PORT)).collect();
@@ -276,7 +277,7 @@ fn ops_19_a_full_backlog_drops_syns() {
 /// Half-open children that expire or are reset leave their place in the backlog.
 #[test]
 fn a_backlog_is_given_back() {
-    let (mut rig, door) = door();
+    let (mut rig, door) = door_with(|config| config.limits.syn_cookies = SynCookies::Off);
     door.ask(&mut rig, |io| io.listen(Endpoint::new(ANY, PORT), 2, 1)).unwrap();
     for round in 0..200u16 {
         rig.turn(&[Peer::new(40_000 + round, PORT).syn(), Peer::new(50_000 + round, PORT).syn()]);
@@ -330,6 +331,90 @@ fn sc_19_a_full_accept_queue_makes_handshakes_wait() {
     peers[0].take(&mut rig);
     assert_eq!(peers[0].got, b"late");
     assert_eq!(rig.counters().half_open, 0);
+}
+
+/// OPS-19, RFC4987-3.7: a listener that has its share answers with cookies, and only that one.
+#[test]
+fn ops_19_a_full_backlog_answers_with_cookies() {
+    let (mut rig, door) = door();
+    door.ask(&mut rig, |io| io.listen(Endpoint::new(ANY, PORT), 2, 1)).unwrap();
+    door.listen(&mut rig, ANY, PORT + 1, 2).unwrap();
+    for port in 0..8 {
+        rig.turn(&[Peer::new(40_000 + port, PORT).syn(), Peer::new(40_000 + port, PORT + 1).syn()]);
+    }
+    let counters = rig.counters();
+    assert_eq!((rig.sent.len(), counters.cookies_sent, counters.half_open), (16, 6, 10));
+    let told = door.heard();
+    assert_eq!(told.len(), 10, "of a cookie nobody is told");
+    // Those with a cookie are served before the others, and in the order in which they come.
+    for (port, accepted) in [(40_007, 1), (40_003, 2)] {
+        let sent =
+            rig.sent.iter().position(|sent| (sent.header.dst_port, sent.header.src_port) == (port, PORT)).unwrap();
+        let syn_ack = rig.sent.remove(sent).unwrap();
+        let mut peer = Peer::new(port, PORT);
+        (peer.seq, peer.ack) = (syn_ack.header.ack, syn_ack.header.seq.wrapping_add(1));
+        let data = peer.data(b"with the ACK");
+        rig.turn(&[data]);
+        assert_eq!(rig.counters().cookies_accepted, accepted);
+        peer.take(&mut rig);
+        assert_eq!(peer.got, b"with the ACK");
+    }
+    let tickets: Vec<u64> = door
+        .heard()
+        .into_iter()
+        .filter_map(|heard| if let Heard::Accepted { ticket, tag: 1, .. } = heard { Some(ticket) } else { None })
+        .collect();
+    assert_eq!(tickets, [11, 12]);
+}
+
+/// SC-19 with a cookie: the ACK is dropped, what follows it brings the cookie again.
+#[test]
+fn sc_19_a_cookie_waits_for_a_place_in_the_accept_queue() {
+    let (mut rig, door) = door_with(|config| config.limits.syn_cookies = SynCookies::Always);
+    let local = Endpoint::new(ANY, PORT);
+    door.listen(&mut rig, ANY, PORT, 1).unwrap();
+    let mut peer = Peer::new(40_000, PORT);
+    rig.turn(&[peer.syn()]);
+    let sent = rig.next();
+    (peer.seq, peer.ack) = (sent.header.ack, sent.header.seq.wrapping_add(1));
+    door.ask(&mut rig, move |io| io.set_accepting(local, false));
+    rig.turn(&[peer.ack()]);
+    assert_eq!((rig.dropped(DropReason::AcceptQueueFull), rig.sent.len()), (1, 0));
+    rig.turn(&[Peer::new(40_001, PORT).syn()]);
+    assert_eq!((rig.dropped(DropReason::AcceptQueueFull), rig.sent.len()), (2, 0));
+    door.ask(&mut rig, move |io| io.set_accepting(local, true));
+    let data = peer.data(b"late");
+    rig.turn(&[data]);
+    assert_eq!(door.accepted(), [1]);
+    peer.take(&mut rig);
+    assert_eq!(peer.got, b"late");
+}
+
+/// A listener that is closed and opened anew, with all that it had before, is another one.
+#[test]
+fn cookies_of_a_listener_that_has_closed_are_refused() {
+    let (mut rig, door) = door_with(|config| config.limits.syn_cookies = SynCookies::Always);
+    let local = Endpoint::new(ANY, PORT);
+    for reopened in [false, true] {
+        door.listen(&mut rig, ANY, PORT, 1).unwrap();
+        let mut peer = Peer::new(40_000, PORT);
+        rig.turn(&[peer.syn()]);
+        let sent = rig.next();
+        (peer.seq, peer.ack) = (sent.header.ack, sent.header.seq.wrapping_add(1));
+        if reopened {
+            door.ask(&mut rig, move |io| io.unlisten(local));
+            door.listen(&mut rig, ANY, PORT, 1).unwrap();
+        }
+        rig.turn(&[peer.ack()]);
+        assert_eq!(door.accepted().len(), usize::from(!reopened));
+        if reopened {
+            let reset = rig.next();
+            assert_eq!((reset.header.flags, reset.header.seq), (Flags::RST, peer.ack));
+        } else {
+            rig.turn(&[peer.rst()]);
+            door.ask(&mut rig, move |io| io.unlisten(local));
+        }
+    }
 }
 
 /// SM-LIS-6 for what is in SYN-RECEIVED; established connections live on, and know whose they are.

@@ -10,7 +10,8 @@ use super::driver::{Driver, sole_owner};
 use crate::device::Capabilities;
 use crate::flow::{FlowHasher, ShardId, SteeringKeys};
 use crate::net::{Mail, Parts, Reader, SocketLimits, Stack};
-use crate::shard::{Limits, Offload, Route, Routes, Service, ShardConfig, ShardShared};
+use crate::shard::{Limits, Offload, Route, Routes, Service, ShardConfig, ShardShared, SharedCookies};
+use crate::tcp::cookie::SynCookies;
 use crate::tcp::isn::IsnGenerator;
 use crate::tcp::{self, ConfigError, CongestionControl, Instant};
 
@@ -44,6 +45,8 @@ pub struct Secrets {
     pub flows: [u8; 16],
     /// Where the choice of ports begins (RFC 6056).
     pub ports: u64,
+    /// Secret of SYN cookies (RFC 4987 section 3.6).
+    pub cookies: [u8; 16],
 }
 
 impl std::fmt::Debug for Secrets {
@@ -57,9 +60,10 @@ impl Secrets {
     #[must_use]
     pub fn from_seed(seed: u64) -> Self {
         let mut dice = fastrand::Rng::with_seed(seed);
-        let mut secrets = Self { isn: [0; 16], flows: [0; 16], ports: dice.u64(..) };
+        let mut secrets = Self { isn: [0; 16], flows: [0; 16], ports: dice.u64(..), cookies: [0; 16] };
         dice.fill(&mut secrets.isn);
         dice.fill(&mut secrets.flows);
+        dice.fill(&mut secrets.cookies);
         secrets
     }
 
@@ -70,7 +74,7 @@ impl Secrets {
             getrandom::fill(&mut bytes).map_err(|error| BuildError::Random(error.to_string()))?;
             Ok(bytes)
         }
-        Ok(Self { isn: fill()?, flows: fill()?, ports: u64::from_ne_bytes(fill()?) })
+        Ok(Self { isn: fill()?, flows: fill()?, ports: u64::from_ne_bytes(fill()?), cookies: fill()? })
     }
 }
 
@@ -160,6 +164,12 @@ impl Builder {
     /// Bounds on what the host holds.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// When SYNs are answered with cookies. Default: when there is no place for a half-open record.
+    pub fn syn_cookies(mut self, mode: SynCookies) -> Self {
+        self.limits.syn_cookies = mode;
         self
     }
 
@@ -274,6 +284,7 @@ impl Builder {
             keys,
             owners: Arc::clone(&owners),
             isn: IsnGenerator::new(secrets.isn),
+            cookies: Arc::new(SharedCookies::new(secrets.cookies)),
             tickets: Arc::new(AtomicU64::new(1)),
             hasher: FlowHasher::from_random(secrets.flows),
             seed: secrets.ports,

@@ -8,6 +8,7 @@ use crate::device::tun::MAX_QUEUES;
 use crate::device::{Device, DeviceError, TunDevice, TunOptions};
 use crate::net::SocketLimits;
 use crate::shard::{Limits, PrefixError, Route, Routes};
+use crate::tcp::cookie::SynCookies;
 use crate::tcp::{self, CongestionControl};
 
 /// Why no engine could be built.
@@ -185,6 +186,12 @@ impl Builder {
     /// Bounds on each shard.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.config.limits = limits;
+        self
+    }
+
+    /// When SYNs are answered with cookies. Default: when there is no place for a half-open record.
+    pub fn syn_cookies(mut self, mode: SynCookies) -> Self {
+        self.config.limits.syn_cookies = mode;
         self
     }
 

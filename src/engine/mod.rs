@@ -44,6 +44,7 @@ use crate::flow::{Endpoint, FlowHasher, OwnerTable, ShardId, SteeringKeys};
 use crate::net::{Mail, Parts, Reader, Stack, TcpListener, TcpStream};
 use crate::shard::{
     Counters, DropReason, Limits, Message, Offload, PublishedCounters, Service, Shard, ShardConfig, ShardShared,
+    SharedCookies,
 };
 use crate::tcp::ConfigError;
 use crate::tcp::isn::IsnGenerator;
@@ -215,6 +216,7 @@ impl Engine {
             keys,
             owners: Arc::clone(&owners),
             isn: IsnGenerator::new(random()?),
+            cookies: Arc::new(SharedCookies::new(random()?)),
             tickets: Arc::new(AtomicU64::new(1)),
             hasher: FlowHasher::from_random(random()?),
             seed: u64::from_ne_bytes(random()?),

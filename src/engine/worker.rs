@@ -300,7 +300,7 @@ mod tests {
     use crate::buffer::ring::ring;
     use crate::buffer::send_memory::SendMemory;
     use crate::flow::{FlowHasher, OwnerTable, SteeringKeys};
-    use crate::shard::{ConnId, Io, Limits, Offload, Routes, Service, ShardConfig, ShardShared};
+    use crate::shard::{ConnId, Io, Limits, Offload, Routes, Service, ShardConfig, ShardShared, SharedCookies};
     use crate::tcp::Config;
     use crate::tcp::isn::IsnGenerator;
 
@@ -342,6 +342,7 @@ mod tests {
             keys: SteeringKeys::from_random([1; 16]),
             owners: Arc::new(OwnerTable::in_memory(1)),
             isn: IsnGenerator::new([2; 16]),
+            cookies: Arc::new(SharedCookies::new([5; 16])),
             tickets: Arc::new(AtomicU64::new(1)),
             hasher: FlowHasher::from_random([3; 16]),
             seed: 4,

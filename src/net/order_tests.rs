@@ -14,7 +14,7 @@ use super::{Mail, SocketLimits, Stack, TcpListener, TcpSocket};
 use crate::buffer::frame::RxFrame;
 use crate::embed::{Driver, Host};
 use crate::flow::{Endpoint, FlowHasher, OwnerTable, Quad, ShardId, SteeringKeys};
-use crate::shard::{Limits, Offload, Routes, ShardConfig, ShardShared};
+use crate::shard::{Limits, Offload, Routes, ShardConfig, ShardShared, SharedCookies};
 use crate::tcp::isn::IsnGenerator;
 use crate::tcp::{self, Duration, Instant};
 use crate::wire::vnet::RxOffload;
@@ -51,6 +51,7 @@ impl World {
             keys: SteeringKeys::from_random([seed as u8; 16]),
             owners: Arc::new(OwnerTable::in_memory(SHARDS)),
             isn: IsnGenerator::new([2; 16]),
+            cookies: Arc::new(SharedCookies::new([5; 16])),
             tickets: Arc::new(AtomicU64::new(1)),
             hasher: FlowHasher::from_random([3; 16]),
             seed,

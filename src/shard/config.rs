@@ -6,9 +6,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use super::cookies::SharedCookies;
 use super::routes::Routes;
 use crate::flow::{FlowHasher, OwnerTable, Quad, ShardId, SteeringKeys};
 use crate::tcp;
+use crate::tcp::cookie::SynCookies;
 use crate::tcp::isn::IsnGenerator;
 
 /// What a shard is told at its start.
@@ -52,8 +54,14 @@ pub struct Offload {
 pub struct Limits {
     /// Connections, half-open ones included. Default 262,144.
     pub connections: usize,
-    /// Connections in SYN-RECEIVED. Default 16,384.
+    /// Passive opens in SYN-RECEIVED, for all listeners: records of 96 octets that come with the first that need them. A
+    /// source (an IPv4 address, an IPv6 network of 64 bits) may have an eighth of them, or 64. Default 16,384.
     pub half_open: usize,
+    /// When SYNs are answered with cookies. Default: when there is no place for a record.
+    pub syn_cookies: SynCookies,
+    /// Active opens that are not established. Default 131,072: half of `connections`, so that calls which nobody answers
+    /// leave room for those that come in.
+    pub connecting: usize,
     /// Orphans: connections that their service has closed and whose last octets or FIN are not acknowledged (OPS-22).
     /// The oldest above it are reset. Default 16,384: a sixteenth of `connections`. Linux (tcp_max_orphans) allows half of
     /// its table, and reckons with 64 KiB for each; send memory here is bounded by itself, and taken from orphans when
@@ -77,6 +85,8 @@ impl Default for Limits {
         Self {
             connections: 262_144,
             half_open: 16_384,
+            syn_cookies: SynCookies::default(),
+            connecting: 131_072,
             orphans: 16_384,
             time_wait: 262_144,
             held_packets: 256,
@@ -96,6 +106,8 @@ pub struct ShardShared {
     pub owners: Arc<OwnerTable>,
     /// Initial sequence numbers and timestamp offsets (RFC 6528, RFC 7323 section 5.4).
     pub isn: IsnGenerator,
+    /// Secret and epoch of SYN cookies.
+    pub cookies: Arc<SharedCookies>,
     /// Global order of answered SYNs.
     pub tickets: Arc<AtomicU64>,
     /// Key of the flow tables.

@@ -5,6 +5,7 @@
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
+use super::conn::Phase;
 use super::core::Core;
 use super::listeners::{NO_LISTENER, Target};
 use super::opening::{ConnectError, ConnectOptions, IpFields};
@@ -38,7 +39,8 @@ impl Core {
                 (quad, self.floor(&quad).ok_or(ConnectError::AddressInUse)?)
             }
         };
-        if self.conns.len() >= self.config.limits.connections {
+        let limits = &self.config.limits;
+        if self.conns.len() >= limits.connections || self.connecting >= limits.connecting {
             return Err(ConnectError::Full);
         }
         let mut params = self.open_params(&quad, options.mss);
@@ -53,7 +55,7 @@ impl Core {
         }
         let ticket = self.shared.tickets.fetch_add(1, Ordering::Relaxed);
         let origin = Target { service, listener: NO_LISTENER };
-        let id = self.insert(quad, origin, handshake, ticket).ok_or(ConnectError::Full)?;
+        let id = self.insert(quad, origin, Phase::Handshake(handshake), ticket).ok_or(ConnectError::Full)?;
         if let Some(conn) = self.conns.get_mut(id) {
             conn.user = options.user;
             conn.ip = IpFields::default().with(options.ttl, options.tos);

@@ -12,9 +12,10 @@ use bytes::Bytes;
 
 use super::config::{ShardConfig, ShardShared};
 use super::conn::{Conn, Event, Phase};
+use super::cookies::Cookies;
 use super::counters::{Counters, DropReason};
-use super::echo_limiter::EchoLimiter;
 use super::egress::Egress;
+use super::half_open::HalfOpenTable;
 use super::listeners::{Listeners, Target};
 use super::log;
 use super::opening::{AcceptQueue, ConnectError, ConnectOptions, IpFields, ListenError, ListenOptions};
@@ -24,14 +25,13 @@ use super::receive_store::{Holdings, ReceiveStore};
 use super::send_store::SendStore;
 use super::service::{ConnId, IoBackend, Message};
 use super::slab::Slab;
+use super::strangers::Strangers;
 use super::table::FlowTable;
 use super::time_wait_table::TimeWaitTable;
 use super::wheel::Wheel;
 use crate::buffer::send_memory::{CHUNK_LEN, SendMemory};
 use crate::flow::{Endpoint, Quad, ShardId};
-use crate::tcp::{
-    self, CloseReason, CongestionControl, Duration, Handshake, Info, Instant, KeepAlive, OpenParams, TimeWait,
-};
+use crate::tcp::{self, CloseReason, CongestionControl, Duration, Info, Instant, KeepAlive, OpenParams, TimeWait};
 use crate::wire;
 
 /// Names no connection.
@@ -70,12 +70,18 @@ pub(crate) struct Core {
     pub(crate) timer_order: u64,
     /// The service now being called.
     pub(crate) current: u16,
-    /// Connections in SYN-SENT and SYN-RECEIVED.
-    pub(crate) half_open: usize,
+    /// Passive opens that are not established.
+    pub(crate) half_open: HalfOpenTable,
+    pub(crate) cookies: Cookies,
+    /// Active opens that are not established.
+    pub(crate) connecting: usize,
     pub(crate) listeners: Listeners,
     /// Connections that have as many octets in the tx ring as they may, and wait for completions.
     pub(crate) ring_blocked: usize,
-    pub(crate) echo_limiter: EchoLimiter,
+    /// Who gets echo replies.
+    pub(crate) echoes: Strangers,
+    /// Who gets RSTs for what belongs to no connection.
+    pub(crate) resets: Strangers,
     pub(crate) ports: PortCounters,
 }
 
@@ -88,6 +94,8 @@ impl Core {
         now: Instant,
     ) -> Self {
         let time_wait = TimeWaitTable::new(config.limits.time_wait);
+        let half_open = HalfOpenTable::new(config.limits.half_open, &config.addresses, shared.hasher.clone());
+        let cookies = Cookies::new(Arc::clone(&shared.cookies));
         let ports = PortCounters::new(shared.seed ^ u64::from(config.id.0));
         Self {
             shared,
@@ -112,10 +120,13 @@ impl Core {
             service_timers: BinaryHeap::new(),
             timer_order: 0,
             current: 0,
-            half_open: 0,
+            half_open,
+            cookies,
+            connecting: 0,
             listeners: Listeners::default(),
             ring_blocked: 0,
-            echo_limiter: EchoLimiter::new(now),
+            echoes: Strangers::echo(),
+            resets: Strangers::resets(),
             ports,
             config,
         }
@@ -150,12 +161,16 @@ impl Core {
     }
 
     /// Adds a connection to the slab and the flow table. `None`: the shard is full.
-    pub(crate) fn insert(&mut self, quad: Quad, origin: Target, handshake: Handshake, ticket: u64) -> Option<ConnId> {
+    pub(crate) fn insert(&mut self, quad: Quad, origin: Target, phase: Phase, ticket: u64) -> Option<ConnId> {
         if self.conns.len() >= self.config.limits.connections {
             return None;
         }
+        if self.conns.len() + self.half_open.len() >= self.config.limits.connections {
+            self.recycle_half_open();
+        }
+        self.connecting += usize::from(matches!(phase, Phase::Handshake(_)));
         let id = self.conns.insert(Conn {
-            phase: Phase::Handshake(handshake),
+            phase,
             send: SendStore::default(),
             receive: ReceiveStore::default(),
             quad,
@@ -176,10 +191,7 @@ impl Core {
             starved: false,
         });
         self.flows.insert(self.hash(&quad), id.slot);
-        self.half_open += 1;
-        let conns = &self.conns;
-        let is_half_open = |id| conns.get(id).is_some_and(|conn| matches!(conn.phase, Phase::Handshake(_)));
-        self.listeners.adopt(origin.listener, id, is_half_open);
+        self.listeners.adopt(origin.listener);
         Some(id)
     }
 
@@ -201,9 +213,7 @@ impl Core {
             conn.receive.clear(&mut self.holdings);
             self.orphans.forget(&mut conn);
             self.ring_blocked -= usize::from(conn.ring_blocked);
-            if matches!(conn.phase, Phase::Handshake(_)) {
-                self.left_handshake(conn.listener);
-            }
+            self.connecting -= usize::from(matches!(conn.phase, Phase::Handshake(_)));
             self.listeners.orphan(conn.listener);
         }
     }
@@ -215,7 +225,7 @@ impl Core {
         self.wheel.remove(id.slot);
         let Some(conn) = self.conns.get(id) else { return };
         match conn.phase {
-            Phase::Handshake(_) => self.left_handshake(conn.listener),
+            Phase::Handshake(_) => self.connecting -= 1,
             Phase::Drained(..) => return,
             Phase::Open(_) => {}
         }
@@ -277,8 +287,9 @@ impl Core {
     /// Copies the gauges into the counters.
     pub(crate) fn refresh_gauges(&mut self) {
         let gauges = &mut self.counters;
-        gauges.connections = self.conns.len() as u64;
-        gauges.half_open = self.half_open as u64;
+        gauges.connections = (self.conns.len() + self.half_open.len()) as u64;
+        gauges.half_open = (self.connecting + self.half_open.len()) as u64;
+        gauges.connecting = self.connecting as u64;
         gauges.orphans = self.orphans.count as u64;
         gauges.time_wait = self.time_wait.len() as u64;
         gauges.time_wait_evicted = self.time_wait.evicted();

@@ -107,6 +107,14 @@ counters! {
     orphans_out_of_memory,
     /// Connections that their service has reset because others needed their place.
     gave_way,
+    /// SYNs answered with a cookie (RFC 4987 3.6).
+    cookies_sent,
+    /// Connections made of a cookie.
+    cookies_accepted,
+    /// ACKs of no connection that were no good cookie, while some were out.
+    cookies_refused,
+    /// Half-open records that made way for others.
+    half_open_recycled,
     /// SYNs that took over a TIME-WAIT record (RFC 6191).
     time_wait_reused,
     /// TIME-WAIT records evicted because the table was full.
@@ -119,6 +127,8 @@ counters! {
     connections,
     /// Gauge: connections now in SYN-RECEIVED or SYN-SENT.
     half_open,
+    /// Gauge: of those, the ones that we open.
+    connecting,
     /// Gauge: connections now that their services have left with something unacknowledged.
     orphans,
     /// Gauge: TIME-WAIT records now.
@@ -148,13 +158,18 @@ pub enum DropReason {
     OurOwnSource,
     /// Neither TCP nor ICMP (ICMP-14).
     UnknownProtocol,
+    /// Its TTL or hop limit was 0: no host may send that (IP-4).
+    TtlZero,
     /// An ICMP message that we neither answer nor use (ICMP-15).
     IcmpUnknown,
     /// Echo request over the rate limit (IP-17).
     IcmpRateLimited,
     /// A segment of no connection that may not be answered: a RST (SM-LIS-1, SM-GEN-4).
     NoConnection,
-    /// SYN refused because too many connections are half open.
+    /// A segment that would be answered with a RST, from a source that had many.
+    ResetRateLimited,
+    /// SYN refused because too many connections of its listener, of its source or of all are half open, and it is not
+    /// answered with a cookie.
     BacklogFull,
     /// SYN, or what completes a handshake, refused because the listener's service takes no more connections for now.
     AcceptQueueFull,
@@ -169,13 +184,15 @@ pub enum DropReason {
 }
 
 impl DropReason {
-    const OWN: [Self; 12] = [
+    const OWN: [Self; 14] = [
         Self::NotOurAddress,
         Self::OurOwnSource,
         Self::UnknownProtocol,
+        Self::TtlZero,
         Self::IcmpUnknown,
         Self::IcmpRateLimited,
         Self::NoConnection,
+        Self::ResetRateLimited,
         Self::BacklogFull,
         Self::AcceptQueueFull,
         Self::NoRoom,

@@ -2,6 +2,8 @@
 //!
 //! Must not contain: errors of our own (TCP answers with RST, ICMP-14).
 
+use std::net::IpAddr;
+
 use super::core::Core;
 use super::counters::DropReason;
 use crate::buffer::frame::{FrameOwner, MAX_HEADER, Payload, RxFrame, TxFrame};
@@ -9,12 +11,12 @@ use crate::wire;
 use crate::wire::vnet::{ChecksumStatus, TxChecksum, TxOffload};
 
 impl Core {
-    /// Handles a packet with an ICMP message to one of our addresses.
-    pub(crate) fn receive_icmp(&mut self, frame: &mut RxFrame) -> Result<(), DropReason> {
+    /// Handles a packet with an ICMP message from `src` to one of our addresses.
+    pub(crate) fn receive_icmp(&mut self, src: IpAddr, frame: &mut RxFrame) -> Result<(), DropReason> {
         let trusted = frame.offload.checksum == ChecksumStatus::Trusted;
         let packet = frame.packet.bytes_mut();
         let Some(reply) = wire::icmp::echo_reply(packet, trusted)? else { return Err(DropReason::IcmpUnknown) };
-        if !self.echo_limiter.allow(self.now) {
+        if !self.echoes.allow(self.shared.hasher.hash_source(src), self.now) {
             return Err(DropReason::IcmpRateLimited);
         }
         if !self.egress.has_room() {

@@ -3,25 +3,18 @@
 //! One look-up by exact address and port, one by port on any address, one among the fixed ports; no scan. A listener that
 //! was closed stays as long as connections remember whose children they are. Must not contain: handshakes, packets.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 
-use super::conn::Phase;
 use super::core::Core;
-use super::counters::DropReason;
 use super::opening::{AcceptQueue, ListenError, ListenOptions};
-use super::service::ConnId;
 use crate::flow::Endpoint;
 
 /// Names a listener in a connection that has none.
 pub(crate) const NO_LISTENER: u32 = u32::MAX;
-
-/// Children in SYN-RECEIVED that are gone are taken out of a listener's list when it is twice as long as it need be, and
-/// so much more.
-const SLACK: usize = 64;
 
 /// Who gets a SYN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,9 +31,9 @@ struct Listener {
     service: u16,
     backlog: u32,
     options: ListenOptions,
-    /// Children in SYN-RECEIVED, in the order of their SYNs, and some that are it no more.
-    waiting: VecDeque<ConnId>,
-    /// Children in SYN-RECEIVED.
+    /// Tells it from all others that were ever opened on this shard.
+    identity: u64,
+    /// Children in SYN-RECEIVED: records, not connections.
     half_open: u32,
     /// Connections that name this listener.
     children: u32,
@@ -60,6 +53,8 @@ pub(crate) struct Listeners {
     fixed: HashMap<u16, u16, FixedState>,
     all: Vec<Listener>,
     free: Vec<u32>,
+    /// Listeners opened so far.
+    opened: u64,
 }
 
 /// The address that stands for any of the family of `addr`.
@@ -92,13 +87,14 @@ impl Listeners {
         if fixed || self.by_local.contains_key(&local) {
             return Err(ListenError::AddressInUse);
         }
+        self.opened += 1;
         let listener = Listener {
             local,
             tag,
             service,
             backlog,
             options: ListenOptions::default(),
-            waiting: VecDeque::new(),
+            identity: self.opened,
             half_open: 0,
             children: 0,
             accepting: true,
@@ -124,14 +120,13 @@ impl Listeners {
         self.by_local.get(&local).copied().filter(|&index| self.all[index as usize].service == service)
     }
 
-    /// Closes a listener and hands out its children in SYN-RECEIVED, and some that are it no more.
-    fn close(&mut self, index: u32) -> VecDeque<ConnId> {
-        let Some(listener) = self.all.get_mut(index as usize) else { return VecDeque::new() };
+    /// Closes a listener without children in SYN-RECEIVED.
+    fn close(&mut self, index: u32) {
+        let Some(listener) = self.all.get_mut(index as usize) else { return };
+        debug_assert_eq!(listener.half_open, 0);
         listener.open = false;
-        let waiting = std::mem::take(&mut listener.waiting);
         self.by_local.remove(&listener.local);
         self.forget_unused(index);
-        waiting
     }
 
     fn forget_unused(&mut self, index: u32) {
@@ -141,15 +136,27 @@ impl Listeners {
         }
     }
 
-    /// Whether a listener takes another SYN.
-    pub(crate) fn admits(&self, index: u32) -> Result<(), DropReason> {
-        match self.all.get(index as usize) {
-            Some(listener) if !listener.accepting || listener.queue.as_ref().is_some_and(|queue| queue.is_full()) => {
-                Err(DropReason::AcceptQueueFull)
-            }
-            Some(listener) if listener.half_open >= listener.backlog.max(1) => Err(DropReason::BacklogFull),
-            _ => Ok(()),
-        }
+    /// Whether a listener takes another SYN (OPS-19).
+    pub(crate) fn admits(&self, index: u32) -> bool {
+        self.all
+            .get(index as usize)
+            .is_none_or(|listener| listener.accepting && listener.queue.as_ref().is_none_or(|queue| !queue.is_full()))
+    }
+
+    /// Whether a listener has as many children in SYN-RECEIVED as it may.
+    pub(crate) fn has_share(&self, index: u32) -> bool {
+        self.all.get(index as usize).is_some_and(|listener| listener.half_open >= listener.backlog.max(1))
+    }
+
+    /// Tells who gets a SYN from all others that ever did or will.
+    pub(crate) fn identity(&self, target: Target) -> u64 {
+        const FIXED: u64 = 1 << 63;
+        self.all.get(target.listener as usize).map_or(FIXED | u64::from(target.service), |listener| listener.identity)
+    }
+
+    /// The service of a listener.
+    pub(crate) fn service(&self, index: u32) -> Option<u16> {
+        self.all.get(index as usize).map(|listener| listener.service)
     }
 
     /// Takes a place in a listener's accept queue for a handshake that may be complete; `false`: it is full.
@@ -174,25 +181,24 @@ impl Listeners {
         self.all.get(index as usize).map_or_else(ListenOptions::default, |listener| listener.options)
     }
 
-    /// A child in SYN-RECEIVED was made. `is_half_open` tells of others whether they still are it.
-    pub(crate) fn adopt(&mut self, index: u32, child: ConnId, is_half_open: impl Fn(ConnId) -> bool) {
-        let Some(listener) = self.all.get_mut(index as usize) else { return };
-        listener.children += 1;
-        listener.half_open += 1;
-        listener.waiting.push_back(child);
-        if listener.waiting.len() > 2 * listener.half_open as usize + SLACK {
-            listener.waiting.retain(|id| is_half_open(*id));
+    /// A child in SYN-RECEIVED was made.
+    pub(crate) fn enter_handshake(&mut self, index: u32) {
+        if let Some(listener) = self.all.get_mut(index as usize) {
+            listener.half_open += 1;
         }
     }
 
     /// A child has left SYN-RECEIVED, for whatever reason.
-    pub(crate) fn left_handshake(&mut self, index: u32) {
+    pub(crate) fn leave_handshake(&mut self, index: u32) {
         if let Some(listener) = self.all.get_mut(index as usize) {
             listener.half_open -= 1;
-            if listener.half_open == 0 {
-                // All that are left in the list are gone.
-                listener.waiting.clear();
-            }
+        }
+    }
+
+    /// A connection that names the listener was made.
+    pub(crate) fn adopt(&mut self, index: u32) {
+        if let Some(listener) = self.all.get_mut(index as usize) {
+            listener.children += 1;
         }
     }
 
@@ -236,17 +242,16 @@ impl Core {
     }
 
     fn close_listener_at(&mut self, index: u32) {
-        for id in self.listeners.close(index) {
-            let Some(conn) = self.conns.get_mut(id) else { continue };
-            let Phase::Handshake(handshake) = &mut conn.phase else { continue };
+        if self.listeners.all[index as usize].half_open > 0 {
             // SM-LIS-6.
-            let (quad, ip) = (conn.quad, conn.ip);
-            if let Some(reset) = handshake.abort() {
-                self.send_control(&quad, ip, &reset);
+            for slot in self.half_open.of_listener(index) {
+                let Some((place, record)) = self.drop_half_open(slot) else { continue };
+                if let Some(reset) = record.handshake.unpack().abort() {
+                    self.send_control(&place.quad, place.ip, &reset);
+                }
             }
-            self.unlink(id);
-            self.remove(id);
         }
+        self.listeners.close(index);
     }
 
     /// See [`Io::set_accepting`](super::Io::set_accepting).
@@ -269,12 +274,6 @@ impl Core {
             self.listeners.all[index as usize].options = *options;
         }
     }
-
-    /// Counts that a connection is in SYN-SENT or SYN-RECEIVED no more.
-    pub(crate) fn left_handshake(&mut self, listener: u32) {
-        self.half_open -= 1;
-        self.listeners.left_handshake(listener);
-    }
 }
 
 #[cfg(test)]
@@ -287,27 +286,6 @@ mod tests {
         Endpoint::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)
     }
 
-    fn child(slot: u32) -> ConnId {
-        ConnId { slot, generation: 0 }
-    }
-
-    #[test]
-    fn the_list_of_children_stays_short() {
-        let mut listeners = Listeners::default();
-        assert_eq!(listeners.add(SERVICE, at(80), 100, 1), Ok(()));
-        let index = listeners.find(at(80)).expect("there").listener;
-        // One stays half open all the time, so that the list is never simply empty.
-        for slot in 0..10_000 {
-            listeners.adopt(index, child(slot), |id| id == child(0) || id == child(slot));
-            if slot > 0 {
-                listeners.left_handshake(index);
-                listeners.orphan(index);
-            }
-            assert!(listeners.all[0].waiting.len() <= 2 + SLACK + 2);
-        }
-        assert!(listeners.close(index).contains(&child(0)));
-    }
-
     #[test]
     fn a_listener_is_forgotten_with_its_last_child_and_not_before() {
         let mut listeners = Listeners::default();
@@ -315,10 +293,12 @@ mod tests {
             let tag = 10 + round as u64;
             assert_eq!(listeners.add(SERVICE, at(80), 100, tag), Ok(()));
             let index = listeners.find(at(80)).expect("there").listener;
-            for slot in 0..children {
-                listeners.adopt(index, child(slot), |_| true);
-                listeners.left_handshake(index);
+            for _ in 0..children {
+                listeners.enter_handshake(index);
+                listeners.adopt(index);
+                listeners.leave_handshake(index);
             }
+            assert_eq!(listeners.identity(Target { service: SERVICE, listener: index }), listeners.opened);
             listeners.close(index);
             assert_eq!(listeners.find(at(80)), None);
             for _ in 0..children {

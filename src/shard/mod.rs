@@ -13,15 +13,17 @@
 mod config;
 mod conn;
 mod connect;
+mod cookies;
 mod core;
 pub mod counters;
-mod echo_limiter;
 mod egress;
+mod half_open;
 mod icmp;
 mod listeners;
 mod log;
 mod opening;
 mod orphans;
+mod passive;
 mod ports;
 mod receive;
 mod receive_store;
@@ -29,6 +31,7 @@ mod routes;
 mod send_store;
 pub mod service;
 pub mod slab;
+mod strangers;
 pub mod table;
 pub mod time_wait_table;
 mod transmit;
@@ -38,6 +41,7 @@ use std::cmp::Reverse;
 
 pub use self::config::{Limits, Offload, ShardConfig, ShardShared};
 use self::conn::Phase;
+pub use self::cookies::SharedCookies;
 use self::core::Core;
 pub use self::counters::{Counters, DropReason, PublishedCounters};
 pub use self::opening::{AcceptQueue, ConnectError, ConnectOptions, ListenError, ListenOptions};
@@ -211,13 +215,15 @@ impl Shard {
     /// When the shard next needs a turn even if nothing happens.
     pub fn next_deadline(&mut self) -> Option<Instant> {
         let service = self.core.service_timers.peek().map(|Reverse((at, ..))| *at);
-        [self.core.wheel.next(), service, self.core.time_wait.next(), self.core.orphans.due].into_iter().flatten().min()
+        let Core { wheel, time_wait, orphans, half_open, .. } = &self.core;
+        [wheel.next(), service, time_wait.next(), orphans.due, half_open.next()].into_iter().flatten().min()
     }
 
     /// Whether connections wait for their turn or for room in the tx ring.
     #[must_use]
     pub fn has_work(&self) -> bool {
         !self.core.touched.is_empty()
+            || self.core.half_open.unsent().is_some()
             || !self.core.events.is_empty()
             || !self.core.outbox.is_empty()
             || (self.core.feed_left > 0 && !self.core.memory.is_exhausted())
@@ -263,19 +269,22 @@ impl Shard {
 
     /// Whether [`finish_turn`](Self::finish_turn) could send something that waits: there is room in the tx ring again.
     pub fn can_transmit(&mut self) -> bool {
-        !self.core.touched.is_empty() && self.core.egress.has_room_for_data()
+        let waits = !self.core.touched.is_empty() || self.core.half_open.unsent().is_some();
+        waits && self.core.egress.has_room_for_data()
     }
 
     /// Quads and states of all connections, for reports.
     pub fn connections(&self) -> impl Iterator<Item = (ConnId, Quad, crate::tcp::State)> + '_ {
-        self.core.conns.iter().filter_map(|(id, conn)| {
+        let half_open = self.core.half_open.iter().map(|(id, quad)| (id, quad, crate::tcp::State::SynReceived));
+        let conns = self.core.conns.iter().filter_map(|(id, conn)| {
             let state = match &conn.phase {
                 Phase::Handshake(handshake) => handshake.state(),
                 Phase::Open(connection) => connection.state(),
                 Phase::Drained(..) => return None,
             };
             Some((id, conn.quad, state))
-        })
+        });
+        conns.chain(half_open)
     }
 
     /// Counters and estimates of a connection; `None` before it is established and after it has ended.
@@ -284,10 +293,11 @@ impl Shard {
         IoBackend::info(&self.core, id)
     }
 
-    /// When the timing wheel wakes this connection at the latest.
+    /// When this connection is woken at the latest.
     #[must_use]
     pub fn timer(&self, id: ConnId) -> Option<Instant> {
-        self.core.conns.get(id).map(|conn| conn.armed).filter(|armed| *armed != Instant::MAX)
+        let armed = self.core.conns.get(id).map(|conn| conn.armed).filter(|armed| *armed != Instant::MAX);
+        armed.or_else(|| self.core.half_open.timer(id))
     }
 
     /// Takes a connection's timer away, for tests that want this to be noticed.
@@ -311,6 +321,7 @@ impl Shard {
             self.call(service, |service, io| service.timer(io, token));
         }
         self.core.time_wait.expire(now, &mut |_, _| {});
+        self.core.run_half_open_timers();
         while let Some(slot) = self.core.wheel.pop_expired(now) {
             if let Some(id) = self.core.conns.key(slot) {
                 self.fire(id);

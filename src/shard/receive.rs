@@ -2,26 +2,24 @@
 //!
 //! Must not contain: protocol decisions (they are `tcp`'s), device calls.
 
-use std::sync::atomic::Ordering;
-
 use super::Shard;
 use super::conn::{Conn, Event, Phase};
 use super::counters::DropReason;
-use super::listeners::Target;
 use super::log;
 use super::opening::IpFields;
+use super::passive::ByCookie;
 use super::service::{ConnId, Io, IoBackend};
 use crate::buffer::frame::RxFrame;
 use crate::buffer::packet::PacketBuf;
 use crate::flow::{Endpoint, Quad};
-use crate::tcp::{self, CloseReason, Context, Events, Handshake, HandshakeOutcome, Outcome, Segment, TimeWaitOutcome};
+use crate::tcp::{self, CloseReason, Context, Events, HandshakeOutcome, Outcome, Segment, TimeWaitOutcome};
 use crate::wire::tcp::Flags;
 use crate::wire::vnet::ChecksumStatus;
 use crate::wire::{self, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP};
 
 /// A packet with the place of its TCP payload in the packet's storage.
-struct Arrival {
-    frame: RxFrame,
+pub(super) struct Arrival {
+    pub(super) frame: RxFrame,
     start: usize,
 }
 
@@ -46,7 +44,7 @@ impl Shard {
         }
     }
 
-    fn release(&mut self, frame: RxFrame) {
+    pub(super) fn release(&mut self, frame: RxFrame) {
         self.core.holdings.released.push(frame.packet);
     }
 
@@ -61,6 +59,9 @@ impl Shard {
         }
         if self.core.config.addresses.contains(&src) {
             return Err((DropReason::OurOwnSource, frame));
+        }
+        if packet.ttl == 0 {
+            return Err((DropReason::TtlZero, frame));
         }
         match packet.protocol {
             PROTOCOL_TCP => {
@@ -81,7 +82,7 @@ impl Shard {
             }
             PROTOCOL_ICMP | PROTOCOL_ICMPV6 => {
                 let mut frame = frame;
-                match self.core.receive_icmp(&mut frame) {
+                match self.core.receive_icmp(src, &mut frame) {
                     Ok(()) => {
                         self.release(frame);
                         Ok(())
@@ -105,6 +106,20 @@ impl Shard {
         if let Some(id) = self.core.lookup_segment(hash, quad) {
             self.receive_connection(id, segment, arrival);
             return Ok(());
+        }
+        if let Some(slot) = self.core.half_open.find(hash, quad) {
+            return self.receive_half_open(slot, quad, segment, arrival);
+        }
+        if self.core.may_have_cookie(segment) {
+            match self.open_by_cookie(quad, segment) {
+                ByCookie::Opened(id, rest) => {
+                    self.established(id, true);
+                    self.receive_open(id, &rest, arrival);
+                    return Ok(());
+                }
+                ByCookie::NoRoom(reason) => return Err((reason, arrival.frame)),
+                ByCookie::NoCookie => {}
+            }
         }
         let mut iss_floor = None;
         if let Some(record) = self.core.time_wait.get_mut(hash, quad) {
@@ -135,6 +150,9 @@ impl Shard {
             _ => match tcp::reset_for(segment) {
                 // SM-CLO-1, SM-LIS-2.
                 Some(reset) => {
+                    if !self.core.may_reset(quad) {
+                        return Err((DropReason::ResetRateLimited, arrival.frame));
+                    }
                     self.core.send_control(quad, IpFields::default(), &reset);
                     self.release(arrival.frame);
                     Ok(())
@@ -144,72 +162,19 @@ impl Shard {
         }
     }
 
-    /// SM-LIS-4: answers a SYN. Data on it is not kept (the peer sends it again).
-    fn accept(
-        &mut self,
-        quad: &Quad,
-        syn: &Segment,
-        target: Target,
-        iss_floor: Option<tcp::SeqNum>,
-        arrival: Arrival,
-    ) -> Result<(), (DropReason, RxFrame)> {
-        if self.core.half_open >= self.core.config.limits.half_open {
-            return Err((DropReason::BacklogFull, arrival.frame));
-        }
-        // OPS-19: no answer at all, so that the peer tries again.
-        if let Err(reason) = self.core.listeners.admits(target.listener) {
-            return Err((reason, arrival.frame));
-        }
-        let options = self.core.listeners.options(target.listener);
-        let mut params = self.core.open_params(quad, options.mss);
-        if let Some(floor) = iss_floor
-            && !params.iss.gt(floor)
-        {
-            params.iss = floor + 1;
-        }
-        let handshake = Handshake::accept(&self.core.config.tcp, params, syn, self.core.now);
-        let ticket = self.core.shared.tickets.fetch_add(1, Ordering::Relaxed);
-        match self.core.insert(*quad, target, handshake, ticket) {
-            Some(id) => {
-                if let Some(conn) = self.core.conns.get_mut(id) {
-                    conn.ip = conn.ip.with(options.ttl, options.tos);
-                }
-                self.core.touch(id);
-                self.release(arrival.frame);
-                let tag = self.core.listeners.tag(target.listener);
-                self.call(target.service, |service, io| service.half_open(io, ticket, *quad, tag));
-                Ok(())
-            }
-            None => Err((DropReason::NoRoom, arrival.frame)),
-        }
-    }
-
     fn receive_connection(&mut self, id: ConnId, segment: &Segment, arrival: Arrival) {
         let core = &mut self.core;
         core.counters.segments_in += 1;
         let Some(conn) = core.conns.get_mut(id) else { return self.release(arrival.frame) };
         if let Phase::Handshake(handshake) = &mut conn.phase {
-            let passive = handshake.is_passive();
-            let listener = conn.listener;
-            let place = core.listeners.take_place(listener);
-            let before = (!place).then(|| handshake.clone());
-            match (handshake.on_segment(&core.config.tcp, segment, core.now), before) {
-                // SC-19: as if this segment had been lost. The SYN-ACK is repeated.
-                (HandshakeOutcome::Established { .. }, Some(before)) => {
-                    *handshake = before;
-                    core.counters.drop_packet(DropReason::AcceptQueueFull);
-                    self.release(arrival.frame);
-                }
-                (HandshakeOutcome::Established { connection, rest }, None) => {
+            match handshake.on_segment(&core.config.tcp, segment, core.now) {
+                HandshakeOutcome::Established { connection, rest } => {
                     conn.phase = Phase::Open(connection);
-                    core.left_handshake(listener);
-                    self.established(id, passive);
+                    core.connecting -= 1;
+                    self.established(id, false);
                     self.receive_open(id, &rest, arrival);
                 }
-                (outcome, _) => {
-                    if place {
-                        core.listeners.give_place_back(listener);
-                    }
+                outcome => {
                     self.release(arrival.frame);
                     self.handshake_outcome(id, outcome);
                 }
@@ -219,7 +184,7 @@ impl Shard {
         }
     }
 
-    /// What a handshake says that has not established the connection.
+    /// What the handshake of an active open says that has not established the connection.
     pub(super) fn handshake_outcome(&mut self, id: ConnId, outcome: HandshakeOutcome) {
         let ends = self.core.conns.get(id).map(|conn| (conn.quad, conn.ip));
         match outcome {
@@ -228,28 +193,13 @@ impl Shard {
                     self.core.send_control(&quad, ip, &reply);
                 }
             }
-            HandshakeOutcome::Closed(reason) => return self.handshake_failed(id, reason),
+            HandshakeOutcome::Closed(reason) => return self.core.finish(id, reason),
             HandshakeOutcome::Wait | HandshakeOutcome::Established { .. } => {}
         }
         self.core.touch(id);
     }
 
-    fn handshake_failed(&mut self, id: ConnId, reason: CloseReason) {
-        // SM-SR-2: of a passive child that never was established, nobody is told.
-        let passive = self
-            .core
-            .conns
-            .get(id)
-            .is_some_and(|conn| matches!(&conn.phase, Phase::Handshake(handshake) if handshake.is_passive()));
-        if passive {
-            self.core.unlink(id);
-            self.core.remove(id);
-        } else {
-            self.core.finish(id, reason);
-        }
-    }
-
-    fn established(&mut self, id: ConnId, passive: bool) {
+    pub(super) fn established(&mut self, id: ConnId, passive: bool) {
         let Some(conn) = self.core.conns.get(id) else { return };
         let service = conn.service;
         if let Phase::Open(connection) = &conn.phase {
@@ -272,7 +222,7 @@ impl Shard {
         self.call(service, |service, io| service.accepted(io, id));
     }
 
-    fn receive_open(&mut self, id: ConnId, segment: &Segment, arrival: Arrival) {
+    pub(super) fn receive_open(&mut self, id: ConnId, segment: &Segment, arrival: Arrival) {
         let core = &mut self.core;
         let Some(conn) = core.conns.get(id) else { return self.release(arrival.frame) };
         let keep = core.keep(conn);

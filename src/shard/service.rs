@@ -35,7 +35,7 @@ pub type Message = Box<dyn Any + Send>;
 pub trait Service: Send {
     /// A SYN for this service was answered: what may become a connection has begun, with this place in the order of
     /// [`Io::ticket`]. `tag` is its listener's ([`Io::listen`]), 0 on a fixed port. [`Service::accepted`] follows, or
-    /// nothing.
+    /// nothing. Of a SYN that was answered with a cookie nothing is known before that, and its place is that of its ACK.
     fn half_open(&mut self, io: &mut Io<'_>, ticket: u64, quad: Quad, tag: u64) {
         let _ = (io, ticket, quad, tag);
     }
@@ -471,8 +471,8 @@ impl<'a> Io<'a> {
     /// listeners of a port gets a SYN: one with the exact address, then one on any address, then a service whose own port
     /// it is. To serve all of a port's connections, listen on every shard.
     ///
-    /// `backlog` bounds the connections in SYN-RECEIVED (one at least); further SYNs are dropped, so that their senders
-    /// try again (OPS-19). `tag` is the service's own, see [`Io::tag`].
+    /// `backlog` bounds the connections in SYN-RECEIVED that take a record (one at least); further SYNs are answered with
+    /// cookies, or dropped, so that their senders try again (OPS-19, [`Limits::syn_cookies`](super::Limits::syn_cookies)). `tag` is the service's own, see [`Io::tag`].
     ///
     /// # Errors
     ///

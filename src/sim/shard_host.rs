@@ -19,7 +19,7 @@ use crate::buffer::frame::{Completion, RxFrame};
 use crate::device::BUFFER_LEN;
 use crate::embed::{Driver, sole_owner};
 use crate::flow::{Endpoint, FlowHasher, ShardId, SteeringKeys};
-use crate::shard::{ConnId, Counters, Limits, Offload, Routes, ShardConfig, ShardShared};
+use crate::shard::{ConnId, Counters, Limits, Offload, Routes, ShardConfig, ShardShared, SharedCookies};
 use crate::tcp::isn::IsnGenerator;
 use crate::tcp::{self, ConfigError, Duration, Info, Instant, SeqNum, State};
 use crate::wire::vnet::{ChecksumStatus, RxOffload, TxChecksum};
@@ -76,6 +76,12 @@ impl ShardHostConfig {
         IsnGenerator::new(key)
     }
 
+    fn cookies(&self) -> SharedCookies {
+        let mut key = [0; 16];
+        Rng::with_seed(self.seed ^ 0xc00c).fill(&mut key);
+        SharedCookies::new(key)
+    }
+
     fn driver(&self, now: Instant) -> Result<Driver, ConfigError> {
         let mut rng = Rng::with_seed(self.seed);
         let mut keys = [[0; 16]; 2];
@@ -96,6 +102,7 @@ impl ShardHostConfig {
             keys: SteeringKeys::from_random(keys[0]),
             owners: sole_owner(),
             isn: self.isn(),
+            cookies: Arc::new(self.cookies()),
             tickets: Arc::new(AtomicU64::new(1)),
             hasher: FlowHasher::from_random(keys[1]),
             seed: rng.u64(..),

@@ -6,10 +6,10 @@
 use super::time::{Duration, Instant};
 
 /// Lets one answer pass in each interval (SM-GEN-7).
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limiter {
     /// The next answer may leave from here on.
-    open_at: Instant,
+    pub(super) open_at: Instant,
 }
 
 impl Limiter {

@@ -26,40 +26,48 @@ pub struct OpenParams {
     pub ipv6: bool,
 }
 
+impl OpenParams {
+    /// The MSS of a peer that names none (MUST-15).
+    #[must_use]
+    pub fn default_peer_mss(&self) -> u16 {
+        if self.ipv6 { 1_220 } else { 536 }
+    }
+}
+
 /// A connection that is being opened.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Handshake {
-    iss: SeqNum,
-    irs: SeqNum,
-    ts_offset: u32,
+    pub(super) iss: SeqNum,
+    pub(super) irs: SeqNum,
+    pub(super) ts_offset: u32,
     /// TSval of the peer's SYN.
-    ts_recent: u32,
+    pub(super) ts_recent: u32,
     /// Window of the peer's SYN, which is never scaled (RFC7323-2.2c).
-    peer_window: u16,
+    pub(super) peer_window: u16,
     /// What we advertise.
-    mss: u16,
+    pub(super) mss: u16,
     /// What the peer advertised, or the default for a peer that did not (MUST-15).
-    peer_mss: u16,
-    state: State,
+    pub(super) peer_mss: u16,
+    pub(super) state: State,
     /// Came from LISTEN (MUST-11).
-    passive: bool,
+    pub(super) passive: bool,
     /// A SYN or SYN-ACK is to be sent.
-    due: bool,
+    pub(super) due: bool,
     /// What our SYN offers, then what both offered.
-    timestamps: bool,
-    sack: bool,
-    peer_shift: Option<u8>,
-    scale: bool,
+    pub(super) timestamps: bool,
+    pub(super) sack: bool,
+    pub(super) peer_shift: Option<u8>,
+    pub(super) scale: bool,
     /// Times our SYN or SYN-ACK was repeated because the timer fired.
-    timeouts: u8,
+    pub(super) timeouts: u8,
     /// So many repetitions end an active open, where the user says so; else time does.
-    syn_retries: Option<u8>,
+    pub(super) syn_retries: Option<u8>,
     /// What we sent was sent more than once: the round trip is ambiguous (RFC6298-3a).
-    ambiguous: bool,
-    challenge: Limiter,
-    started: Instant,
-    sent_at: Instant,
-    deadline: Option<Instant>,
+    pub(super) ambiguous: bool,
+    pub(super) challenge: Limiter,
+    pub(super) started: Instant,
+    pub(super) sent_at: Instant,
+    pub(super) deadline: Option<Instant>,
 }
 
 /// What a segment or the timer did to an opening connection.
@@ -91,7 +99,7 @@ impl Handshake {
             ts_recent: 0,
             peer_window: 0,
             mss: params.mss,
-            peer_mss: if params.ipv6 { 1_220 } else { 536 },
+            peer_mss: params.default_peer_mss(),
             state,
             passive: false,
             due: true,
@@ -122,6 +130,18 @@ impl Handshake {
         let mut new = Self::new(config, params, State::SynReceived, now);
         new.passive = true;
         new.take_syn(syn);
+        new
+    }
+
+    /// A passive open of which nothing was kept but what a [cookie](super::cookie) holds, as it was before the ACK that
+    /// brought the cookie back. `syn` is what is left of the peer's SYN; our SYN-ACK left between `earliest` and now.
+    #[must_use]
+    pub fn recall(config: &Config, params: OpenParams, syn: &Segment, earliest: Instant, now: Instant) -> Self {
+        let mut new = Self::accept(config, params, syn, now);
+        let _ = new.poll_transmit(config, now);
+        new.started = earliest;
+        // When it left only an echoed timestamp tells (RFC6298-3a).
+        new.ambiguous = true;
         new
     }
 
@@ -193,6 +213,10 @@ impl Handshake {
         self.due = false;
         if self.deadline.is_none() {
             self.sent_at = now;
+            if self.passive {
+                // Nothing counts from the SYN's arrival; one time less to keep (see `HalfOpen`).
+                self.started = now;
+            }
             self.deadline = Some(self.next_deadline(config, now));
         } else {
             self.ambiguous = true;

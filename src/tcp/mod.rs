@@ -8,6 +8,7 @@
 //! | [`state`] | the states and their diagram |
 //! | [`segment`] | what arrives, what leaves, the RST for a closed port |
 //! | [`handshake`] | SYN-SENT and SYN-RECEIVED, option negotiation |
+//! | [`half_open`], [`cookie`] | a passive open at rest, and in a sequence number |
 //! | [`connection`] | the synchronized states: record and user calls |
 //! | `input`, `acks` | `on_segment`: the checks, text and FIN; what an acknowledgment means |
 //! | `output`, `expiry` | `poll_transmit`, `on_timeout` |
@@ -38,7 +39,9 @@ pub mod challenge;
 pub mod config;
 pub mod congestion;
 pub mod connection;
+pub mod cookie;
 pub mod cubic;
+pub mod half_open;
 pub mod handshake;
 pub mod info;
 pub mod isn;
@@ -74,6 +77,7 @@ mod tuning;
 pub use config::{BufferLimits, Config};
 pub use congestion::CongestionControl;
 pub use connection::{Connection, Opened};
+pub use half_open::HalfOpen;
 pub use handshake::{Handshake, HandshakeOutcome, OpenParams};
 pub use info::{Info, LossState, RecoveryCounts};
 pub use keepalive::KeepAlive;

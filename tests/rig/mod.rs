@@ -16,6 +16,7 @@ use trust::buffer::send_memory::{SendMemory, SendReader};
 use trust::flow::{FlowHasher, OwnerTable, ShardId, SteeringKeys};
 use trust::shard::{
     ConnId, Counters, DropReason, Io, Limits, Message, Offload, Routes, Service, Shard, ShardConfig, ShardShared,
+    SharedCookies,
 };
 use trust::tcp::isn::IsnGenerator;
 use trust::tcp::{self, CloseReason, Duration, Instant};
@@ -126,6 +127,7 @@ impl Rig {
             keys: SteeringKeys::from_random([1; 16]),
             owners: Arc::new(OwnerTable::in_memory(shards)),
             isn: IsnGenerator::new([2; 16]),
+            cookies: Arc::new(SharedCookies::new([5; 16])),
             tickets: Arc::new(AtomicU64::new(1)),
             hasher: FlowHasher::from_random([3; 16]),
             seed: 4,

@@ -1,0 +1,332 @@
+//! Passive opens: a SYN becomes a half-open record or a cookie, and the ACK of either a connection.
+//!
+//! Records are in `half_open`, cookies in `cookies`; what a handshake does with a segment is `tcp`'s. Must not contain: active
+//! opens (`connect`), what becomes of an open connection (`receive`).
+
+use std::sync::atomic::Ordering;
+
+use super::Shard;
+use super::conn::Phase;
+use super::core::Core;
+use super::counters::DropReason;
+use super::half_open::{Place, Record};
+use super::listeners::{NO_LISTENER, Target};
+use super::opening::IpFields;
+use super::receive::Arrival;
+use super::service::ConnId;
+use crate::buffer::frame::RxFrame;
+use crate::flow::Quad;
+use crate::tcp::cookie::{EPOCH, Subject, SynCookies};
+use crate::tcp::{self, HalfOpen, Handshake, HandshakeOutcome, OpenParams, Segment, SeqNum, Transmit};
+use crate::wire::tcp::Flags;
+
+/// SYN-ACKs of records that are repeated, and records that end, in one turn. More wait for the next turn, which comes at once.
+const A_TURN: usize = 256;
+
+/// What became of an ACK that may bring back a cookie.
+pub(super) enum ByCookie {
+    /// It made this connection; this is left of the segment.
+    Opened(ConnId, Segment),
+    /// It might have, if there were room: as if it had been lost.
+    NoRoom(DropReason),
+    /// It brings none.
+    NoCookie,
+}
+
+impl Shard {
+    /// SM-LIS-4: answers a SYN. Data on it is not kept (the peer sends it again).
+    pub(super) fn accept(
+        &mut self,
+        quad: &Quad,
+        syn: &Segment,
+        target: Target,
+        iss_floor: Option<SeqNum>,
+        arrival: Arrival,
+    ) -> Result<(), (DropReason, RxFrame)> {
+        let core = &mut self.core;
+        // OPS-19: no answer at all, so that the peer tries again.
+        if !core.listeners.admits(target.listener) {
+            return Err((DropReason::AcceptQueueFull, arrival.frame));
+        }
+        let limits = core.config.limits;
+        if core.conns.len() >= limits.connections {
+            return Err((DropReason::NoRoom, arrival.frame));
+        }
+        let over_share = core.listeners.has_share(target.listener) || core.half_open.has_share(quad.remote.addr);
+        let no_room = core.conns.len() + core.half_open.len() >= limits.connections;
+        let cookie = match limits.syn_cookies {
+            SynCookies::Off => false,
+            SynCookies::Overflow => over_share || no_room || core.half_open.is_full(),
+            SynCookies::Always => true,
+        };
+        if cookie {
+            if let Err(reason) = core.answer_with_cookie(quad, syn, target, iss_floor) {
+                return Err((reason, arrival.frame));
+            }
+            self.release(arrival.frame);
+            return Ok(());
+        }
+        if over_share {
+            return Err((DropReason::BacklogFull, arrival.frame));
+        }
+        if no_room {
+            return Err((DropReason::NoRoom, arrival.frame));
+        }
+        if core.half_open.is_full() {
+            core.recycle_half_open();
+        }
+        let options = core.listeners.options(target.listener);
+        let mut params = core.open_params(quad, options.mss);
+        if let Some(floor) = iss_floor
+            && !params.iss.gt(floor)
+        {
+            params.iss = floor + 1;
+        }
+        let handshake = Handshake::accept(&core.config.tcp, params, syn, core.now);
+        let ip = IpFields::default().with(options.ttl, options.tos);
+        let ticket = core.shared.tickets.fetch_add(1, Ordering::Relaxed);
+        if !core.add_half_open(quad, target, ip, ticket, &handshake) {
+            return Err((DropReason::BacklogFull, arrival.frame));
+        }
+        self.release(arrival.frame);
+        let tag = self.core.listeners.tag(target.listener);
+        self.call(target.service, |service, io| service.half_open(io, ticket, *quad, tag));
+        self.core.send_syn_acks();
+        Ok(())
+    }
+
+    /// A segment for the half-open record in `slot`.
+    pub(super) fn receive_half_open(
+        &mut self,
+        slot: u32,
+        quad: &Quad,
+        segment: &Segment,
+        arrival: Arrival,
+    ) -> Result<(), (DropReason, RxFrame)> {
+        let core = &mut self.core;
+        core.counters.segments_in += 1;
+        let (Some(place), Some(record)) = (core.half_open.place(slot), core.half_open.at(slot)) else {
+            return Err((DropReason::NoConnection, arrival.frame));
+        };
+        // The SYN may have been answered with a cookie before, and it is that answer which the peer has heard.
+        if !record.handshake.is_acked_by(segment.ack) && core.may_have_cookie(segment) {
+            match self.open_by_cookie(quad, segment) {
+                ByCookie::Opened(id, rest) => {
+                    self.core.drop_half_open(slot);
+                    self.established(id, true);
+                    self.receive_open(id, &rest, arrival);
+                    return Ok(());
+                }
+                ByCookie::NoRoom(reason) => return Err((reason, arrival.frame)),
+                ByCookie::NoCookie => {}
+            }
+        }
+        let core = &mut self.core;
+        let Some(record) = core.half_open.at(slot) else { return Err((DropReason::NoConnection, arrival.frame)) };
+        let mut handshake = record.handshake.unpack();
+        let takes = core.listeners.take_place(place.listener);
+        match handshake.on_segment(&core.config.tcp, segment, core.now) {
+            // SC-19: as if this segment had been lost. The SYN-ACK is repeated.
+            HandshakeOutcome::Established { .. } if !takes => return Err((DropReason::AcceptQueueFull, arrival.frame)),
+            HandshakeOutcome::Established { connection, rest } => {
+                let ticket = record.ticket;
+                core.drop_half_open(slot);
+                let Some(id) = core.open_passive(quad, &place, ticket, connection) else {
+                    core.listeners.give_place_back(place.listener);
+                    return Err((DropReason::NoRoom, arrival.frame));
+                };
+                self.established(id, true);
+                self.receive_open(id, &rest, arrival);
+                return Ok(());
+            }
+            outcome => {
+                if takes {
+                    core.listeners.give_place_back(place.listener);
+                }
+                let reset = matches!(&outcome, HandshakeOutcome::Reply(reply) if reply.flags.contains(Flags::RST));
+                if reset && !core.may_reset(quad) {
+                    return Err((DropReason::ResetRateLimited, arrival.frame));
+                }
+                core.half_open_outcome(slot, &place, &handshake, outcome);
+            }
+        }
+        self.release(arrival.frame);
+        Ok(())
+    }
+
+    /// Makes a connection of an ACK that brings back a good cookie.
+    pub(super) fn open_by_cookie(&mut self, quad: &Quad, segment: &Segment) -> ByCookie {
+        let core = &mut self.core;
+        let Some(target) = core.listeners.find(quad.local) else { return ByCookie::NoCookie };
+        let irs = segment.seq - 1;
+        let subject = core.subject(quad, target, irs);
+        let Some(cookie) = core.cookies.check(core.now, &subject, segment.ack - 1) else {
+            core.counters.cookies_refused += 1;
+            return ByCookie::NoCookie;
+        };
+        if core.conns.len() >= core.config.limits.connections {
+            return ByCookie::NoRoom(DropReason::NoRoom);
+        }
+        let options = core.listeners.options(target.listener);
+        let params = OpenParams { iss: segment.ack - 1, ..core.open_params(quad, options.mss) };
+        let mut syn = Segment { seq: irs, flags: Flags::SYN, len: 0, options: cookie.options, ..*segment };
+        syn.options.timestamps = segment.options.timestamps;
+        let earliest = core.now - EPOCH * 2;
+        let config = &core.config.tcp;
+        let mut handshake = Handshake::recall(config, params, &syn, earliest, core.now);
+        let outcome = handshake.on_segment(config, segment, core.now);
+        let HandshakeOutcome::Established { connection, rest } = outcome else { return ByCookie::NoCookie };
+        if !core.listeners.take_place(target.listener) {
+            return ByCookie::NoRoom(DropReason::AcceptQueueFull);
+        }
+        let ticket = core.shared.tickets.fetch_add(1, Ordering::Relaxed);
+        let ip = IpFields::default().with(options.ttl, options.tos);
+        let place = Place { quad: *quad, ip, listener: target.listener, service: target.service };
+        let Some(id) = core.open_passive(quad, &place, ticket, connection) else {
+            core.listeners.give_place_back(target.listener);
+            return ByCookie::NoRoom(DropReason::NoRoom);
+        };
+        core.cookies.note_used(core.now, &cookie);
+        core.counters.cookies_accepted += 1;
+        ByCookie::Opened(id, rest)
+    }
+}
+
+impl Core {
+    /// What a cookie for `quad` stands for.
+    fn subject(&self, quad: &Quad, target: Target, irs: SeqNum) -> Subject {
+        Subject {
+            local: (quad.local.addr, quad.local.port),
+            remote: (quad.remote.addr, quad.remote.port),
+            irs,
+            listener: self.listeners.identity(target),
+        }
+    }
+
+    /// RFC4987-3.6a: answers a SYN and forgets it.
+    fn answer_with_cookie(
+        &mut self,
+        quad: &Quad,
+        syn: &Segment,
+        target: Target,
+        iss_floor: Option<SeqNum>,
+    ) -> Result<(), DropReason> {
+        let options = self.listeners.options(target.listener);
+        let mut params = self.open_params(quad, options.mss);
+        let peer_mss = syn.options.mss.unwrap_or_else(|| params.default_peer_mss());
+        // Both sides must want an option for it to be in use.
+        let mut agreed = syn.options;
+        agreed.window_scale = agreed.window_scale.filter(|_| self.config.tcp.window_scale);
+        agreed.sack_permitted &= self.config.tcp.sack;
+        let subject = self.subject(quad, target, syn.seq);
+        params.iss = self.cookies.make(self.now, &subject, peer_mss, &agreed);
+        // SM-TW-5f: a cookie cannot be chosen. It will do where timestamps tell old segments from new ones.
+        let stamped = syn.options.timestamps.is_some() && self.config.tcp.timestamps;
+        if iss_floor.is_some_and(|floor| !stamped && !params.iss.gt(floor)) {
+            return Err(DropReason::BacklogFull);
+        }
+        let mut handshake = Handshake::accept(&self.config.tcp, params, syn, self.now);
+        let Some(syn_ack) = handshake.poll_transmit(&self.config.tcp, self.now) else { return Ok(()) };
+        let ip = IpFields::default().with(options.ttl, options.tos);
+        if !self.egress.send_control(&self.config, quad, ip, &syn_ack, &mut self.counters) {
+            return Err(DropReason::TxRingFull);
+        }
+        self.counters.cookies_sent += 1;
+        Ok(())
+    }
+
+    /// Whether a segment of no connection can bring back a cookie: a cheap test that spares most the dear one.
+    pub(super) fn may_have_cookie(&self, segment: &Segment) -> bool {
+        segment.flags.contains(Flags::ACK)
+            && !segment.flags.intersects(Flags::SYN | Flags::RST)
+            && self.cookies.are_out(self.now)
+    }
+
+    /// Whether the peer of `quad`, a stranger, gets a RST.
+    pub(super) fn may_reset(&mut self, quad: &Quad) -> bool {
+        self.resets.allow(self.shared.hasher.hash_source(quad.remote.addr), self.now)
+    }
+
+    fn add_half_open(&mut self, quad: &Quad, target: Target, ip: IpFields, ticket: u64, handshake: &Handshake) -> bool {
+        let hash = self.hash(quad);
+        let Some(packed) = HalfOpen::pack(handshake) else { return false };
+        let added = self.half_open.insert(hash, quad, target, ip, ticket, packed).is_some();
+        if added {
+            self.listeners.enter_handshake(target.listener);
+        }
+        added
+    }
+
+    /// Takes out a half-open record.
+    pub(super) fn drop_half_open(&mut self, slot: u32) -> Option<(Place, Record)> {
+        let (place, record) = self.half_open.take(slot)?;
+        self.listeners.leave_handshake(place.listener);
+        Some((place, record))
+    }
+
+    /// The oldest half-open record makes way (RFC4987-3.4).
+    pub(super) fn recycle_half_open(&mut self) {
+        if let Some(slot) = self.half_open.oldest() {
+            self.drop_half_open(slot);
+            self.counters.half_open_recycled += 1;
+        }
+    }
+
+    /// The connection that a handshake has made.
+    fn open_passive(&mut self, quad: &Quad, place: &Place, ticket: u64, connection: tcp::Connection) -> Option<ConnId> {
+        let fixed = place.listener == NO_LISTENER;
+        let service = if fixed { place.service } else { self.listeners.service(place.listener)? };
+        let target = Target { service, listener: place.listener };
+        let id = self.insert(*quad, target, Phase::Open(connection), ticket)?;
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.ip = place.ip;
+        }
+        Some(id)
+    }
+
+    /// What the handshake of a record says that has not established a connection.
+    fn half_open_outcome(&mut self, slot: u32, place: &Place, handshake: &Handshake, outcome: HandshakeOutcome) {
+        match outcome {
+            HandshakeOutcome::Closed(_) => {
+                // SM-SR-2: of a passive child that never was established, nobody is told.
+                self.drop_half_open(slot);
+                return;
+            }
+            HandshakeOutcome::Reply(reply) => self.send_control(&place.quad, place.ip, &reply),
+            HandshakeOutcome::Wait | HandshakeOutcome::Established { .. } => {}
+        }
+        if let Some(packed) = HalfOpen::pack(handshake) {
+            self.half_open.update(slot, packed);
+        }
+        self.send_syn_acks();
+    }
+
+    /// Sends the SYN-ACKs of records that are due, as long as the tx ring has room.
+    pub(super) fn send_syn_acks(&mut self) {
+        while let Some(slot) = self.half_open.unsent() {
+            if !self.egress.has_room() {
+                return;
+            }
+            let (Some(place), Some(record)) = (self.half_open.place(slot), self.half_open.at(slot)) else { return };
+            let mut handshake = record.handshake.unpack();
+            let syn_ack: Option<Transmit> = handshake.poll_transmit(&self.config.tcp, self.now);
+            let Some(packed) = HalfOpen::pack(&handshake) else { return };
+            self.half_open.update(slot, packed);
+            if let Some(syn_ack) = syn_ack {
+                self.egress.send_control(&self.config, &place.quad, place.ip, &syn_ack, &mut self.counters);
+            }
+        }
+    }
+
+    /// Repeats the SYN-ACKs whose time has come, and forgets those that were repeated often enough (OPS-3).
+    pub(super) fn run_half_open_timers(&mut self) {
+        for _ in 0..A_TURN {
+            let Some(slot) = self.half_open.due(self.now) else { break };
+            let (Some(place), Some(record)) = (self.half_open.place(slot), self.half_open.at(slot)) else { break };
+            let mut handshake = record.handshake.unpack();
+            let outcome = handshake.on_timeout(&self.config.tcp, self.now);
+            self.half_open_outcome(slot, &place, &handshake, outcome);
+        }
+        self.send_syn_acks();
+    }
+}
