@@ -1,6 +1,8 @@
 //! Character generator (RFC 864): the rotating pattern of 72 characters a line, for as long as the client listens.
 
+use super::KEEPALIVE;
 use crate::shard::{ConnId, Io, Service};
+use crate::tcp::KeepAlive;
 
 /// Printing characters of ASCII, space included: 0x20 to 0x7e.
 const CHARACTERS: usize = 95;
@@ -50,6 +52,10 @@ impl Chargen {
 }
 
 impl Service for Chargen {
+    fn keepalive(&self) -> Option<KeepAlive> {
+        Some(KEEPALIVE)
+    }
+
     fn accepted(&mut self, io: &mut Io<'_>, conn: ConnId) {
         Self::fill(io, conn);
     }

@@ -7,8 +7,9 @@ use std::time::UNIX_EPOCH;
 
 use time::OffsetDateTime;
 
-use super::WallClock;
+use super::{KEEPALIVE, WallClock};
 use crate::shard::{ConnId, Io, Service};
+use crate::tcp::KeepAlive;
 use crate::tcp::time::Duration;
 
 /// How long the client may take to close its side once the line is out.
@@ -89,6 +90,10 @@ impl Daytime {
 }
 
 impl Service for Daytime {
+    fn keepalive(&self) -> Option<KeepAlive> {
+        Some(KEEPALIVE)
+    }
+
     fn accepted(&mut self, io: &mut Io<'_>, conn: ConnId) {
         let seconds = (self.clock)().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         io.set_user(conn, Progress { seconds, sent: 0 }.word());

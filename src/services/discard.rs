@@ -1,12 +1,18 @@
 //! Discard (RFC 863): everything the client sends is thrown away.
 
+use super::KEEPALIVE;
 use crate::shard::{ConnId, Io, Service};
+use crate::tcp::KeepAlive;
 
 /// The discard service.
 #[derive(Debug, Default)]
 pub struct Discard;
 
 impl Service for Discard {
+    fn keepalive(&self) -> Option<KeepAlive> {
+        Some(KEEPALIVE)
+    }
+
     fn readable(&mut self, io: &mut Io<'_>, conn: ConnId) {
         io.consume(conn, io.unread(conn));
         if io.at_eof(conn) {

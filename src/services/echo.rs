@@ -1,6 +1,8 @@
 //! Echo (RFC 862): what the client sends comes back, then its end of stream does.
 
+use super::KEEPALIVE;
 use crate::shard::{ConnId, Io, Service};
+use crate::tcp::KeepAlive;
 
 /// The echo service. Keeps nothing: octets wait in the connection's own receive store while the send side is full, and
 /// so the client's window closes instead of our memory growing.
@@ -21,6 +23,10 @@ impl Echo {
 }
 
 impl Service for Echo {
+    fn keepalive(&self) -> Option<KeepAlive> {
+        Some(KEEPALIVE)
+    }
+
     fn readable(&mut self, io: &mut Io<'_>, conn: ConnId) {
         Self::turn_round(io, conn);
     }

@@ -219,6 +219,11 @@ impl Shard {
             }
         }
         self.core.touch(id);
+        if !self.core.config.tcp.keepalive
+            && let Some(keepalive) = self.services.get(usize::from(service)).and_then(|service| service.keepalive())
+        {
+            IoBackend::set_keepalive(&mut self.core, id, Some(keepalive));
+        }
         self.call(service, |service, io| service.accepted(io, id));
     }
 

@@ -102,6 +102,13 @@ pub trait Service: Send {
         let _ = (io, token);
     }
 
+    /// When its connections are probed and given up that say nothing, and whose peers may have vanished. Asked once a
+    /// connection, when it is open; `None`, which is how connections begin (MUST-25): they are not. A configuration that
+    /// switches keep-alive on for all ([`tcp::Config::keepalive`](crate::tcp::Config::keepalive)) comes first.
+    fn keepalive(&self) -> Option<KeepAlive> {
+        None
+    }
+
     /// Whether [`Service::has_mail`] is to be asked. Asked once, when the service is added to its shard.
     fn wants_mail(&self) -> bool {
         false

@@ -8,3 +8,4 @@ mod queues;
 mod sockets;
 mod threads;
 mod transfers;
+mod vanished;

@@ -16,10 +16,10 @@ use std::fmt;
 
 use self::client::Client;
 use self::response::Site;
-use super::WallClock;
+use super::{KEEPALIVE, WallClock};
 use crate::shard::{ConnId, Io, Service};
-use crate::tcp::CloseReason;
 use crate::tcp::time::{Duration, Instant};
+use crate::tcp::{CloseReason, KeepAlive};
 
 mod chunked;
 mod client;
@@ -73,6 +73,10 @@ impl Http {
 }
 
 impl Service for Http {
+    fn keepalive(&self) -> Option<KeepAlive> {
+        Some(KEEPALIVE)
+    }
+
     fn accepted(&mut self, io: &mut Io<'_>, conn: ConnId) {
         self.site.accepted += 1;
         self.clients.insert(conn, Client::new(io.now()));

@@ -14,11 +14,11 @@ use self::note::{Address, Candidate, Note};
 use self::protocol::{COOKIE_LEN, Cookie, StreamResult, state};
 use self::session::{Context, Session};
 use self::stream::Stream;
-use super::CpuClock;
+use super::{CpuClock, KEEPALIVE};
 use crate::flow::ShardId;
 use crate::shard::{ConnId, Io, Message, Service};
-use crate::tcp::CloseReason;
 use crate::tcp::time::{Duration, Instant};
+use crate::tcp::{CloseReason, KeepAlive};
 
 mod note;
 pub mod protocol;
@@ -419,6 +419,10 @@ fn flush(io: &mut Io<'_>, conn: ConnId, output: &mut Vec<u8>) {
 }
 
 impl Service for Iperf3 {
+    fn keepalive(&self) -> Option<KeepAlive> {
+        Some(KEEPALIVE)
+    }
+
     fn accepted(&mut self, io: &mut Io<'_>, conn: ConnId) {
         let deadline = io.now().saturating_add(COOKIE_TIMEOUT);
         self.parts.insert(conn, Part::Cookie { have: [0; COOKIE_LEN], len: 0, deadline });
