@@ -287,7 +287,7 @@ impl Engine {
             }
             let (memory, reader) = SendMemory::new(config.send_chunks);
             // Room for what a turn may need at once, whatever was asked for.
-            let tx_ring = config.tx_ring.max(64);
+            let tx_ring = config.tx_ring.max(128);
             let (frames_in, frames_out) = ring(tx_ring);
             let (completions_in, completions_out) = ring(tx_ring);
             let queue = plan.queue_of(index);

@@ -133,7 +133,9 @@ counters! {
     orphans,
     /// Gauge: TIME-WAIT records now.
     time_wait,
-    /// Gauge: 64 KB chunks of send memory now in use.
+    /// Gauge: octets of send memory now taken: whole blocks of it, however few of their octets are filled.
+    send_octets,
+    /// Gauge: 64 KB chunks of send memory now in use, that is with a block taken.
     send_chunks,
     /// Most chunks of send memory that were in use at a time.
     send_chunks_peak,

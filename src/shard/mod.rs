@@ -19,6 +19,7 @@ pub mod counters;
 mod egress;
 mod half_open;
 mod icmp;
+mod idle_memory;
 mod listeners;
 mod log;
 mod opening;
@@ -209,14 +210,17 @@ impl Shard {
         self.deliver_events();
         self.core.transmit();
         self.deliver_events();
+        self.core.give_back_memory();
         self.core.egress.publish()
     }
 
     /// When the shard next needs a turn even if nothing happens.
     pub fn next_deadline(&mut self) -> Option<Instant> {
         let service = self.core.service_timers.peek().map(|Reverse((at, ..))| *at);
+        let idle_memory = self.core.give_back_due();
         let Core { wheel, time_wait, orphans, half_open, .. } = &self.core;
-        [wheel.next(), service, time_wait.next(), orphans.due, half_open.next()].into_iter().flatten().min()
+        let timers = [wheel.next(), time_wait.next(), orphans.due, half_open.next()];
+        timers.into_iter().chain([service, idle_memory]).flatten().min()
     }
 
     /// Whether connections wait for their turn or for room in the tx ring.

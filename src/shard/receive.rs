@@ -329,8 +329,7 @@ impl Shard {
     /// Gives connections that found too little send memory another try after some came back: a few each turn.
     pub(super) fn feed_starved(&mut self) {
         const A_TURN: usize = 64;
-        let in_use = self.core.memory.in_use();
-        if in_use < self.core.fed_at {
+        if self.core.memory.taken_octets() < self.core.fed_at {
             self.core.feed_left = self.core.starved.len();
         }
         for _ in 0..A_TURN {
@@ -350,7 +349,7 @@ impl Shard {
             }
             self.writable(id);
         }
-        self.core.fed_at = self.core.memory.in_use();
+        self.core.fed_at = self.core.memory.taken_octets();
     }
 
     /// Payload that the service left unread must not pin its packet for long.
