@@ -389,8 +389,7 @@ impl Service for Agent {
     fn half_open(&mut self, io: &mut Io<'_>, ticket: u64, quad: Quad, tag: u64) {
         if let Some(Listener { listening, .. }) = self.listeners.get(&tag) {
             let news = HalfOpen { ticket, from: quad.remote.addr, at: io.now() };
-            // Full: nobody accepts, or a flood. Only the order suffers.
-            let _ = listening.half_open[io.shard().index()].push(news);
+            listening.half_open[io.shard().index()].push(news);
         }
     }
 

@@ -24,6 +24,7 @@ mod listeners;
 mod log;
 mod opening;
 mod orphans;
+mod pages;
 mod passive;
 mod ports;
 mod receive;
