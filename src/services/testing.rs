@@ -275,6 +275,11 @@ impl IoBackend for Backend<'_> {
     fn info(&self, conn: ConnId) -> Option<Info> {
         self.world.find(conn).map(|_| figures(self.world.retransmits))
     }
+    fn call_again(&mut self, id: ConnId) {
+        if let Some(c) = self.world.find_mut(id) {
+            c.pending.writable = true;
+        }
+    }
     fn set_timer(&mut self, at: Instant, token: u64) {
         self.world.timers.push((at, self.shard, token));
     }

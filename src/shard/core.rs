@@ -57,6 +57,8 @@ pub(crate) struct Core {
     /// Connections to look after at the end of the turn, in order.
     pub(crate) touched: VecDeque<ConnId>,
     pub(crate) events: VecDeque<Event>,
+    /// Connections whose service wants to go on in the next turn.
+    pub(crate) call_again: VecDeque<ConnId>,
     /// Connections whose service found too little send memory and waits for `writable`.
     pub(crate) starved: VecDeque<ConnId>,
     pub(crate) orphans: Orphans,
@@ -114,6 +116,7 @@ impl Core {
             counters: Counters::default(),
             touched: VecDeque::with_capacity(256),
             events: VecDeque::new(),
+            call_again: VecDeque::new(),
             starved: VecDeque::with_capacity(256),
             orphans: Orphans::default(),
             fed_at: 0,
@@ -185,6 +188,7 @@ impl Core {
             listener: origin.listener,
             ip: IpFields::default(),
             touched: false,
+            again: false,
             wants_room: false,
             detached: false,
             orphan: false,
@@ -606,6 +610,14 @@ impl IoBackend for Core {
     fn set_timer(&mut self, at: Instant, token: u64) {
         self.timer_order += 1;
         self.service_timers.push(Reverse((at, self.timer_order, self.current, token)));
+    }
+
+    fn call_again(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(id)
+            && !std::mem::replace(&mut conn.again, true)
+        {
+            self.call_again.push_back(id);
+        }
     }
 
     fn send_to(&mut self, shard: ShardId, message: Message) {

@@ -52,6 +52,11 @@ impl Egress {
         self.ring.room() >= (frames + CONTROL_RESERVE).min(self.ring.capacity())
     }
 
+    /// Frames that the tx stage has not taken yet.
+    pub(crate) fn waiting(&mut self) -> usize {
+        self.ring.capacity() - self.ring.room()
+    }
+
     pub(crate) fn has_room(&mut self) -> bool {
         self.ring.room() > 0
     }

@@ -6,6 +6,7 @@
 use std::sync::atomic::Ordering;
 
 use super::Shard;
+use super::budget::{self, Work};
 use super::conn::Phase;
 use super::core::Core;
 use super::counters::DropReason;
@@ -19,9 +20,6 @@ use crate::flow::Quad;
 use crate::tcp::cookie::{EPOCH, Subject, SynCookies};
 use crate::tcp::{self, HalfOpen, Handshake, HandshakeOutcome, OpenParams, Segment, SeqNum, Transmit};
 use crate::wire::tcp::Flags;
-
-/// SYN-ACKs of records that are repeated, and records that end, in one turn. More wait for the next turn, which comes at once.
-const A_TURN: usize = 256;
 
 /// What became of an ACK that may bring back a cookie.
 pub(super) enum ByCookie {
@@ -320,13 +318,17 @@ impl Core {
 
     /// Repeats the SYN-ACKs whose time has come, and forgets those that were repeated often enough (OPS-3).
     pub(super) fn run_half_open_timers(&mut self) {
-        for _ in 0..A_TURN {
-            let Some(slot) = self.half_open.due(self.now) else { break };
+        let mut records = 0;
+        while records < budget::HALF_OPEN
+            && let Some(slot) = self.half_open.due(self.now)
+        {
+            records += 1;
             let (Some(place), Some(record)) = (self.half_open.place(slot), self.half_open.at(slot)) else { break };
             let mut handshake = record.handshake.unpack();
             let outcome = handshake.on_timeout(&self.config.tcp, self.now);
             self.half_open_outcome(slot, &place, &handshake, outcome);
         }
+        self.counters.note_work(Work::HalfOpen, records);
         self.send_syn_acks();
     }
 }

@@ -129,7 +129,7 @@ proptest! {
         steps in prop::collection::vec((any::<bool>(), 0_u64..40, 0_u32..24), 0..300),
         left in 0_usize..64,
     ) {
-        let mut table = FlowTable::default();
+        let mut table = FlowTable::with_capacity(left);
         let mut model: Vec<(u64, u32)> = Vec::new();
         if left > 0 {
             // As in the middle of a move, with what is left full or not: entries go into both, as chance has it.

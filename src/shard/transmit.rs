@@ -3,6 +3,7 @@
 //!
 //! Must not contain: decisions about what to send (they are `tcp`'s), the layout of headers (`egress`), device calls.
 
+use super::budget::{self, Work};
 use super::conn::{Conn, Event, Phase};
 use super::core::{Core, note};
 use super::egress::{MAX_SUPER_SEGMENT, blank, seal};
@@ -15,9 +16,12 @@ use crate::wire::checksum::Accumulator;
 use crate::wire::tcp::Flags;
 
 impl Core {
-    /// Looks after the connections that something happened to: sends what they may send and re-arms their timers.
+    /// Looks after the connections that something happened to, oldest first: sends what they may send and re-arms their
+    /// timers.
     pub(crate) fn transmit(&mut self) {
-        for _ in 0..self.touched.len() {
+        let connections = self.touched.len().min(budget::CONNECTIONS);
+        self.counters.note_work(Work::Connections, connections);
+        for _ in 0..connections {
             let Some(id) = self.touched.pop_front() else { break };
             let Some(conn) = self.conns.get_mut(id) else { continue };
             conn.touched = false;
