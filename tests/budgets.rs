@@ -19,6 +19,8 @@ use trust::wire::tcp::Flags;
 const CROWD: usize = 10_000;
 const PORT: u16 = 7;
 
+static BLOCK: [u8; 2_048] = [7; 2_048];
+
 type Order = Box<dyn FnOnce(&mut Io<'_>, &[ConnId]) + Send>;
 
 /// What the service and its test share.
@@ -148,16 +150,17 @@ fn timers_of_services() {
 #[test]
 fn timers_and_what_they_send() {
     let (mut rig, shared, _) = crowd(CROWD);
-    shared.order(|io, conns| conns.iter().for_each(|conn| assert_eq!(io.send(*conn, b"x"), 1)));
+    // Static octets, which take no memory.
+    shared.order(|io, conns| conns.iter().for_each(|conn| assert_eq!(io.send_static(*conn, &BLOCK), BLOCK.len())));
     rig.frames_out = 0;
     turns(&mut rig);
-    assert_eq!(rig.frames_out, CROWD as u64);
+    assert!(rig.frames_out >= CROWD as u64);
     assert_bounded(&mut rig, Work::Connections, budget::CONNECTIONS);
     // Far beyond the first of their timers, and before the second.
     rig.now += Duration::from_millis(1_200);
     let before = rig.frames_out;
     turn(&mut rig);
-    assert!(rig.frames_out - before <= budget::TIMERS as u64);
+    assert!(rig.frames_out - before <= 2 * budget::TIMERS as u64);
     turns(&mut rig);
     assert!(rig.frames_out >= before + CROWD as u64, "{} of {CROWD}", rig.frames_out - before);
     assert_bounded(&mut rig, Work::Timers, budget::TIMERS);
@@ -252,4 +255,49 @@ fn resets_go_on_where_the_ring_was_full() {
     rig.settle();
     assert_eq!(rig.sent.iter().filter(|sent| sent.has(Flags::RST)).count(), SOME);
     assert!(calls > SOME / 128, "{calls}");
+}
+
+/// To open one more costs a few looks at ports, whether all are free, nearly none or none.
+#[test]
+fn ports_for_connections_to_one_destination() {
+    const PORTS: usize = 32_768;
+    let plenty = |config: &mut ShardConfig| config.limits = Limits { connections: PORTS + 10, ..Limits::default() };
+    let mut rig = Rig::with(plenty, 64, 1_024);
+    rig.blind = true;
+    let shared = Shared::default();
+    let service = rig.shard.add_service(None, Box::new(Crowd { shared: shared.clone(), conns: Vec::new() }));
+    let remote = Endpoint::new(IpAddr::V4(rig::PEER), 80);
+    let open = |rig: &mut Rig| {
+        let before = rig.counters().ports_tried;
+        let conn = rig.shard.connect(service, remote);
+        (conn, rig.counters().ports_tried - before)
+    };
+    let (mut conns, mut most, mut sum) = (Vec::new(), 0, 0);
+    for opened in 0..PORTS {
+        let (conn, tried) = open(&mut rig);
+        conns.push(conn.unwrap_or_else(|| panic!("no port after {opened}")));
+        (most, sum) = (most.max(tried), sum + tried);
+        if opened % 256 == 0 {
+            rig.turn(&[]);
+        }
+    }
+    println!("at most {most} looks for one, {} for all", sum);
+    assert!(most <= 700 && sum < 3 * PORTS as u64, "{most} {sum}");
+    for _ in 0..10 {
+        let (conn, tried) = open(&mut rig);
+        assert!(conn.is_none() && tried <= 2, "{conn:?} after {tried} looks");
+    }
+    // One comes free, wherever it is.
+    for place in [7_000, 3, 32_767, 20_000] {
+        let port = rig.shard.connections().find(|(id, ..)| *id == conns[place]).unwrap().1.local.port;
+        let conn = conns[place];
+        shared.order(move |io, _| io.abort(conn));
+        turn(&mut rig);
+        let (conn, tried) = open(&mut rig);
+        conns[place] = conn.unwrap();
+        assert!(tried <= 2, "{tried} looks");
+        let quad = rig.shard.connections().find(|(id, ..)| Some(*id) == conn).unwrap().1;
+        assert_eq!(quad.local.port, port);
+        assert!(open(&mut rig).0.is_none());
+    }
 }
