@@ -14,6 +14,7 @@ use super::config::{ShardConfig, ShardShared};
 use super::conn::{Conn, Event, Phase};
 use super::cookies::Cookies;
 use super::counters::{Counters, DropReason};
+use super::destinations::Destinations;
 use super::egress::Egress;
 use super::half_open::HalfOpenTable;
 use super::listeners::{Listeners, Target};
@@ -87,6 +88,7 @@ pub(crate) struct Core {
     /// Who gets RSTs for what belongs to no connection.
     pub(crate) resets: Strangers,
     pub(crate) ports: PortCounters,
+    pub(crate) destinations: Destinations,
 }
 
 impl Core {
@@ -134,6 +136,7 @@ impl Core {
             echoes: Strangers::echo(),
             resets: Strangers::resets(),
             ports,
+            destinations: Destinations::default(),
             config,
         }
     }
@@ -208,7 +211,19 @@ impl Core {
             self.recent = NOBODY;
         }
         if let Some(conn) = self.conns.get(id) {
-            self.flows.remove(self.hash(&conn.quad), id.slot);
+            let hash = self.shared.hasher.hash(&conn.quad);
+            let there = self.flows.remove(hash, id.slot);
+            if there && !self.destinations.is_empty() {
+                self.destinations.closed(&conn.quad, self.time_wait.get(hash, &conn.quad).is_some());
+            }
+        }
+    }
+
+    /// A TIME-WAIT record is gone.
+    #[inline]
+    pub(crate) fn waited(&mut self, quad: &Quad) {
+        if !self.destinations.is_empty() && self.lookup(self.hash(quad), quad).is_none() {
+            self.destinations.closed(quad, false);
         }
     }
 

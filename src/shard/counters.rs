@@ -112,6 +112,8 @@ counters! {
     accepted,
     /// Connections opened by us.
     connected,
+    /// Ports looked at for connections opened by us.
+    ports_tried,
     /// Connections ended, for whatever reason.
     closed,
     /// Connections ended by a reset of the peer.

@@ -247,6 +247,7 @@ impl Core {
     pub(crate) fn close_listener(&mut self, local: Endpoint) {
         if let Some(index) = self.listeners.own(self.current, local) {
             self.listeners.close(index);
+            self.destinations.silent(local.port);
         }
     }
 

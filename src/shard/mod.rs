@@ -17,6 +17,7 @@ mod connect;
 mod cookies;
 mod core;
 pub mod counters;
+mod destinations;
 mod egress;
 mod half_open;
 mod icmp;
@@ -372,7 +373,13 @@ impl Shard {
             self.call(service, |service, io| service.timer(io, token));
         }
         self.core.counters.note_work(Work::ServiceTimers, timers);
-        let records = (0..budget::TIME_WAIT).take_while(|_| self.core.time_wait.pop_expired(now).is_some()).count();
+        let mut records = 0;
+        while records < budget::TIME_WAIT
+            && let Some((quad, _)) = self.core.time_wait.pop_expired(now)
+        {
+            records += 1;
+            self.core.waited(&quad);
+        }
         self.core.counters.note_work(Work::TimeWait, records);
         self.core.run_half_open_timers();
         let mut looks = budget::TIMERS;

@@ -369,7 +369,9 @@ impl Shard {
         let record = connection.time_wait(&core.config.tcp, core.now);
         let deadline = record.deadline();
         let quad = *quad;
-        core.time_wait.insert(core.hash(&quad), quad, record, deadline);
+        if let Some((evicted, _)) = core.time_wait.insert(core.hash(&quad), quad, record, deadline) {
+            core.waited(&evicted);
+        }
         core.finish(id, CloseReason::Normal);
     }
 
