@@ -241,7 +241,9 @@ impl Worker {
 
     fn send_messages(&mut self) -> usize {
         let mut sent = 0;
-        while let Some((to, service, message)) = self.shard.take_message() {
+        while sent < budget::CONTROL
+            && let Some((to, service, message)) = self.shard.take_message()
+        {
             let Some(peer) = self.peers.get(to.index()) else { continue };
             if let Err(Control::Message { service, message, .. }) =
                 peer.send(Control::Message { service, from: self.id, message })
@@ -350,15 +352,18 @@ mod tests {
         fn has_mail(&self) -> bool {
             self.full.load(Ordering::SeqCst)
         }
+        fn message(&mut self, _: &mut Io<'_>, _: ShardId, message: Message) {
+            let number = self.read.fetch_add(1, Ordering::SeqCst);
+            assert_eq!(message.downcast_ref(), Some(&number));
+        }
         fn mail(&mut self, _: &mut Io<'_>) {
             self.full.store(false, Ordering::SeqCst);
             self.read.fetch_add(1, Ordering::SeqCst);
         }
     }
 
-    /// A thread does not park over mail, and the next turn delivers it.
-    #[test]
-    fn mail_is_work_and_keeps_the_thread_from_parking() {
+    /// A worker with nothing around it, and the way to its control plane.
+    fn worker(service: impl Service + 'static) -> (Worker, crossbeam::channel::Sender<Control>) {
         let config = ShardConfig {
             id: ShardId(0),
             shards: 1,
@@ -384,13 +389,12 @@ mod tests {
         let (memory, _reader) = SendMemory::new(1);
         let (out, _frames) = ring(64);
         let mut shard = Shard::new(config, shared, memory, out, clock.now()).expect("sound settings");
-        let (full, read) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        shard.add_service(None, Box::new(Postbox { full: Arc::clone(&full), read: Arc::clone(&read) }));
-        let (_control, controls) = crossbeam::channel::bounded(1);
+        shard.add_service(None, Box::new(service));
+        let (control, controls) = crossbeam::channel::bounded(10_000);
         let (_completed, completions) = ring(64);
         let published = Arc::new(PublishedCounters::default());
         let farewell = Arc::default();
-        let mut worker = Worker::new(
+        let worker = Worker::new(
             shard,
             ShardId(0),
             clock,
@@ -402,6 +406,19 @@ mod tests {
             published,
             farewell,
         );
+        (worker, control)
+    }
+
+    fn postbox() -> Postbox {
+        Postbox { full: Arc::new(AtomicBool::new(false)), read: Arc::new(AtomicUsize::new(0)) }
+    }
+
+    /// A thread does not park over mail, and the next turn delivers it.
+    #[test]
+    fn mail_is_work_and_keeps_the_thread_from_parking() {
+        let postbox = postbox();
+        let (full, read) = (Arc::clone(&postbox.full), Arc::clone(&postbox.read));
+        let (mut worker, _control) = worker(postbox);
         for round in 0..3 {
             assert!(!worker.ready());
             assert_eq!((worker.poll().work, read.load(Ordering::SeqCst)), (0, round));
@@ -410,5 +427,31 @@ mod tests {
             assert!(worker.poll().work > 0);
             assert_eq!(read.load(Ordering::SeqCst), round + 1);
         }
+    }
+
+    /// However many wait: each turn takes its part, the thread stays awake, and all come in their order.
+    #[test]
+    fn messages_come_in_pieces() {
+        const MESSAGES: usize = 10_000;
+        let postbox = postbox();
+        let read = Arc::clone(&postbox.read);
+        let (mut worker, control) = worker(postbox);
+        for number in 0..MESSAGES {
+            let message: Message = Box::new(number);
+            let sent = control.try_send(Control::Message { service: 0, from: ShardId(0), message });
+            assert!(sent.is_ok());
+        }
+        let mut turns = 0;
+        while worker.ready() {
+            let before = read.load(Ordering::SeqCst);
+            assert!(worker.poll().work > 0);
+            assert_eq!(read.load(Ordering::SeqCst) - before, budget::CONTROL.min(MESSAGES - before));
+            turns += 1;
+        }
+        assert_eq!((read.load(Ordering::SeqCst), turns), (MESSAGES, MESSAGES.div_ceil(budget::CONTROL)));
+        let counters = worker.shard.counters();
+        assert_eq!(counters.most_in_a_turn(Work::Control), budget::CONTROL as u64);
+        assert_eq!((counters.turns, counters.turn_times.iter().sum()), (turns as u64, turns as u64));
+        assert!(counters.longest_turn > 0);
     }
 }

@@ -127,6 +127,8 @@ pub(super) enum Choice {
 #[derive(Debug, Default)]
 pub(crate) struct Destinations {
     all: HashMap<(IpAddr, Endpoint), Destination, RandomState>,
+    /// Destinations that have a map.
+    maps: usize,
 }
 
 impl Destinations {
@@ -147,7 +149,11 @@ impl Destinations {
                 return Choice::Try;
             }
         }
-        let map = destination.map.get_or_insert_with(|| Box::new(Map::new()));
+        let maps = &mut self.maps;
+        let map = destination.map.get_or_insert_with(|| {
+            *maps += 1;
+            Box::new(Map::new())
+        });
         for place in map.seen..(map.seen + PIECE).min(COUNT) {
             match look(port(place)) {
                 Port::Taken => {}
@@ -211,6 +217,7 @@ impl Destinations {
         if !waits {
             destination.used = destination.used.saturating_sub(1);
             if destination.used == 0 {
+                self.maps -= usize::from(destination.map.is_some());
                 self.all.remove(&key);
             }
         }
@@ -218,7 +225,7 @@ impl Destinations {
 
     /// Nobody listens on this port any more.
     pub(super) fn silent(&mut self, silent: u16) {
-        let Some(place) = place(silent) else { return };
+        let Some(place) = place(silent).filter(|_| self.maps > 0) else { return };
         for map in self.all.values_mut().filter_map(|destination| destination.map.as_deref_mut()) {
             if place < map.seen {
                 map.set(place, true);
@@ -316,6 +323,6 @@ mod tests {
         for port in used {
             all.closed(&quad(port), false);
         }
-        assert!(all.all.is_empty());
+        assert!(all.all.is_empty() && all.maps == 0);
     }
 }

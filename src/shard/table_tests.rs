@@ -134,8 +134,7 @@ proptest! {
         if left > 0 {
             // As in the middle of a move, with what is left full or not: entries go into both, as chance has it.
             (table.old, table.old_mask) = (vec![VACANT; left], left.next_power_of_two().max(2) - 1);
-            for number in 0..left.min(steps.len()) {
-                let (_, hash, slot) = steps[number];
+            for (number, &(_, hash, slot)) in steps.iter().take(left).enumerate() {
                 let hash = hash << 32;
                 if model.contains(&(hash, slot)) || number % 4 == 3 && left > 8 {
                     continue;
