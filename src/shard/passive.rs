@@ -6,7 +6,6 @@
 use std::sync::atomic::Ordering;
 
 use super::Shard;
-use super::budget::{self, Work};
 use super::conn::Phase;
 use super::core::Core;
 use super::counters::DropReason;
@@ -20,6 +19,9 @@ use crate::flow::Quad;
 use crate::tcp::cookie::{EPOCH, Subject, SynCookies};
 use crate::tcp::{self, HalfOpen, Handshake, HandshakeOutcome, OpenParams, Segment, SeqNum, Transmit};
 use crate::wire::tcp::Flags;
+
+/// SYN-ACKs of records that are repeated, and records that end, in one turn. More wait for the next turn, which comes at once.
+const A_TURN: usize = 32;
 
 /// What became of an ACK that may bring back a cookie.
 pub(super) enum ByCookie {
@@ -142,8 +144,8 @@ impl Shard {
                     core.listeners.give_place_back(place.listener);
                 }
                 let reset = matches!(&outcome, HandshakeOutcome::Reply(reply) if reply.flags.contains(Flags::RST));
-                if reset && !core.may_reset(quad) {
-                    return Err((DropReason::ResetRateLimited, arrival.frame));
+                if reset && let Err(reason) = core.may_reset(quad) {
+                    return Err((reason, arrival.frame));
                 }
                 core.half_open_outcome(slot, &place, &handshake, outcome);
             }
@@ -209,6 +211,9 @@ impl Core {
         target: Target,
         iss_floor: Option<SeqNum>,
     ) -> Result<(), DropReason> {
+        if !self.egress.has_room_for_strangers() {
+            return Err(DropReason::TxRingFull);
+        }
         let options = self.listeners.options(target.listener);
         let mut params = self.open_params(quad, options.mss);
         let peer_mss = syn.options.mss.unwrap_or_else(|| params.default_peer_mss());
@@ -226,9 +231,7 @@ impl Core {
         let mut handshake = Handshake::accept(&self.config.tcp, params, syn, self.now);
         let Some(syn_ack) = handshake.poll_transmit(&self.config.tcp, self.now) else { return Ok(()) };
         let ip = IpFields::default().with(options.ttl, options.tos);
-        if !self.egress.send_control(&self.config, quad, ip, &syn_ack, &mut self.counters) {
-            return Err(DropReason::TxRingFull);
-        }
+        self.send_control(quad, ip, &syn_ack);
         self.counters.cookies_sent += 1;
         Ok(())
     }
@@ -241,8 +244,12 @@ impl Core {
     }
 
     /// Whether the peer of `quad`, a stranger, gets a RST.
-    pub(super) fn may_reset(&mut self, quad: &Quad) -> bool {
-        self.resets.allow(self.shared.hasher.hash_source(quad.remote.addr), self.now)
+    pub(super) fn may_reset(&mut self, quad: &Quad) -> Result<(), DropReason> {
+        if !self.egress.has_room_for_strangers() {
+            return Err(DropReason::TxRingFull);
+        }
+        let allowed = self.resets.allow(self.shared.hasher.hash_source(quad.remote.addr), self.now);
+        if allowed { Ok(()) } else { Err(DropReason::ResetRateLimited) }
     }
 
     fn add_half_open(&mut self, quad: &Quad, target: Target, ip: IpFields, ticket: u64, handshake: &Handshake) -> bool {
@@ -302,7 +309,7 @@ impl Core {
     /// Sends the SYN-ACKs of records that are due, as long as the tx ring has room.
     pub(super) fn send_syn_acks(&mut self) {
         while let Some(slot) = self.half_open.unsent() {
-            if !self.egress.has_room() {
+            if !self.egress.has_room_for_strangers() {
                 return;
             }
             let (Some(place), Some(record)) = (self.half_open.place(slot), self.half_open.at(slot)) else { return };
@@ -318,17 +325,13 @@ impl Core {
 
     /// Repeats the SYN-ACKs whose time has come, and forgets those that were repeated often enough (OPS-3).
     pub(super) fn run_half_open_timers(&mut self) {
-        let mut records = 0;
-        while records < budget::HALF_OPEN
-            && let Some(slot) = self.half_open.due(self.now)
-        {
-            records += 1;
+        for _ in 0..A_TURN {
+            let Some(slot) = self.half_open.due(self.now) else { break };
             let (Some(place), Some(record)) = (self.half_open.place(slot), self.half_open.at(slot)) else { break };
             let mut handshake = record.handshake.unpack();
             let outcome = handshake.on_timeout(&self.config.tcp, self.now);
             self.half_open_outcome(slot, &place, &handshake, outcome);
         }
-        self.counters.note_work(Work::HalfOpen, records);
         self.send_syn_acks();
     }
 }
