@@ -105,5 +105,30 @@ fn wheel(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, lookups, wheel);
+/// What the longest of many inserts takes, growth included: no mean, so no matter for criterion.
+fn worst_inserts(_: &mut Criterion) {
+    const MANY: u32 = 2_700_000;
+    let hasher = FlowHasher::from_random([42; 16]);
+    let report = |what: &str, insert: &mut dyn FnMut(u32)| {
+        let mut times: Vec<_> = (0..MANY)
+            .map(|number| {
+                let start = std::time::Instant::now();
+                insert(number);
+                start.elapsed()
+            })
+            .collect();
+        let sum: std::time::Duration = times.iter().sum();
+        times.sort_unstable();
+        let longest = &times[times.len() - 3..];
+        println!("{what}: {MANY} inserts, mean {:?}, the longest {longest:?}", sum / MANY);
+    };
+    let mut table = FlowTable::default();
+    report("flow table", &mut |number| table.insert(hasher.hash(&quad(number)), number));
+    let mut slab = Slab::new();
+    report("slab", &mut |number| _ = slab.insert([u64::from(number); 8]));
+    let mut wheel = Wheel::new(Instant::ZERO);
+    report("wheel", &mut |number| wheel.insert(number, Instant::ZERO + Duration::from_micros(number.into())));
+}
+
+criterion_group!(benches, worst_inserts, lookups, wheel);
 criterion_main!(benches);

@@ -11,8 +11,8 @@ use super::{
 };
 use crate::wire::vnet::{RxOffload, TxOffload};
 
-/// Payload slices a frame can hold. 64 KB of a connection's data lie in at most two chunks of send memory unless it was
-/// queued in small pieces of static memory.
+/// Payload slices a frame can hold. 64 KB of a connection's data lie in at most two blocks of send memory unless it was
+/// queued in small pieces, or while there was little memory.
 pub const MAX_SLICES: usize = 4;
 /// Header octets a frame can hold: IPv6 without extension headers (40) and the longest TCP header (60), and some to spare.
 pub const MAX_HEADER: usize = 120;
@@ -30,7 +30,7 @@ pub struct RxFrame {
 #[derive(Debug)]
 pub enum Payload {
     /// Of send memory, or of a piece that it has adopted; must come back to it as part of the [`Completion`].
-    Chunk(Lease),
+    Block(Lease),
     /// Of memory that never goes away.
     Static(&'static [u8]),
 }
@@ -41,7 +41,7 @@ impl Payload {
     #[must_use]
     pub fn len(&self) -> usize {
         match self {
-            Self::Chunk(lease) => lease.len(),
+            Self::Block(lease) => lease.len(),
             Self::Static(bytes) => bytes.len(),
         }
     }
@@ -196,7 +196,7 @@ impl TxFrame {
         let mut gather = Gather { slices: [&[]; MAX_SLICES], len: 0 };
         for slice in self.payload.iter().flatten() {
             gather.slices[gather.len] = match slice {
-                Payload::Chunk(lease) => reader.bytes(lease),
+                Payload::Block(lease) => reader.bytes(lease),
                 Payload::Static(bytes) => bytes,
             };
             gather.len += 1;
@@ -209,7 +209,7 @@ impl TxFrame {
     #[inline]
     pub fn complete(self) -> Option<Completion> {
         let leases = self.payload.map(|slice| match slice {
-            Some(Payload::Chunk(lease)) => Some(lease),
+            Some(Payload::Block(lease)) => Some(lease),
             Some(Payload::Static(_)) | None => None,
         });
         if self.owner.is_none() && leases.iter().all(Option::is_none) {

@@ -16,15 +16,15 @@ const OWNER: FrameOwner = FrameOwner { slot: 1, generation: 2, end_seq: 3, bytes
 #[test]
 fn a_frame_gathers_header_and_slices_and_gives_the_leases_back() {
     let (mut memory, reader) = SendMemory::new(1);
-    let mut chunk = memory.allocate().unwrap();
+    let mut chunk = memory.allocate(10).unwrap();
     memory.append(&mut chunk, b"abcdef");
     let mut frame = TxFrame::new(offload(), OWNER, |octets| {
         octets[..2].copy_from_slice(&[7, 8]);
         2
     });
-    frame.push(Payload::Chunk(memory.lease(&chunk, 0, 2))).unwrap();
+    frame.push(Payload::Block(memory.lease(&chunk, 0, 2))).unwrap();
     frame.push(Payload::Static(b"STATIC")).unwrap();
-    frame.push(Payload::Chunk(memory.lease(&chunk, 4, 2))).unwrap();
+    frame.push(Payload::Block(memory.lease(&chunk, 4, 2))).unwrap();
     assert_eq!(frame.slices_left(), 1);
     frame.push(Payload::Static(b"!")).unwrap();
     assert!(matches!(frame.push(Payload::Static(b"?")), Err(Payload::Static(b"?"))));

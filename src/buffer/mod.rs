@@ -4,17 +4,21 @@
 //! * [`octets`]: the same for octets without bounds between them, for the threads of an application;
 //! * [`wake`]: how a stage that ran out of work goes to sleep without missing what arrives meanwhile;
 //! * [`packet`]: receive buffers, owned, moved through rings, never copied;
-//! * [`send_memory`]: chunks of memory for data to be sent, leased to the device by the slice;
+//! * [`send_memory`]: blocks of memory for data to be sent, leased to the device by the slice;
 //! * [`frame`]: what travels in the rings: a received packet, a frame to be sent, the completion of one.
 //!
 //! Each pool belongs to one thread; a handle crosses the ring, the bytes do not. Nothing here knows of connections or
 //! devices, and nothing here starts a thread.
 
 #[cfg(not(loom))]
+mod blocks;
+#[cfg(not(loom))]
 pub mod frame;
 pub mod octets;
 #[cfg(not(loom))]
 pub mod packet;
+#[cfg(not(loom))]
+mod region;
 pub mod ring;
 #[cfg(not(loom))]
 pub mod send_memory;

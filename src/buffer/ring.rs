@@ -14,8 +14,12 @@
 //!                       own copy                    own copy
 //! ```
 //!
-//! Nothing here blocks or allocates after creation: a full ring is the caller's to handle. The `*_wait` helpers are for
-//! tests and tools. How a stage sleeps is [`super::wake`]'s matter.
+//! The slots come with the first item: between many stages most rings are never used. The producer makes them before it
+//! publishes anything, and the consumer looks for them only when it has seen something published, so the same release store
+//! that shows the items shows their place, too.
+//!
+//! Nothing here blocks, or allocates after the first item: a full ring is the caller's to handle. The `*_wait` helpers are
+//! for tests and tools. How a stage sleeps is [`super::wake`]'s matter.
 
 use std::{cell::Cell, fmt, marker::PhantomData, mem::MaybeUninit};
 
@@ -36,8 +40,23 @@ struct Shared<T> {
     producer_gone: CachePadded<AtomicBool>,
     /// The consumer is gone: nothing in the ring will be read any more.
     consumer_gone: AtomicBool,
-    /// A power of two of slots, at least the ring's capacity. Those of `head..tail` hold an item.
-    slots: Box<[Slot<T>]>,
+    /// None before the first item, afterwards a power of two of slots, at least the ring's capacity. Those of `head..tail`
+    /// hold an item.
+    slots: UnsafeCell<Box<[Slot<T>]>>,
+}
+
+impl<T> Shared<T> {
+    /// The slots.
+    ///
+    /// # Safety
+    ///
+    /// For the producer, on whose thread they are made; for the consumer once it has found the ring not empty.
+    #[inline(always)]
+    unsafe fn slots(&self) -> &[Slot<T>] {
+        // SAFETY: written once, by the producer before its first release store of `tail`: nobody writes while another
+        // looks, and what the reference points to lives as long as `self`.
+        self.slots.with(|slots| unsafe { &**slots })
+    }
 }
 
 // SAFETY: an item is written by the producer's thread and read (or dropped) by the consumer's, so it must be `Send`; no item
@@ -51,7 +70,8 @@ unsafe impl<T: Send> Send for Shared<T> {}
 #[inline(always)]
 fn slot<T>(slots: &[Slot<T>], index: usize) -> &Slot<T> {
     debug_assert!(slots.len().is_power_of_two());
-    // SAFETY: within bounds, since `ring_from` makes the number of slots a power of two, and there is no other maker.
+    // SAFETY: within bounds, since `Producer::make` makes the number of slots a power of two, and no index is asked for
+    // before there are any.
     unsafe { slots.get_unchecked(index & (slots.len() - 1)) }
 }
 
@@ -85,14 +105,17 @@ impl<T> Drop for Shared<T> {
         let tail = self.tail.load(Ordering::Relaxed);
         let mut index = self.head.load(Ordering::Relaxed);
         while index != tail {
-            // SAFETY: slots of `head..tail` hold an item, and `&mut self` says that nobody else looks.
-            slot(&self.slots, index).with_mut(|slot| unsafe { (*slot).assume_init_drop() });
+            // SAFETY: the ring is not empty, and `&mut self` says that nobody else looks.
+            let slots = unsafe { self.slots() };
+            // SAFETY: slots of `head..tail` hold an item; nobody else looks.
+            slot(slots, index).with_mut(|slot| unsafe { (*slot).assume_init_drop() });
             index = index.wrapping_add(1);
         }
     }
 }
 
-/// Makes a ring for `capacity` items (at least 1) and returns its two ends. The only call that allocates.
+/// Makes a ring for `capacity` items (at least 1) and returns its two ends. Its slots are allocated when the first item is
+/// staged.
 ///
 /// # Panics
 ///
@@ -105,20 +128,21 @@ pub fn ring<T>(capacity: usize) -> (Producer<T>, Consumer<T>) {
 /// [`ring`] with its indices starting at `start`, for tests of their wrap-around.
 fn ring_from<T>(capacity: usize, start: usize) -> (Producer<T>, Consumer<T>) {
     assert!(capacity > 0 && capacity <= usize::MAX / 4, "a ring needs a sensible capacity");
-    let slots: Box<[_]> = (0..capacity.next_power_of_two()).map(|_| UnsafeCell::new(MaybeUninit::uninit())).collect();
     let shared = Arc::new(Shared {
         head: CachePadded::new(AtomicUsize::new(start)),
         tail: CachePadded::new(AtomicUsize::new(start)),
         producer_gone: CachePadded::new(AtomicBool::new(false)),
         consumer_gone: AtomicBool::new(false),
-        slots,
+        slots: UnsafeCell::new(Box::default()),
     });
     let producer = Producer {
         shared: Arc::clone(&shared),
         tail: start,
         published: start,
-        limit: start.wrapping_add(capacity),
+        // As if full: on its way to find room the first item makes the slots.
+        limit: start,
         capacity,
+        made: false,
         stats: RingStats::default(),
         not_sync: PhantomData,
     };
@@ -158,6 +182,8 @@ pub struct Producer<T> {
     /// Where the ring is full: `Shared::head` as last seen, which may be further on by now, and the capacity.
     limit: usize,
     capacity: usize,
+    /// There are slots.
+    made: bool,
     stats: RingStats,
     not_sync: PhantomData<Cell<()>>,
 }
@@ -170,12 +196,14 @@ impl<T> Producer<T> {
     /// Gives the item back when the ring is full (counted).
     #[inline]
     pub fn stage(&mut self, item: T) -> Result<(), T> {
-        if self.tail == self.limit && self.refresh() == 0 {
+        if self.tail == self.limit && self.find_room() == 0 {
             self.stats.full += 1;
             return Err(item);
         }
-        // SAFETY: not at `limit`.
-        unsafe { write(&self.shared.slots, self.tail, item) };
+        // SAFETY: the producer's.
+        let slots = unsafe { self.shared.slots() };
+        // SAFETY: not at `limit`, so there are slots.
+        unsafe { write(slots, self.tail, item) };
         self.tail = self.tail.wrapping_add(1);
         Ok(())
     }
@@ -188,19 +216,20 @@ impl<T> Producer<T> {
         let mut tail = begin;
         loop {
             // Locals, so that the loop does not go through the ring for each item.
-            let slots = &*self.shared.slots;
+            // SAFETY: the producer's.
+            let slots = unsafe { self.shared.slots() };
             let limit = self.limit;
             while tail != limit {
                 let Some(item) = items.next() else {
                     self.tail = tail;
                     return tail.wrapping_sub(begin);
                 };
-                // SAFETY: below `limit`.
+                // SAFETY: below `limit`, so there are slots.
                 unsafe { write(slots, tail, item) };
                 tail = tail.wrapping_add(1);
             }
             self.tail = tail;
-            if self.refresh() == 0 {
+            if self.find_room() == 0 {
                 return tail.wrapping_sub(begin);
             }
         }
@@ -265,9 +294,31 @@ impl<T> Producer<T> {
         self.shared.consumer_gone.load(Ordering::Acquire)
     }
 
-    /// Reads the consumer's index; returns the room.
+    /// Reads the consumer's index; returns the room, which is then below `limit`.
+    #[inline]
+    fn find_room(&mut self) -> usize {
+        if !self.made {
+            self.make();
+        }
+        self.refresh()
+    }
+
+    /// Makes the slots.
+    #[cold]
+    fn make(&mut self) {
+        let count = self.capacity.next_power_of_two();
+        let made: Box<[_]> = (0..count).map(|_| UnsafeCell::new(MaybeUninit::uninit())).collect();
+        // SAFETY: nothing was ever published, so the consumer does not look.
+        self.shared.slots.with_mut(|slots| unsafe { *slots = made });
+        self.made = true;
+    }
+
+    /// Reads the consumer's index; returns the room. Without slots `limit` stays where it is.
     #[inline]
     fn refresh(&mut self) -> usize {
+        if !self.made {
+            return self.capacity;
+        }
         self.limit = self.shared.head.load(Ordering::Acquire).wrapping_add(self.capacity);
         self.limit.wrapping_sub(self.tail)
     }
@@ -336,8 +387,10 @@ impl<T> Consumer<T> {
         }
         let index = self.head;
         self.head = index.wrapping_add(1);
+        // SAFETY: not empty.
+        let slots = unsafe { self.shared.slots() };
         // SAFETY: `index` was within `head..tail`, and `head` has moved on.
-        Some(unsafe { read(&self.shared.slots, index) })
+        Some(unsafe { read(slots, index) })
     }
 
     /// The next item, left in place.
@@ -346,9 +399,11 @@ impl<T> Consumer<T> {
         if self.head == self.tail && self.refresh() == 0 {
             return None;
         }
+        // SAFETY: not empty.
+        let slots = unsafe { self.shared.slots() };
         // SAFETY: `head..tail` hold items which are the consumer's until released, and `&mut self` makes this reference
         // the only way to it.
-        Some(slot(&self.shared.slots, self.head).with_mut(|slot| unsafe { (*slot).assume_init_mut() }))
+        Some(slot(slots, self.head).with_mut(|slot| unsafe { (*slot).assume_init_mut() }))
     }
 
     /// Hands the slots of all items taken back to the producer with one release store. Nothing taken: no store.
@@ -376,7 +431,8 @@ impl<T> Consumer<T> {
         Drain {
             next,
             end,
-            slots: &self.shared.slots,
+            // SAFETY: not empty.
+            slots: if there > 0 { unsafe { self.shared.slots() } } else { &[] },
             head: &mut self.head,
             released: &mut self.released,
             shared: &self.shared.head,

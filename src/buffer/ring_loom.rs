@@ -96,6 +96,29 @@ fn loom_peeked_item_is_the_one_popped() {
     });
 }
 
+#[test]
+fn loom_whoever_sees_the_first_item_sees_the_slots() {
+    for way in 0..3 {
+        explore(3, move || {
+            let (mut producer, mut consumer) = ring_from(2, usize::MAX);
+            assert!(consumer.is_empty() && producer.room() == 2);
+            let writer = thread::spawn(move || {
+                producer.stage(Box::new(7)).unwrap();
+                producer.push(Box::new(8)).unwrap();
+            });
+            // Empty or not: whatever is seen is whole.
+            let seen = match way {
+                0 => consumer.pop(),
+                1 => consumer.peek().map(|item| item.clone()),
+                _ => consumer.drain(1).next(),
+            };
+            assert!(seen.is_none_or(|item| *item == 7));
+            writer.join().unwrap();
+            assert_eq!(consumer.drain(3).last(), Some(Box::new(8)));
+        });
+    }
+}
+
 /// Counts its drops.
 struct Counted(loom::sync::Arc<Count>);
 

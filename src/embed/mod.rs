@@ -270,7 +270,7 @@ impl Host {
             self.full = !self.driver.drain(take, |shard, completion| shard.complete(completion))?;
             let shard = &mut self.driver.shard;
             let due = shard.next_deadline().is_some_and(|at| at <= self.now);
-            self.behind = more || due || (!self.full && shard.has_work());
+            self.behind = more || due || shard.has_mail() || (!self.full && shard.has_work());
             if self.full || !self.behind {
                 return Ok(());
             }
@@ -340,7 +340,7 @@ impl Host {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a stream of another stack"));
         }
         let shard = &mut self.driver.shard;
-        ask(&mut || _ = shard.deliver_mail())
+        ask(&mut || while shard.deliver_mail() > 0 {})
     }
 
     /// The shard, to look at: its connections with their states, estimates and timers.

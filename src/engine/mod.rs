@@ -20,7 +20,7 @@ mod worker;
 use std::io;
 use std::net::ToSocketAddrs;
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -34,7 +34,7 @@ pub use self::plan::{ParsePinError, ParsePlanError, Pin, Plan, PlanError, PlanKi
 use self::runner::{Runner, Stage};
 use self::rx::{Rx, ToWorker};
 use self::tx::{FromWorker, Tx};
-use self::worker::{Control, FromRx, Peer, Worker};
+use self::worker::{Control, Farewell, FromRx, Peer, Worker};
 use crate::buffer::packet::PacketPool;
 use crate::buffer::ring::ring;
 use crate::buffer::send_memory::SendMemory;
@@ -141,8 +141,8 @@ pub struct Engine {
     steering: &'static str,
     threads: Vec<JoinHandle<Result<(), EngineError>>>,
     stop: Arc<AtomicBool>,
-    /// Workers whose services have heard of the stop and said what they had to say.
-    said_all: Arc<AtomicUsize>,
+    /// How far workers are whose services have heard of the stop.
+    farewell: Arc<Farewell>,
     unparkers: Vec<Unparker<mio::Waker>>,
     peers: Vec<Peer>,
     stack: Stack,
@@ -190,8 +190,14 @@ impl Handle {
 /// Messages that may wait for a shard.
 const CONTROL_QUEUE: usize = 4_096;
 
-/// How long a stop waits for the services' last words.
+/// How long a shutdown waits for the answer of a shard.
 const LAST_WORDS: Duration = Duration::from_millis(200);
+
+/// A stop waits as long for the last words of the shards as they get on with them, and in any case no longer than this ...
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// ... and without anything moving so long: on a busy machine a thread may have to wait for its turn.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// How often a shutdown looks whether peers have acknowledged what they were owed.
 const ASK_AGAIN: Duration = Duration::from_millis(5);
@@ -272,7 +278,7 @@ impl Engine {
         let mut to_workers: Vec<Vec<ToWorker>> = (0..plan.queues).map(|_| Vec::new()).collect();
         let mut from_workers: Vec<Vec<FromWorker>> = (0..plan.queues).map(|_| Vec::new()).collect();
         let mut counters = Vec::new();
-        let said_all = Arc::new(AtomicUsize::new(0));
+        let farewell = Arc::new(Farewell::default());
         for (index, control) in receivers.into_iter().enumerate() {
             let me = StageId::Worker(index);
             let mut inbound = Vec::new();
@@ -287,7 +293,7 @@ impl Engine {
             }
             let (memory, reader) = SendMemory::new(config.send_chunks);
             // Room for what a turn may need at once, whatever was asked for.
-            let tx_ring = config.tx_ring.max(64);
+            let tx_ring = config.tx_ring.max(128);
             let (frames_in, frames_out) = ring(tx_ring);
             let (completions_in, completions_out) = ring(tx_ring);
             let queue = plan.queue_of(index);
@@ -335,7 +341,7 @@ impl Engine {
                 control,
                 peers_from(&threads, thread),
                 published,
-                Arc::clone(&said_all),
+                Arc::clone(&farewell),
             );
             if let Some(thread) = thread {
                 threads[thread].put(&plan, me, Stage::Worker(Box::new(worker)));
@@ -363,7 +369,7 @@ impl Engine {
             steering,
             threads: Vec::new(),
             stop: Arc::clone(&stop),
-            said_all,
+            farewell,
             unparkers,
             peers,
             stack,
@@ -575,11 +581,20 @@ impl Engine {
         settled < self.peers.len()
     }
 
-    /// Lets the services say what they have to say at the end, for a moment.
+    /// Lets the services say what they have to say at the end, and the shards reset what is open.
     fn tell_services(&self) {
         let told = self.peers.iter().filter(|peer| peer.send(Control::Stopping).is_ok()).count();
         let start = Instant::now();
-        while self.said_all.load(Ordering::Acquire) < told && start.elapsed() < LAST_WORDS && !self.has_failed() {
+        let (mut steps, mut moved) = (0, start);
+        while self.farewell.said_all.load(Ordering::Acquire) < told && !self.has_failed() {
+            let now = Instant::now();
+            let done = self.farewell.steps.load(Ordering::Relaxed);
+            if done != std::mem::replace(&mut steps, done) {
+                moved = now;
+            }
+            if now - start > FAREWELL || now - moved > SILENCE {
+                break;
+            }
             std::thread::sleep(Duration::from_millis(1));
         }
     }

@@ -4,7 +4,7 @@
 //! messages in and out of it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::Poll;
 use super::clock::Clock;
@@ -14,6 +14,7 @@ use crate::buffer::packet::PacketBuf;
 use crate::buffer::ring::{Consumer, Producer};
 use crate::buffer::wake::{Interest, Unparker};
 use crate::flow::{Endpoint, ShardId};
+use crate::shard::budget::{self, Work};
 use crate::shard::{Message, PublishedCounters, Shard};
 use crate::tcp::{Duration, Instant};
 
@@ -82,8 +83,21 @@ pub(super) struct Worker {
     asked: Option<crossbeam::channel::Sender<bool>>,
     /// The services have heard of the stop: so many turns are left for what they say to get into the ring.
     last_turns: Option<u32>,
-    /// Counts the workers for whom it is.
-    said_all: Arc<AtomicUsize>,
+    /// All connections have been reset.
+    reset: bool,
+    /// What there was left to do at the last look.
+    left: (u32, usize),
+    /// How far all workers are with it.
+    farewell: Arc<Farewell>,
+}
+
+/// How far workers are with their last words, for who waits for them.
+#[derive(Debug, Default)]
+pub(super) struct Farewell {
+    /// Workers that have said all, and whose tx stage has taken it.
+    pub(super) said_all: AtomicUsize,
+    /// Moves as long as one of them gets on with it.
+    pub(super) steps: AtomicU64,
 }
 
 impl Worker {
@@ -98,7 +112,7 @@ impl Worker {
         control: crossbeam::channel::Receiver<Control>,
         peers: Vec<Peer>,
         published: Arc<PublishedCounters>,
-        said_all: Arc<AtomicUsize>,
+        farewell: Arc<Farewell>,
     ) -> Self {
         let publish_at = clock.now();
         Self {
@@ -116,7 +130,9 @@ impl Worker {
             parks: 0,
             asked: None,
             last_turns: None,
-            said_all,
+            reset: false,
+            left: (0, 0),
+            farewell,
         }
     }
 
@@ -145,8 +161,11 @@ impl Worker {
             inbound.frames.release();
         }
         work += packets;
-        while let Ok(control) = self.control.try_recv() {
-            work += 1;
+        let mut messages = 0;
+        while messages < budget::CONTROL
+            && let Ok(control) = self.control.try_recv()
+        {
+            messages += 1;
             match control {
                 Control::Message { service, from, message } => self.shard.message(service, from, message),
                 Control::Connect { service, remote } => {
@@ -159,6 +178,7 @@ impl Worker {
                 }
             }
         }
+        work += messages;
         if self.shard.has_mail() {
             work += self.shard.deliver_mail();
         }
@@ -170,7 +190,7 @@ impl Worker {
         if work > 0 || due || self.shard.has_work() {
             work += usize::from(due);
             let sent = self.shard.finish_turn();
-            work += usize::from(sent);
+            work += usize::from(sent) + usize::from(self.shard.has_backlog());
             if sent && let Some(tx) = &self.tx {
                 tx.notify(Interest::DATA);
             }
@@ -178,14 +198,14 @@ impl Worker {
         }
         self.return_packets();
         if let Some(left) = self.last_turns {
-            work += 1;
-            self.last_turns = Some(left.saturating_sub(1));
-            if left == 0 || !self.shard.has_work() {
-                self.reset_connections();
-            }
+            work += self.take_leave(left);
         }
         if work > 0 {
-            self.shard.counters_mut().turns += 1;
+            let took = self.clock.now().saturating_since(now);
+            let counters = self.shard.counters_mut();
+            counters.note_turn(took);
+            counters.note_work(Work::Packets, packets);
+            counters.note_work(Work::Control, messages);
             if now >= self.publish_at {
                 self.publish(now);
             }
@@ -193,23 +213,37 @@ impl Worker {
         Poll { work, drained: true }
     }
 
-    /// Peers are not left to wait for what will never come.
-    fn reset_connections(&mut self) {
-        let all = self.shard.reset_connections();
-        if self.shard.finish_turn()
-            && let Some(tx) = &self.tx
-        {
-            tx.notify(Interest::DATA);
+    /// One of the last turns. Peers are not left to wait for what will never come: when services have had their say,
+    /// connections are reset, and when the tx stage has taken all of that, it is over.
+    fn take_leave(&mut self, left: u32) -> usize {
+        self.last_turns = Some(left.saturating_sub(1));
+        if left > 0 && self.shard.has_work() {
+            return 1;
         }
-        if all {
+        if !self.reset {
+            self.reset = self.shard.reset_connections();
+            if self.shard.finish_turn()
+                && let Some(tx) = &self.tx
+            {
+                tx.notify(Interest::DATA);
+            }
+        }
+        let waiting = self.shard.frames_waiting();
+        let left = (self.shard.places_reset(), waiting);
+        let moves = left != std::mem::replace(&mut self.left, left);
+        if self.reset && waiting == 0 {
             self.last_turns = None;
-            self.said_all.fetch_add(1, Ordering::Release);
+            self.farewell.said_all.fetch_add(1, Ordering::Release);
         }
+        self.farewell.steps.fetch_add(u64::from(moves), Ordering::Relaxed);
+        usize::from(moves)
     }
 
     fn send_messages(&mut self) -> usize {
         let mut sent = 0;
-        while let Some((to, service, message)) = self.shard.take_message() {
+        while sent < budget::CONTROL
+            && let Some((to, service, message)) = self.shard.take_message()
+        {
             let Some(peer) = self.peers.get(to.index()) else { continue };
             if let Err(Control::Message { service, message, .. }) =
                 peer.send(Control::Message { service, from: self.id, message })
@@ -259,7 +293,7 @@ impl Worker {
 
     /// What this stage must be woken for.
     pub(super) fn interest(&self) -> Interest {
-        if self.shard.has_work() || self.shard.waits_for_tx() {
+        if self.shard.has_work() || self.shard.waits_for_tx() || self.last_turns.is_some() {
             Interest::DATA | Interest::ROOM
         } else {
             Interest::DATA
@@ -272,6 +306,7 @@ impl Worker {
             || !self.control.is_empty()
             || self.shard.can_transmit()
             || self.shard.has_mail()
+            || self.shard.has_backlog()
             || self.inbound.iter_mut().any(|inbound| !inbound.frames.is_empty())
     }
 
@@ -280,7 +315,7 @@ impl Worker {
         let deadline = self.shard.next_deadline();
         // Completions draw no signal of their own unless room was waited for, and a message that found its shard's queue
         // full draws none at all: both are looked at soon enough.
-        let waits = self.shard.awaits_completions() || self.shard.has_work();
+        let waits = self.shard.awaits_completions() || self.shard.has_work() || self.last_turns.is_some();
         let look_again = waits.then(|| self.clock.now() + PUBLISH_INTERVAL);
         [deadline, look_again].into_iter().flatten().min()
     }
@@ -294,7 +329,7 @@ impl Worker {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, AtomicU64};
+    use std::sync::atomic::AtomicBool;
 
     use super::*;
     use crate::buffer::ring::ring;
@@ -317,15 +352,18 @@ mod tests {
         fn has_mail(&self) -> bool {
             self.full.load(Ordering::SeqCst)
         }
+        fn message(&mut self, _: &mut Io<'_>, _: ShardId, message: Message) {
+            let number = self.read.fetch_add(1, Ordering::SeqCst);
+            assert_eq!(message.downcast_ref(), Some(&number));
+        }
         fn mail(&mut self, _: &mut Io<'_>) {
             self.full.store(false, Ordering::SeqCst);
             self.read.fetch_add(1, Ordering::SeqCst);
         }
     }
 
-    /// A thread does not park over mail, and the next turn delivers it.
-    #[test]
-    fn mail_is_work_and_keeps_the_thread_from_parking() {
+    /// A worker with nothing around it, and the way to its control plane.
+    fn worker(service: impl Service + 'static) -> (Worker, crossbeam::channel::Sender<Control>) {
         let config = ShardConfig {
             id: ShardId(0),
             shards: 1,
@@ -351,13 +389,12 @@ mod tests {
         let (memory, _reader) = SendMemory::new(1);
         let (out, _frames) = ring(64);
         let mut shard = Shard::new(config, shared, memory, out, clock.now()).expect("sound settings");
-        let (full, read) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        shard.add_service(None, Box::new(Postbox { full: Arc::clone(&full), read: Arc::clone(&read) }));
-        let (_control, controls) = crossbeam::channel::bounded(1);
+        shard.add_service(None, Box::new(service));
+        let (control, controls) = crossbeam::channel::bounded(10_000);
         let (_completed, completions) = ring(64);
         let published = Arc::new(PublishedCounters::default());
-        let said_all = Arc::default();
-        let mut worker = Worker::new(
+        let farewell = Arc::default();
+        let worker = Worker::new(
             shard,
             ShardId(0),
             clock,
@@ -367,8 +404,21 @@ mod tests {
             controls,
             Vec::new(),
             published,
-            said_all,
+            farewell,
         );
+        (worker, control)
+    }
+
+    fn postbox() -> Postbox {
+        Postbox { full: Arc::new(AtomicBool::new(false)), read: Arc::new(AtomicUsize::new(0)) }
+    }
+
+    /// A thread does not park over mail, and the next turn delivers it.
+    #[test]
+    fn mail_is_work_and_keeps_the_thread_from_parking() {
+        let postbox = postbox();
+        let (full, read) = (Arc::clone(&postbox.full), Arc::clone(&postbox.read));
+        let (mut worker, _control) = worker(postbox);
         for round in 0..3 {
             assert!(!worker.ready());
             assert_eq!((worker.poll().work, read.load(Ordering::SeqCst)), (0, round));
@@ -377,5 +427,31 @@ mod tests {
             assert!(worker.poll().work > 0);
             assert_eq!(read.load(Ordering::SeqCst), round + 1);
         }
+    }
+
+    /// However many wait: each turn takes its part, the thread stays awake, and all come in their order.
+    #[test]
+    fn messages_come_in_pieces() {
+        const MESSAGES: usize = 10_000;
+        let postbox = postbox();
+        let read = Arc::clone(&postbox.read);
+        let (mut worker, control) = worker(postbox);
+        for number in 0..MESSAGES {
+            let message: Message = Box::new(number);
+            let sent = control.try_send(Control::Message { service: 0, from: ShardId(0), message });
+            assert!(sent.is_ok());
+        }
+        let mut turns = 0;
+        while worker.ready() {
+            let before = read.load(Ordering::SeqCst);
+            assert!(worker.poll().work > 0);
+            assert_eq!(read.load(Ordering::SeqCst) - before, budget::CONTROL.min(MESSAGES - before));
+            turns += 1;
+        }
+        assert_eq!((read.load(Ordering::SeqCst), turns), (MESSAGES, MESSAGES.div_ceil(budget::CONTROL)));
+        let counters = worker.shard.counters();
+        assert_eq!(counters.most_in_a_turn(Work::Control), budget::CONTROL as u64);
+        assert_eq!((counters.turns, counters.turn_times.iter().sum()), (turns as u64, turns as u64));
+        assert!(counters.longest_turn > 0);
     }
 }

@@ -16,6 +16,7 @@ use super::options::{Change, Settings};
 use super::socket::{Birth, Capacities, End, Key, errno_of, is, socket, want};
 use crate::buffer::octets::OctetBudget;
 use crate::flow::{Endpoint, Quad, ShardId};
+use crate::shard::budget;
 use crate::shard::slab::Slab;
 use crate::shard::{ConnId, ConnectError, Io, ListenOptions, Service};
 use crate::tcp::{CloseReason, Duration};
@@ -35,6 +36,8 @@ struct Entry {
     more: bool,
     /// The application is gone: close when everything is sent.
     closing: bool,
+    /// It has been counted among those that are to be waited for.
+    owing: bool,
     /// Our direction ends when everything is sent.
     finishing: bool,
     /// Octets have moved since the last round.
@@ -45,9 +48,6 @@ struct Entry {
 
 /// How long a socket is idle before the memory of its queues goes, at least; twice that at most.
 const IDLE: Duration = Duration::from_secs(1);
-
-/// Sockets looked at in one go, so that thousands of them do not hold up a turn.
-const BATCH: usize = 256;
 
 /// The timer of these rounds; other timers have a listener's tag, which is never 0.
 const ROUND: u64 = 0;
@@ -70,6 +70,9 @@ pub(crate) struct Agent {
     /// How many of them have not been looked at in this round.
     round_left: usize,
     listeners: HashMap<u64, Listener>,
+    /// Sockets whose applications are gone with something not handed on yet. Those that have handed on everything are
+    /// closed, and the shard's own to wait for.
+    owing: usize,
 }
 
 /// The user word of a connection names its socket; 0, as with a connection that is new, names none.
@@ -91,6 +94,7 @@ impl Agent {
             warm: VecDeque::new(),
             round_left: 0,
             listeners: HashMap::new(),
+            owing: 0,
         }
     }
 
@@ -159,6 +163,7 @@ impl Agent {
                 cork: false,
                 more: false,
                 closing: false,
+                owing: false,
                 finishing: false,
                 active: false,
                 warm: false,
@@ -190,6 +195,7 @@ impl Agent {
         entry.finishing |= wants & want::SHUT_WRITE != 0;
         if wants & (want::SEND | want::SHUT_WRITE | want::CLOSE) != 0 {
             entry.send(io);
+            entry.note_owing(&mut self.owing);
         }
         if entry.is_newly_warm() {
             self.warm_up(io, key);
@@ -210,7 +216,7 @@ impl Agent {
         if self.round_left == 0 {
             self.round_left = self.warm.len();
         }
-        for _ in 0..self.round_left.min(BATCH) {
+        for _ in 0..self.round_left.min(budget::LOOKS) {
             self.round_left -= 1;
             let Some(key) = self.warm.pop_front() else { break };
             let Some(entry) = self.sockets.get_mut(key) else { continue };
@@ -248,6 +254,16 @@ impl Entry {
     /// Whether it has to be put on the list of those that may hold memory.
     fn is_newly_warm(&mut self) -> bool {
         self.active && !std::mem::replace(&mut self.warm, true)
+    }
+
+    /// Counts it among those whose application is gone and that have not handed on everything, or no longer.
+    fn note_owing(&mut self, owing: &mut usize) {
+        let owes = self.closing && (!self.rest.is_empty() || !self.end.outgoing.is_empty());
+        match (std::mem::replace(&mut self.owing, owes), owes) {
+            (false, true) => *owing += 1,
+            (true, false) => *owing -= 1,
+            _ => {}
+        }
     }
 
     fn apply(&mut self, io: &mut Io<'_>, change: Change) {
@@ -371,7 +387,7 @@ impl Service for Agent {
     }
 
     fn mail(&mut self, io: &mut Io<'_>) {
-        while let Some(command) = self.mail.next() {
+        if let Some(command) = self.mail.next() {
             self.obey(io, command);
         }
     }
@@ -381,26 +397,24 @@ impl Service for Agent {
             io.unlisten(Endpoint::from(listening.local));
             listening.stop();
         }
-        // Those that have handed on everything are closed, and the shard's own to wait for.
-        let holds = |entry: &Entry| !entry.rest.is_empty() || !entry.end.outgoing.is_empty();
-        self.sockets.iter().any(|(_, entry)| entry.closing && holds(entry))
+        self.owing > 0
     }
 
     fn half_open(&mut self, io: &mut Io<'_>, ticket: u64, quad: Quad, tag: u64) {
         if let Some(Listener { listening, .. }) = self.listeners.get(&tag) {
             let news = HalfOpen { ticket, from: quad.remote.addr, at: io.now() };
-            // Full: nobody accepts, or a flood. Only the order suffers.
-            let _ = listening.half_open[io.shard().index()].push(news);
+            listening.half_open[io.shard().index()].push(news);
         }
     }
 
     fn accepted(&mut self, io: &mut Io<'_>, conn: ConnId) {
-        if let Some(entry) = self.of(io, conn) {
+        if let Some(entry) = self.sockets.get_mut(key(io.user(conn))) {
             entry.end.socket.set(is::CONNECTED);
             while let Some(change) = entry.end.socket.next_change() {
                 entry.apply(io, change);
             }
             entry.send(io);
+            entry.note_owing(&mut self.owing);
             if entry.is_newly_warm() {
                 let key = key(io.user(conn));
                 self.warm_up(io, key);
@@ -439,6 +453,7 @@ impl Service for Agent {
         let key = key(io.user(conn));
         if let Some(entry) = self.sockets.get_mut(key) {
             entry.send(io);
+            entry.note_owing(&mut self.owing);
             if entry.is_newly_warm() {
                 self.warm_up(io, key);
             }
@@ -453,6 +468,7 @@ impl Service for Agent {
 
     fn closed(&mut self, io: &mut Io<'_>, conn: ConnId, reason: CloseReason) {
         if let Some(mut entry) = self.sockets.remove(key(io.user(conn))) {
+            self.owing -= usize::from(entry.owing);
             if !entry.closing {
                 // As on Linux, what was received before a reset can still be read.
                 entry.end.incoming.set_capacity(usize::MAX);

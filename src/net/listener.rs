@@ -5,7 +5,6 @@
 //! while an older handshake from the same address is less than 2 ms old: a program that opens two connections
 //! one after the other (iperf3's `--bidir` does) finds them in that order although two shards carry them.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
@@ -14,8 +13,9 @@ use std::time;
 
 use arc_swap::ArcSwapOption;
 use crossbeam::channel::Sender;
-use crossbeam::queue::{ArrayQueue, SegQueue};
+use crossbeam::queue::SegQueue;
 
+use super::accepting::{Next, Order};
 use super::events::Registration;
 use super::mail::Command;
 use super::socket::Handle;
@@ -24,14 +24,30 @@ use super::stream::TcpStream;
 use super::wait::Waiters;
 use crate::flow::Endpoint;
 use crate::shard::{AcceptQueue, ListenError, ListenOptions};
-use crate::tcp::{Duration, Instant};
-
-/// How long a connection waits for an older handshake from the same address.
-pub(super) const PATIENCE: Duration = Duration::from_millis(2);
+use crate::tcp::Instant;
 
 /// SYNs of which the accepting thread may not have heard yet, a shard. When there are more the order of accepting is no
 /// longer certain; nothing else is lost.
 const NEWS: usize = 1_024;
+
+/// Handshakes of one shard that have begun, on their way to whoever accepts. Memory comes with the first of them.
+#[derive(Debug, Default)]
+pub(crate) struct News {
+    queue: SegQueue<HalfOpen>,
+}
+
+impl News {
+    /// For the shard alone. Full when nobody accepts, or in a flood: then only the order suffers.
+    pub(crate) fn push(&self, half_open: HalfOpen) {
+        if self.queue.len() < NEWS {
+            self.queue.push(half_open);
+        }
+    }
+
+    pub(crate) fn pop(&self) -> Option<HalfOpen> {
+        self.queue.pop()
+    }
+}
 
 /// A SYN was answered.
 #[derive(Debug, Clone, Copy)]
@@ -57,7 +73,7 @@ pub(crate) struct Listening {
     pub(crate) backlog: usize,
     pub(crate) ttl: AtomicU8,
     /// One for each shard.
-    pub(crate) half_open: Box<[ArrayQueue<HalfOpen>]>,
+    pub(crate) half_open: Box<[News]>,
     pub(crate) ready: SegQueue<Ready>,
     /// Connections that wait to be accepted.
     pub(crate) queued: AtomicUsize,
@@ -96,68 +112,6 @@ impl Listening {
 pub(crate) struct Opening {
     pub(crate) listening: Arc<Listening>,
     pub(crate) done: Sender<Result<(), ListenError>>,
-}
-
-/// What the accepting side knows, sorted.
-#[derive(Debug)]
-struct Order<T = Handle> {
-    half_open: BTreeMap<u64, (IpAddr, Instant)>,
-    ready: BTreeMap<u64, Ready<T>>,
-}
-
-impl<T> Default for Order<T> {
-    fn default() -> Self {
-        Self { half_open: BTreeMap::new(), ready: BTreeMap::new() }
-    }
-}
-
-/// What [`Order::next`] found.
-#[allow(clippy::large_enum_variant)] // Lives for the blink of an eye; a box would be an allocation.
-enum Next<T = Handle> {
-    Ready(Ready<T>),
-    /// Something is ready, and held back until then at the latest.
-    Held(Instant),
-    Nothing,
-}
-
-impl Order {
-    fn learn(&mut self, listening: &Listening) {
-        // First those that are ready: what is older than one of them was queued before.
-        while let Some(ready) = listening.ready.pop() {
-            self.ready.insert(ready.ticket, ready);
-        }
-        for queue in &listening.half_open {
-            while let Some(HalfOpen { ticket, from, at }) = queue.pop() {
-                self.half_open.insert(ticket, (from, at));
-            }
-        }
-    }
-}
-
-impl<T> Order<T> {
-    fn next(&mut self, now: Instant) -> Next<T> {
-        for ticket in self.ready.keys() {
-            self.half_open.remove(ticket);
-        }
-        self.half_open.retain(|_, (_, at)| *at + PATIENCE > now);
-        let mut held: Option<Instant> = None;
-        let mut chosen = None;
-        for (ticket, ready) in &self.ready {
-            let older = self.half_open.range(..*ticket).filter(|(_, (from, _))| *from == ready.from);
-            match older.map(|(_, (_, at))| *at + PATIENCE).max() {
-                Some(until) => held = Some(held.map_or(until, |held| held.min(until))),
-                None => {
-                    chosen = Some(*ticket);
-                    break;
-                }
-            }
-        }
-        match (chosen.and_then(|ticket| self.ready.remove(&ticket)), held) {
-            (Some(ready), _) => Next::Ready(ready),
-            (None, Some(until)) => Next::Held(until),
-            (None, None) => Next::Nothing,
-        }
-    }
 }
 
 /// A socket that takes connections, as [`std::net::TcpListener`] does.
@@ -216,7 +170,7 @@ impl TcpListener {
             local,
             backlog,
             ttl: AtomicU8::new(options.ttl.unwrap_or(crate::wire::ip::DEFAULT_TTL)),
-            half_open: (0..shards).map(|_| ArrayQueue::new(NEWS)).collect(),
+            half_open: (0..shards).map(|_| News::default()).collect(),
             ready: SegQueue::new(),
             queued: AtomicUsize::new(0),
             // One more than it says, as Linux has it.
@@ -440,7 +394,7 @@ impl Drop for Inner {
             }
         }
         order.learn(&self.listening);
-        for ready in order.ready.values() {
+        for ready in order.ready() {
             ready.handle.settings.set_linger(Some(time::Duration::ZERO));
         }
         self.stack.release_port(self.listening.local);
@@ -458,64 +412,5 @@ impl Iterator for Incoming<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         Some(self.listener.accept().map(|(stream, _)| stream))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const A: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
-    const B: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
-
-    fn at(micros: u64) -> Instant {
-        Instant::from_nanos(1_000_000_000 + micros * 1_000)
-    }
-
-    /// What `accept` takes, in order, at `now`; and until when it waits in the end.
-    fn taken(half_open: &[(u64, IpAddr, u64)], ready: &[(u64, IpAddr)], now: u64) -> (Vec<u64>, Option<Instant>) {
-        let mut order = Order::default();
-        for (ticket, from, micros) in half_open {
-            order.half_open.insert(*ticket, (*from, at(*micros)));
-        }
-        for (ticket, from) in ready {
-            order.ready.insert(*ticket, Ready { ticket: *ticket, from: *from, handle: () });
-        }
-        let mut tickets = Vec::new();
-        loop {
-            match order.next(at(now)) {
-                Next::Ready(ready) => tickets.push(ready.ticket),
-                Next::Held(until) => return (tickets, Some(until)),
-                Next::Nothing => return (tickets, None),
-            }
-        }
-    }
-
-    #[test]
-    fn what_is_ready_comes_by_ticket() {
-        assert_eq!(taken(&[], &[(7, A), (3, B), (5, A)], 0), (vec![3, 5, 7], None));
-    }
-
-    #[test]
-    fn an_older_handshake_of_the_same_address_is_waited_for() {
-        // SYN turns inverted: 4 completed on its shard before 3 did on its own.
-        let half_open = [(3, A, 100)];
-        assert_eq!(taken(&half_open, &[(4, A)], 200), (vec![], Some(at(2_100))));
-        assert_eq!(taken(&half_open, &[(4, A)], 2_100), (vec![4], None), "not for ever");
-        assert_eq!(taken(&half_open, &[(4, A), (3, A)], 200), (vec![3, 4], None), "and not when it is complete");
-    }
-
-    #[test]
-    fn nobody_waits_for_another_address_or_a_younger_handshake() {
-        assert_eq!(taken(&[(3, B, 100)], &[(4, A)], 200), (vec![4], None));
-        assert_eq!(taken(&[(5, A, 100)], &[(4, A)], 200), (vec![4], None));
-        assert_eq!(taken(&[(3, A, 100)], &[(4, A), (5, B)], 200), (vec![5], Some(at(2_100))), "others pass");
-    }
-
-    #[test]
-    fn of_several_older_ones_the_youngest_decides() {
-        let half_open = [(1, A, 0), (2, A, 700)];
-        assert_eq!(taken(&half_open, &[(3, A)], 800), (vec![], Some(at(2_700))));
-        assert_eq!(taken(&half_open, &[(2, A), (3, A)], 800), (vec![], Some(at(2_000))));
     }
 }

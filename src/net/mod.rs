@@ -18,8 +18,10 @@
 //! | `events` | readiness for mio: [`EventQueue`] |
 //! | `socket` | what both sides of a socket share |
 //! | `mail`, `wait` | how commands reach a shard, how applications wait |
+//! | `accepting` | the order of accepting |
 //! | `agent` | the shard's side |
 
+mod accepting;
 mod agent;
 mod events;
 mod listener;

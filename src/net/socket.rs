@@ -183,6 +183,11 @@ impl Socket {
         self.state.load(Ordering::Relaxed) & is::FULL != 0
     }
 
+    /// Whether it was closed, by a shard that has no port for it.
+    pub(crate) fn found_no_port(&self) -> bool {
+        self.state() & is::CLOSED != 0 && self.error.load(Ordering::Acquire) == libc::EADDRNOTAVAIL
+    }
+
     pub(crate) fn has_error(&self) -> bool {
         self.error.load(Ordering::Acquire) != 0
     }

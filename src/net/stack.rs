@@ -428,11 +428,29 @@ impl TcpSocket {
 
     fn start(self, remote: SocketAddr) -> io::Result<TcpStream> {
         let Self { stack, local, mut options } = self;
-        let shard = stack.shard_for(local, remote);
+        let first = stack.shard_for(local, remote).index();
         options.local = local.map(|local| stack.source(local, remote));
-        let mail = &stack.mails()[shard.index()];
+        let mails = stack.mails();
+        // Where the choice of the port is ours, another shard may have one.
+        let others = if local.is_none_or(|local| local.port() == 0) { mails.len() } else { 1 };
+        let mut stream = Self::start_on(&stack, &mails[first], remote, &options)?;
+        for next in 1..others {
+            if !stream.handle().socket.found_no_port() {
+                break;
+            }
+            stream = Self::start_on(&stack, &mails[(first + next) % mails.len()], remote, &options)?;
+        }
+        Ok(stream)
+    }
+
+    fn start_on(
+        stack: &Stack,
+        mail: &Arc<Mail>,
+        remote: SocketAddr,
+        options: &ConnectOptions,
+    ) -> io::Result<TcpStream> {
         let (handle, end) = socket(mail, remote, stack.shared.capacities, &stack.shared.budget, Settings::default());
-        if !mail.send(Command::Connect(Box::new(Birth { end, remote: remote.into(), options }))) {
+        if !mail.send(Command::Connect(Box::new(Birth { end, remote: remote.into(), options: *options }))) {
             return Err(stopped());
         }
         let stream = TcpStream::new(handle);

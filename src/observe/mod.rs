@@ -6,6 +6,7 @@ use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 use crate::engine::Engine;
+use crate::shard::budget::Work;
 use crate::shard::{Counters, DropReason};
 
 /// Counters of an engine at one moment.
@@ -49,6 +50,17 @@ pub fn live_line(before: &Sample, now: &Sample) -> String {
     )
 }
 
+/// A power of two of microseconds that this part of all turns stayed under.
+fn turns_under(counters: &Counters, part: f64) -> u64 {
+    let wanted = (counters.turns as f64 * part).ceil() as u64;
+    let mut turns = 0;
+    let class = counters.turn_times.iter().position(|in_class| {
+        turns += in_class;
+        turns >= wanted
+    });
+    1 << class.unwrap_or(counters.turn_times.len())
+}
+
 /// Periodic figures: one line for the engine, one a shard.
 #[must_use]
 pub fn stats_lines(before: &Sample, now: &Sample) -> String {
@@ -60,7 +72,7 @@ pub fn stats_lines(before: &Sample, now: &Sample) -> String {
         let _ = writeln!(
             text,
             "  shard {index}: connections {} (accepted {}), time-wait {}, in {:.2} out {:.2} Gbit/s, segments in {segments} \
-             (predicted {:.1} %), out of order {}, retransmits {}, chunks {}, held {} packets {} octets, parks {}",
+             (predicted {:.1} %), out of order {}, retransmits {}, chunks {}, held {} packets {} octets, longest turn {} us, parks {}",
             shard.connections,
             shard.accepted,
             shard.time_wait,
@@ -72,6 +84,7 @@ pub fn stats_lines(before: &Sample, now: &Sample) -> String {
             shard.send_chunks,
             shard.held_packets,
             shard.held_octets,
+            shard.longest_turn / 1_000,
             shard.parks - earlier.parks,
         );
     }
@@ -117,11 +130,17 @@ pub fn summary(sample: &Sample) -> String {
     if total.gave_way > 0 {
         let _ = writeln!(text, "  reset {} connections whose places others needed", total.gave_way);
     }
-    if total.cookies_sent > 0 {
+    if total.turns > 0 {
+        let most: Vec<_> = Work::ALL.into_iter().map(|work| (work, total.most_in_a_turn(work))).collect();
+        let most = most.iter().filter(|(_, most)| *most > 0).map(|(work, most)| format!("{most} {}", work.name()));
         let _ = writeln!(
             text,
-            "  answered {} SYNs with cookies, which made {} connections; {} ACKs brought no good one",
-            total.cookies_sent, total.cookies_accepted, total.cookies_refused,
+            "  {} turns, 99 % under {} us, 99.99 % under {} us, the longest {} us; most in one: {}",
+            total.turns,
+            turns_under(total, 0.99),
+            turns_under(total, 0.9999),
+            total.longest_turn / 1_000,
+            most.collect::<Vec<_>>().join(", "),
         );
     }
     let shares: Vec<_> = sample.shards.iter().map(|shard| shard.accepted.to_string()).collect();

@@ -83,6 +83,9 @@ struct World {
     listeners: Vec<Listener>,
     default_send_limit: usize,
     gave_way: u32,
+    /// Sends that services tried in the call of now, and most of them in one.
+    sends: usize,
+    most_sends: usize,
 }
 
 /// Our end of what lands on `port`.
@@ -199,6 +202,8 @@ impl IoBackend for Backend<'_> {
         self.world.find(conn).is_some_and(|c| c.client_fin && c.unread.is_empty())
     }
     fn send(&mut self, conn: ConnId, data: &[u8]) -> usize {
+        self.world.sends += 1;
+        self.world.most_sends = self.world.most_sends.max(self.world.sends);
         self.world.find_mut(conn).map_or(0, |c| c.put(data))
     }
     fn send_static(&mut self, conn: ConnId, data: &'static [u8]) -> usize {
@@ -274,6 +279,11 @@ impl IoBackend for Backend<'_> {
     }
     fn info(&self, conn: ConnId) -> Option<Info> {
         self.world.find(conn).map(|_| figures(self.world.retransmits))
+    }
+    fn call_again(&mut self, id: ConnId) {
+        if let Some(c) = self.world.find_mut(id) {
+            c.pending.writable = true;
+        }
     }
     fn set_timer(&mut self, at: Instant, token: u64) {
         self.world.timers.push((at, self.shard, token));
@@ -393,6 +403,8 @@ impl<S: Service> Net<S> {
                 listeners: Vec::new(),
                 default_send_limit: 256 * 1024,
                 gave_way: 0,
+                sends: 0,
+                most_sends: 0,
             },
         }
     }
@@ -538,8 +550,14 @@ impl<S: Service> Net<S> {
     }
 
     fn call(&mut self, shard: u16, act: impl FnOnce(&mut S, &mut Io<'_>)) {
+        self.world.sends = 0;
         let mut backend = Backend { world: &mut self.world, shard };
         act(&mut self.services[usize::from(shard)], &mut Io::new(&mut backend));
+    }
+
+    /// Most sends that a service tried in one call.
+    pub(super) fn most_sends(&self) -> usize {
+        self.world.most_sends
     }
 
     /// All shards are about to stop.

@@ -43,6 +43,8 @@ pub(crate) struct Conn {
     pub(crate) ip: IpFields,
     /// Waits in the list of connections to look after at the end of the turn.
     pub(crate) touched: bool,
+    /// Waits in the list of connections whose service wants to be called again.
+    pub(crate) again: bool,
     /// The service asked for more room than there was and waits for `writable`.
     pub(crate) wants_room: bool,
     /// The service has closed or aborted its side: no more callbacks but `closed`.

@@ -2,17 +2,24 @@
 //!
 //! Must not contain: what becomes of the handshake (`receive`), ports of listeners (`listeners`).
 
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
 use super::conn::Phase;
 use super::core::Core;
+use super::destinations::{Choice, Destinations, Port};
 use super::listeners::{NO_LISTENER, Target};
 use super::opening::{ConnectError, ConnectOptions, IpFields};
 use super::routes::NoRoute;
 use super::service::ConnId;
 use crate::flow::{EPHEMERAL_PORTS, Endpoint, Quad, ports_for_shard};
 use crate::tcp::{Handshake, SeqNum};
+
+/// Ports tried in order, and as many far apart.
+const TRIES: usize = 64;
+/// Between ports far apart: odd, so that it comes to each of them, and about the golden section.
+const STRIDE: u16 = 0x9e37;
 
 impl Core {
     /// See [`Io::connect`](super::Io::connect).
@@ -56,6 +63,7 @@ impl Core {
         let ticket = self.shared.tickets.fetch_add(1, Ordering::Relaxed);
         let origin = Target { service, listener: NO_LISTENER };
         let id = self.insert(quad, origin, Phase::Handshake(handshake), ticket).ok_or(ConnectError::Full)?;
+        self.destinations.opened(&quad, floor.is_some());
         if let Some(conn) = self.conns.get_mut(id) {
             conn.user = options.user;
             conn.ip = IpFields::default().with(options.ttl, options.tos);
@@ -84,21 +92,103 @@ impl Core {
     /// A port whose bucket this shard owns (RFC6056-MC) and on which nobody listens (RFC6056-3.1). Where to begin is for
     /// nobody to guess: double-hash port selection (RFC 6056 algorithm 4).
     fn choose_port(&mut self, local: IpAddr, remote: Endpoint) -> Result<(Quad, Option<SeqNum>), ConnectError> {
-        let shared = &self.shared;
-        let hash = shared.isn.port_hash(local, remote.addr, remote.port);
+        let hash = self.shared.isn.port_hash(local, remote.addr, remote.port);
         let start = self.ports.start(hash);
-        let ports =
-            ports_for_shard(&shared.keys, &shared.owners, local, remote, self.config.id, start, EPHEMERAL_PORTS);
-        let quads = || ports.clone().map(|port| Quad { local: Endpoint { addr: local, port }, remote });
-        let silent = |quad: &Quad| self.listeners.find(quad.local).is_none();
-        // One that was never used or is forgotten, if there is any.
-        let quad = quads()
-            .find(|quad| silent(quad) && self.floor(quad) == Some(None))
-            .or_else(|| quads().find(|quad| silent(quad) && self.floor(quad).is_some()))
-            .ok_or(ConnectError::NoPort)?;
-        let floor = self.floor(&quad).ok_or(ConnectError::NoPort)?;
+        let mut destinations = std::mem::take(&mut self.destinations);
+        let tried = Cell::new(0);
+        let chosen = self.port_among(&mut destinations, local, remote, start, &tried);
+        self.destinations = destinations;
+        self.counters.ports_tried += tried.get();
+        let (quad, floor) = chosen.ok_or(ConnectError::NoPort)?;
         self.ports.took(hash, quad.local.port);
         Ok((quad, floor))
+    }
+
+    /// One that was never used or is forgotten, if there is any; else one in TIME-WAIT that gives way.
+    fn port_among(
+        &self,
+        destinations: &mut Destinations,
+        local: IpAddr,
+        remote: Endpoint,
+        start: u16,
+        tried: &Cell<u64>,
+    ) -> Option<(Quad, Option<SeqNum>)> {
+        let quad = |port| Quad { local: Endpoint { addr: local, port }, remote };
+        let silent = |quad: &Quad| self.listeners.find(quad.local).is_none();
+        let look = |port| {
+            tried.set(tried.get() + 1);
+            let quad = quad(port);
+            let hash = self.hash(&quad);
+            if self.shared.owner(&quad) != self.config.id || self.lookup(hash, &quad).is_some() {
+                Port::Taken
+            } else if self.time_wait.get(hash, &quad).is_some() {
+                Port::Waiting
+            } else {
+                Port::Free
+            }
+        };
+        for _ in 0..TRIES {
+            match destinations.choose(local, remote, self.config.shards, start, look) {
+                Choice::Try => return self.try_ports(local, remote, start, tried),
+                Choice::Free(port) if look(port) == Port::Free && silent(&quad(port)) => {
+                    return Some((quad(port), None));
+                }
+                Choice::Free(port) => destinations.is_taken(local, remote, port),
+                Choice::Waiting(None) => return None,
+                Choice::Waiting(Some(port)) => {
+                    let floor = self.floor(&quad(port));
+                    if floor.is_none() && look(port) == Port::Waiting {
+                        // The others are younger.
+                        return None;
+                    }
+                    destinations.waits_no_more(local, remote);
+                    if let Some(floor) = floor
+                        && silent(&quad(port))
+                    {
+                        return Some((quad(port), floor));
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Tries ports where few are used: in order first, which finds one in nearly all cases, then far apart, should there be
+    /// a run of used ones.
+    fn try_ports(
+        &self,
+        local: IpAddr,
+        remote: Endpoint,
+        start: u16,
+        tried: &Cell<u64>,
+    ) -> Option<(Quad, Option<SeqNum>)> {
+        let shared = &self.shared;
+        let from = |start, count| {
+            let ports =
+                ports_for_shard(&shared.keys, &shared.owners, local, remote, self.config.id, start, EPHEMERAL_PORTS);
+            ports.take(count).map(|port| Quad { local: Endpoint { addr: local, port }, remote })
+        };
+        let (mut gives_way, mut seen) = (None, 0);
+        let in_order = from(start, TRIES).enumerate();
+        let apart = (1..TRIES).flat_map(|step| from(start.wrapping_add((step as u16).wrapping_mul(STRIDE)), 1));
+        for (number, quad) in in_order.chain(apart.map(|quad| (TRIES, quad))) {
+            if number < TRIES {
+                seen = number + 1;
+            } else if seen < TRIES {
+                // These were all that we have.
+                break;
+            }
+            tried.set(tried.get() + 1);
+            if self.listeners.find(quad.local).is_some() {
+                continue;
+            }
+            match self.floor(&quad) {
+                Some(None) => return Some((quad, None)),
+                Some(floor) => gives_way = gives_way.or(Some((quad, floor))),
+                None => {}
+            }
+        }
+        gives_way
     }
 
     /// Whether a connection between these ends can be opened, and what its ISS must be greater than, if anything. `None`:

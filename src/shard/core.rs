@@ -14,6 +14,7 @@ use super::config::{ShardConfig, ShardShared};
 use super::conn::{Conn, Event, Phase};
 use super::cookies::Cookies;
 use super::counters::{Counters, DropReason};
+use super::destinations::Destinations;
 use super::egress::Egress;
 use super::half_open::HalfOpenTable;
 use super::listeners::{Listeners, Target};
@@ -29,7 +30,7 @@ use super::strangers::Strangers;
 use super::table::FlowTable;
 use super::time_wait_table::TimeWaitTable;
 use super::wheel::Wheel;
-use crate::buffer::send_memory::{CHUNK_LEN, SendMemory};
+use crate::buffer::send_memory::SendMemory;
 use crate::flow::{Endpoint, Quad, ShardId};
 use crate::tcp::{self, CloseReason, CongestionControl, Duration, Info, Instant, KeepAlive, OpenParams, TimeWait};
 use crate::wire;
@@ -57,11 +58,15 @@ pub(crate) struct Core {
     /// Connections to look after at the end of the turn, in order.
     pub(crate) touched: VecDeque<ConnId>,
     pub(crate) events: VecDeque<Event>,
+    /// Connections whose service wants to go on in the next turn.
+    pub(crate) call_again: VecDeque<ConnId>,
     /// Connections whose service found too little send memory and waits for `writable`.
     pub(crate) starved: VecDeque<ConnId>,
     pub(crate) orphans: Orphans,
-    /// Chunks in use when the starved were last looked at.
-    pub(crate) fed_at: u32,
+    /// Octets of send memory taken when the starved were last looked at.
+    pub(crate) fed_at: u64,
+    /// When idle send memory goes back to the kernel, if there is some.
+    pub(crate) give_back_at: Option<Instant>,
     /// How many of the starved have not been looked at since memory came back.
     pub(crate) feed_left: usize,
     pub(crate) outbox: VecDeque<(ShardId, u16, Message)>,
@@ -83,6 +88,7 @@ pub(crate) struct Core {
     /// Who gets RSTs for what belongs to no connection.
     pub(crate) resets: Strangers,
     pub(crate) ports: PortCounters,
+    pub(crate) destinations: Destinations,
 }
 
 impl Core {
@@ -112,9 +118,11 @@ impl Core {
             counters: Counters::default(),
             touched: VecDeque::with_capacity(256),
             events: VecDeque::new(),
+            call_again: VecDeque::new(),
             starved: VecDeque::with_capacity(256),
             orphans: Orphans::default(),
             fed_at: 0,
+            give_back_at: None,
             feed_left: 0,
             outbox: VecDeque::new(),
             service_timers: BinaryHeap::new(),
@@ -128,6 +136,7 @@ impl Core {
             echoes: Strangers::echo(),
             resets: Strangers::resets(),
             ports,
+            destinations: Destinations::default(),
             config,
         }
     }
@@ -182,6 +191,7 @@ impl Core {
             listener: origin.listener,
             ip: IpFields::default(),
             touched: false,
+            again: false,
             wants_room: false,
             detached: false,
             orphan: false,
@@ -201,11 +211,23 @@ impl Core {
             self.recent = NOBODY;
         }
         if let Some(conn) = self.conns.get(id) {
-            self.flows.remove(self.hash(&conn.quad), id.slot);
+            let hash = self.shared.hasher.hash(&conn.quad);
+            let there = self.flows.remove(hash, id.slot);
+            if there && !self.destinations.is_empty() {
+                self.destinations.closed(&conn.quad, self.time_wait.get(hash, &conn.quad).is_some());
+            }
         }
     }
 
-    /// Removes a connection and gives all its memory back. Frames still in the tx ring keep their chunks alive.
+    /// A TIME-WAIT record is gone.
+    #[inline]
+    pub(crate) fn waited(&mut self, quad: &Quad) {
+        if !self.destinations.is_empty() && self.lookup(self.hash(quad), quad).is_none() {
+            self.destinations.closed(quad, false);
+        }
+    }
+
+    /// Removes a connection and gives all its memory back. Frames still in the tx ring keep their blocks alive.
     pub(crate) fn remove(&mut self, id: ConnId) {
         self.wheel.remove(id.slot);
         if let Some(mut conn) = self.conns.remove(id) {
@@ -293,6 +315,7 @@ impl Core {
         gauges.orphans = self.orphans.count as u64;
         gauges.time_wait = self.time_wait.len() as u64;
         gauges.time_wait_evicted = self.time_wait.evicted();
+        gauges.send_octets = self.memory.taken_octets();
         gauges.send_chunks = u64::from(self.memory.in_use());
         gauges.send_chunks_peak = u64::from(self.memory.most_in_use());
         gauges.held_packets = self.holdings.packets;
@@ -308,13 +331,13 @@ impl Core {
         (!conn.detached).then_some(room)
     }
 
-    /// How much of `room` a connection may fill with copied octets: what it has queued must not exceed an eighth of the
+    /// How many octets of send memory a connection may take beside what it has: all of it must not exceed an eighth of the
     /// memory that is free. So the more connections hold much, the less each may hold, and however many stall, there is
     /// always something left for one that does not.
-    pub(crate) fn memory_room(&self, id: ConnId, room: u32) -> u32 {
-        let share = u64::from(self.memory.capacity() - self.memory.in_use()) * (CHUNK_LEN as u64 / 8);
-        let queued = self.conns.get(id).map_or(0, |conn| u64::from(conn.send.len()));
-        u64::from(room).min(share.saturating_sub(queued)) as u32
+    pub(crate) fn send_allowance(&self, id: ConnId) -> u32 {
+        let taken = self.conns.get(id).map_or(0, |conn| u64::from(conn.send.taken()));
+        u32::try_from(((self.memory.capacity_octets() - self.memory.taken_octets()) / 8).saturating_sub(taken))
+            .unwrap_or(u32::MAX)
     }
 
     /// Books `octets` that were put into the send store of the `wanted` ones, for which the connection had `room`.
@@ -400,31 +423,34 @@ impl IoBackend for Core {
 
     fn send(&mut self, id: ConnId, bytes: &[u8]) -> usize {
         let Some(room) = self.send_budget(id) else { return 0 };
-        let allowed = self.memory_room(id, room);
+        let allowance = self.send_allowance(id);
         let Some(conn) = self.conns.get_mut(id) else { return 0 };
-        let octets = conn.send.append(&mut self.memory, &bytes[..bytes.len().min(allowed as usize)]);
+        let octets = conn.send.append(&mut self.memory, &bytes[..bytes.len().min(room as usize)], allowance);
         self.sent(id, octets as u32, bytes.len(), room)
     }
 
     fn send_static(&mut self, id: ConnId, bytes: &'static [u8]) -> usize {
         let Some(room) = self.send_budget(id) else { return 0 };
+        let allowance = self.send_allowance(id);
         let Some(conn) = self.conns.get_mut(id) else { return 0 };
-        let octets = conn.send.append_static(&mut self.memory, &bytes[..bytes.len().min(room as usize)]);
+        let octets = conn.send.append_static(&mut self.memory, &bytes[..bytes.len().min(room as usize)], allowance);
         self.sent(id, octets as u32, bytes.len(), room)
     }
 
     fn send_bytes(&mut self, id: ConnId, mut bytes: Bytes) -> Result<(), Bytes> {
         let wanted = bytes.len();
         let Some(room) = self.send_budget(id) else { return Err(bytes) };
-        let to_copy = self.memory_room(id, room);
+        let allowance = self.send_allowance(id);
         let Some(conn) = self.conns.get_mut(id) else { return Err(bytes) };
-        conn.send.append_bytes(&mut self.memory, &mut bytes, room, to_copy);
+        conn.send.append_bytes(&mut self.memory, &mut bytes, room, allowance);
         self.sent(id, (wanted - bytes.len()) as u32, wanted, room);
         if bytes.is_empty() { Ok(()) } else { Err(bytes) }
     }
 
     fn send_room(&self, id: ConnId) -> u32 {
-        self.send_budget(id).map_or(0, |room| self.memory_room(id, room))
+        let Some(room) = self.send_budget(id) else { return 0 };
+        let allowance = self.send_allowance(id);
+        self.conns.get(id).map_or(0, |conn| room.min(conn.send.room_within(allowance)))
     }
 
     fn unsent(&self, id: ConnId) -> u32 {
@@ -435,14 +461,14 @@ impl IoBackend for Core {
         let mut total = 0;
         while self.conns.get(from).is_some_and(|source| source.receive.unread() > 0) {
             let Some(room) = self.send_budget(to) else { break };
-            let allowed = self.memory_room(to, room);
+            let allowance = self.send_allowance(to);
             // The source leaves its place for a moment, so that octets go straight from one store into the other.
             let Some(source) = self.conns.get_mut(from) else { break };
             let mut store = std::mem::take(&mut source.receive);
             let run = store.peek();
             let wanted = run.len();
             let octets = match self.conns.get_mut(to) {
-                Some(conn) => conn.send.append(&mut self.memory, &run[..wanted.min(allowed as usize)]),
+                Some(conn) => conn.send.append(&mut self.memory, &run[..wanted.min(room as usize)], allowance),
                 None => 0,
             };
             store.consume(&mut self.holdings, octets as u32);
@@ -599,6 +625,14 @@ impl IoBackend for Core {
     fn set_timer(&mut self, at: Instant, token: u64) {
         self.timer_order += 1;
         self.service_timers.push(Reverse((at, self.timer_order, self.current, token)));
+    }
+
+    fn call_again(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(id)
+            && !std::mem::replace(&mut conn.again, true)
+        {
+            self.call_again.push_back(id);
+        }
     }
 
     fn send_to(&mut self, shard: ShardId, message: Message) {

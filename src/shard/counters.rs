@@ -4,8 +4,12 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::tcp::Events;
+use super::budget::Work;
+use crate::tcp::{Duration, Events};
 use crate::wire::Malformed;
+
+/// Classes of turns by their time: the last takes in all from 2.1 s on.
+pub const TURN_TIMES: usize = 23;
 
 /// Declares the counters once: the plain struct, its names, and the flat view that readers see.
 macro_rules! counters {
@@ -16,39 +20,52 @@ macro_rules! counters {
             $($(#[$doc])* pub $name: u64,)*
             /// Packets dropped, by reason; index by [`DropReason`].
             pub drops: [u64; DropReason::COUNT],
+            /// Most pieces of work that one turn did, by kind; index by [`Work`].
+            pub most_in_a_turn: [u64; Work::ALL.len()],
+            /// Turns by how long they took: less than 2^i us, and not less than half of that, for the i-th.
+            pub turn_times: [u64; TURN_TIMES],
+            /// The longest turn, in ns.
+            pub longest_turn: u64,
         }
 
         impl Counters {
-            /// Names of the counters before the drop reasons, in publishing order.
+            /// Names of the counters before those by reason or kind, in publishing order.
             pub const NAMES: &'static [&'static str] = &[$(stringify!($name),)*];
 
             /// Number of published cells.
-            pub const CELLS: usize = Self::NAMES.len() + DropReason::COUNT;
+            pub const CELLS: usize = Self::NAMES.len() + DropReason::COUNT + Work::ALL.len() + TURN_TIMES + 1;
 
             fn store(&self, cells: &[AtomicU64]) {
                 let mut cells = cells.iter();
                 $(if let Some(cell) = cells.next() { cell.store(self.$name, Ordering::Relaxed); })*
-                for (cell, value) in cells.zip(self.drops) {
+                let others = self.drops.into_iter().chain(self.most_in_a_turn).chain(self.turn_times);
+                for (cell, value) in cells.zip(others.chain([self.longest_turn])) {
                     cell.store(value, Ordering::Relaxed);
                 }
             }
 
             fn load(cells: &[AtomicU64]) -> Self {
                 let mut read = cells.iter().map(|cell| cell.load(Ordering::Relaxed));
-                let mut drops = [0; DropReason::COUNT];
-                let counters = Self { $($name: read.next().unwrap_or(0),)* drops };
-                for (drop, value) in drops.iter_mut().zip(read) {
-                    *drop = value;
+                let mut counters = Self { $($name: read.next().unwrap_or(0),)* ..Self::default() };
+                let Self { drops, most_in_a_turn, turn_times, longest_turn, .. } = &mut counters;
+                let others = drops.iter_mut().chain(most_in_a_turn).chain(turn_times).chain([longest_turn]);
+                for (other, value) in others.zip(read) {
+                    *other = value;
                 }
-                Self { drops, ..counters }
+                counters
             }
 
-            /// Adds another shard's figures to these.
+            /// Adds another shard's figures to these; of what is a maximum, the larger one stays.
             pub fn add(&mut self, other: &Self) {
                 $(self.$name += other.$name;)*
-                for (mine, theirs) in self.drops.iter_mut().zip(other.drops) {
+                let sums = self.drops.iter_mut().zip(other.drops);
+                for (mine, theirs) in sums.chain(self.turn_times.iter_mut().zip(other.turn_times)) {
                     *mine += theirs;
                 }
+                for (mine, theirs) in self.most_in_a_turn.iter_mut().zip(other.most_in_a_turn) {
+                    *mine = theirs.max(*mine);
+                }
+                self.longest_turn = self.longest_turn.max(other.longest_turn);
             }
         }
     };
@@ -95,6 +112,8 @@ counters! {
     accepted,
     /// Connections opened by us.
     connected,
+    /// Ports looked at for connections opened by us.
+    ports_tried,
     /// Connections ended, for whatever reason.
     closed,
     /// Connections ended by a reset of the peer.
@@ -133,7 +152,9 @@ counters! {
     orphans,
     /// Gauge: TIME-WAIT records now.
     time_wait,
-    /// Gauge: 64 KB chunks of send memory now in use.
+    /// Gauge: octets of send memory now taken: whole blocks of it, however few of their octets are filled.
+    send_octets,
+    /// Gauge: 64 KB chunks of send memory now in use, that is with a block taken.
     send_chunks,
     /// Most chunks of send memory that were in use at a time.
     send_chunks_peak,
@@ -263,6 +284,27 @@ impl Counters {
         }
     }
 
+    /// Counts so many pieces of work in this turn.
+    #[inline]
+    pub(crate) fn note_work(&mut self, work: Work, pieces: usize) {
+        let most = &mut self.most_in_a_turn[work as usize];
+        *most = (*most).max(pieces as u64);
+    }
+
+    /// Counts a turn that took so long.
+    pub(crate) fn note_turn(&mut self, took: Duration) {
+        self.turns += 1;
+        let bits = u64::BITS - (took.as_nanos() / 1_000).leading_zeros();
+        self.turn_times[(bits as usize).min(TURN_TIMES - 1)] += 1;
+        self.longest_turn = self.longest_turn.max(took.as_nanos());
+    }
+
+    /// Most pieces of that work that one turn did.
+    #[must_use]
+    pub fn most_in_a_turn(&self, work: Work) -> u64 {
+        self.most_in_a_turn[work as usize]
+    }
+
     /// Counts one dropped packet.
     pub(crate) fn drop_packet(&mut self, reason: DropReason) {
         self.drops[reason.index()] += 1;
@@ -315,10 +357,38 @@ mod tests {
         let mut counters = Counters { packets_in: 7, parks: 9, ..Counters::default() };
         counters.drop_packet(Malformed::IpTruncated.into());
         counters.drop_packet(DropReason::DeviceRefused);
+        counters.note_work(Work::Places, 5);
+        counters.note_turn(Duration::from_micros(3));
         let published = PublishedCounters::default();
         published.publish(&counters);
         assert_eq!(published.read(), counters);
         assert_eq!(published.read().dropped_total(), 2);
+    }
+
+    #[test]
+    fn turns_are_counted_by_the_magnitude_of_their_time() {
+        let mut counters = Counters::default();
+        for (nanos, class) in [(0, 0), (999, 0), (1_000, 1), (1_999, 1), (2_000, 2), (1_000_000, 10), (u64::MAX, 22)] {
+            let before = counters.turn_times[class];
+            counters.note_turn(Duration::from_nanos(nanos));
+            assert_eq!(counters.turn_times[class], before + 1, "{nanos}");
+        }
+        assert_eq!((counters.turns, counters.longest_turn), (7, u64::MAX));
+    }
+
+    #[test]
+    fn of_maxima_the_larger_stays_and_the_rest_adds_up() {
+        let (mut one, mut other) = (Counters::default(), Counters::default());
+        one.note_work(Work::Mail, 7);
+        one.note_work(Work::Mail, 3);
+        other.note_work(Work::Mail, 5);
+        other.note_work(Work::Timers, 9);
+        one.note_turn(Duration::from_micros(5));
+        other.note_turn(Duration::from_micros(5));
+        one.add(&other);
+        assert_eq!((one.most_in_a_turn(Work::Mail), one.most_in_a_turn(Work::Timers)), (7, 9));
+        assert_eq!((one.turns, one.turn_times[3], one.longest_turn), (2, 2, 5_000));
+        assert!(Work::ALL.iter().enumerate().all(|(index, work)| *work as usize == index));
     }
 
     #[test]

@@ -14,16 +14,13 @@ use crate::wire::tcp::{Flags, TcpHeader};
 use crate::wire::vnet::{TxChecksum, TxOffload};
 use crate::wire::{self, PROTOCOL_TCP, checksum};
 
-/// Frames that one `Transmit` may need at most: 64 KB in pieces of at least 2 KB
-/// ([`MIN_STATIC`](super::send_store::MIN_STATIC)), four a frame, and some.
-pub(super) const FRAMES_A_SEGMENT: usize = 16;
+/// Frames that are set aside for one `Transmit`: 64 KB in pieces every other of which has at least 2 KB
+/// ([`MIN_STATIC`](super::send_store::MIN_STATIC)), four a frame, and some. What lies in more pieces is sent in shorter
+/// segments ([`SendStore::cut`](super::send_store::SendStore::cut)).
+pub(super) const FRAMES_A_SEGMENT: usize = 20;
 
 /// Ring places kept for control segments, so that a RST or an ACK finds room when data fills the ring.
 const CONTROL_RESERVE: usize = 8;
-
-/// Ring places that answers to strangers leave to connections, beside those that one `Transmit` may need: a flood of SYNs
-/// must not fill the ring before the turn's data find their way into it.
-const CONNECTIONS_RESERVE: usize = FRAMES_A_SEGMENT + CONTROL_RESERVE + 32;
 
 /// Largest payload of a super-segment: 65,535 less an IPv6 and a full TCP header.
 pub(crate) const MAX_SUPER_SEGMENT: u32 = 65_535 - 40 - 60;
@@ -47,13 +44,17 @@ impl Egress {
     }
 
     pub(crate) fn has_room_for_data(&mut self) -> bool {
-        self.ring.room() >= FRAMES_A_SEGMENT + CONTROL_RESERVE
+        self.has_room_for(FRAMES_A_SEGMENT)
     }
 
-    /// Whether there is room for an answer to somebody who is no connection: the SYN-ACK of a half-open one, a RST, an echo
-    /// reply.
-    pub(crate) fn has_room_for_strangers(&mut self) -> bool {
-        self.ring.room() > CONNECTIONS_RESERVE.min(self.ring.capacity() / 2)
+    /// Whether there is room for so many frames and some for control, as far as the ring has so many places at all.
+    pub(crate) fn has_room_for(&mut self, frames: usize) -> bool {
+        self.ring.room() >= (frames + CONTROL_RESERVE).min(self.ring.capacity())
+    }
+
+    /// Frames that the tx stage has not taken yet.
+    pub(crate) fn waiting(&mut self) -> usize {
+        self.ring.capacity() - self.ring.room()
     }
 
     pub(crate) fn has_room(&mut self) -> bool {
@@ -71,21 +72,26 @@ impl Egress {
     ) -> bool {
         let mut frame = blank(quad, segment);
         seal(config, quad, ip, segment, segment.seq.0, segment.flags, &mut frame, 0);
-        self.stage(config, frame, counters)
+        self.stage(config, frame, counters).is_ok()
     }
 
-    pub(crate) fn stage(&mut self, config: &ShardConfig, frame: TxFrame, counters: &mut Counters) -> bool {
+    /// Gives the frame back where there is no room: its leases are not to be lost.
+    #[allow(clippy::result_large_err)] // The frame is as large either way.
+    pub(crate) fn stage(
+        &mut self,
+        config: &ShardConfig,
+        frame: TxFrame,
+        counters: &mut Counters,
+    ) -> Result<(), TxFrame> {
         let octets = frame.len() as u64;
         if config.log_segments {
             log::frame_out(&frame);
         }
-        if self.ring.stage(frame).is_err() {
-            return false;
-        }
+        self.ring.stage(frame)?;
         self.staged = true;
         counters.packets_out += 1;
         counters.bytes_out += octets;
-        true
+        Ok(())
     }
 }
 

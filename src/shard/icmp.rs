@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use super::core::Core;
 use super::counters::DropReason;
+use super::transmit::drop_frame;
 use crate::buffer::frame::{FrameOwner, MAX_HEADER, Payload, RxFrame, TxFrame};
 use crate::wire;
 use crate::wire::vnet::{ChecksumStatus, TxChecksum, TxOffload};
@@ -19,7 +20,7 @@ impl Core {
         if !self.echoes.allow(self.shared.hasher.hash_source(src), self.now) {
             return Err(DropReason::IcmpRateLimited);
         }
-        if !self.egress.has_room_for_strangers() {
+        if !self.egress.has_room() {
             return Err(DropReason::TxRingFull);
         }
         // The headers go inline, the data from send memory, like any payload.
@@ -28,13 +29,22 @@ impl Core {
         let header_len = header.len() as u16;
         let offload = TxOffload { checksum: TxChecksum::Done, gso_size: 0, header_len, ipv6: header[0] >> 4 == 6 };
         let mut frame = TxFrame::from_header(header, offload, FrameOwner::NONE);
-        if !data.is_empty() {
-            let Some(mut chunk) = self.memory.allocate() else { return Err(DropReason::NoRoom) };
-            let copied = self.memory.append(&mut chunk, data);
-            let _ = frame.push(Payload::Chunk(self.memory.lease(&chunk, 0, copied)));
-            self.memory.release(chunk);
+        let mut rest = data;
+        while !rest.is_empty() {
+            let block = if frame.slices_left() > 0 { self.memory.allocate(rest.len()) } else { None };
+            let Some(mut block) = block else {
+                drop_frame(&mut self.memory, frame);
+                return Err(DropReason::NoRoom);
+            };
+            let copied = self.memory.append(&mut block, rest);
+            let _ = frame.push(Payload::Block(self.memory.lease(&block, 0, copied)));
+            self.memory.release(block);
+            rest = &rest[copied..];
         }
-        self.egress.stage(&self.config, frame, &mut self.counters);
+        if let Err(frame) = self.egress.stage(&self.config, frame, &mut self.counters) {
+            drop_frame(&mut self.memory, frame);
+            return Err(DropReason::TxRingFull);
+        }
         self.counters.echo_replies += 1;
         Ok(())
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 
+use super::budget::{self, Work};
 use super::core::Core;
 use super::opening::{AcceptQueue, ListenError, ListenOptions};
 use crate::flow::Endpoint;
@@ -55,6 +56,10 @@ pub(crate) struct Listeners {
     free: Vec<u32>,
     /// Listeners opened so far.
     opened: u64,
+    /// Listeners that were closed and still have children in SYN-RECEIVED.
+    closing: usize,
+    /// The record at which the search for these goes on.
+    sweep: u32,
 }
 
 /// The address that stands for any of the family of `addr`.
@@ -120,20 +125,29 @@ impl Listeners {
         self.by_local.get(&local).copied().filter(|&index| self.all[index as usize].service == service)
     }
 
-    /// Closes a listener without children in SYN-RECEIVED.
+    /// Closes a listener. Its children in SYN-RECEIVED are to be reset.
     fn close(&mut self, index: u32) {
         let Some(listener) = self.all.get_mut(index as usize) else { return };
-        debug_assert_eq!(listener.half_open, 0);
         listener.open = false;
+        self.closing += usize::from(listener.half_open > 0);
         self.by_local.remove(&listener.local);
         self.forget_unused(index);
     }
 
     fn forget_unused(&mut self, index: u32) {
         let listener = &self.all[index as usize];
-        if !listener.open && listener.children == 0 {
+        if !listener.open && listener.children == 0 && listener.half_open == 0 {
             self.free.push(index);
         }
+    }
+
+    /// Whether children of closed listeners are still to be reset.
+    pub(crate) fn has_closing(&self) -> bool {
+        self.closing > 0
+    }
+
+    fn is_closed(&self, index: u32) -> bool {
+        self.all.get(index as usize).is_some_and(|listener| !listener.open)
     }
 
     /// Whether a listener takes another SYN (OPS-19).
@@ -192,6 +206,10 @@ impl Listeners {
     pub(crate) fn leave_handshake(&mut self, index: u32) {
         if let Some(listener) = self.all.get_mut(index as usize) {
             listener.half_open -= 1;
+            if listener.half_open == 0 && !listener.open {
+                self.closing -= 1;
+                self.forget_unused(index);
+            }
         }
     }
 
@@ -228,7 +246,8 @@ impl Core {
     /// See [`Io::unlisten`](super::Io::unlisten).
     pub(crate) fn close_listener(&mut self, local: Endpoint) {
         if let Some(index) = self.listeners.own(self.current, local) {
-            self.close_listener_at(index);
+            self.listeners.close(index);
+            self.destinations.silent(local.port);
         }
     }
 
@@ -237,21 +256,36 @@ impl Core {
         self.listeners.fixed.clear();
         let all: Vec<u32> = self.listeners.by_local.values().copied().collect();
         for index in all {
-            self.close_listener_at(index);
+            self.listeners.close(index);
         }
     }
 
-    fn close_listener_at(&mut self, index: u32) {
-        if self.listeners.all[index as usize].half_open > 0 {
+    /// Resets children in SYN-RECEIVED whose listener is gone: looks at some records in a turn, as long as the tx ring has
+    /// room.
+    #[inline]
+    pub(crate) fn reset_children(&mut self) {
+        if self.listeners.has_closing() {
+            self.reset_some_children();
+        }
+    }
+
+    #[cold]
+    fn reset_some_children(&mut self) {
+        let mut looks = 0;
+        while looks < budget::RESETS && self.listeners.has_closing() && self.egress.has_room() {
+            looks += 1;
+            let slot = if self.listeners.sweep < self.half_open.slots() { self.listeners.sweep } else { 0 };
+            self.listeners.sweep = slot + 1;
+            if self.half_open.place(slot).is_none_or(|place| !self.listeners.is_closed(place.listener)) {
+                continue;
+            }
             // SM-LIS-6.
-            for slot in self.half_open.of_listener(index) {
-                let Some((place, record)) = self.drop_half_open(slot) else { continue };
-                if let Some(reset) = record.handshake.unpack().abort() {
-                    self.send_control(&place.quad, place.ip, &reset);
-                }
+            let Some((place, record)) = self.drop_half_open(slot) else { continue };
+            if let Some(reset) = record.handshake.unpack().abort() {
+                self.send_control(&place.quad, place.ip, &reset);
             }
         }
-        self.listeners.close(index);
+        self.counters.note_work(Work::Resets, looks);
     }
 
     /// See [`Io::set_accepting`](super::Io::set_accepting).

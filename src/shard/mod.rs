@@ -10,19 +10,23 @@
 //!
 //! No lock, no atomic read-modify-write, no allocation and no log line for a segment on the fast path.
 
+pub mod budget;
 mod config;
 mod conn;
 mod connect;
 mod cookies;
 mod core;
 pub mod counters;
+mod destinations;
 mod egress;
 mod half_open;
 mod icmp;
+mod idle_memory;
 mod listeners;
 mod log;
 mod opening;
 mod orphans;
+mod pages;
 mod passive;
 mod ports;
 mod receive;
@@ -39,6 +43,7 @@ pub mod wheel;
 
 use std::cmp::Reverse;
 
+use self::budget::Work;
 pub use self::config::{Limits, Offload, ShardConfig, ShardShared};
 use self::conn::Phase;
 pub use self::cookies::SharedCookies;
@@ -60,6 +65,8 @@ pub struct Shard {
     services: Vec<Box<dyn Service>>,
     /// Those that want to be asked whether they have mail.
     mailboxes: Vec<u16>,
+    /// Where [`reset_connections`](Self::reset_connections) goes on.
+    reset_at: u32,
 }
 
 impl std::fmt::Debug for Shard {
@@ -87,7 +94,8 @@ impl Shard {
     ) -> Result<Self, ConfigError> {
         config.tcp.validate()?;
         let egress = egress::Egress::new(out);
-        Ok(Self { core: Core::new(config, shared, memory, egress, now), services: Vec::new(), mailboxes: Vec::new() })
+        let core = Core::new(config, shared, memory, egress, now);
+        Ok(Self { core, services: Vec::new(), mailboxes: Vec::new(), reset_at: 0 })
     }
 
     /// Adds a service: on a port of all our addresses, or (`None`) for what it opens by itself ([`Io::listen`],
@@ -127,15 +135,18 @@ impl Shard {
         self.mailboxes.iter().any(|&service| self.services[usize::from(service)].has_mail())
     }
 
-    /// Lets the services that have mail read it. Returns how many had some.
+    /// Lets the services that have mail read it, up to [`budget::MAIL`] calls each. Returns how many had some.
     pub fn deliver_mail(&mut self) -> usize {
         let mut delivered = 0;
         for place in 0..self.mailboxes.len() {
             let service = self.mailboxes[place];
-            if self.services[usize::from(service)].has_mail() {
+            let mut calls = 0;
+            while calls < budget::MAIL && self.services[usize::from(service)].has_mail() {
                 self.call(service, |service, io| service.mail(io));
-                delivered += 1;
+                calls += 1;
             }
+            self.core.counters.note_work(Work::Mail, calls);
+            delivered += usize::from(calls > 0);
         }
         if delivered > 0 {
             self.deliver_events();
@@ -157,23 +168,48 @@ impl Shard {
         self.deliver_events();
     }
 
-    /// Resets connections, as many as the tx ring has room for now, but for those of services that have
-    /// [said goodbye](Service::has_said_goodbye). Returns whether that was all of them.
+    /// Resets connections, at each call some of them: [`budget::PLACES`] are looked at, and the tx ring must have room. Spared
+    /// are those of services that have [said goodbye](Service::has_said_goodbye). Returns whether that was all; there are no
+    /// new ones, for the first call closes all listeners.
     pub fn reset_connections(&mut self) -> bool {
-        let waits = |(id, conn): (ConnId, &conn::Conn)| {
-            let told = self.services.get(usize::from(conn.service)).is_some_and(|service| service.has_said_goodbye());
-            (matches!(conn.phase, Phase::Open(_)) && !told).then_some(id)
-        };
-        let ids: Vec<ConnId> = self.core.conns.iter().filter_map(waits).collect();
-        for id in ids {
-            // One may take the ACK of its handshake and the reset.
-            if !self.core.egress.has_room_for_data() {
-                return false;
-            }
-            IoBackend::abort(&mut self.core, id);
+        if self.reset_at == 0 {
+            self.core.close_all_listeners();
         }
+        let end = self.core.conns.slots() as u32;
+        let mut looks = 0;
+        // One may take the ACK of its handshake and the reset.
+        while self.reset_at < end && looks < budget::PLACES && self.core.egress.has_room_for_data() {
+            let slot = self.reset_at;
+            self.reset_at += 1;
+            looks += 1;
+            let Some(conn) = self.core.conns.at(slot) else { continue };
+            let told = self.services.get(usize::from(conn.service)).is_some_and(|service| service.has_said_goodbye());
+            if matches!(conn.phase, Phase::Open(_))
+                && !told
+                && let Some(id) = self.core.conns.key(slot)
+            {
+                IoBackend::abort(&mut self.core, id);
+            }
+        }
+        self.core.counters.note_work(Work::Places, looks);
         self.deliver_events();
-        true
+        let all = self.reset_at >= end;
+        if all {
+            self.reset_at = 0;
+        }
+        all
+    }
+
+    /// How far [`reset_connections`](Self::reset_connections) has come.
+    #[must_use]
+    pub fn places_reset(&self) -> u32 {
+        self.reset_at
+    }
+
+    /// Frames that the tx stage has not taken yet.
+    #[must_use]
+    pub fn frames_waiting(&mut self) -> usize {
+        self.core.egress.waiting()
     }
 
     /// Closes all listeners and tells whether something that was said and closed has not been acknowledged, or not even
@@ -204,19 +240,24 @@ impl Shard {
     pub fn finish_turn(&mut self) -> bool {
         self.deliver_events();
         self.run_timers();
+        self.call_again();
+        self.core.reset_children();
         self.core.take_memory_of_orphans();
         self.feed_starved();
         self.deliver_events();
         self.core.transmit();
         self.deliver_events();
+        self.core.give_back_memory();
         self.core.egress.publish()
     }
 
     /// When the shard next needs a turn even if nothing happens.
     pub fn next_deadline(&mut self) -> Option<Instant> {
         let service = self.core.service_timers.peek().map(|Reverse((at, ..))| *at);
+        let idle_memory = self.core.give_back_due();
         let Core { wheel, time_wait, orphans, half_open, .. } = &self.core;
-        [wheel.next(), service, time_wait.next(), orphans.due, half_open.next()].into_iter().flatten().min()
+        let timers = [wheel.next(), time_wait.next(), orphans.due, half_open.next()];
+        timers.into_iter().chain([service, idle_memory]).flatten().min()
     }
 
     /// Whether connections wait for their turn or for room in the tx ring.
@@ -226,7 +267,14 @@ impl Shard {
             || self.core.half_open.unsent().is_some()
             || !self.core.events.is_empty()
             || !self.core.outbox.is_empty()
+            || self.has_backlog()
             || (self.core.feed_left > 0 && !self.core.memory.is_exhausted())
+    }
+
+    /// Whether the last turn left something over that the next one can do at once.
+    #[must_use]
+    pub fn has_backlog(&self) -> bool {
+        !self.core.call_again.is_empty() || self.core.listeners.has_closing()
     }
 
     /// Whether frames are out whose completion has not come back.
@@ -313,20 +361,49 @@ impl Shard {
         let now = self.core.now;
         // Those that the calls below set wait for the next turn: a service that asks for one at once does not hold us up.
         let newest = self.core.timer_order;
-        while let Some(Reverse((at, order, service, token))) = self.core.service_timers.peek().copied() {
+        let mut timers = 0;
+        while timers < budget::SERVICE_TIMERS
+            && let Some(Reverse((at, order, service, token))) = self.core.service_timers.peek().copied()
+        {
             if at > now || order > newest {
                 break;
             }
+            timers += 1;
             self.core.service_timers.pop();
             self.call(service, |service, io| service.timer(io, token));
         }
-        self.core.time_wait.expire(now, &mut |_, _| {});
+        self.core.counters.note_work(Work::ServiceTimers, timers);
+        let mut records = 0;
+        while records < budget::TIME_WAIT
+            && let Some((quad, _)) = self.core.time_wait.pop_expired(now)
+        {
+            records += 1;
+            self.core.waited(&quad);
+        }
+        self.core.counters.note_work(Work::TimeWait, records);
         self.core.run_half_open_timers();
-        while let Some(slot) = self.core.wheel.pop_expired(now) {
+        let mut looks = budget::TIMERS;
+        while let Some(slot) = self.core.wheel.pop_within(now, &mut looks) {
             if let Some(id) = self.core.conns.key(slot) {
                 self.fire(id);
             }
         }
+        self.core.counters.note_work(Work::Timers, budget::TIMERS - looks);
+    }
+
+    /// Goes on where services have asked for it.
+    fn call_again(&mut self) {
+        let calls = self.core.call_again.len().min(budget::CALLS_AGAIN);
+        for _ in 0..calls {
+            let Some(id) = self.core.call_again.pop_front() else { break };
+            let Some(conn) = self.core.conns.get_mut(id) else { continue };
+            conn.again = false;
+            if !conn.detached && matches!(conn.phase, Phase::Open(_)) {
+                let service = conn.service;
+                self.call(service, |service, io| service.writable(io, id));
+            }
+        }
+        self.core.counters.note_work(Work::CallsAgain, calls);
     }
 
     fn fire(&mut self, id: ConnId) {

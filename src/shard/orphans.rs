@@ -114,7 +114,7 @@ impl Core {
 
     /// When an orphan that was left at `left` gives way, if it holds memory.
     fn gives_way_at(&self, id: ConnId, left: Instant) -> Option<Instant> {
-        let conn = self.conns.get(id).filter(|conn| conn.orphan && conn.send.len() > 0)?;
+        let conn = self.conns.get(id).filter(|conn| conn.orphan && conn.send.taken() > 0)?;
         let Phase::Open(connection) = &conn.phase else { return None };
         Some((connection.last_progress() + STALLED).min(left + PATIENCE))
     }

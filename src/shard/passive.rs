@@ -6,6 +6,7 @@
 use std::sync::atomic::Ordering;
 
 use super::Shard;
+use super::budget::{self, Work};
 use super::conn::Phase;
 use super::core::Core;
 use super::counters::DropReason;
@@ -19,9 +20,6 @@ use crate::flow::Quad;
 use crate::tcp::cookie::{EPOCH, Subject, SynCookies};
 use crate::tcp::{self, HalfOpen, Handshake, HandshakeOutcome, OpenParams, Segment, SeqNum, Transmit};
 use crate::wire::tcp::Flags;
-
-/// SYN-ACKs of records that are repeated, and records that end, in one turn. More wait for the next turn, which comes at once.
-const A_TURN: usize = 32;
 
 /// What became of an ACK that may bring back a cookie.
 pub(super) enum ByCookie {
@@ -144,8 +142,8 @@ impl Shard {
                     core.listeners.give_place_back(place.listener);
                 }
                 let reset = matches!(&outcome, HandshakeOutcome::Reply(reply) if reply.flags.contains(Flags::RST));
-                if reset && let Err(reason) = core.may_reset(quad) {
-                    return Err((reason, arrival.frame));
+                if reset && !core.may_reset(quad) {
+                    return Err((DropReason::ResetRateLimited, arrival.frame));
                 }
                 core.half_open_outcome(slot, &place, &handshake, outcome);
             }
@@ -211,9 +209,6 @@ impl Core {
         target: Target,
         iss_floor: Option<SeqNum>,
     ) -> Result<(), DropReason> {
-        if !self.egress.has_room_for_strangers() {
-            return Err(DropReason::TxRingFull);
-        }
         let options = self.listeners.options(target.listener);
         let mut params = self.open_params(quad, options.mss);
         let peer_mss = syn.options.mss.unwrap_or_else(|| params.default_peer_mss());
@@ -231,7 +226,9 @@ impl Core {
         let mut handshake = Handshake::accept(&self.config.tcp, params, syn, self.now);
         let Some(syn_ack) = handshake.poll_transmit(&self.config.tcp, self.now) else { return Ok(()) };
         let ip = IpFields::default().with(options.ttl, options.tos);
-        self.send_control(quad, ip, &syn_ack);
+        if !self.egress.send_control(&self.config, quad, ip, &syn_ack, &mut self.counters) {
+            return Err(DropReason::TxRingFull);
+        }
         self.counters.cookies_sent += 1;
         Ok(())
     }
@@ -244,12 +241,8 @@ impl Core {
     }
 
     /// Whether the peer of `quad`, a stranger, gets a RST.
-    pub(super) fn may_reset(&mut self, quad: &Quad) -> Result<(), DropReason> {
-        if !self.egress.has_room_for_strangers() {
-            return Err(DropReason::TxRingFull);
-        }
-        let allowed = self.resets.allow(self.shared.hasher.hash_source(quad.remote.addr), self.now);
-        if allowed { Ok(()) } else { Err(DropReason::ResetRateLimited) }
+    pub(super) fn may_reset(&mut self, quad: &Quad) -> bool {
+        self.resets.allow(self.shared.hasher.hash_source(quad.remote.addr), self.now)
     }
 
     fn add_half_open(&mut self, quad: &Quad, target: Target, ip: IpFields, ticket: u64, handshake: &Handshake) -> bool {
@@ -309,7 +302,7 @@ impl Core {
     /// Sends the SYN-ACKs of records that are due, as long as the tx ring has room.
     pub(super) fn send_syn_acks(&mut self) {
         while let Some(slot) = self.half_open.unsent() {
-            if !self.egress.has_room_for_strangers() {
+            if !self.egress.has_room() {
                 return;
             }
             let (Some(place), Some(record)) = (self.half_open.place(slot), self.half_open.at(slot)) else { return };
@@ -325,13 +318,17 @@ impl Core {
 
     /// Repeats the SYN-ACKs whose time has come, and forgets those that were repeated often enough (OPS-3).
     pub(super) fn run_half_open_timers(&mut self) {
-        for _ in 0..A_TURN {
-            let Some(slot) = self.half_open.due(self.now) else { break };
+        let mut records = 0;
+        while records < budget::HALF_OPEN
+            && let Some(slot) = self.half_open.due(self.now)
+        {
+            records += 1;
             let (Some(place), Some(record)) = (self.half_open.place(slot), self.half_open.at(slot)) else { break };
             let mut handshake = record.handshake.unpack();
             let outcome = handshake.on_timeout(&self.config.tcp, self.now);
             self.half_open_outcome(slot, &place, &handshake, outcome);
         }
+        self.counters.note_work(Work::HalfOpen, records);
         self.send_syn_acks();
     }
 }

@@ -150,8 +150,8 @@ impl Shard {
             _ => match tcp::reset_for(segment) {
                 // SM-CLO-1, SM-LIS-2.
                 Some(reset) => {
-                    if let Err(reason) = self.core.may_reset(quad) {
-                        return Err((reason, arrival.frame));
+                    if !self.core.may_reset(quad) {
+                        return Err((DropReason::ResetRateLimited, arrival.frame));
                     }
                     self.core.send_control(quad, IpFields::default(), &reset);
                     self.release(arrival.frame);
@@ -329,8 +329,7 @@ impl Shard {
     /// Gives connections that found too little send memory another try after some came back: a few each turn.
     pub(super) fn feed_starved(&mut self) {
         const A_TURN: usize = 64;
-        let in_use = self.core.memory.in_use();
-        if in_use < self.core.fed_at {
+        if self.core.memory.taken_octets() < self.core.fed_at {
             self.core.feed_left = self.core.starved.len();
         }
         for _ in 0..A_TURN {
@@ -350,7 +349,7 @@ impl Shard {
             }
             self.writable(id);
         }
-        self.core.fed_at = self.core.memory.in_use();
+        self.core.fed_at = self.core.memory.taken_octets();
     }
 
     /// Payload that the service left unread must not pin its packet for long.
@@ -370,7 +369,9 @@ impl Shard {
         let record = connection.time_wait(&core.config.tcp, core.now);
         let deadline = record.deadline();
         let quad = *quad;
-        core.time_wait.insert(core.hash(&quad), quad, record, deadline);
+        if let Some((evicted, _)) = core.time_wait.insert(core.hash(&quad), quad, record, deadline) {
+            core.waited(&evicted);
+        }
         core.finish(id, CloseReason::Normal);
     }
 

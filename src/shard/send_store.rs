@@ -1,23 +1,23 @@
 //! The octets of one connection that were queued for sending and not yet acknowledged.
 //!
-//! They lie in chunks of the shard's send memory, in pieces that it has adopted, or in static memory, from SND.UNA on. Must not contain: sequence
-//! numbers, windows, timers.
+//! They lie in blocks of the shard's send memory, in pieces that it has adopted, or in static memory, from SND.UNA on. Must
+//! not contain: sequence numbers, windows, timers.
 
 use std::collections::VecDeque;
 
 use bytes::{Buf, Bytes};
 
-use crate::buffer::frame::{Payload, TxFrame};
-use crate::buffer::send_memory::{Chunk, SendMemory};
+use super::egress::{FRAMES_A_SEGMENT, MAX_SUPER_SEGMENT};
+use crate::buffer::frame::{MAX_SLICES, Payload, TxFrame};
+use crate::buffer::send_memory::{Block, SendMemory, block_for, block_within};
 use crate::wire::checksum::Accumulator;
 
 #[derive(Debug)]
 enum Piece {
-    /// Octets `start..end` of the chunk.
-    Chunk {
-        chunk: Chunk,
+    /// The octets of the block from `start` on.
+    Block {
+        block: Block,
         start: u32,
-        end: u32,
     },
     Static {
         bytes: &'static [u8],
@@ -27,7 +27,7 @@ enum Piece {
 impl Piece {
     fn len(&self) -> u32 {
         match self {
-            Self::Chunk { start, end, .. } => end - start,
+            Self::Block { block, start } => block.filled() as u32 - start,
             Self::Static { bytes } => bytes.len() as u32,
         }
     }
@@ -37,17 +37,41 @@ impl Piece {
 /// cut its data into more frames than the tx ring has places.
 pub(crate) const MIN_STATIC: usize = 2_048;
 
-/// Pieces behind the first for which there is room from the start: as many chunks as the largest send buffer has, so
+/// Pieces behind the first for which there is room from the start: as many as the largest send buffer has blocks of 64 KB, so
 /// that a growing buffer does not make the list grow piece by piece.
 const PIECES: usize = 64;
+
+/// The smallest block.
+const SMALLEST: u32 = block_for(1) as u32;
+
+/// With so few small blocks that are full any super-segment fits the frames set aside for one: see
+/// [`SendStore::most_pieces`].
+const FEW_SMALL: u32 = (FRAMES_A_SEGMENT * MAX_SLICES) as u32 - (2 * (MAX_SUPER_SEGMENT / (MIN_STATIC as u32 + 1)) + 3);
 
 /// The send store of one connection. The first piece lies inline: short exchanges need no list.
 #[derive(Debug, Default)]
 pub(crate) struct SendStore {
     front: Option<Piece>,
-    #[allow(clippy::box_collection)] // 8 octets in every connection's record instead of 32.
-    more: Option<Box<VecDeque<Piece>>>,
+    more: Option<Box<More>>,
     octets: u32,
+    /// Octets of the blocks, filled or not.
+    taken: u32,
+}
+
+/// The pieces behind the first. In a box of its own: 8 octets in every connection's record instead of 40.
+#[derive(Debug)]
+struct More {
+    pieces: VecDeque<Piece>,
+    /// Those of them that are small and full.
+    small: u32,
+}
+
+impl Piece {
+    /// Whether it is a small block that is full, of which many may follow each other.
+    #[inline]
+    fn is_small_and_full(&self) -> bool {
+        matches!(self, Self::Block { block, .. } if block.room() == 0 && (1..MIN_STATIC).contains(&block.taken()))
+    }
 }
 
 impl SendStore {
@@ -56,32 +80,76 @@ impl SendStore {
         self.octets
     }
 
-    /// Appends as much of `bytes` as there is send memory for; returns how much.
-    pub(crate) fn append(&mut self, memory: &mut SendMemory, bytes: &[u8]) -> usize {
-        let mut done = 0;
-        while done < bytes.len() {
-            let copied = match self.back_mut() {
-                Some(Piece::Chunk { chunk, end, .. }) => {
-                    let copied = memory.append(chunk, &bytes[done..]);
-                    *end += copied as u32;
-                    copied
+    /// Octets of send memory that it holds: those of whole blocks, however few are filled. Adopted and static octets are not
+    /// among them.
+    pub(crate) fn taken(&self) -> u32 {
+        self.taken
+    }
+
+    /// How many octets [`append`](Self::append) could copy with that `allowance`.
+    pub(crate) fn room_within(&self, allowance: u32) -> u32 {
+        let room = match self.back() {
+            Some(Piece::Block { block, .. }) => block.room() as u32,
+            _ => 0,
+        };
+        room.saturating_add(allowance - allowance % SMALLEST)
+    }
+
+    /// Appends as much of `bytes` as there is send memory for, of which it takes at most `allowance` further octets, in whole
+    /// blocks; filling one that it holds already costs nothing. Returns how much.
+    ///
+    /// Blocks are as large as what goes into them, or the next size after one that has become full: whoever sends much
+    /// soon has large ones.
+    pub(crate) fn append(&mut self, memory: &mut SendMemory, bytes: &[u8], allowance: u32) -> usize {
+        let (mut done, mut least) = (0, 0);
+        if let Some(Piece::Block { block, .. }) = self.back_mut()
+            && block.taken() > 0
+        {
+            let had_room = block.room() > 0;
+            done = memory.append(block, bytes);
+            if block.room() == 0 {
+                least = block.taken() + 1;
+                if had_room {
+                    self.count_full();
                 }
-                _ => 0,
-            };
-            if copied == 0 {
-                let Some(chunk) = memory.allocate() else { break };
-                self.push(Piece::Chunk { chunk, start: 0, end: 0 });
             }
-            done += copied;
+        }
+        let mut left = allowance as usize;
+        while done < bytes.len() {
+            let rest = &bytes[done..];
+            let wanted = block_for(rest.len().max(least));
+            let octets = if wanted <= left { wanted } else { block_within(left) };
+            if octets == 0 {
+                break;
+            }
+            let Some(mut block) = memory.allocate_within(octets, left) else { break };
+            done += memory.append(&mut block, rest);
+            left -= block.taken();
+            least = block.taken() + 1;
+            self.taken += block.taken() as u32;
+            let is_full = block.room() == 0;
+            self.push(Piece::Block { block, start: 0 });
+            if is_full {
+                self.count_full();
+            }
         }
         self.octets += done as u32;
         done
     }
 
-    /// Appends static octets without copying them, unless they are few; returns how many.
-    pub(crate) fn append_static(&mut self, memory: &mut SendMemory, bytes: &'static [u8]) -> usize {
+    /// The last piece, a block, has become full.
+    fn count_full(&mut self) {
+        if let Some(more) = &mut self.more {
+            let is_small = more.pieces.back().is_some_and(Piece::is_small_and_full);
+            more.small += u32::from(is_small);
+        }
+    }
+
+    /// Appends static octets without copying them, unless they are few (then as [`append`](Self::append) does); returns how
+    /// many.
+    pub(crate) fn append_static(&mut self, memory: &mut SendMemory, bytes: &'static [u8], allowance: u32) -> usize {
         if bytes.len() < MIN_STATIC {
-            return self.append(memory, bytes);
+            return self.append(memory, bytes, allowance);
         }
         self.octets += bytes.len() as u32;
         self.push(Piece::Static { bytes });
@@ -89,23 +157,60 @@ impl SendStore {
     }
 
     /// Appends up to `room` octets from the front of `bytes` without copying them, unless they are few or the memory has no
-    /// place for another piece: then up to `to_copy` are copied. Leaves the rest in `bytes`.
-    pub(crate) fn append_bytes(&mut self, memory: &mut SendMemory, bytes: &mut Bytes, room: u32, to_copy: u32) {
+    /// place for another piece (then as [`append`](Self::append) does). Leaves the rest in `bytes`.
+    pub(crate) fn append_bytes(&mut self, memory: &mut SendMemory, bytes: &mut Bytes, room: u32, allowance: u32) {
         let len = bytes.len().min(room as usize);
         if len >= MIN_STATIC && memory.can_adopt() {
             let piece = if len == bytes.len() { std::mem::take(bytes) } else { bytes.split_to(len) };
             match memory.adopt(piece) {
-                Ok(chunk) => {
+                Ok(block) => {
                     self.octets += len as u32;
-                    self.push(Piece::Chunk { chunk, start: 0, end: len as u32 });
+                    self.push(Piece::Block { block, start: 0 });
                     return;
                 }
                 // There is a place, and `room` keeps the piece below 4 GB.
                 Err(piece) => debug_assert!(false, "{} octets not adopted", piece.len()),
             }
         }
-        let copied = self.append(memory, &bytes[..len.min(to_copy as usize)]);
+        let copied = self.append(memory, &bytes[..len], allowance);
         bytes.advance(copied);
+    }
+
+    /// How long segments may be for each to fit [`FRAMES_A_SEGMENT`] frames, `max_len` at most, and how many frames it may
+    /// take anyway when it is one that cannot be shorter than `mtu`.
+    #[inline]
+    pub(crate) fn cut(&self, max_len: u32, mtu: u32) -> (u32, usize) {
+        if self.small() <= FEW_SMALL { (max_len, FRAMES_A_SEGMENT) } else { self.cut_small(max_len, mtu) }
+    }
+
+    #[cold]
+    fn cut_small(&self, max_len: u32, mtu: u32) -> (u32, usize) {
+        const PIECES_A_SEGMENT: u32 = (FRAMES_A_SEGMENT * MAX_SLICES) as u32;
+        let fits = self.most_pieces(max_len) <= PIECES_A_SEGMENT;
+        let max_len = if fits { max_len } else { (PIECES_A_SEGMENT - 3) * SMALLEST };
+        (max_len, self.most_pieces(max_len.max(mtu)).div_ceil(MAX_SLICES as u32) as usize)
+    }
+
+    /// Most pieces that any `len` octets of it lie in.
+    ///
+    /// A block is followed by another one only when it is full, else by [`MIN_STATIC`] octets or more that are not copied.
+    /// So, but for the first and the last of the pieces, of which there may be as little as one octet: each has as many octets
+    /// as the smallest block, or comes before one that has more than enough for both. And if small blocks that are full are
+    /// left out, of each two neighbours one has [`MIN_STATIC`] octets.
+    fn most_pieces(&self, len: u32) -> u32 {
+        let of_smallest = len / SMALLEST + 3;
+        let of_large = 2 * (len / (MIN_STATIC as u32 + 1)) + 3 + self.small();
+        of_smallest.min(of_large).min(self.pieces())
+    }
+
+    fn pieces(&self) -> u32 {
+        u32::from(self.front.is_some()) + self.more.as_ref().map_or(0, |more| more.pieces.len() as u32)
+    }
+
+    /// Pieces that are small and full, at most: the first may be one.
+    #[inline]
+    fn small(&self) -> u32 {
+        self.more.as_ref().map_or(0, |more| more.small + 1)
     }
 
     /// The first `octets` were acknowledged.
@@ -116,15 +221,20 @@ impl SendStore {
             let len = front.len();
             if left < len {
                 match front {
-                    Piece::Chunk { start, .. } => *start += left,
+                    Piece::Block { start, .. } => *start += left,
                     Piece::Static { bytes } => *bytes = &bytes[left as usize..],
                 }
                 return;
             }
             left -= len;
-            let next = self.more.as_mut().and_then(|more| more.pop_front());
-            if let Some(Piece::Chunk { chunk, .. }) = std::mem::replace(&mut self.front, next) {
-                memory.release(chunk);
+            let next = self.more.as_mut().and_then(|more| {
+                let next = more.pieces.pop_front();
+                more.small -= u32::from(next.as_ref().is_some_and(Piece::is_small_and_full));
+                next
+            });
+            if let Some(Piece::Block { block, .. }) = std::mem::replace(&mut self.front, next) {
+                self.taken -= block.taken() as u32;
+                memory.release(block);
             }
         }
         // The list stays: most likely it is filled again at once.
@@ -149,7 +259,7 @@ impl SendStore {
     ) -> u32 {
         let mut skip = offset;
         let mut left = len;
-        for piece in self.front.iter().chain(self.more.iter().flat_map(|more| more.iter())) {
+        for piece in self.front.iter().chain(self.more.iter().flat_map(|more| more.pieces.iter())) {
             let piece_len = piece.len();
             if skip >= piece_len {
                 skip -= piece_len;
@@ -160,12 +270,12 @@ impl SendStore {
             }
             let take = left.min(piece_len - skip);
             let payload = match piece {
-                Piece::Chunk { chunk, start, .. } => {
+                Piece::Block { block, start } => {
                     let from = (start + skip) as usize;
                     if let Some(sum) = &mut sum {
-                        sum.push(memory.bytes(chunk, from..from + take as usize));
+                        sum.push(memory.bytes(block, from..from + take as usize));
                     }
-                    Payload::Chunk(memory.lease(chunk, from, take as usize))
+                    Payload::Block(memory.lease(block, from, take as usize))
                 }
                 Piece::Static { bytes } => {
                     let bytes = &bytes[skip as usize..(skip + take) as usize];
@@ -185,18 +295,22 @@ impl SendStore {
 
     /// Gives everything up.
     pub(crate) fn clear(&mut self, memory: &mut SendMemory) {
-        let more = self.more.take().map(|more| *more).unwrap_or_default();
+        let more = self.more.take().map(|more| more.pieces).unwrap_or_default();
         for piece in self.front.take().into_iter().chain(more) {
-            if let Piece::Chunk { chunk, .. } = piece {
-                memory.release(chunk);
+            if let Piece::Block { block, .. } = piece {
+                memory.release(block);
             }
         }
-        self.octets = 0;
+        (self.octets, self.taken) = (0, 0);
+    }
+
+    fn back(&self) -> Option<&Piece> {
+        self.more.as_ref().and_then(|more| more.pieces.back()).or(self.front.as_ref())
     }
 
     fn back_mut(&mut self) -> Option<&mut Piece> {
         match &mut self.more {
-            Some(more) if !more.is_empty() => more.back_mut(),
+            Some(more) if !more.pieces.is_empty() => more.pieces.back_mut(),
             _ => self.front.as_mut(),
         }
     }
@@ -205,7 +319,8 @@ impl SendStore {
         if self.front.is_none() {
             self.front = Some(piece);
         } else {
-            self.more.get_or_insert_with(|| Box::new(VecDeque::with_capacity(PIECES))).push_back(piece);
+            let empty = || Box::new(More { pieces: VecDeque::with_capacity(PIECES), small: 0 });
+            self.more.get_or_insert_with(empty).pieces.push_back(piece);
         }
     }
 }

@@ -49,7 +49,8 @@ pub trait Service: Send {
     /// service leaves unread: the next call comes with the next octets.
     fn readable(&mut self, io: &mut Io<'_>, conn: ConnId);
 
-    /// The send side has room again after a call that found too little, or after an acknowledgment freed some.
+    /// The send side has room again after a call that found too little, or after an acknowledgment freed some; or the service
+    /// has asked for this call ([`Io::call_again`]).
     fn writable(&mut self, io: &mut Io<'_>, conn: ConnId) {
         let _ = (io, conn);
     }
@@ -116,12 +117,13 @@ pub trait Service: Send {
 
     /// Whether other threads have left something to do for this service. Asked once a turn and before the thread parks,
     /// so it must be quick, and whoever leaves something wakes the thread. Each `true` draws one call of
-    /// [`Service::mail`]; a service that stays at `true` keeps its thread from parking.
+    /// [`Service::mail`], and is then asked again, up to [`budget::MAIL`](super::budget::MAIL) times a turn; a service that
+    /// stays at `true` keeps its thread from parking.
     fn has_mail(&self) -> bool {
         false
     }
 
-    /// To do what other threads have left to do.
+    /// To do what other threads have left to do, or a piece of it: packets of all connections wait meanwhile.
     fn mail(&mut self, io: &mut Io<'_>) {
         let _ = io;
     }
@@ -168,6 +170,7 @@ pub trait IoBackend {
     fn urgent(&self, conn: ConnId) -> u32;
     fn not_sent(&self, conn: ConnId) -> u32;
     fn info(&self, conn: ConnId) -> Option<Info>;
+    fn call_again(&mut self, conn: ConnId);
     fn set_timer(&mut self, at: Instant, token: u64);
     fn send_to(&mut self, shard: ShardId, message: Message);
     fn owner(&self, quad: &Quad) -> ShardId;
@@ -451,6 +454,13 @@ impl<'a> Io<'a> {
     #[must_use]
     pub fn info(&self, conn: ConnId) -> Option<Info> {
         self.backend.info(conn)
+    }
+
+    /// Asks for a call of [`Service::writable`] soon, with nothing to wait for: for what is too long for one call, so that
+    /// others have their turn meanwhile.
+    #[inline]
+    pub fn call_again(&mut self, conn: ConnId) {
+        self.backend.call_again(conn);
     }
 
     /// Asks for one call of [`Service::timer`] with `token` at or after `at`. Cannot be taken back: give tokens a

@@ -4,10 +4,13 @@
 //! no reference stored elsewhere by slot number ever goes stale. Free slots are reused last-in first-out: the warmest first.
 //! Pages are kept for reuse.
 
+#[cfg(test)]
+use super::pages::PAGE;
+use super::pages::Pages;
 use super::table::prefetch;
 
-/// Values in a page.
-const PAGE: usize = 256;
+/// End of the list of free slots.
+const NIL: u32 = u32::MAX;
 
 /// Names a value for as long as it lives, and nothing afterwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -18,13 +21,23 @@ pub struct Key {
     pub generation: u32,
 }
 
+/// What is known of a slot beside its value: on the path of a segment the slot alone is enough, and the value's alignment
+/// would blow it up.
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    generation: u32,
+    /// Of a free slot: the one freed before it.
+    next: u32,
+}
+
 /// Values by slot.
 #[derive(Debug)]
 pub struct Slab<T> {
-    pages: Vec<Box<[Option<T>]>>,
-    /// Beside the values: on the path of a segment the slot alone is enough, and a value's alignment would blow it up.
-    generations: Vec<u32>,
-    free: Vec<u32>,
+    values: Pages<Option<T>>,
+    marks: Pages<Mark>,
+    /// The slot freed last.
+    free: u32,
+    len: usize,
     high_water: usize,
 }
 
@@ -38,7 +51,7 @@ impl<T> Slab<T> {
     /// An empty slab; its first page comes with the first value.
     #[must_use]
     pub const fn new() -> Self {
-        Self { pages: Vec::new(), generations: Vec::new(), free: Vec::new(), high_water: 0 }
+        Self { values: Pages::new(), marks: Pages::new(), free: NIL, len: 0, high_water: 0 }
     }
 
     /// Puts a value into the slot freed last, or into a new page.
@@ -48,26 +61,27 @@ impl<T> Slab<T> {
 
     /// [`insert`](Self::insert) for a value that wants to know its key.
     pub fn insert_with(&mut self, make: impl FnOnce(Key) -> T) -> Key {
-        if self.free.is_empty() {
+        if self.free == NIL {
             self.add_page();
         }
-        let slot = *self.free.last().expect("a page was added");
-        let key = Key { slot, generation: self.generations[slot as usize] };
+        let slot = self.free;
+        let Mark { generation, next } = self.marks[slot];
+        let key = Key { slot, generation };
         let value = make(key);
-        self.free.pop();
-        self.pages[slot as usize / PAGE][slot as usize % PAGE] = Some(value);
-        self.high_water = self.high_water.max(self.len());
+        self.free = next;
+        self.values[slot] = Some(value);
+        self.len += 1;
+        self.high_water = self.high_water.max(self.len);
         key
     }
 
     /// Takes a value out. `None`: it has been before.
     pub fn remove(&mut self, key: Key) -> Option<T> {
-        if self.generations.get(key.slot as usize) != Some(&key.generation) {
-            return None;
-        }
-        let value = self.pages[key.slot as usize / PAGE][key.slot as usize % PAGE].take()?;
-        self.generations[key.slot as usize] = key.generation.wrapping_add(1);
-        self.free.push(key.slot);
+        let mark = self.marks.get_mut(key.slot).filter(|mark| mark.generation == key.generation)?;
+        let value = self.values[key.slot].take()?;
+        *mark = Mark { generation: key.generation.wrapping_add(1), next: self.free };
+        self.free = key.slot;
+        self.len -= 1;
         Some(value)
     }
 
@@ -75,18 +89,14 @@ impl<T> Slab<T> {
     #[inline]
     #[must_use]
     pub fn get(&self, key: Key) -> Option<&T> {
-        if self.generations.get(key.slot as usize) != Some(&key.generation) {
-            return None;
-        }
+        self.marks.get(key.slot).filter(|mark| mark.generation == key.generation)?;
         self.at(key.slot)
     }
 
     /// The value that `key` names.
     #[inline]
     pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {
-        if self.generations.get(key.slot as usize) != Some(&key.generation) {
-            return None;
-        }
+        self.marks.get(key.slot).filter(|mark| mark.generation == key.generation)?;
         self.at_mut(key.slot)
     }
 
@@ -94,13 +104,13 @@ impl<T> Slab<T> {
     #[inline]
     #[must_use]
     pub fn at(&self, slot: u32) -> Option<&T> {
-        self.pages.get(slot as usize / PAGE)?[slot as usize % PAGE].as_ref()
+        self.values.get(slot)?.as_ref()
     }
 
     /// The value in `slot`, whichever it is.
     #[inline]
     pub fn at_mut(&mut self, slot: u32) -> Option<&mut T> {
-        self.pages.get_mut(slot as usize / PAGE)?[slot as usize % PAGE].as_mut()
+        self.values.get_mut(slot)?.as_mut()
     }
 
     /// Two values at once. `None` when one of them is not there, or both are the same.
@@ -108,14 +118,8 @@ impl<T> Slab<T> {
         if self.get(a).is_none() || self.get(b).is_none() {
             return None;
         }
-        let (page_a, page_b) = (a.slot as usize / PAGE, b.slot as usize / PAGE);
-        let (index_a, index_b) = (a.slot as usize % PAGE, b.slot as usize % PAGE);
-        if page_a == page_b {
-            let [a, b] = self.pages[page_a].get_disjoint_mut([index_a, index_b]).ok()?;
-            return Some((a.as_mut()?, b.as_mut()?));
-        }
-        let [page_a, page_b] = self.pages.get_disjoint_mut([page_a, page_b]).ok()?;
-        Some((page_a[index_a].as_mut()?, page_b[index_b].as_mut()?))
+        let (a, b) = self.values.pair_mut(a.slot, b.slot)?;
+        Some((a.as_mut()?, b.as_mut()?))
     }
 
     /// The key of the value in `slot`.
@@ -123,45 +127,39 @@ impl<T> Slab<T> {
     #[must_use]
     pub fn key(&self, slot: u32) -> Option<Key> {
         self.at(slot)?;
-        Some(Key { slot, generation: self.generations[slot as usize] })
+        Some(Key { slot, generation: self.marks[slot].generation })
     }
 
     /// Asks for the first cache line of the value in `slot`.
     #[inline]
     pub fn prefetch(&self, slot: u32) {
-        if let Some(page) = self.pages.get(slot as usize / PAGE) {
-            prefetch(&page[slot as usize % PAGE]);
+        if let Some(value) = self.values.get(slot) {
+            prefetch(value);
         }
     }
 
     /// All values, by slot.
     pub fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
-        let values = self.pages.iter().flat_map(|page| page.iter());
-        values
-            .zip(&self.generations)
-            .zip(0..)
-            .filter_map(|((value, &generation), slot)| Some((Key { slot, generation }, value.as_ref()?)))
+        let places = self.values.iter().zip(self.marks.iter()).zip(0..);
+        places.filter_map(|((value, mark), slot)| Some((Key { slot, generation: mark.generation }, value.as_ref()?)))
     }
 
     /// All values, by slot.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (Key, &mut T)> {
-        let values = self.pages.iter_mut().flat_map(|page| page.iter_mut());
-        values
-            .zip(&self.generations)
-            .zip(0..)
-            .filter_map(|((value, &generation), slot)| Some((Key { slot, generation }, value.as_mut()?)))
+        let places = self.values.iter_mut().zip(self.marks.iter()).zip(0..);
+        places.filter_map(|((value, mark), slot)| Some((Key { slot, generation: mark.generation }, value.as_mut()?)))
     }
 
     /// Values there.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.generations.len() - self.free.len()
+        self.len
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.len == 0
     }
 
     /// Most values there were at a time.
@@ -173,18 +171,16 @@ impl<T> Slab<T> {
     /// Slots there are: every slot is below this.
     #[must_use]
     pub fn slots(&self) -> usize {
-        self.generations.len()
+        self.values.len()
     }
 
     #[cold]
     fn add_page(&mut self) {
-        let first = self.generations.len();
-        let end = u32::try_from(first + PAGE).expect("slots fit 32 bits");
-        self.pages.push(std::iter::repeat_with(|| None).take(PAGE).collect());
-        self.generations.resize(end as usize, 0);
-        // Room for all slots to be free, so that no `remove` allocates.
-        self.free.reserve(end as usize);
-        self.free.extend((first as u32..end).rev());
+        let first = self.values.len() as u32;
+        self.values.add_page(|_| None);
+        let last = self.values.len() as u32 - 1;
+        self.marks.add_page(|slot| Mark { generation: 0, next: if slot == last { NIL } else { slot + 1 } });
+        self.free = first;
     }
 }
 

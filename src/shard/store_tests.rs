@@ -7,8 +7,10 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use proptest::prelude::*;
 
+use super::egress::{FRAMES_A_SEGMENT, MAX_SUPER_SEGMENT};
 use super::receive_store::{Holdings, ReceiveStore};
-use super::send_store::SendStore;
+use super::send_store::{MIN_STATIC, SendStore};
+use super::transmit::drop_frame;
 use crate::buffer::frame::{FrameOwner, TxFrame};
 use crate::buffer::packet::{PacketBuf, PacketPool};
 use crate::buffer::send_memory::SendMemory;
@@ -122,10 +124,11 @@ proptest! {
 
 #[derive(Debug, Clone)]
 enum Send {
-    Copy(u32),
-    Static(u32),
+    /// So many octets, for so many further octets of memory; likewise those below.
+    Copy(u32, u32),
+    Static(u32, u32),
     /// Octets of the application, for so much room.
-    Bytes(u32, u32),
+    Bytes(u32, u32, u32),
     Acknowledge(u32),
     /// A frame from so far above the front, so long; and how many of the oldest frames are completed before it.
     Frame {
@@ -138,10 +141,11 @@ enum Send {
 
 fn send_step() -> impl Strategy<Value = Send> {
     let len = || prop_oneof![0u32..100, 0u32..5_000, 0u32..150_000];
+    let allowance = || prop_oneof![0u32..1_000, 0u32..20_000, Just(50_000), Just(u32::MAX)];
     prop_oneof![
-        3 => len().prop_map(Send::Copy),
-        2 => len().prop_map(Send::Static),
-        2 => (len(), len()).prop_map(|(len, room)| Send::Bytes(len, room)),
+        3 => (len(), allowance()).prop_map(|(len, allowance)| Send::Copy(len, allowance)),
+        2 => (len(), allowance()).prop_map(|(len, allowance)| Send::Static(len, allowance)),
+        2 => (len(), len(), allowance()).prop_map(|(len, room, allowance)| Send::Bytes(len, room, allowance)),
         3 => len().prop_map(Send::Acknowledge),
         3 => (len(), 1u32..66_000, 0usize..4)
             .prop_map(|(offset, len, completions)| Send::Frame { offset, len, completions }),
@@ -171,28 +175,37 @@ proptest! {
         let mut model: VecDeque<u8> = VecDeque::new();
         let mut out: VecDeque<(TxFrame, Vec<u8>)> = VecDeque::new();
         for step in steps {
+            let before = store.taken();
             match step {
-                Send::Copy(len) => {
-                    let taken = store.append(&mut memory, &BLOCK[..len as usize]);
-                    prop_assert!(taken == len as usize || memory.is_exhausted());
-                    model.extend(&BLOCK[..taken]);
+                Send::Copy(len, allowance) => {
+                    let fits = store.room_within(allowance) as usize;
+                    let copied = store.append(&mut memory, &BLOCK[..len as usize], allowance);
+                    prop_assert!(copied == fits.min(len as usize) || memory.free_octets() == 0);
+                    prop_assert!(store.taken() - before <= allowance);
+                    model.extend(&BLOCK[..copied]);
                 }
-                Send::Static(len) => {
+                Send::Static(len, allowance) => {
                     let bytes = &BLOCK[BLOCK.len() - len as usize..];
-                    let taken = store.append_static(&mut memory, bytes);
-                    prop_assert!(taken == len as usize || memory.is_exhausted());
-                    model.extend(&bytes[..taken]);
+                    let fits = if bytes.len() < MIN_STATIC { store.room_within(allowance) } else { len };
+                    let queued = store.append_static(&mut memory, bytes, allowance);
+                    prop_assert!(queued == bytes.len().min(fits as usize) || memory.free_octets() == 0);
+                    prop_assert!(store.taken() - before <= allowance);
+                    model.extend(&bytes[..queued]);
                 }
-                Send::Bytes(len, room) => {
+                Send::Bytes(len, room, allowance) => {
                     let len = len as usize;
                     let bytes = Bytes::copy_from_slice(&BLOCK[BLOCK.len() - len..]);
                     let places = memory.can_adopt();
                     let mut rest = bytes.clone();
-                    store.append_bytes(&mut memory, &mut rest, room, room.min(50_000));
+                    let fits = store.room_within(allowance) as usize;
+                    store.append_bytes(&mut memory, &mut rest, room, allowance);
                     let taken = len - rest.len();
                     prop_assert_eq!(&bytes[taken..], &rest[..]);
                     let wanted = len.min(room as usize);
-                    prop_assert!(taken == wanted || (!places && taken == wanted.min(50_000)) || memory.is_exhausted());
+                    let copies = wanted < MIN_STATIC || !places;
+                    let expected = if copies { wanted.min(fits) } else { wanted };
+                    prop_assert!(taken == expected || (copies && memory.free_octets() == 0));
+                    prop_assert!(store.taken() - before <= allowance);
                     model.extend(&bytes[..taken]);
                 }
                 Send::Acknowledge(octets) => {
@@ -224,9 +237,15 @@ proptest! {
                 Send::Trim => store.trim(),
             }
             prop_assert_eq!(store.len() as usize, model.len());
+            prop_assert!(u64::from(store.taken()) <= memory.taken_octets());
+            prop_assert!(!out.is_empty() || u64::from(store.taken()) == memory.taken_octets());
+            let (cut, frames) = store.cut(MAX_SUPER_SEGMENT, 1_500);
+            for offset in [0, store.len() / 3, store.len().saturating_sub(cut)] {
+                prop_assert!(frames_of(&store, &mut memory, offset, cut) <= frames.min(FRAMES_A_SEGMENT));
+            }
         }
         store.clear(&mut memory);
-        prop_assert_eq!(store.len(), 0);
+        prop_assert_eq!((store.len(), store.taken()), (0, 0));
         for (frame, expected) in out {
             prop_assert_eq!(frame.payload(&reader).concat(), expected);
             for lease in frame.complete().into_iter().flat_map(|completion| completion.into_leases()) {
@@ -237,37 +256,127 @@ proptest! {
     }
 }
 
+/// How many frames the octets from `offset` on take, up to `len` of them.
+fn frames_of(store: &SendStore, memory: &mut SendMemory, offset: u32, len: u32) -> usize {
+    let len = len.min(store.len() - offset);
+    let (mut done, mut frames) = (0, 0);
+    while done < len {
+        let mut frame = TxFrame::new(TxOffload::default(), FrameOwner::NONE, |_| 40);
+        done += store.lease(memory, offset + done, len - done, &mut frame, None);
+        frames += 1;
+        drop_frame(memory, frame);
+    }
+    frames
+}
+
 /// What fits a frame: 64 KB in pieces of the smallest kind take no more frames than are set aside for one segment.
 #[test]
 fn a_super_segment_of_crumbs_takes_few_frames() {
     let (mut memory, _reader) = SendMemory::new(64);
     let mut store = SendStore::default();
     for round in 0..2_000 {
-        let len = [super::send_store::MIN_STATIC, 1, 100, 2_047, 3_000][round % 5];
+        let len = [MIN_STATIC, 1, 100, 2_047, 3_000][round % 5];
         if round % 7 == 0 {
-            store.append(&mut memory, &BLOCK[..3]);
+            store.append(&mut memory, &BLOCK[..3], u32::MAX);
         }
         if round % 3 == 0 {
             store.append_bytes(&mut memory, &mut Bytes::from_static(&BLOCK[..len]), u32::MAX, u32::MAX);
         } else {
-            store.append_static(&mut memory, &BLOCK[..len]);
+            store.append_static(&mut memory, &BLOCK[..len], u32::MAX);
         }
         if store.len() > 300_000 {
             break;
         }
     }
-    for offset in (0..store.len() - 65_435).step_by(1_013) {
-        let (mut done, mut frames) = (0, 0);
-        while done < 65_435 {
-            let mut frame = TxFrame::new(TxOffload::default(), FrameOwner::NONE, |_| 40);
-            done += store.lease(&mut memory, offset + done, 65_435 - done, &mut frame, None);
-            frames += 1;
-            for lease in frame.complete().into_iter().flat_map(|completion| completion.into_leases()) {
-                memory.complete(lease);
-            }
-        }
-        assert!(frames <= super::egress::FRAMES_A_SEGMENT, "{frames} frames from {offset}");
+    let (cut, frames) = store.cut(MAX_SUPER_SEGMENT, 1_500);
+    assert!(frames <= FRAMES_A_SEGMENT);
+    for offset in (0..store.len() - cut).step_by(1_013) {
+        let frames = frames_of(&store, &mut memory, offset, cut);
+        assert!(frames <= FRAMES_A_SEGMENT, "{frames} frames from {offset}");
     }
     store.clear(&mut memory);
     assert_eq!(memory.in_use(), 0);
+}
+
+/// The worst there can be: octets one by one between as few static ones as are not copied, and blocks of the smallest kind.
+#[test]
+fn no_pieces_are_too_many_for_the_frames_of_a_segment() {
+    let crumbs: fn(&mut SendStore, &mut SendMemory) = |store, memory| {
+        store.append_static(memory, &BLOCK[..MIN_STATIC], 0);
+        store.append(memory, b"x", 256);
+    };
+    let smallest: fn(&mut SendStore, &mut SendMemory) = |store, memory| {
+        store.append(memory, &BLOCK[..256], 256);
+    };
+    let both: fn(&mut SendStore, &mut SendMemory) = |store, memory| {
+        for _ in 0..7 {
+            store.append(memory, &BLOCK[..256], 256);
+        }
+        store.append(memory, b"x", 256);
+        store.append_static(memory, &BLOCK[..MIN_STATIC], 0);
+    };
+    for (name, queue) in [("crumbs", crumbs), ("smallest", smallest), ("both", both)] {
+        let (mut memory, _reader) = SendMemory::new(64);
+        let mut store = SendStore::default();
+        while store.len() < 200_000 {
+            queue(&mut store, &mut memory);
+        }
+        for mtu in [1_500, 9_000, 65_535] {
+            let (cut, frames) = store.cut(MAX_SUPER_SEGMENT, mtu);
+            assert!(frames <= FRAMES_A_SEGMENT || mtu > 19_000, "{name}: {frames} frames set aside");
+            let longest = cut.max(mtu);
+            let mut most = 0;
+            // Longer than what is repeated.
+            for offset in 0..4_100 {
+                most = most.max(frames_of(&store, &mut memory, offset, longest));
+            }
+            println!("{name}, mtu {mtu}: segments of {longest} octets take {most} frames of {frames} set aside");
+            assert!(most <= frames, "{name}, mtu {mtu}: {most} frames of {frames}");
+        }
+        while store.len() > 0 {
+            store.acknowledge(&mut memory, 1_000);
+        }
+        assert_eq!(
+            store.cut(MAX_SUPER_SEGMENT, 1_500),
+            (MAX_SUPER_SEGMENT, FRAMES_A_SEGMENT),
+            "{name}: all is forgotten"
+        );
+        assert_eq!((store.taken(), memory.taken_octets()), (0, 0));
+    }
+}
+
+/// Few octets of their own before each of many that are not copied: each takes the smallest block.
+#[test]
+fn heads_between_bodies_take_little_memory() {
+    let (mut memory, _reader) = SendMemory::new(64);
+    let mut store = SendStore::default();
+    for _ in 0..240 {
+        store.append(&mut memory, &BLOCK[..200], u32::MAX);
+        store.append_static(&mut memory, &BLOCK[..MIN_STATIC], u32::MAX);
+    }
+    assert_eq!((store.taken(), memory.in_use()), (240 * 256, 1));
+    store.clear(&mut memory);
+}
+
+/// Blocks grow with what is sent: few octets take few, bulk soon takes the largest.
+#[test]
+fn blocks_grow_with_what_is_sent() {
+    let taken_by = |lengths: &[usize], allowance: u32| {
+        let (mut memory, _reader) = SendMemory::new(64);
+        let mut store = SendStore::default();
+        let mut taken = Vec::new();
+        for &len in lengths {
+            let before = store.taken();
+            store.append(&mut memory, &BLOCK[..len], allowance);
+            taken.push(store.taken() - before);
+        }
+        store.clear(&mut memory);
+        taken
+    };
+    assert_eq!(taken_by(&[1], u32::MAX), [256]);
+    assert_eq!(taken_by(&[200, 200, 200], u32::MAX), [256, 1_024, 0], "the next size after one that is full");
+    assert_eq!(taken_by(&[1_448; 8], u32::MAX), [4_096, 0, 16_384, 0, 0, 0, 0, 0]);
+    assert_eq!(taken_by(&[100_000], u32::MAX), [131_072]);
+    assert_eq!(taken_by(&[5_000], 5_000), [4_096 + 3 * 256], "no more than is allowed");
+    assert_eq!(taken_by(&[5_000, 1], 255), [0, 0]);
 }

@@ -3,20 +3,25 @@
 //!
 //! Must not contain: decisions about what to send (they are `tcp`'s), the layout of headers (`egress`), device calls.
 
+use super::budget::{self, Work};
 use super::conn::{Conn, Event, Phase};
 use super::core::{Core, note};
 use super::egress::{MAX_SUPER_SEGMENT, blank, seal};
 use super::service::ConnId;
 use super::wheel::Wheel;
-use crate::buffer::frame::{Completion, FrameOwner};
+use crate::buffer::frame::{Completion, FrameOwner, TxFrame};
+use crate::buffer::send_memory::SendMemory;
 use crate::tcp::SeqNum;
 use crate::wire::checksum::Accumulator;
 use crate::wire::tcp::Flags;
 
 impl Core {
-    /// Looks after the connections that something happened to: sends what they may send and re-arms their timers.
+    /// Looks after the connections that something happened to, oldest first: sends what they may send and re-arms their
+    /// timers.
     pub(crate) fn transmit(&mut self) {
-        for _ in 0..self.touched.len() {
+        let connections = self.touched.len().min(budget::CONNECTIONS);
+        self.counters.note_work(Work::Connections, connections);
+        for _ in 0..connections {
             let Some(id) = self.touched.pop_front() else { break };
             let Some(conn) = self.conns.get_mut(id) else { continue };
             conn.touched = false;
@@ -60,7 +65,7 @@ impl Core {
             return false;
         };
         let tso = if quad.remote.addr.is_ipv4() { config.offload.tso4 } else { config.offload.tso6 };
-        let max_len = if tso { MAX_SUPER_SEGMENT } else { 0 };
+        let (max_len, frames) = send.cut(if tso { MAX_SUPER_SEGMENT } else { 0 }, u32::from(config.mtu));
         let mut sent = 0;
         while connection.wants_transmit() {
             if sent >= config.limits.quantum {
@@ -75,7 +80,7 @@ impl Core {
                 }
                 return false;
             }
-            if !egress.has_room_for_data() {
+            if !egress.has_room_for(frames) {
                 return true;
             }
             let Some(segment) = connection.poll_transmit(&config.tcp, *now, max_len) else { break };
@@ -101,7 +106,11 @@ impl Core {
                 *in_ring += covered;
                 counters.payload_out += u64::from(covered);
                 let staged = egress.stage(config, frame, counters);
-                debug_assert!(staged, "room was checked before the segment was taken");
+                debug_assert!(staged.is_ok(), "room was checked before the segment was taken");
+                if let Err(frame) = staged {
+                    drop_frame(memory, frame);
+                    *in_ring -= covered;
+                }
                 if last {
                     break;
                 }
@@ -145,6 +154,13 @@ impl Core {
                 self.touch(id);
             }
         }
+    }
+}
+
+/// A frame is not sent after all.
+pub(super) fn drop_frame(memory: &mut SendMemory, frame: TxFrame) {
+    for lease in frame.complete().into_iter().flat_map(Completion::into_leases) {
+        memory.complete(lease);
     }
 }
 

@@ -14,8 +14,12 @@
 //! Never early: an entry fires in the first call whose `now` has reached its deadline rounded up to a tick.
 //!
 //! The wheel knows slots and times, not what they stand for: the caller asks the connection which of its timers are due.
-//! Entries are linked through one vector indexed by slot, which grows with the number of connections and never otherwise.
+//! Entries are linked through nodes numbered by slot, whose pages come with connections and never otherwise.
+//!
+//! A bucket that has come, of whatever level, becomes the list of entries to look at as a whole, and each look takes one of
+//! them: it fires, or is filed anew. So the work can be cut into pieces of any size ([`Wheel::pop_within`]).
 
+use super::pages::Pages;
 use crate::tcp::time::Instant;
 
 /// A tick is 2^16 ns, 65.5 us: fine enough to pace at 100 us.
@@ -29,7 +33,7 @@ const NIL: u32 = u32::MAX;
 
 /// Where an entry is.
 const IDLE: u16 = u16::MAX;
-/// The list of entries whose tick has come. Buckets are numbered level * 64 + index below it.
+/// The list of entries to look at. Buckets are numbered level * 64 + index below it.
 const DUE: u16 = (LEVELS * BUCKETS) as u16;
 
 #[derive(Debug, Clone, Copy)]
@@ -41,7 +45,7 @@ struct Node {
     next: u32,
     /// The entry before it, or `NIL`.
     prev: u32,
-    /// The list it is in: a bucket, `DUE` or `IDLE`.
+    /// `IDLE`, or of the first in a list: which one, a bucket or `DUE`. Of the others: that they are in one.
     list: u16,
 }
 
@@ -57,14 +61,14 @@ struct Bucket {
 /// Deadlines by slot number.
 #[derive(Debug)]
 pub struct Wheel {
-    /// All ticks up to this one have been looked at.
+    /// Where the wheel stands: all entries of ticks before this one are in the list of those to look at.
     tick: u64,
     /// One bit for each bucket that may hold an entry.
     occupied: [u64; LEVELS],
     buckets: Box<[Bucket; LEVELS * BUCKETS]>,
-    /// First of the entries whose tick has come.
+    /// First of the entries to look at: their tick or that of their bucket has come.
     due: u32,
-    nodes: Vec<Node>,
+    nodes: Pages<Node>,
     len: usize,
 }
 
@@ -92,15 +96,15 @@ impl Wheel {
             occupied: [0; LEVELS],
             buckets: Box::new([Bucket { first: NIL, earliest: u64::MAX }; LEVELS * BUCKETS]),
             due: NIL,
-            nodes: Vec::new(),
+            nodes: Pages::new(),
             len: 0,
         }
     }
 
     /// Makes room for slots below `slots`, so that no later call allocates for them.
     pub fn reserve(&mut self, slots: usize) {
-        if slots > self.nodes.len() {
-            self.nodes.resize(slots, VACANT);
+        while slots > self.nodes.len() {
+            self.nodes.add_page(|_| VACANT);
         }
     }
 
@@ -112,7 +116,7 @@ impl Wheel {
             self.reserve(slot as usize + 1);
         }
         let tick = tick_of(deadline);
-        let node = &mut self.nodes[slot as usize];
+        let node = &mut self.nodes[slot];
         node.deadline = deadline;
         if node.list == IDLE {
             self.len += 1;
@@ -136,7 +140,7 @@ impl Wheel {
     #[inline]
     #[must_use]
     pub fn deadline(&self, slot: u32) -> Option<Instant> {
-        self.nodes.get(slot as usize).filter(|node| node.list != IDLE).map(|node| node.deadline)
+        self.nodes.get(slot).filter(|node| node.list != IDLE).map(|node| node.deadline)
     }
 
     /// Takes out one slot whose deadline has passed. To be called until `None`, with the same `now`; a new deadline that
@@ -144,17 +148,29 @@ impl Wheel {
     /// counts as that one.
     #[inline]
     pub fn pop_expired(&mut self, now: Instant) -> Option<u32> {
+        let mut looks = usize::MAX;
+        self.pop_within(now, &mut looks)
+    }
+
+    /// As [`pop_expired`](Self::pop_expired), with at most `looks` at entries, which it counts down. `None` with none left
+    /// means: there may be more, and [`next`](Self::next) says so.
+    #[inline]
+    pub fn pop_within(&mut self, now: Instant, looks: &mut usize) -> Option<u32> {
         let tick = tick_at(now).max(self.tick);
         loop {
             while self.due != NIL {
+                if *looks == 0 {
+                    return None;
+                }
+                *looks -= 1;
                 let slot = self.due;
                 self.unlink(slot);
-                let at = tick_of(self.nodes[slot as usize].deadline);
+                // By its deadline of now, not by the one it was filed under.
+                let at = tick_of(self.nodes[slot].deadline);
                 if at <= tick {
                     self.len -= 1;
                     return Some(slot);
                 }
-                // Moved back since it was filed.
                 self.file(slot, at);
             }
             if !self.advance(tick) {
@@ -202,8 +218,8 @@ impl Wheel {
         Some(level * BUCKETS + self.occupied[level].trailing_zeros() as usize)
     }
 
-    /// Empties the first bucket that begins at or before `tick`: into the due list what is filed at or before it, into
-    /// lower levels the rest. Without such a bucket the wheel stands at `tick`, and the answer is `false`.
+    /// With nothing left to look at: makes that of the first bucket that begins at or before `tick`. Without such a bucket
+    /// the wheel stands at `tick`, and the answer is `false`.
     fn advance(&mut self, tick: u64) -> bool {
         let Some(bucket) = self.first_bucket() else {
             self.tick = tick;
@@ -220,20 +236,9 @@ impl Wheel {
         }
         self.tick = begin;
         self.occupied[level] &= !(1 << index);
-        let mut slot = self.buckets[bucket].first;
-        self.buckets[bucket] = Bucket { first: NIL, earliest: u64::MAX };
-        while slot != NIL {
-            let node = &self.nodes[slot as usize];
-            let (next, deadline) = (node.next, node.deadline);
-            // By its deadline of now, not by the one it was filed under.
-            let at = tick_of(deadline);
-            if at <= tick {
-                self.link(slot, DUE, at);
-            } else {
-                self.file(slot, at);
-            }
-            slot = next;
-        }
+        let bucket = std::mem::replace(&mut self.buckets[bucket], Bucket { first: NIL, earliest: u64::MAX });
+        self.due = bucket.first;
+        self.nodes[bucket.first].list = DUE;
         true
     }
 
@@ -258,22 +263,26 @@ impl Wheel {
             &mut bucket.first
         };
         let next = std::mem::replace(first, slot);
-        let node = &mut self.nodes[slot as usize];
+        let node = &mut self.nodes[slot];
         (node.filed, node.next, node.prev, node.list) = (tick, next, NIL, list);
         if next != NIL {
-            self.nodes[next as usize].prev = slot;
+            self.nodes[next].prev = slot;
         }
     }
 
     fn unlink(&mut self, slot: u32) {
-        let node = &mut self.nodes[slot as usize];
+        let node = &mut self.nodes[slot];
         let Node { next, prev, list, .. } = *node;
         node.list = IDLE;
         if next != NIL {
-            self.nodes[next as usize].prev = prev;
+            let next = &mut self.nodes[next];
+            next.prev = prev;
+            if prev == NIL {
+                next.list = list;
+            }
         }
         if prev != NIL {
-            self.nodes[prev as usize].next = next;
+            self.nodes[prev].next = next;
         } else if list == DUE {
             self.due = next;
         } else {

@@ -131,6 +131,40 @@ fn a_slot_set_again_while_popping_comes_out_when_due() {
     assert_eq!(expire(&mut wheel, Instant::from_millis(13)), [1, 2]);
 }
 
+/// However many deadlines come at once, or have moved back meanwhile and must be filed anew.
+#[test]
+fn a_crowd_is_looked_at_bit_by_bit() {
+    const CROWD: u32 = 10_000;
+    const LOOKS: usize = 100;
+    let mut wheel = Wheel::new(at(0));
+    // All in one bucket of the fourth level. Every other one moves back.
+    for slot in 0..CROWD {
+        wheel.insert(slot, Instant::from_secs(40) + Duration::from_micros(slot.into()));
+    }
+    for slot in (0..CROWD).step_by(2) {
+        wheel.insert(slot, Instant::from_secs(50));
+    }
+    let now = Instant::from_secs(41);
+    let (mut fired, mut calls) = (Vec::new(), 0);
+    while wheel.next().is_some_and(|next| next <= now) {
+        let mut looks = LOOKS;
+        while let Some(slot) = wheel.pop_within(now, &mut looks) {
+            fired.push(slot);
+        }
+        calls += 1;
+        assert!(fired.len() <= calls * LOOKS && calls < 1_000);
+        // Meanwhile others come and go as ever.
+        wheel.insert(CROWD + 7, now + Duration::from_millis(calls as u64));
+        wheel.remove(1);
+    }
+    assert!(calls >= CROWD as usize / LOOKS);
+    fired.sort_unstable();
+    assert!(fired.iter().copied().filter(|slot| *slot != 1).eq((3..CROWD).step_by(2)), "{}", fired.len());
+    let left = CROWD as usize / 2 + 1;
+    assert_eq!((wheel.len(), expire(&mut wheel, Instant::from_secs(51)).len()), (left, left));
+    assert!(wheel.is_empty());
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Insert { slot: u32, delay: u64 },

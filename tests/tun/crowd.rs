@@ -10,14 +10,14 @@ use serde_json::Value;
 
 use crate::support::*;
 
-/// The driver of stock `nc -N` clients, from the tools of this workspace: built with the engine, or now.
-fn nc_load() -> PathBuf {
+/// One of the tools of this workspace: built with the engine, or now.
+pub(crate) fn tool(name: &str) -> PathBuf {
     // target/PROFILE/trust
     let engine = PathBuf::from(env!("CARGO_BIN_EXE_trust"));
-    let driver = engine.with_file_name("nc-load");
+    let driver = engine.with_file_name(name);
     let (profile, target) = (engine.parent().unwrap(), engine.parent().and_then(|p| p.parent()).unwrap());
     let profile = profile.file_name().unwrap().to_str().unwrap();
-    let mut command = bounded(400, env!("CARGO"), &["build", "-q", "-p", "trust-tools", "--bin", "nc-load"]);
+    let mut command = bounded(400, env!("CARGO"), &["build", "-q", "-p", "trust-tools", "--bin", name]);
     command.args(["--profile", if profile == "debug" { "dev" } else { profile }, "--target-dir"]).arg(target);
     let output = command.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
     assert!(output.status.success() && driver.exists(), "{driver:?}: {}", describe(&output));
@@ -30,7 +30,7 @@ fn thousand(kill: usize) -> Outcome {
     hash_allowed()?;
     need_cpus(2)?;
     raise_open_files(2_100)?;
-    let driver = nc_load();
+    let driver = tool("nc-load");
     let engine = Engine::start(&["--workers", "2", "--steer", "hash"]);
     let kill_text = kill.to_string();
     let arguments = ["10.7.0.2", "7", "1000", "100000", "--json", "--timeout", "60", "--kill", &kill_text];

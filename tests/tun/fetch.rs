@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::*;
 
@@ -38,11 +38,18 @@ impl Drop for Directory {
     }
 }
 
-/// A child that is killed with the test.
+/// A [`bounded`] child that ends with the test.
 pub(crate) struct Killed(pub(crate) Child);
 
 impl Drop for Killed {
     fn drop(&mut self) {
+        // What `timeout` has started goes with it when it is asked, and stays when it is killed.
+        // SAFETY: the child has not been waited for, so the number is still its own.
+        unsafe { libc::kill(self.0.id() as libc::pid_t, libc::SIGTERM) };
+        let end = Instant::now() + Duration::from_secs(3);
+        while self.0.try_wait().is_ok_and(|status| status.is_none()) && Instant::now() < end {
+            thread::sleep(Duration::from_millis(5));
+        }
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

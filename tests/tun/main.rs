@@ -14,6 +14,7 @@ mod connect;
 mod crowd;
 mod fetch;
 mod forward;
+mod hostile;
 mod http;
 mod iperf;
 mod iperf_client;
@@ -25,6 +26,7 @@ mod nat;
 #[allow(dead_code)]
 #[path = "../netns/mod.rs"]
 mod netns;
+mod stopped;
 #[path = "../crowd/mod.rs"]
 mod streams;
 mod support;
@@ -108,12 +110,16 @@ fn main() -> ExitCode {
         trial("idle_connections_cost_nothing_fused", lifecycle::idle_fused),
         trial("idle_connections_cost_nothing_pipeline", lifecycle::idle_pipeline),
         trial("unprivileged_serves", lifecycle::unprivileged),
+        trial("stopped_in_a_download_goes_on", stopped::download),
         trial("no_event_is_slept_through_beside_busy_cpus_fused", waking::fused),
         trial("no_event_is_slept_through_beside_busy_cpus_pipeline", waking::pipeline),
     ];
     trials.extend(loss::trials());
     trials.extend(combinations::trials());
-    libtest_mimic::run(&arguments, trials).exit_code()
+    trials.extend(hostile::trials());
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    hostile::print_table();
+    conclusion.exit_code()
 }
 
 fn trial(name: &str, test: fn() -> support::Outcome) -> Trial {

@@ -17,10 +17,10 @@ use crate::forward::{loopback, ssh, sshd};
 use crate::support::*;
 
 /// A namespace that lives as long as this does.
-struct Namespace(Killed);
+pub(crate) struct Namespace(Killed);
 
 impl Namespace {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut command = bounded(280, "unshare", &["-n", "sleep", "270"]);
         let child = Killed(command.stdin(Stdio::null()).spawn().unwrap());
         let namespace = Self(child);
@@ -32,14 +32,14 @@ impl Namespace {
     }
 
     /// The process in it: what `timeout` has started.
-    fn pid(&self) -> String {
+    pub(crate) fn pid(&self) -> String {
         let timeout = self.0.0.id();
         let children = std::fs::read_to_string(format!("/proc/{timeout}/task/{timeout}/children")).unwrap_or_default();
         children.split_whitespace().next().unwrap_or("self").to_owned()
     }
 
     /// The words that put a command into it.
-    fn prefix(&self) -> Vec<String> {
+    pub(crate) fn prefix(&self) -> Vec<String> {
         ["nsenter", "-t", &self.pid(), "-n", "--"].map(str::to_owned).to_vec()
     }
 
@@ -47,13 +47,13 @@ impl Namespace {
         within(&self.prefix(), limit, words)
     }
 
-    fn must(&self, line: &str) {
+    pub(crate) fn must(&self, line: &str) {
         let words: Vec<_> = line.split(' ').collect();
         let output = self.command(10, &words).stdin(Stdio::null()).output().unwrap();
         assert!(output.status.success(), "{line}: {}", describe(&output));
     }
 
-    fn spawn(&self, words: &[&str]) -> Killed {
+    pub(crate) fn spawn(&self, words: &[&str]) -> Killed {
         let mut command = self.command(270, words);
         Killed(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
     }

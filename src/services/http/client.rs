@@ -8,7 +8,7 @@ use super::page::Page;
 use super::request::{Framing, HEAD_MAX, Method, Request, Resource, parse};
 use super::response::{HTML, Head, Length, OCTETS, Site, Status, TEXT, milliseconds};
 use crate::services::chargen::{PATTERN, PERIOD};
-use crate::shard::{ConnId, Io};
+use crate::shard::{ConnId, Io, budget};
 use crate::tcp::time::{Duration, Instant};
 
 /// For a head to be complete, from its first octet on: a trickle of octets does not hold the connection for ever.
@@ -88,9 +88,14 @@ impl Client {
         }
     }
 
-    /// Does all that can be done now.
+    /// Does what can be done now; a client that has asked for very much has to wait for some of it.
     pub(super) fn drive(&mut self, site: &mut Site, io: &mut Io<'_>, conn: ConnId) {
+        let mut steps = 0;
         while self.flush(io, conn) {
+            steps += 1;
+            if steps > budget::STEPS {
+                return io.call_again(conn);
+            }
             let step = match self.phase {
                 Phase::Head => self.read_head(site, io, conn),
                 Phase::Unwanted { .. } => self.read_unwanted(site, io, conn),

@@ -17,7 +17,7 @@ use std::fmt;
 use self::client::Client;
 use self::response::Site;
 use super::{KEEPALIVE, WallClock};
-use crate::shard::{ConnId, Io, Service};
+use crate::shard::{ConnId, Io, Service, budget};
 use crate::tcp::time::{Duration, Instant};
 use crate::tcp::{CloseReason, KeepAlive};
 
@@ -102,9 +102,14 @@ impl Service for Http {
     fn timer(&mut self, io: &mut Io<'_>, _token: u64) {
         self.ticking = false;
         let now = io.now();
+        let mut looks = 0;
         while let Some(&(at, conn)) = self.watch.front() {
             if at > now {
                 break;
+            }
+            looks += 1;
+            if looks > budget::LOOKS {
+                return self.tick_at(io, now);
             }
             self.watch.pop_front();
             let Some(client) = self.clients.get_mut(&conn) else { continue };

@@ -69,6 +69,20 @@ fn post(fields: &str, rest: &[u8]) -> Vec<u8> {
 
 const PATTERN: &str = " !\"#$%&'()*+,-./0123456789";
 
+/// A client that asks for thousands of things at once is not answered in one go.
+#[test]
+fn much_that_is_pipelined_is_answered_in_pieces() {
+    let mut net = server(5);
+    net.set_default_send_limit(100_000_000);
+    let conn = net.connect(0);
+    let requests = 3_000;
+    net.client_send(conn, &get("/bytes/1").repeat(requests));
+    net.run();
+    let answers = net.client_take(conn);
+    assert_eq!(answers.windows(12).filter(|window| window.starts_with(b"HTTP/1.1 200")).count(), requests);
+    assert!(net.most_sends() <= 3 * crate::shard::budget::STEPS, "{} in one call", net.most_sends());
+}
+
 #[test]
 fn bytes_are_those_of_chargen() {
     assert_eq!(ask(&get("/bytes/10")), (octets(10, &PATTERN[..10]), false));

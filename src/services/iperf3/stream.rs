@@ -4,7 +4,7 @@
 
 use super::note::{Address, Sample};
 use super::protocol::{Params, StreamResult};
-use crate::shard::{ConnId, Io};
+use crate::shard::{ConnId, Io, budget};
 use crate::tcp::time::{Duration, Instant};
 
 /// What sources send. Short enough to stay in a processor's cache, long enough for two full frames.
@@ -152,8 +152,8 @@ impl Stream {
         }
     }
 
-    /// Sends what pace and room allow. If it is the pace that forbids more, the timer is set to `token`; if it is the
-    /// room, the next call comes when there is some.
+    /// Sends what pace and room allow, or a good part of it. If it is the pace that forbids more, the timer is set to
+    /// `token`; if it is the room, the next call comes when there is some; if it was much for one call, soon.
     pub(super) fn send(&mut self, io: &mut Io<'_>, conn: ConnId, token: u64) {
         if !self.running || !self.plan.sends {
             return;
@@ -163,8 +163,9 @@ impl Stream {
         if let Some(bucket) = &mut self.bucket {
             bucket.fill(now);
         }
-        loop {
+        for _ in 0..budget::STEPS {
             if self.unit_left == 0 {
+                let mut units = 1;
                 if let Some(bucket) = &mut self.bucket {
                     if bucket.balance < 0.0 {
                         if self.timer.is_none() {
@@ -174,9 +175,12 @@ impl Stream {
                         }
                         return;
                     }
-                    bucket.balance -= self.plan.unit as f64;
+                    // Units that are due at once go at once: they may be of one octet each.
+                    let due = (bucket.balance / self.plan.unit as f64) as u64 + 1;
+                    units = due.min((BLOCK.len() as u64 / self.plan.unit).max(1));
+                    bucket.balance -= (units * self.plan.unit) as f64;
                 }
-                self.unit_left = self.plan.unit;
+                self.unit_left = units * self.plan.unit;
             }
             let piece = self.unit_left.min(BLOCK.len() as u64) as usize;
             let taken = io.send_static(conn, &BLOCK[..piece]);
@@ -186,6 +190,7 @@ impl Stream {
                 return;
             }
         }
+        io.call_again(conn);
     }
 
     /// A timer has gone off, perhaps not ours.

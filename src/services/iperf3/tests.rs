@@ -645,6 +645,27 @@ fn pacing_keeps_the_rate_with_one_timer_a_stream() {
     }
 }
 
+/// A second's worth of octets one by one, saved up while the client's side was full, and room for all of them.
+#[test]
+fn blocks_of_one_octet_cost_no_more_than_large_ones() {
+    let mut net = net(1, 4);
+    net.set_default_send_limit(1_000);
+    let params = stock(json!({"reverse": true, "bandwidth": 64_000_000, "len": 1}));
+    let mut test = Test::begin(&mut net, 0, &params, 1, false);
+    let conn = test.data[0];
+    let _ = net.client_take(conn);
+    net.advance(Duration::from_millis(900));
+    net.set_send_limit(conn, 100_000_000);
+    let mut got = net.client_take(conn).len();
+    for _ in 0..20 {
+        net.run();
+        got += net.client_take(conn).len();
+    }
+    assert!(got > 7_000_000, "{got}");
+    assert!(net.most_sends() <= crate::shard::budget::STEPS + 2, "{} in one call", net.most_sends());
+    let _ = test.finish(&mut net);
+}
+
 #[test]
 fn bursts_come_whole_even_through_a_small_send_side() {
     let mut net = net(1, 4);
