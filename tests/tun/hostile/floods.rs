@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::honest::{Visits, visit};
 use super::peers::{Wire, source, syn};
-use super::{Row, Target, add_row, memory};
+use super::{Row, Target, add_row, measured_alone, memory};
 use crate::support::*;
 
 /// How long a client of a user's waits before he gives up.
@@ -131,6 +131,7 @@ pub(crate) fn trickle() -> Outcome {
 }
 
 fn taken(name: &str, seconds: usize, rate: impl FnOnce() -> Result<f64, String>) -> Outcome {
+    let _turn = measured_alone();
     let engine = Engine::start(&[]);
     let warm = visitors(Target::ENGINE.at(7), Duration::from_millis(20), Duration::from_millis(400));
     all_served("before the flood", &warm);
@@ -155,6 +156,7 @@ fn taken(name: &str, seconds: usize, rate: impl FnOnce() -> Result<f64, String>)
 /// More than the queue takes, as much as this machine sends: a SYN that gets through is answered, and when it is over,
 /// it is over.
 pub(crate) fn highest() -> Outcome {
+    let _turn = measured_alone();
     let engine = Engine::start(&[]);
     let to = Target::ENGINE.at(7);
     let warm = visitors(to, Duration::from_millis(20), Duration::from_millis(400));

@@ -20,7 +20,7 @@ mod peers;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Stdio;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -157,6 +157,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 fn endure(load: &Load) -> Outcome {
     need(&["ip", "ss", "nsenter", "unshare"])?;
+    let _turn = measured_alone();
     if load.name == "iperf3_controls" {
         need(&["iperf3"])?;
     }
@@ -171,6 +172,13 @@ fn endure(load: &Load) -> Outcome {
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
     Ok(())
+}
+
+/// Where it is measured, one load after the other.
+fn measured_alone() -> Option<MutexGuard<'static, ()>> {
+    static TURN: Mutex<()> = Mutex::new(());
+    // One that failed leaves nothing that the next must not see.
+    soak().then(|| TURN.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// The server that a port is forwarded to.
