@@ -136,9 +136,6 @@ const LOADS: [Load; 7] = [
     },
 ];
 
-/// What the engine does not endure yet; to be seen with `--ignored`.
-const NOT_YET: [&str; 2] = ["hostile_holders_of_one_octet", "hostile_http_pipeliners"];
-
 /// A test for each load, and for floods.
 pub(crate) fn trials() -> Vec<Trial> {
     let load = |load: &'static Load| netns::trial_or_skip(&format!("hostile_{}", load.name), || endure(load));
@@ -148,11 +145,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         netns::trial_or_skip("hostile_syn_flood_of_700_a_second", floods::trickle),
         netns::trial_or_skip("hostile_syn_flood_at_the_highest_rate", floods::highest),
     ]);
-    let not_yet = |trial: Trial| {
-        let red = NOT_YET.contains(&trial.name());
-        trial.with_ignored_flag(red)
-    };
-    trials.into_iter().map(not_yet).collect()
+    trials
 }
 
 fn endure(load: &Load) -> Outcome {
