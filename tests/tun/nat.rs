@@ -31,11 +31,11 @@ impl Namespace {
         namespace
     }
 
-    /// The process in it: what `timeout` has started.
+    /// The process in it: what `timeout` has started. Before that it is none.
     pub(crate) fn pid(&self) -> String {
         let timeout = self.0.0.id();
         let children = std::fs::read_to_string(format!("/proc/{timeout}/task/{timeout}/children")).unwrap_or_default();
-        children.split_whitespace().next().unwrap_or("self").to_owned()
+        children.split_whitespace().next().unwrap_or("none").to_owned()
     }
 
     /// The words that put a command into it.
