@@ -1,10 +1,10 @@
 //! Echo as an application: what `echo` does inside the shards, done by one more thread on sockets that every program can
 //! use. It is there to be compared with the other.
 //!
-//! One loop for all connections, with mio; each connection gets a block moved in its turn.
+//! One loop for all connections, with mio; in its turn a connection has moved what lies in one piece in its queue.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -12,11 +12,9 @@ use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Token, Waker};
 use trust::net::{EventQueue, Stack, TcpListener, TcpStream};
+use trust::services::KEEPALIVE;
 
 use super::Error;
-
-/// Octets a connection moves in one turn.
-const BLOCK_LEN: usize = 128 << 10;
 
 /// Of the event queue, and within it of the listener.
 const QUEUE: Token = Token(usize::MAX);
@@ -70,8 +68,6 @@ impl Drop for EchoSockets {
 
 struct Connection {
     stream: TcpStream,
-    /// Octets that were read and for which there was no room yet: nothing is read before they have gone.
-    held: Vec<u8>,
     in_line: bool,
 }
 
@@ -94,7 +90,6 @@ struct Application {
 impl Application {
     fn run(&mut self, mut poll: Poll) -> io::Result<()> {
         let mut events = Events::with_capacity(16);
-        let mut block = vec![0; BLOCK_LEN];
         loop {
             let patience = if self.line.is_empty() { None } else { Some(Duration::ZERO) };
             match poll.poll(&mut events, patience) {
@@ -110,7 +105,7 @@ impl Application {
             for _ in 0..self.line.len() {
                 let Some(slot) = self.line.pop_front() else { break };
                 let Some(connection) = &mut self.connections[slot] else { continue };
-                match connection.turn(&mut block) {
+                match connection.turn() {
                     Ok(Turn::Again) => self.line.push_back(slot),
                     Ok(Turn::Blocked) => connection.in_line = false,
                     Ok(Turn::Done) | Err(_) => {
@@ -132,9 +127,11 @@ impl Application {
                     if stream.set_nonblocking(true).is_err() || stream.set_nodelay(true).is_err() {
                         continue;
                     }
+                    // Nobody here would close what hangs.
+                    stream.set_keepalive(Some(KEEPALIVE));
                     let slot = self.vacant.pop().unwrap_or(self.connections.len());
                     self.queue.register(&stream, Token(first + slot), Interest::READABLE | Interest::WRITABLE);
-                    let connection = Some(Connection { stream, held: Vec::new(), in_line: false });
+                    let connection = Some(Connection { stream, in_line: false });
                     match self.connections.get_mut(slot) {
                         Some(place) => *place = connection,
                         None => self.connections.push(connection),
@@ -150,20 +147,22 @@ impl Application {
 }
 
 impl Connection {
-    fn turn(&mut self, block: &mut [u8]) -> io::Result<Turn> {
-        if !self.held.is_empty() {
-            let Some(put) = unless_blocked(self.stream.write(&self.held))? else { return Ok(Turn::Blocked) };
-            self.held.drain(..put);
-            return Ok(Turn::Again);
-        }
-        let Some(got) = unless_blocked(self.stream.read(block))? else { return Ok(Turn::Blocked) };
-        if got == 0 {
+    /// Writes from the place where the octets came in: what finds no room stays there, so that nothing is kept here for a
+    /// client that does not read.
+    fn turn(&mut self) -> io::Result<Turn> {
+        let mut written = None;
+        let got = self.stream.read_with(|octets| {
+            let result = (&self.stream).write(octets);
+            let taken = *result.as_ref().unwrap_or(&0);
+            written = Some(result);
+            taken
+        });
+        match written {
+            Some(result) => Ok(if unless_blocked(result)?.is_some() { Turn::Again } else { Turn::Blocked }),
             // All of it is on its way; the FIN goes behind it.
-            return Ok(Turn::Done);
+            None if unless_blocked(got)?.is_some() => Ok(Turn::Done),
+            None => Ok(Turn::Blocked),
         }
-        let put = unless_blocked(self.stream.write(&block[..got]))?.unwrap_or(0);
-        self.held.extend_from_slice(&block[put..got]);
-        Ok(Turn::Again)
     }
 }
 

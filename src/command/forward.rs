@@ -8,27 +8,37 @@
 //! What one end does the other end sees: octets, the end of one direction while the other goes on, a reset. Nothing is read
 //! that could not be written on: who stalls, stalls the other side by its window. All of it is one thread, on the sockets
 //! that every program can use.
+//!
+//! Both ends are probed when they are silent, so that who has vanished is gone after some minutes. When all places are
+//! taken before that, the connection that is longest idle gives way: see [`places`](super::places).
 
+use std::cell::RefCell;
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::net::sockopt;
 use tokio::net as kernel;
 use tokio::runtime;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use trust::net::{Stack, tokio as ours};
+use trust::services::KEEPALIVE;
 
 use super::Error;
+use super::places::{Place, Places};
 
-/// Connections of one forwarding at once; more wait in the listener's queue.
-const CONNECTIONS: usize = 4_096;
+/// Connections of one forwarding at once. When there are as many, idle ones give way to new ones, and when none is idle,
+/// new ones are reset.
+const CONNECTIONS: usize = 8_192;
 
-/// Octets on their way through us, for each direction of each connection.
-const BLOCK_LEN: usize = 32 << 10;
+thread_local! {
+    /// Where octets are while they move: one for all connections, since none keeps it over a wait.
+    static BLOCK: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// After an `accept` that failed for want of descriptors or memory.
 const BREATH: Duration = Duration::from_millis(100);
@@ -152,33 +162,49 @@ impl Drop for Forwarding {
 }
 
 async fn from_ours(listener: ours::TcpListener, to: Arc<Forward>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
-        // Fails only when the engine has stopped.
-        let Ok((client, _)) = listener.accept().await else { return };
-        let to = Arc::clone(&to);
+    let places = Places::new(CONNECTIONS);
+    // Fails only when the engine has stopped.
+    while let Ok((client, _)) = listener.accept().await {
+        let Some((place, told)) = find_place(&places, &to) else {
+            client.reset_on_drop();
+            continue;
+        };
+        let (to, places) = (Arc::clone(&to), Arc::clone(&places));
         tokio::spawn(async move {
             let connect = async {
-                let server = kernel::TcpStream::connect((to.host.as_str(), to.port)).await?;
+                let open = || kernel::TcpStream::connect((to.host.as_str(), to.port));
+                let server = match open().await {
+                    Err(error) if out_of_descriptors(&error) && places.give_way(Instant::now()) => {
+                        tokio::time::sleep(BREATH).await;
+                        open().await?
+                    }
+                    result => result?,
+                };
                 server.set_nodelay(true)?;
                 Ok(server)
             };
-            report(&to, serve(client, connect).await);
-            drop(place);
+            report(&to, serve(client, connect, place, told).await);
         });
     }
 }
 
 async fn from_kernel(listener: kernel::TcpListener, stack: Stack, to: Arc<Forward>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+    let places = Places::new(CONNECTIONS);
+    loop {
         let (client, _) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!("{to}: {error}");
+                if out_of_descriptors(&error) {
+                    places.give_way(Instant::now());
+                }
                 tokio::time::sleep(BREATH).await;
                 continue;
             }
+        };
+        let Some((place, told)) = find_place(&places, &to) else {
+            client.reset_on_drop();
+            continue;
         };
         let (to, stack) = (Arc::clone(&to), stack.clone());
         tokio::spawn(async move {
@@ -195,10 +221,24 @@ async fn from_kernel(listener: kernel::TcpListener, stack: Stack, to: Arc<Forwar
                 }
                 Err(last)
             };
-            report(&to, serve(client, connect).await);
-            drop(place);
+            report(&to, serve(client, connect, place, told).await);
         });
     }
+}
+
+/// A place for a new connection. That somebody had to give way for it, or that there is none, is said once in a while.
+fn find_place(places: &Arc<Places>, to: &Forward) -> Option<(Place, oneshot::Receiver<()>)> {
+    let now = Instant::now();
+    let place = places.take(now);
+    if let Some(news) = places.news(now) {
+        tracing::warn!("{to}: {news}");
+    }
+    place
+}
+
+/// Of the process or of the machine: idle connections have some to give.
+fn out_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
 /// A connection that could not be opened is worth a line; how one ends is the business of its ends.
@@ -208,22 +248,32 @@ fn report(to: &Forward, result: io::Result<()>) {
     }
 }
 
-/// Connects to the server, and joins it to the client until both directions have ended. `Err`: there is no connection.
-async fn serve<C: End, S: End>(client: C, connect: impl Future<Output = io::Result<S>>) -> io::Result<()> {
+/// Connects to the server, and joins it to the client until both directions have ended, or until another is `told` to
+/// have the place. `Err`: there is no connection.
+async fn serve<C: End, S: End>(
+    client: C,
+    connect: impl Future<Output = io::Result<S>>,
+    place: Place,
+    mut told: oneshot::Receiver<()>,
+) -> io::Result<()> {
+    client.keep_alive();
     let mut client = Reset(Some(client));
     let server = tokio::select! {
         server = connect => server?,
         // It did not wait.
         () = client.get().broken() => return Ok(()),
+        _ = &mut told => return Ok(()),
     };
+    server.keep_alive();
     let mut server = Reset(Some(server));
     let ended = {
         let (client, server) = (client.get(), server.get());
-        let both = async { tokio::try_join!(carry(client, server), carry(server, client)) };
+        let both = async { tokio::try_join!(carry(client, server, &place), carry(server, client, &place)) };
         tokio::select! {
             ended = both => ended.is_ok(),
             () = client.broken() => false,
             () = server.broken() => false,
+            _ = &mut told => false,
         }
     };
     if ended {
@@ -234,27 +284,43 @@ async fn serve<C: End, S: End>(client: C, connect: impl Future<Output = io::Resu
 }
 
 /// Octets from one end to the other, until the first has no more.
-async fn carry(from: &impl End, to: &impl End) -> io::Result<()> {
-    let mut block = Vec::new();
+async fn carry(from: &impl End, to: &impl End, place: &Place) -> io::Result<()> {
     loop {
+        to.writable().await?;
         from.readable().await?;
-        // Not before there is something: idle connections hold nothing.
-        block.resize(BLOCK_LEN, 0);
-        let mut rest = match from.try_read(&mut block) {
-            Ok(0) => return to.shut_write(),
-            Ok(len) => &block[..len],
-            Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
-            Err(error) => return Err(error),
-        };
+        let Some(mut rest) = move_block(from, to, place)? else { return to.shut_write() };
+        // What the other end had no room for is all that is kept.
         while !rest.is_empty() {
+            let _held = place.hold(rest.len());
             to.writable().await?;
-            match to.try_write(rest) {
-                Ok(len) => rest = &rest[len..],
+            match to.try_write(&rest) {
+                Ok(len) => {
+                    place.moved(Instant::now());
+                    rest.drain(..len);
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }
         }
     }
+}
+
+/// Moves what is there and finds room; returns the rest of what was read, `None` at the end of the stream.
+fn move_block(from: &impl End, to: &impl End, place: &Place) -> io::Result<Option<Vec<u8>>> {
+    let unless_blocked = |result: io::Result<usize>| match result {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+        result => result.map(Some),
+    };
+    BLOCK.with_borrow_mut(|block| {
+        block.resize(place.piece(), 0);
+        let Some(len) = unless_blocked(from.try_read(block))? else { return Ok(Some(Vec::new())) };
+        if len == 0 {
+            return Ok(None);
+        }
+        place.moved(Instant::now());
+        let put = unless_blocked(to.try_write(&block[..len]))?.unwrap_or(0);
+        Ok(Some(block[put..len].to_vec()))
+    })
 }
 
 /// A connection that is reset when it is dropped before it was told to close: also when its task is.
@@ -287,6 +353,8 @@ trait End {
     /// A FIN behind what was written.
     fn shut_write(&self) -> io::Result<()>;
     fn reset_on_drop(&self);
+    /// Has the peer probed when it is silent.
+    fn keep_alive(&self);
     /// Comes back when the connection is reset or timed out, also while nobody reads or writes.
     async fn broken(&self);
 }
@@ -319,6 +387,14 @@ impl End for kernel::TcpStream {
 
     fn reset_on_drop(&self) {
         let _ = self.set_zero_linger();
+    }
+
+    fn keep_alive(&self) {
+        // A socket that has broken meanwhile takes no options, and needs none.
+        let _ = sockopt::set_tcp_keepidle(self, KEEPALIVE.idle.into())
+            .and_then(|()| sockopt::set_tcp_keepintvl(self, KEEPALIVE.interval.into()))
+            .and_then(|()| sockopt::set_tcp_keepcnt(self, KEEPALIVE.count.into()))
+            .and_then(|()| sockopt::set_socket_keepalive(self, true));
     }
 
     async fn broken(&self) {
@@ -355,6 +431,10 @@ impl End for ours::TcpStream {
         let _ = self.get_ref().set_linger(Some(Duration::ZERO));
     }
 
+    fn keep_alive(&self) {
+        self.get_ref().set_keepalive(Some(KEEPALIVE));
+    }
+
     async fn broken(&self) {
         self.closed().await;
         if !matches!(self.get_ref().take_error(), Ok(Some(_))) {
@@ -384,6 +464,71 @@ mod tests {
         assert_eq!(short.to_string(), "reverse:127.0.0.1:8080=192.0.2.7:80");
         assert_eq!(short.port(), None);
         assert_eq!("forward:2222=h:22".parse::<Forward>().unwrap().port(), Some(2222));
+    }
+
+    /// A client and a server joined by us over sockets of the kernel, in a test's own namespace; what `act` gets are the far
+    /// ends of both, our server's end and the places.
+    fn joined(
+        act: impl AsyncFnOnce(kernel::TcpStream, kernel::TcpStream, std::os::fd::OwnedFd, Arc<Places>),
+    ) -> io::Result<()> {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = kernel::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+            let address = listener.local_addr()?;
+            let pair = async || {
+                let (near, far) = tokio::join!(kernel::TcpStream::connect(address), listener.accept());
+                io::Result::Ok((near?, far?.0))
+            };
+            let ((client, near_client), (near_server, server)) = (pair().await?, pair().await?);
+            let places = Places::new(1);
+            let (place, told) = places.take(Instant::now()).unwrap();
+            let ours = rustix::io::dup(&near_server).unwrap();
+            let task = tokio::spawn(serve(near_client, async { Ok(near_server) }, place, told));
+            let acted = act(client, server, ours, Arc::clone(&places));
+            tokio::time::timeout(Duration::from_secs(60), acted).await.unwrap();
+            tokio::time::timeout(Duration::from_secs(60), task).await.unwrap().unwrap()
+        })
+    }
+
+    async fn read(stream: &kernel::TcpStream) -> io::Result<Vec<u8>> {
+        let mut block = vec![0; 100];
+        loop {
+            stream.readable().await?;
+            match stream.try_read(&mut block) {
+                Ok(len) => return Ok(block[..len].to_vec()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    #[test]
+    fn an_idle_connection_that_gives_way_is_reset_on_both_sides() {
+        let result = joined(async |client, server, ours, places| {
+            drop(ours);
+            client.try_write(b"up").unwrap();
+            assert_eq!(read(&server).await.unwrap(), b"up");
+            assert!(places.take(Instant::now()).is_none(), "it has just moved something");
+            let later = Instant::now() + super::super::places::PATIENCE;
+            let new = places.take(later);
+            assert!(new.is_some());
+            for end in [client, server] {
+                assert_eq!(read(&end).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+            }
+        });
+        result.unwrap();
+    }
+
+    #[test]
+    fn silent_ends_are_probed() {
+        let result = joined(async |client, server, ours, _| {
+            client.try_write(b"up").unwrap();
+            assert_eq!(read(&server).await.unwrap(), b"up");
+            assert!(sockopt::socket_keepalive(&ours).unwrap());
+            assert_eq!(sockopt::tcp_keepidle(&ours).unwrap(), Duration::from(KEEPALIVE.idle));
+            drop((client, server));
+        });
+        result.unwrap();
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod fetch;
 mod forward;
 mod iperf3;
 mod outward;
+mod places;
 mod refusal;
 mod serve;
 

@@ -69,6 +69,8 @@ pub(super) struct Client {
     rest: Vec<u8>,
     /// The beginning of a head that came in pieces.
     head: Vec<u8>,
+    /// Its place in the order in which such heads began.
+    pub(super) turn: Option<u64>,
     /// The present request leaves the connection open.
     keep: bool,
     /// It is HTTP/1.1.
@@ -82,6 +84,7 @@ impl Client {
             phase: Phase::Head,
             rest: Vec::new(),
             head: Vec::new(),
+            turn: None,
             keep: true,
             modern: true,
             deadline: now.saturating_add(IDLE_TIMEOUT),
@@ -130,6 +133,17 @@ impl Client {
         }
     }
 
+    /// Whether a head has begun that came in pieces.
+    pub(super) fn is_in_head(&self) -> bool {
+        !self.head.is_empty()
+    }
+
+    /// Gives the memory for the beginning of a head back.
+    pub(super) fn forget_head(&mut self, site: &mut Site) {
+        site.heads -= self.head.len();
+        self.head = Vec::new();
+    }
+
     fn extend_deadline(&mut self, io: &Io<'_>, by: Duration) {
         self.deadline = io.now().saturating_add(by);
     }
@@ -155,6 +169,10 @@ impl Client {
             if sent > 0 {
                 self.extend_deadline(io, STALL_TIMEOUT);
             }
+            if self.rest.is_empty() {
+                // Most connections never need it, and there may be very many.
+                self.rest = Vec::new();
+            }
         }
         self.rest.is_empty()
     }
@@ -174,6 +192,7 @@ impl Client {
         } else {
             let taken = run.len().min(HEAD_MAX - before);
             self.head.extend_from_slice(&run[..taken]);
+            site.heads += taken;
             // Only the end of a line can complete a head: one that comes octet by octet is not read over and over.
             let worth = run[..taken].contains(&b'\n') || self.head.len() == HEAD_MAX;
             (if worth { parse(&self.head) } else { Ok(None) }, taken)
@@ -181,18 +200,18 @@ impl Client {
         match parsed {
             Ok(Some(request)) => {
                 io.consume(conn, (request.len - before) as u32);
-                self.head.clear();
+                self.forget_head(site);
                 self.begin(site, io, conn, request);
             }
             Ok(None) => {
                 if before == 0 {
                     self.head.extend_from_slice(&run[..taken]);
+                    site.heads += taken;
                     self.extend_deadline(io, HEAD_TIMEOUT);
                 }
                 io.consume(conn, taken as u32);
             }
             Err(status) => {
-                self.head = Vec::new();
                 self.modern = true;
                 site.requests += 1;
                 self.refuse(site, io, conn, status);
@@ -323,6 +342,7 @@ impl Client {
     /// Says why, and closes: where the next request begins is not known.
     fn refuse(&mut self, site: &mut Site, io: &mut Io<'_>, conn: ConnId, status: Status) -> Step {
         self.keep = false;
+        self.forget_head(site);
         self.answer(site, io, conn, Answer::Refusal(status, ""), false);
         Step::On
     }

@@ -11,7 +11,7 @@
 //! unless it came in pieces; bodies are never collected. `request` reads heads, `chunked` bodies, `response` writes
 //! heads, `page` is the status page, `client` is one connection; this file joins them to the shard and keeps the time.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
 use self::client::Client;
@@ -31,6 +31,9 @@ mod tests;
 
 /// How often a connection's deadline is looked at. A deadline is late by this at most.
 const WATCH: Duration = Duration::from_secs(5);
+/// Octets of incomplete heads that a shard keeps. Above it the head that began first gives way: it has had the longest time
+/// to be complete, and one that a client writes in a few pieces is complete within a round trip or two.
+const HEADS_MAX: usize = 16 << 20;
 /// Least time between two looks.
 const TICK: Duration = Duration::from_millis(500);
 
@@ -44,6 +47,11 @@ pub struct Http {
     watch: VecDeque<(Instant, ConnId)>,
     /// A timer is set.
     ticking: bool,
+    /// Connections whose heads came in pieces and are not complete, in the order in which they began.
+    in_head: BTreeMap<u64, ConnId>,
+    /// Heads that came in pieces, all in all.
+    turns: u64,
+    heads_max: usize,
 }
 
 impl fmt::Debug for Http {
@@ -56,13 +64,42 @@ impl Http {
     /// A service that dates its answers by `clock`; its uptime begins now.
     #[must_use]
     pub fn new(clock: WallClock) -> Self {
-        Self { site: Site::new(clock), clients: Clients::default(), watch: VecDeque::new(), ticking: false }
+        Self {
+            site: Site::new(clock),
+            clients: Clients::default(),
+            watch: VecDeque::new(),
+            ticking: false,
+            in_head: BTreeMap::new(),
+            turns: 0,
+            heads_max: HEADS_MAX,
+        }
     }
 
     fn drive(&mut self, io: &mut Io<'_>, conn: ConnId) {
         self.site.open = self.clients.len();
         if let Some(client) = self.clients.get_mut(&conn) {
             client.drive(&mut self.site, io, conn);
+            match client.turn {
+                None if client.is_in_head() => {
+                    client.turn = Some(self.turns);
+                    self.in_head.insert(self.turns, conn);
+                    self.turns += 1;
+                }
+                Some(turn) if !client.is_in_head() => {
+                    client.turn = None;
+                    self.in_head.remove(&turn);
+                }
+                _ => {}
+            }
+        }
+        while self.site.heads > self.heads_max
+            && let Some((_, conn)) = self.in_head.pop_first()
+        {
+            if let Some(client) = self.clients.get_mut(&conn) {
+                client.turn = None;
+                client.forget_head(&mut self.site);
+            }
+            io.give_way(conn);
         }
     }
 
@@ -96,7 +133,12 @@ impl Service for Http {
     }
 
     fn closed(&mut self, _io: &mut Io<'_>, conn: ConnId, _reason: CloseReason) {
-        self.clients.remove(&conn);
+        if let Some(mut client) = self.clients.remove(&conn) {
+            client.forget_head(&mut self.site);
+            if let Some(turn) = client.turn {
+                self.in_head.remove(&turn);
+            }
+        }
     }
 
     fn timer(&mut self, io: &mut Io<'_>, _token: u64) {

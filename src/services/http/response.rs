@@ -83,6 +83,8 @@ pub(super) struct Site {
     dated: Option<u64>,
     /// Where answers are put together; empty between any two.
     pub(super) scratch: Vec<u8>,
+    /// Octets of heads that came in pieces and are not complete.
+    pub(super) heads: usize,
     pub(super) open: usize,
     pub(super) accepted: u64,
     pub(super) requests: u64,
@@ -97,6 +99,7 @@ impl Site {
             date: String::new(),
             dated: None,
             scratch: Vec::new(),
+            heads: 0,
             open: 0,
             accepted: 0,
             requests: 0,

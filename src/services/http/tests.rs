@@ -435,3 +435,40 @@ fn connections_that_are_gone_leave_nothing() {
     net.advance(WATCH);
     assert_eq!((net.services[0].watch.len(), net.timers()), (0, 0));
 }
+
+/// Heads that never end hold no more than so much, and do not stop one that comes in pieces.
+#[test]
+fn heads_that_never_end_give_way_to_newer_ones() {
+    let clock = || UNIX_EPOCH;
+    let mut net = Net::new(1, 3, |_| Http { heads_max: 100_000, ..Http::new(Arc::new(clock)) });
+    let slow: Vec<Client> = (0..100)
+        .map(|number| {
+            let conn = net.connect(0);
+            net.client_send(conn, format!("GET /{number} HTTP/1.1\r\nX: {}", "x".repeat(3_000)).as_bytes());
+            net.run();
+            assert!(net.services[0].site.heads <= 100_000);
+            conn
+        })
+        .collect();
+    let conn = net.connect(0);
+    for piece in get("/bytes/5").chunks(7) {
+        net.client_send(conn, piece);
+        net.run();
+    }
+    assert!(String::from_utf8(take(&mut net, conn)).unwrap().starts_with("HTTP/1.1 200 OK"));
+    let gone = slow.iter().take_while(|conn| net.got_reset(**conn)).count();
+    assert!((65..75).contains(&gone), "{gone}");
+    assert!(!slow[gone..].iter().any(|conn| net.got_reset(*conn)), "the oldest are the ones");
+    assert_eq!(net.gave_way(), gone as u32);
+    // Whatever becomes of the others, all of it is given back.
+    net.client_reset(slow[99]);
+    net.client_send(slow[98], b"\r\n\r\n");
+    net.run();
+    net.advance(Duration::from_secs(60));
+    for &conn in slow.iter().chain([&conn]) {
+        net.client_fin(conn);
+        let _ = take(&mut net, conn);
+    }
+    let service = &net.services[0];
+    assert!(service.site.heads == 0 && service.in_head.is_empty() && service.clients.is_empty());
+}
