@@ -78,6 +78,7 @@ impl Serve {
 
     pub(crate) fn run(self) -> Result<(), Error> {
         let Some(tcp) = self.engine.tcp()? else { return Ok(()) };
+        return_large_allocations();
         self.engine.start_logging();
         let mut signals = Signals::new([SIGTERM, SIGINT])?;
         let mut specs = services::default_services();
@@ -190,6 +191,18 @@ impl Serve {
 
 fn on(granted: bool) -> &'static str {
     if granted { "on" } else { "off" }
+}
+
+/// Has the allocator give every page of connections back when it is free. glibc takes the first large allocation that is
+/// freed for a sign that such come and go, and from then on keeps their like; said explicitly, its threshold stays.
+fn return_large_allocations() {
+    /// As it is at the start, octets.
+    const LARGE: i32 = 128 << 10;
+    // SAFETY: a setting of the allocator's, changed before the engine's threads are there.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
+    }
 }
 
 /// Processor time of this process so far, for the use that iperf3 reports.

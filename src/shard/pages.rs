@@ -32,32 +32,12 @@ impl<T> Pages<T> {
         Some(&mut self.pages.get_mut(index as usize / PAGE)?[index as usize % PAGE])
     }
 
-    /// Two values at once. `None` when one of them is not there, or both are the same.
-    pub(super) fn pair_mut(&mut self, a: u32, b: u32) -> Option<(&mut T, &mut T)> {
-        let (page_a, page_b) = (a as usize / PAGE, b as usize / PAGE);
-        let (index_a, index_b) = (a as usize % PAGE, b as usize % PAGE);
-        if page_a == page_b {
-            let [a, b] = self.pages.get_mut(page_a)?.get_disjoint_mut([index_a, index_b]).ok()?;
-            return Some((a, b));
-        }
-        let [page_a, page_b] = self.pages.get_disjoint_mut([page_a, page_b]).ok()?;
-        Some((&mut page_a[index_a], &mut page_b[index_b]))
-    }
-
     /// Adds a page: each of the next numbers gets what `make` says.
     #[cold]
     pub(super) fn add_page(&mut self, make: impl FnMut(u32) -> T) {
         let first = u32::try_from(self.len()).expect("numbers fit 32 bits");
         let page: Box<[T]> = (first..).take(PAGE).map(make).collect();
         self.pages.extend(page.try_into().ok());
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.pages.iter().flat_map(|page| page.iter())
-    }
-
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        self.pages.iter_mut().flat_map(|page| page.iter_mut())
     }
 }
 

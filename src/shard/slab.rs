@@ -1,15 +1,14 @@
 //! Slots for connections: a number that is quick to look up, and a generation that tells its former users apart.
 //!
 //! Values lie in pages that never move, so that growing by a page costs the same at a million connections as at none, and
-//! no reference stored elsewhere by slot number ever goes stale. Free slots are reused last-in first-out: the warmest first.
-//! Pages are kept for reuse.
+//! no reference stored elsewhere by slot number ever goes stale. Of the free slots of a page the one freed last is used
+//! first, the warmest. A page without values goes back to the allocator, except one, so that a peak is not held for ever
+//! and a number that swings around a page's end costs nothing.
 
-#[cfg(test)]
-use super::pages::PAGE;
-use super::pages::Pages;
+use super::pages::{PAGE, Pages};
 use super::table::prefetch;
 
-/// End of the list of free slots.
+/// End of a page's list of free slots; no page.
 const NIL: u32 = u32::MAX;
 
 /// Names a value for as long as it lives, and nothing afterwards.
@@ -26,17 +25,33 @@ pub struct Key {
 #[derive(Debug, Clone, Copy)]
 struct Mark {
     generation: u32,
-    /// Of a free slot: the one freed before it.
+    /// Of a free slot: the one of its page freed before it.
     next: u32,
+}
+
+/// What is known of a page beside its values.
+#[derive(Debug)]
+struct Page {
+    /// The slot freed last.
+    free: u32,
+    taken: u32,
+    /// Its place among the open pages.
+    place: u32,
 }
 
 /// Values by slot.
 #[derive(Debug)]
 pub struct Slab<T> {
-    values: Pages<Option<T>>,
+    /// `None`: the page went back.
+    values: Vec<Option<Box<[Option<T>; PAGE]>>>,
     marks: Pages<Mark>,
-    /// The slot freed last.
-    free: u32,
+    pages: Vec<Page>,
+    /// Pages that are there and have free slots.
+    open: Vec<u32>,
+    /// Pages that went back.
+    gone: Vec<u32>,
+    /// The open page without values that is kept.
+    spare: u32,
     len: usize,
     high_water: usize,
 }
@@ -51,25 +66,45 @@ impl<T> Slab<T> {
     /// An empty slab; its first page comes with the first value.
     #[must_use]
     pub const fn new() -> Self {
-        Self { values: Pages::new(), marks: Pages::new(), free: NIL, len: 0, high_water: 0 }
+        Self {
+            values: Vec::new(),
+            marks: Pages::new(),
+            pages: Vec::new(),
+            open: Vec::new(),
+            gone: Vec::new(),
+            spare: NIL,
+            len: 0,
+            high_water: 0,
+        }
     }
 
-    /// Puts a value into the slot freed last, or into a new page.
+    /// Puts a value into the slot freed last of an open page, or into a new page.
     pub fn insert(&mut self, value: T) -> Key {
         self.insert_with(|_| value)
     }
 
     /// [`insert`](Self::insert) for a value that wants to know its key.
     pub fn insert_with(&mut self, make: impl FnOnce(Key) -> T) -> Key {
-        if self.free == NIL {
-            self.add_page();
+        if self.open.is_empty() {
+            self.open_page();
         }
-        let slot = self.free;
+        let number = self.open[self.open.len() - 1];
+        let page = &mut self.pages[number as usize];
+        let slot = page.free;
         let Mark { generation, next } = self.marks[slot];
         let key = Key { slot, generation };
         let value = make(key);
-        self.free = next;
-        self.values[slot] = Some(value);
+        page.free = next;
+        page.taken += 1;
+        if next == NIL {
+            self.open.pop();
+        }
+        if self.spare == number {
+            self.spare = NIL;
+        }
+        if let Some(values) = &mut self.values[number as usize] {
+            values[slot as usize % PAGE] = Some(value);
+        }
         self.len += 1;
         self.high_water = self.high_water.max(self.len);
         key
@@ -78,10 +113,20 @@ impl<T> Slab<T> {
     /// Takes a value out. `None`: it has been before.
     pub fn remove(&mut self, key: Key) -> Option<T> {
         let mark = self.marks.get_mut(key.slot).filter(|mark| mark.generation == key.generation)?;
-        let value = self.values[key.slot].take()?;
-        *mark = Mark { generation: key.generation.wrapping_add(1), next: self.free };
-        self.free = key.slot;
+        let number = key.slot / PAGE as u32;
+        let value = self.values[number as usize].as_mut()?[key.slot as usize % PAGE].take()?;
+        let page = &mut self.pages[number as usize];
+        if page.free == NIL {
+            page.place = self.open.len() as u32;
+            self.open.push(number);
+        }
+        *mark = Mark { generation: key.generation.wrapping_add(1), next: page.free };
+        page.free = key.slot;
+        page.taken -= 1;
         self.len -= 1;
+        if page.taken == 0 {
+            self.vacated(number);
+        }
         Some(value)
     }
 
@@ -104,13 +149,13 @@ impl<T> Slab<T> {
     #[inline]
     #[must_use]
     pub fn at(&self, slot: u32) -> Option<&T> {
-        self.values.get(slot)?.as_ref()
+        self.values.get(slot as usize / PAGE)?.as_ref()?[slot as usize % PAGE].as_ref()
     }
 
     /// The value in `slot`, whichever it is.
     #[inline]
     pub fn at_mut(&mut self, slot: u32) -> Option<&mut T> {
-        self.values.get_mut(slot)?.as_mut()
+        self.values.get_mut(slot as usize / PAGE)?.as_mut()?[slot as usize % PAGE].as_mut()
     }
 
     /// Two values at once. `None` when one of them is not there, or both are the same.
@@ -118,8 +163,14 @@ impl<T> Slab<T> {
         if self.get(a).is_none() || self.get(b).is_none() {
             return None;
         }
-        let (a, b) = self.values.pair_mut(a.slot, b.slot)?;
-        Some((a.as_mut()?, b.as_mut()?))
+        let (page_a, page_b) = (a.slot as usize / PAGE, b.slot as usize / PAGE);
+        let (index_a, index_b) = (a.slot as usize % PAGE, b.slot as usize % PAGE);
+        if page_a == page_b {
+            let [a, b] = self.values[page_a].as_mut()?.get_disjoint_mut([index_a, index_b]).ok()?;
+            return Some((a.as_mut()?, b.as_mut()?));
+        }
+        let [page_a, page_b] = self.values.get_disjoint_mut([page_a, page_b]).ok()?;
+        Some((page_a.as_mut()?[index_a].as_mut()?, page_b.as_mut()?[index_b].as_mut()?))
     }
 
     /// The key of the value in `slot`.
@@ -127,27 +178,36 @@ impl<T> Slab<T> {
     #[must_use]
     pub fn key(&self, slot: u32) -> Option<Key> {
         self.at(slot)?;
-        Some(Key { slot, generation: self.marks[slot].generation })
+        Some(self.named(slot))
     }
 
     /// Asks for the first cache line of the value in `slot`.
     #[inline]
     pub fn prefetch(&self, slot: u32) {
-        if let Some(value) = self.values.get(slot) {
-            prefetch(value);
+        if let Some(Some(values)) = self.values.get(slot as usize / PAGE) {
+            prefetch(&values[slot as usize % PAGE]);
         }
     }
 
     /// All values, by slot.
     pub fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
-        let places = self.values.iter().zip(self.marks.iter()).zip(0..);
-        places.filter_map(|((value, mark), slot)| Some((Key { slot, generation: mark.generation }, value.as_ref()?)))
+        let there =
+            self.values.iter().zip((0..).step_by(PAGE)).filter_map(|(page, first)| Some((page.as_ref()?, first)));
+        let values = there.flat_map(|(page, first)| page.iter().zip(first..));
+        values.filter_map(|(value, slot)| Some((self.named(slot), value.as_ref()?)))
     }
 
     /// All values, by slot.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (Key, &mut T)> {
-        let places = self.values.iter_mut().zip(self.marks.iter()).zip(0..);
-        places.filter_map(|((value, mark), slot)| Some((Key { slot, generation: mark.generation }, value.as_mut()?)))
+        let marks = &self.marks;
+        let there = self.values.iter_mut().zip((0..).step_by(PAGE));
+        let values = there.filter_map(|(page, first)| Some((page.as_mut()?, first)));
+        let values = values.flat_map(|(page, first)| page.iter_mut().zip(first..));
+        values.filter_map(|(value, slot)| Some((Key { slot, generation: marks[slot].generation }, value.as_mut()?)))
+    }
+
+    fn named(&self, slot: u32) -> Key {
+        Key { slot, generation: self.marks[slot].generation }
     }
 
     /// Values there.
@@ -171,16 +231,48 @@ impl<T> Slab<T> {
     /// Slots there are: every slot is below this.
     #[must_use]
     pub fn slots(&self) -> usize {
-        self.values.len()
+        self.marks.len()
     }
 
+    /// Opens a page: one that went back, or a new one.
     #[cold]
-    fn add_page(&mut self) {
-        let first = self.values.len() as u32;
-        self.values.add_page(|_| None);
-        let last = self.values.len() as u32 - 1;
-        self.marks.add_page(|slot| Mark { generation: 0, next: if slot == last { NIL } else { slot + 1 } });
-        self.free = first;
+    fn open_page(&mut self) {
+        let number = self.gone.pop().unwrap_or_else(|| {
+            let first = self.marks.len() as u32;
+            self.marks.add_page(|_| Mark { generation: 0, next: NIL });
+            for slot in first..first + PAGE as u32 - 1 {
+                self.marks[slot].next = slot + 1;
+            }
+            self.values.push(None);
+            self.pages.push(Page { free: first, taken: 0, place: 0 });
+            self.pages.len() as u32 - 1
+        });
+        let page: Box<[Option<T>]> = (0..PAGE).map(|_| None).collect();
+        self.values[number as usize] = page.try_into().ok();
+        self.pages[number as usize].place = self.open.len() as u32;
+        self.open.push(number);
+    }
+
+    /// A page has no value any more: it is the one that is kept, or it goes back.
+    #[cold]
+    fn vacated(&mut self, number: u32) {
+        if self.spare == NIL {
+            self.spare = number;
+            return;
+        }
+        let place = self.pages[number as usize].place;
+        self.open.swap_remove(place as usize);
+        if let Some(&moved) = self.open.get(place as usize) {
+            self.pages[moved as usize].place = place;
+        }
+        self.values[number as usize] = None;
+        self.gone.push(number);
+    }
+
+    /// Pages that are there.
+    #[cfg(test)]
+    fn pages_held(&self) -> usize {
+        self.values.iter().flatten().count()
     }
 }
 

@@ -62,6 +62,42 @@ fn values_do_not_move_when_the_slab_grows() {
     assert_eq!((slab.len(), slab.high_water(), slab.slots()), (5 * PAGE, 5 * PAGE, 5 * PAGE));
 }
 
+/// A peak is not held for ever: what is left of it, whichever it is, holds its own pages, and one is kept.
+#[test]
+fn pages_of_a_peak_go_back() {
+    let mut slab = Slab::new();
+    for order in [1, 769, 10 * PAGE - 1] {
+        let mut keys: Vec<_> = (0..10 * PAGE).map(|value| slab.insert(value)).collect();
+        assert_eq!((slab.pages_held(), slab.slots()), (10, 10 * PAGE), "slots are used again");
+        // In the order of slots, far apart (an odd step goes round all of them), and backwards.
+        let last = keys[(10 * PAGE - 1) * order % keys.len()];
+        for place in 0..10 * PAGE - 1 {
+            assert!(slab.remove(keys[place * order % keys.len()]).is_some());
+        }
+        assert!(slab.get(last).is_some() && slab.pages_held() <= 2, "{} pages for one value", slab.pages_held());
+        // Few values find room where there is some.
+        keys = (0..PAGE).map(|value| slab.insert(value)).collect();
+        assert!(slab.pages_held() <= 2, "{} pages for {} values", slab.pages_held(), slab.len());
+        for key in keys.into_iter().chain([last]) {
+            assert!(slab.remove(key).is_some());
+        }
+        assert_eq!((slab.len(), slab.pages_held()), (0, 1));
+    }
+}
+
+/// A number of values that swings around a page's end does not make and drop a page each time.
+#[test]
+fn a_page_is_kept_for_the_next_value() {
+    let mut slab = Slab::new();
+    let _full: Vec<_> = (0..PAGE).map(|value| slab.insert(value)).collect();
+    let key = slab.insert(0);
+    let page = std::ptr::from_ref(slab.get(key).unwrap());
+    slab.remove(key);
+    assert_eq!(slab.pages_held(), 2);
+    let key = slab.insert(1);
+    assert_eq!(std::ptr::from_ref(slab.get(key).unwrap()), page);
+}
+
 proptest! {
     #[test]
     fn behaves_as_a_map(steps in prop::collection::vec((any::<bool>(), any::<prop::sample::Index>()), 0..600)) {

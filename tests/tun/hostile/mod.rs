@@ -206,11 +206,12 @@ fn kernel_keeps(load: &Load) -> Result<f64, String> {
     let held = (load.take)(&Target::KERNEL)?;
     let (beside, _) = beside(&Target::KERNEL, load, &transfer, Duration::from_secs(15));
     drop(held);
+    let alone = (alone + transfer.rate(ALONE)) / 2.0;
     let _ = transfer.end();
     Ok(beside / alone)
 }
 
-/// How long a transfer is measured alone.
+/// How long a transfer is measured alone, before a load and after it.
 const ALONE: Duration = Duration::from_secs(3);
 
 /// What honest clients saw beside a load.
@@ -279,7 +280,7 @@ fn engine_endures(load: &Load, plan: &[&str], kernel: Option<f64>) -> Result<Vec
         thread::sleep(Duration::from_secs(2));
         transfer.octets() > after_load
     };
-    let keeps = rate / alone;
+    let keeps = rate / if soak() { (alone + transfer.rate(ALONE)) / 2.0 } else { alone };
     if let Err(why) = transfer.end() {
         fault(format!("the established transfer: {why}"));
     } else if !moved || (soak() && rate == 0.0) {
