@@ -401,9 +401,38 @@ fn syn_acks_wait_for_room_in_the_tx_ring() {
     assert_eq!(rig.counters().half_open, 100);
     assert!(rig.shard.has_work());
     rig.stop_tx = false;
-    rig.turn(&[]);
-    rig.turn(&[]);
+    rig.drain_tx();
+    assert_eq!(rig.sent.len(), 32, "half of the ring is for connections");
+    rig.settle();
     assert_eq!((rig.sent.len(), rig.shard.has_work()), (100, false));
+}
+
+/// Whatever strangers send in a turn, what connections have to say in it finds room.
+#[test]
+fn a_flood_leaves_room_in_the_tx_ring_for_connections() {
+    for mode in [SynCookies::Overflow, SynCookies::Always] {
+        let mut rig = rig_with(512, mode);
+        let mut peer = rig.connect(40_000, PORT);
+        rig.stop_tx = true;
+        let mut message = vec![8, 0, 0, 0, 0, 1, 0, 1];
+        let sum = checksum::finish(checksum::sum(&message));
+        message[2..4].copy_from_slice(&sum.to_be_bytes());
+        rig.begin();
+        for index in 0..4_000_u32 {
+            let stranger = Ipv4Addr::from(0x0b00_0000 + index);
+            rig.receive(&match index % 3 {
+                0 => syn_from(stranger, 4_000, 1),
+                1 => Peer { addr: stranger, ..Peer::new(9, 99) }.ack(),
+                _ => ip_packet(stranger, OURS, PROTOCOL_ICMP, &message),
+            });
+        }
+        rig.receive(&peer.data(b"said among many"));
+        rig.finish();
+        assert!(rig.dropped(DropReason::TxRingFull) > 100, "the ring holds 1,024");
+        rig.drain_tx();
+        peer.take(&mut rig);
+        assert_eq!(peer.got, b"said among many");
+    }
 }
 
 /// Calls that nobody answers take nothing from those that come in; they have a bound of their own.

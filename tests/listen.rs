@@ -397,7 +397,7 @@ fn cookies_of_a_listener_that_has_closed_are_refused() {
     let local = Endpoint::new(ANY, PORT);
     for reopened in [false, true] {
         door.listen(&mut rig, ANY, PORT, 1).unwrap();
-        let mut peer = Peer::new(40_000, PORT);
+        let mut peer = Peer::new(40_000 + u16::from(reopened), PORT);
         rig.turn(&[peer.syn()]);
         let sent = rig.next();
         (peer.seq, peer.ack) = (sent.header.ack, sent.header.seq.wrapping_add(1));
@@ -456,6 +456,32 @@ fn sm_lis_6_the_end_of_a_listener_resets_what_is_half_open() {
     assert_eq!(settled.got, b"still here");
     rig.turn(&[settled.rst()]);
     assert_eq!(door.heard(), [Heard::Closed { reason: CloseReason::Reset, tag: 11, user: 0 }]);
+}
+
+/// With many children it takes turns until all are reset; none is accepted meanwhile.
+#[test]
+fn sm_lis_6_no_child_of_a_closed_listener_is_accepted() {
+    let (mut rig, door) = door();
+    door.ask(&mut rig, |io| io.listen(Endpoint::new(ANY, PORT), 2_000, 1)).unwrap();
+    let peers: Vec<_> = (0..1_000).map(|index| Peer::new(40_000 + index, PORT)).collect();
+    for peer in &peers {
+        rig.turn(&[peer.syn()]);
+    }
+    assert_eq!(rig.counters().half_open, 1_000);
+    let answers: Vec<_> = rig.sent.drain(..).map(|sent| sent.header).collect();
+    door.heard();
+    door.ask(&mut rig, |io| io.unlisten(Endpoint::new(ANY, PORT)));
+    let left = rig.counters().half_open;
+    assert!(left > 0, "not all in one turn");
+    for (mut peer, answer) in peers.into_iter().zip(answers).rev().take(10) {
+        (peer.seq, peer.ack) = (answer.ack, answer.seq.wrapping_add(1));
+        rig.receive(&peer.ack());
+    }
+    assert_eq!(rig.counters().half_open, left - 10);
+    rig.settle();
+    assert!(door.heard().is_empty());
+    assert_eq!((rig.sent.len(), rig.counters().half_open), (1_000, 0));
+    assert!(rig.sent.iter().all(|sent| sent.has(Flags::RST)));
 }
 
 /// MUST-43, MUST-44, MUST-46: what an open may ask for, and what it is told.

@@ -143,6 +143,13 @@ pub fn summary(sample: &Sample) -> String {
             most.collect::<Vec<_>>().join(", "),
         );
     }
+    if total.cookies_sent > 0 {
+        let _ = writeln!(
+            text,
+            "  answered {} SYNs with cookies, which made {} connections; {} ACKs brought no good one",
+            total.cookies_sent, total.cookies_accepted, total.cookies_refused,
+        );
+    }
     let shares: Vec<_> = sample.shards.iter().map(|shard| shard.accepted.to_string()).collect();
     let _ = writeln!(text, "  accepted by shard: {}; forwarded between shards: {}", shares.join(" "), total.forwarded);
     if total.dropped_total() == 0 {

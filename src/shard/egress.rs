@@ -22,6 +22,10 @@ pub(super) const FRAMES_A_SEGMENT: usize = 20;
 /// Ring places kept for control segments, so that a RST or an ACK finds room when data fills the ring.
 const CONTROL_RESERVE: usize = 8;
 
+/// Ring places that answers to strangers leave to connections, beside those that one `Transmit` may need: a flood of SYNs
+/// must not fill the ring before the turn's data find their way into it.
+const CONNECTIONS_RESERVE: usize = FRAMES_A_SEGMENT + CONTROL_RESERVE + 32;
+
 /// Largest payload of a super-segment: 65,535 less an IPv6 and a full TCP header.
 pub(crate) const MAX_SUPER_SEGMENT: u32 = 65_535 - 40 - 60;
 
@@ -55,6 +59,12 @@ impl Egress {
     /// Frames that the tx stage has not taken yet.
     pub(crate) fn waiting(&mut self) -> usize {
         self.ring.capacity() - self.ring.room()
+    }
+
+    /// Whether there is room for an answer to somebody who is no connection: the SYN-ACK of a half-open one, a RST, an echo
+    /// reply.
+    pub(crate) fn has_room_for_strangers(&mut self) -> bool {
+        self.ring.room() > CONNECTIONS_RESERVE.min(self.ring.capacity() / 2)
     }
 
     pub(crate) fn has_room(&mut self) -> bool {

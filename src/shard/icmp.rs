@@ -20,7 +20,7 @@ impl Core {
         if !self.echoes.allow(self.shared.hasher.hash_source(src), self.now) {
             return Err(DropReason::IcmpRateLimited);
         }
-        if !self.egress.has_room() {
+        if !self.egress.has_room_for_strangers() {
             return Err(DropReason::TxRingFull);
         }
         // The headers go inline, the data from send memory, like any payload.

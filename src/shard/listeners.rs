@@ -146,7 +146,8 @@ impl Listeners {
         self.closing > 0
     }
 
-    fn is_closed(&self, index: u32) -> bool {
+    /// Whether a listener is closed whose children are still to be reset.
+    pub(crate) fn is_closed(&self, index: u32) -> bool {
         self.all.get(index as usize).is_some_and(|listener| !listener.open)
     }
 
@@ -279,11 +280,7 @@ impl Core {
             if self.half_open.place(slot).is_none_or(|place| !self.listeners.is_closed(place.listener)) {
                 continue;
             }
-            // SM-LIS-6.
-            let Some((place, record)) = self.drop_half_open(slot) else { continue };
-            if let Some(reset) = record.handshake.unpack().abort() {
-                self.send_control(&place.quad, place.ip, &reset);
-            }
+            self.reset_half_open(slot);
         }
         self.counters.note_work(Work::Resets, looks);
     }

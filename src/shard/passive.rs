@@ -106,6 +106,12 @@ impl Shard {
         let (Some(place), Some(record)) = (core.half_open.place(slot), core.half_open.at(slot)) else {
             return Err((DropReason::NoConnection, arrival.frame));
         };
+        if core.listeners.is_closed(place.listener) {
+            // All of its records will be looked at; this one must not become a connection before.
+            core.reset_half_open(slot);
+            self.release(arrival.frame);
+            return Ok(());
+        }
         // The SYN may have been answered with a cookie before, and it is that answer which the peer has heard.
         if !record.handshake.is_acked_by(segment.ack) && core.may_have_cookie(segment) {
             match self.open_by_cookie(quad, segment) {
@@ -142,8 +148,8 @@ impl Shard {
                     core.listeners.give_place_back(place.listener);
                 }
                 let reset = matches!(&outcome, HandshakeOutcome::Reply(reply) if reply.flags.contains(Flags::RST));
-                if reset && !core.may_reset(quad) {
-                    return Err((DropReason::ResetRateLimited, arrival.frame));
+                if reset && let Err(reason) = core.may_reset(quad) {
+                    return Err((reason, arrival.frame));
                 }
                 core.half_open_outcome(slot, &place, &handshake, outcome);
             }
@@ -209,6 +215,9 @@ impl Core {
         target: Target,
         iss_floor: Option<SeqNum>,
     ) -> Result<(), DropReason> {
+        if !self.egress.has_room_for_strangers() {
+            return Err(DropReason::TxRingFull);
+        }
         let options = self.listeners.options(target.listener);
         let mut params = self.open_params(quad, options.mss);
         let peer_mss = syn.options.mss.unwrap_or_else(|| params.default_peer_mss());
@@ -226,9 +235,7 @@ impl Core {
         let mut handshake = Handshake::accept(&self.config.tcp, params, syn, self.now);
         let Some(syn_ack) = handshake.poll_transmit(&self.config.tcp, self.now) else { return Ok(()) };
         let ip = IpFields::default().with(options.ttl, options.tos);
-        if !self.egress.send_control(&self.config, quad, ip, &syn_ack, &mut self.counters) {
-            return Err(DropReason::TxRingFull);
-        }
+        self.send_control(quad, ip, &syn_ack);
         self.counters.cookies_sent += 1;
         Ok(())
     }
@@ -241,8 +248,12 @@ impl Core {
     }
 
     /// Whether the peer of `quad`, a stranger, gets a RST.
-    pub(super) fn may_reset(&mut self, quad: &Quad) -> bool {
-        self.resets.allow(self.shared.hasher.hash_source(quad.remote.addr), self.now)
+    pub(super) fn may_reset(&mut self, quad: &Quad) -> Result<(), DropReason> {
+        if !self.egress.has_room_for_strangers() {
+            return Err(DropReason::TxRingFull);
+        }
+        let allowed = self.resets.allow(self.shared.hasher.hash_source(quad.remote.addr), self.now);
+        if allowed { Ok(()) } else { Err(DropReason::ResetRateLimited) }
     }
 
     fn add_half_open(&mut self, quad: &Quad, target: Target, ip: IpFields, ticket: u64, handshake: &Handshake) -> bool {
@@ -260,6 +271,14 @@ impl Core {
         let (place, record) = self.half_open.take(slot)?;
         self.listeners.leave_handshake(place.listener);
         Some((place, record))
+    }
+
+    /// The listener of a half-open record is gone (SM-LIS-6).
+    pub(super) fn reset_half_open(&mut self, slot: u32) {
+        let Some((place, record)) = self.drop_half_open(slot) else { return };
+        if let Some(reset) = record.handshake.unpack().abort() {
+            self.send_control(&place.quad, place.ip, &reset);
+        }
     }
 
     /// The oldest half-open record makes way (RFC4987-3.4).
@@ -302,7 +321,7 @@ impl Core {
     /// Sends the SYN-ACKs of records that are due, as long as the tx ring has room.
     pub(super) fn send_syn_acks(&mut self) {
         while let Some(slot) = self.half_open.unsent() {
-            if !self.egress.has_room() {
+            if !self.egress.has_room_for_strangers() {
                 return;
             }
             let (Some(place), Some(record)) = (self.half_open.place(slot), self.half_open.at(slot)) else { return };

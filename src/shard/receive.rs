@@ -150,8 +150,8 @@ impl Shard {
             _ => match tcp::reset_for(segment) {
                 // SM-CLO-1, SM-LIS-2.
                 Some(reset) => {
-                    if !self.core.may_reset(quad) {
-                        return Err((DropReason::ResetRateLimited, arrival.frame));
+                    if let Err(reason) = self.core.may_reset(quad) {
+                        return Err((reason, arrival.frame));
                     }
                     self.core.send_control(quad, IpFields::default(), &reset);
                     self.release(arrival.frame);
