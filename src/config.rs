@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 
+use crate::buffer::send_memory::CHUNK_LEN;
 use crate::net::SocketLimits;
 use crate::shard::{Limits, Routes};
 use crate::tcp;
@@ -52,7 +53,9 @@ pub struct EngineConfig {
     pub busy_poll: bool,
     /// Receive buffers a queue, 64 KiB each, touched when first used. Default 512.
     pub packet_buffers: usize,
-    /// Send memory a shard, in chunks of 64 KiB, touched when first used. Default 4,096.
+    /// Send memory a shard, in chunks of 64 KiB, touched when first used. Default 8,192. Half of it is set aside so that
+    /// each connection can have 4 KiB (with more than 65,536 connections: less); of what is free of the other half each may
+    /// take an eighth.
     pub send_chunks: u32,
     /// Frames in the ring from a worker to its writer. Default 1,024.
     pub tx_ring: usize,
@@ -78,7 +81,7 @@ impl EngineConfig {
             steer: Steer::Auto,
             busy_poll: false,
             packet_buffers: 512,
-            send_chunks: 4_096,
+            send_chunks: 8_192,
             tx_ring: 1_024,
             limits: Limits::default(),
             tcp: tcp::Config::default(),
@@ -86,5 +89,14 @@ impl EngineConfig {
             log_connections: false,
             log_segments: false,
         }
+    }
+
+    /// Has all of so many shards together use `octets` for data on its way: half of it for data to be sent, half for data
+    /// received and not read. Not in it are packet buffers ([`packet_buffers`](Self::packet_buffers)), the records of connections,
+    /// and the queues of sockets ([`SocketLimits::queued`]).
+    pub fn set_memory(&mut self, octets: u64, shards: usize) {
+        let half = octets / 2 / shards.max(1) as u64;
+        self.send_chunks = u32::try_from(half / CHUNK_LEN as u64).unwrap_or(u32::MAX).max(1);
+        self.limits.held_octets = half;
     }
 }

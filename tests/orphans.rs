@@ -11,6 +11,8 @@ use trust::shard::{Io, ShardConfig};
 use trust::tcp::{CloseReason, CongestionControl, Duration, KeepAlive, State};
 
 const PORT: u16 = 7;
+/// Octets of an answer: it fits the smallest block of send memory, of which a chunk has 256.
+const ANSWER: usize = 200;
 
 fn probed(
     tweak: impl FnOnce(&mut ShardConfig),
@@ -26,9 +28,9 @@ fn probed(
 /// As a service that answers and leaves. The user's word says how much of the answer is queued.
 fn say_and_close(io: &mut Io<'_>, call: &Call) {
     if let Call::Accepted(conn) | Call::Writable(conn) = call {
-        let said = io.user(*conn) + io.send(*conn, &[5; 1_000][io.user(*conn) as usize..]) as u64;
+        let said = io.user(*conn) + io.send(*conn, &[5; ANSWER][io.user(*conn) as usize..]) as u64;
         io.set_user(*conn, said);
-        if said == 1_000 {
+        if said == ANSWER as u64 {
             io.close(*conn);
         }
     }
@@ -53,7 +55,7 @@ fn ops_22_the_oldest_orphan_goes_when_there_are_too_many() {
     assert_eq!(endings(&calls), [CloseReason::Aborted; 2]);
     // The others end as they should.
     for peer in &mut peers[2..] {
-        assert_eq!((peer.got.len(), peer.got_fin), (1_000, true));
+        assert_eq!((peer.got.len(), peer.got_fin), (ANSWER, true));
         let fin = peer.fin();
         rig.turn(&[fin]);
     }
@@ -89,21 +91,21 @@ fn ops_22_only_what_is_unacknowledged_counts() {
 /// Many short connections whose octets nobody acknowledges hold all send memory until somebody needs it.
 #[test]
 fn ops_22_orphans_give_way_to_those_who_need_memory() {
-    // One chunk: 64 answers.
+    // One chunk: 256 answers.
     let (mut rig, _) = probed(|_| {}, 1, say_and_close);
-    let mut peers: Vec<_> = (0..200).map(|place| rig.connect(40_000 + place, PORT)).collect();
+    let mut peers: Vec<_> = (0..800).map(|place| rig.connect(40_000 + place, PORT)).collect();
     rig.settle();
     assert_eq!(rig.counters().orphans_out_of_memory, 0, "each may be about to acknowledge");
     // Four times the memory, and a second each time.
     rig.advance(Duration::from_secs(4));
     let served = peers.iter_mut().filter_map(|peer| {
         peer.take(&mut rig);
-        (peer.got.len() == 1_000).then_some(())
+        (peer.got.len() == ANSWER).then_some(())
     });
-    assert_eq!(served.count(), 200, "each got its answer");
+    assert_eq!(served.count(), 800, "each got its answer");
     let counters = rig.counters();
-    assert!((130..=150).contains(&counters.orphans_out_of_memory), "{}", counters.orphans_out_of_memory);
-    assert_eq!(counters.orphans + counters.orphans_out_of_memory, 200);
+    assert!((544..=700).contains(&counters.orphans_out_of_memory), "{}", counters.orphans_out_of_memory);
+    assert_eq!(counters.orphans + counters.orphans_out_of_memory, 800);
     rig.advance(Duration::from_secs(200));
     rig.assert_empty();
 }
@@ -116,14 +118,14 @@ fn ops_22_an_orphan_that_gets_on_gives_way_last() {
     let mut slow = rig.connect(40_000, PORT);
     slow.take(&mut rig);
     assert!(slow.got_fin);
-    let first = slow.ack.wrapping_sub(1_001);
+    let first = slow.ack.wrapping_sub(ANSWER as u32 + 1);
     let (left, mut port) = (rig.now, 40_001);
     while !slow.got_reset {
-        for _ in 0..70 {
+        for _ in 0..280 {
             rig.connect(port, PORT);
             port += 1;
         }
-        slow.ack = first + (port - 40_000) as u32 / 10;
+        slow.ack = first + (port - 40_000) as u32 / 70;
         rig.turn(&[slow.ack()]);
         rig.advance(Duration::from_millis(900));
         slow.take(&mut rig);

@@ -110,7 +110,8 @@ struct Node {
 impl Node {
     fn context(&mut self, now: Instant) -> Context {
         let short = self.pressure.as_mut().and_then(|rng| rng.chance(30).then_some(rng));
-        let keep = short.map_or(Keep::All, |rng| rng.pick(&[Keep::InOrder, Keep::Nothing]));
+        let keep =
+            short.map_or(Keep::All, |rng| rng.pick(&[Keep::InOrder(u32::MAX), Keep::InOrder(700), Keep::InOrder(0)]));
         Context { now, keep }
     }
 

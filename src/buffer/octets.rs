@@ -156,7 +156,7 @@ impl OctetWriter {
             || self.segment.is_none()
             || self.reader_took_all()
             || !self.shared.spare.load(Ordering::Relaxed).is_null()
-            || self.shared.budget.allows(SMALLEST);
+            || self.shared.budget.allows(SMALLEST, self.queued());
         if memory { room } else { 0 }
     }
 
@@ -396,7 +396,7 @@ impl OctetWriter {
         if let Some(spare) = NonNull::new(self.shared.spare.swap(ptr::null_mut(), Ordering::Acquire)) {
             // SAFETY: who takes it out of the spare place owns it.
             let segment = unsafe { spare.as_ref() };
-            if segment.size() >= wish || !self.shared.budget.allows(wish - segment.size()) {
+            if segment.size() >= wish || !self.shared.budget.allows(wish - segment.size(), self.queued()) {
                 segment.next.store(ptr::null_mut(), Ordering::Relaxed);
                 return Some(spare);
             }
@@ -404,7 +404,7 @@ impl OctetWriter {
             unsafe { self.shared.free(spare.as_ptr()) };
         }
         let mut size = wish;
-        while !self.shared.budget.take(size) {
+        while !self.shared.budget.take(size, self.queued()) {
             if size > SMALLEST {
                 size = (size / 2).max(SMALLEST);
             } else if self.segment.is_none() || (self.size == 0 && self.reader_took_all()) {

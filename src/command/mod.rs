@@ -246,6 +246,11 @@ struct EngineOptions {
     #[arg(long, value_name = "auto|none|0,1", default_value = "auto", allow_negative_numbers = true)]
     pin: Pin,
 
+    /// Memory for data on its way, sent and received, of all shards together, like 512M or 4G. Taken as it is needed, and given
+    /// back. Default: 1G for each worker.
+    #[arg(long, value_name = "OCTETS", value_parser = memory, allow_negative_numbers = true)]
+    memory: Option<u64>,
+
     /// How packets reach the shard that owns their flow.
     #[arg(long, value_name = "auto|hash|learn")]
     steer: Option<Steer>,
@@ -346,6 +351,9 @@ impl EngineOptions {
         config.busy_poll = self.busy_poll;
         config.log_connections = self.log.contains(&Log::Connections);
         config.log_segments = self.log.contains(&Log::Segments);
+        if let Some(octets) = self.memory {
+            config.set_memory(octets, plan.workers);
+        }
         Ok(Setup { device, plan, config })
     }
 
@@ -426,6 +434,21 @@ fn workers(text: &str) -> Result<usize, String> {
     })
 }
 
+/// Least memory that makes sense: a few connections, each with a window that fills a path.
+const LEAST_MEMORY: u64 = 16 << 20;
+
+fn memory(text: &str) -> Result<u64, String> {
+    let (digits, unit) = match text.as_bytes().last() {
+        Some(b'k' | b'K') => (&text[..text.len() - 1], 10),
+        Some(b'm' | b'M') => (&text[..text.len() - 1], 20),
+        Some(b'g' | b'G') => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    let octets = digits.parse::<u64>().ok().and_then(|count| count.checked_mul(1 << unit));
+    let right = |octets: &u64| (LEAST_MEMORY..=1 << 40).contains(octets);
+    octets.filter(right).ok_or_else(|| "not a size from 16M to 1024G".to_owned())
+}
+
 fn mtu(text: &str) -> Result<u16, String> {
     let right = |n: &u16| (576..=65_520).contains(n);
     text.parse().ok().filter(right).ok_or_else(|| "not from 576 to 65520 octets; 1500 is usual".to_owned())
@@ -451,6 +474,19 @@ mod tests {
         assert_eq!(kernel("10.7.0.2/24"), "10.7.0.1");
         assert_eq!(kernel("10.7.0.1/24"), "10.7.0.2");
         assert_eq!(kernel("10.7.0.6/30"), "10.7.0.5");
+    }
+
+    #[test]
+    fn memory_is_a_size_and_is_shared_out_to_the_shards() {
+        for (text, octets) in [("16M", Some(16 << 20)), ("2g", Some(2 << 30)), ("33554432", Some(32 << 20))] {
+            assert_eq!(memory(text).ok(), octets, "{text}");
+        }
+        for text in ["", "M", "1M", "-1G", "1.5G", "9999999999G", "1025G", "1T", "öG"] {
+            assert_eq!(memory(text).unwrap_err(), "not a size from 16M to 1024G", "{text}");
+        }
+        let mut config = EngineConfig::new(Vec::new());
+        config.set_memory(256 << 20, 2);
+        assert_eq!((config.send_chunks, config.limits.held_octets), (1_024, 64 << 20));
     }
 
     #[test]

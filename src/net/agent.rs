@@ -116,7 +116,7 @@ impl Agent {
                     io.set_listen_options(local, &ListenOptions { ttl: Some(ttl), ..listening.options });
                 }
             }
-            Command::Remind { tag, at } => io.set_timer(at, tag),
+            Command::Remind { tag, at } => io.set_timer(at - io.absent(), tag),
             Command::Inquire(key, reply) => {
                 let _ = reply.send(self.answer(io, key));
             }
@@ -378,6 +378,11 @@ impl Entry {
 }
 
 impl Service for Agent {
+    /// They are the applications'.
+    fn keeps_idle(&self) -> bool {
+        true
+    }
+
     fn wants_mail(&self) -> bool {
         true
     }
@@ -402,7 +407,7 @@ impl Service for Agent {
 
     fn half_open(&mut self, io: &mut Io<'_>, ticket: u64, quad: Quad, tag: u64) {
         if let Some(Listener { listening, .. }) = self.listeners.get(&tag) {
-            let news = HalfOpen { ticket, from: quad.remote.addr, at: io.now() };
+            let news = HalfOpen { ticket, from: quad.remote.addr, at: io.now() + io.absent() };
             listening.half_open[io.shard().index()].push(news);
         }
     }

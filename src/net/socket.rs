@@ -326,7 +326,7 @@ pub(crate) fn errno_of(reason: CloseReason, state: u32) -> i32 {
         CloseReason::TimedOut | CloseReason::UserTimeout => libc::ETIMEDOUT,
         // Given up while it was being opened.
         CloseReason::Aborted if state & is::CONNECTED == 0 => libc::ECONNRESET,
-        CloseReason::Aborted | CloseReason::LocalClose => libc::ECONNABORTED,
+        CloseReason::Aborted | CloseReason::LocalClose | CloseReason::Evicted => libc::ECONNABORTED,
     }
 }
 

@@ -162,6 +162,10 @@ struct Backend<'a> {
 }
 
 impl IoBackend for Backend<'_> {
+    fn absent(&self) -> Duration {
+        Duration::ZERO
+    }
+
     fn now(&self) -> Instant {
         self.world.now
     }

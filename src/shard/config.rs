@@ -54,6 +54,10 @@ pub struct Offload {
 pub struct Limits {
     /// Connections, half-open ones included. Default 262,144.
     pub connections: usize,
+    /// When there are as many connections as there may be, a new one takes the place of that of a service which has been
+    /// silent longest, if nothing was received on it for at least so long; `None`: it does not. Connections of sockets are their
+    /// application's, and stay. Default 30 s.
+    pub idle_eviction: Option<tcp::Duration>,
     /// Passive opens in SYN-RECEIVED, for all listeners: records of 96 octets that come with the first that need them. A
     /// source (an IPv4 address, an IPv6 network of 64 bits) may have an eighth of them, or 64. Default 16,384.
     pub half_open: usize,
@@ -71,8 +75,9 @@ pub struct Limits {
     pub time_wait: usize,
     /// Packet buffers that connections may hold by reference. Default 256.
     pub held_packets: u64,
-    /// Octets of copied payload that connections may hold. Default 256 MiB. Above it nothing out of order is kept,
-    /// above five quarters of it nothing at all (OPS-46).
+    /// Octets of copied payload that connections may hold together. Default 512 MiB. Half of it is set aside so that each
+    /// connection can have 4 KiB (with more than 65,536 connections: less); of what is free of the other half each may
+    /// take an eighth (OPS-46).
     pub held_octets: u64,
     /// Octets of one connection that may wait in the tx ring (OPS-13). Default 256 KiB.
     pub in_ring: u32,
@@ -84,13 +89,14 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 262_144,
+            idle_eviction: Some(tcp::Duration::from_secs(30)),
             half_open: 16_384,
             syn_cookies: SynCookies::default(),
             connecting: 131_072,
             orphans: 16_384,
             time_wait: 262_144,
             held_packets: 256,
-            held_octets: 256 << 20,
+            held_octets: 512 << 20,
             in_ring: 256 << 10,
             quantum: 256 << 10,
         }

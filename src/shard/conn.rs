@@ -59,6 +59,10 @@ pub(crate) struct Conn {
     pub(crate) ring_blocked: bool,
     /// Waits in the list of connections that found no send memory.
     pub(crate) starved: bool,
+    /// Stands in the list of connections that may hold memory.
+    pub(crate) holds: bool,
+    /// Stands in the list of connections that give way when there are too many.
+    pub(crate) gives_way: bool,
 }
 
 /// A thing to tell a service, queued because it came up inside another call of a service.

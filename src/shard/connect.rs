@@ -46,8 +46,7 @@ impl Core {
                 (quad, self.floor(&quad).ok_or(ConnectError::AddressInUse)?)
             }
         };
-        let limits = &self.config.limits;
-        if self.conns.len() >= limits.connections || self.connecting >= limits.connecting {
+        if self.connecting >= self.config.limits.connecting || !self.has_place() {
             return Err(ConnectError::Full);
         }
         let mut params = self.open_params(&quad, options.mss);

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::age_list::AgeList;
 use super::config::{ShardConfig, ShardShared};
 use super::conn::{Conn, Event, Phase};
 use super::cookies::Cookies;
@@ -43,7 +44,12 @@ const NOBODY: ConnId = ConnId { slot: u32::MAX, generation: 0 };
 pub(crate) struct Core {
     pub(crate) config: ShardConfig,
     pub(crate) shared: ShardShared,
+    /// The shard's own time: that of its driver less `absent`.
     pub(crate) now: Instant,
+    /// When the turn began, in the driver's time.
+    pub(crate) turn_began: Instant,
+    /// For how long altogether the shard could not run.
+    pub(crate) absent: Duration,
     pub(crate) conns: Slab<Conn>,
     pub(crate) flows: FlowTable,
     /// The connection of the last segment that has one. Segments come in runs, and those after the first find it here
@@ -63,6 +69,16 @@ pub(crate) struct Core {
     /// Connections whose service found too little send memory and waits for `writable`.
     pub(crate) starved: VecDeque<ConnId>,
     pub(crate) orphans: Orphans,
+    /// Connections that may hold memory, by when they last made progress: longest ago first.
+    pub(crate) holders: AgeList,
+    /// When the first of them gives way, if memory is short.
+    pub(crate) evict_at: Option<Instant>,
+    /// Connections that give way when there are too many, by when something was last heard of them.
+    pub(crate) idle: AgeList,
+    /// By service: whether its connections are in that list.
+    pub(crate) give_way: Vec<bool>,
+    /// When an eviction was last logged.
+    pub(crate) told: Option<Instant>,
     /// Octets of send memory taken when the starved were last looked at.
     pub(crate) fed_at: u64,
     /// When idle send memory goes back to the kernel, if there is some.
@@ -106,6 +122,8 @@ impl Core {
         Self {
             shared,
             now,
+            turn_began: now,
+            absent: Duration::ZERO,
             conns: Slab::default(),
             flows: FlowTable::default(),
             recent: NOBODY,
@@ -121,6 +139,11 @@ impl Core {
             call_again: VecDeque::new(),
             starved: VecDeque::with_capacity(256),
             orphans: Orphans::default(),
+            holders: AgeList::default(),
+            evict_at: None,
+            idle: AgeList::default(),
+            give_way: Vec::new(),
+            told: None,
             fed_at: 0,
             give_back_at: None,
             feed_left: 0,
@@ -171,7 +194,7 @@ impl Core {
 
     /// Adds a connection to the slab and the flow table. `None`: the shard is full.
     pub(crate) fn insert(&mut self, quad: Quad, origin: Target, phase: Phase, ticket: u64) -> Option<ConnId> {
-        if self.conns.len() >= self.config.limits.connections {
+        if !self.make_place() {
             return None;
         }
         if self.conns.len() + self.half_open.len() >= self.config.limits.connections {
@@ -199,7 +222,11 @@ impl Core {
             passed: 0,
             ring_blocked: false,
             starved: false,
+            holds: false,
+            gives_way: false,
         });
+        self.holders.reserve(id.slot);
+        self.idle.reserve(id.slot);
         self.flows.insert(self.hash(&quad), id.slot);
         self.listeners.adopt(origin.listener);
         Some(id)
@@ -235,6 +262,12 @@ impl Core {
             conn.receive.clear(&mut self.holdings);
             self.orphans.forget(&mut conn);
             self.ring_blocked -= usize::from(conn.ring_blocked);
+            if conn.holds {
+                self.holders.remove(id.slot);
+            }
+            if conn.gives_way {
+                self.idle.remove(id.slot);
+            }
             self.connecting -= usize::from(matches!(conn.phase, Phase::Handshake(_)));
             self.listeners.orphan(conn.listener);
         }
@@ -282,14 +315,15 @@ impl Core {
     }
 
     /// What may still be kept of received payload (OPS-46).
+    #[inline]
     pub(crate) fn keep(&self, conn: &Conn) -> tcp::Keep {
-        let limit = self.config.limits.held_octets;
-        if self.holdings.octets > limit + limit / 4 {
-            tcp::Keep::Nothing
-        } else if self.holdings.octets > limit || conn.receive.held_pieces() >= 1_024 {
-            tcp::Keep::InOrder
-        } else {
+        // What a segment brings at most, in a copy of its own.
+        const MOST: u64 = 66_000;
+        let (pool, taken) = (self.receive_pool(), conn.receive.taken());
+        if pool.is_ample(taken, MOST) && conn.receive.held_pieces() < 1_024 {
             tcp::Keep::All
+        } else {
+            tcp::Keep::InOrder(pool.allowance(taken, self.conns.len()))
         }
     }
 
@@ -331,13 +365,10 @@ impl Core {
         (!conn.detached).then_some(room)
     }
 
-    /// How many octets of send memory a connection may take beside what it has: all of it must not exceed an eighth of the
-    /// memory that is free. So the more connections hold much, the less each may hold, and however many stall, there is
-    /// always something left for one that does not.
+    /// Octets of send memory that a connection may still take (see [`shares`](super::shares)).
     pub(crate) fn send_allowance(&self, id: ConnId) -> u32 {
-        let taken = self.conns.get(id).map_or(0, |conn| u64::from(conn.send.taken()));
-        u32::try_from(((self.memory.capacity_octets() - self.memory.taken_octets()) / 8).saturating_sub(taken))
-            .unwrap_or(u32::MAX)
+        let taken = self.conns.get(id).map_or(0, |conn| conn.send.taken());
+        self.send_pool().allowance(taken, self.conns.len())
     }
 
     /// Books `octets` that were put into the send store of the `wanted` ones, for which the connection had `room`.
@@ -354,6 +385,7 @@ impl Core {
             }
             if octets > 0 {
                 note(&mut self.touched, id, conn);
+                self.note_holder(id);
             }
         }
         octets as usize
@@ -363,6 +395,10 @@ impl Core {
 impl IoBackend for Core {
     fn now(&self) -> Instant {
         self.now
+    }
+
+    fn absent(&self) -> Duration {
+        self.absent
     }
 
     fn shard(&self) -> ShardId {
@@ -525,21 +561,11 @@ impl IoBackend for Core {
     }
 
     fn abort(&mut self, id: ConnId) {
-        let Some(conn) = self.conns.get_mut(id) else { return };
-        let (quad, ip) = (conn.quad, conn.ip);
-        match &mut conn.phase {
-            Phase::Open(connection) => {
-                // The peer may still wait for the ACK of its SYN: a RST without it would undo the handshake, and the peer's
-                // user would never hear of a connection that ours has seen.
-                let first = connection.owes_first_ack().then(|| connection.take_ack(self.now));
-                let reset = connection.abort();
-                for segment in first.into_iter().chain(reset) {
-                    self.send_control(&quad, ip, &segment);
-                }
-                self.finish(id, CloseReason::Aborted);
-            }
-            Phase::Handshake(_) => self.give_up(id),
-            Phase::Drained(..) => self.close(id),
+        match self.conns.get(id).map(|conn| &conn.phase) {
+            Some(Phase::Open(_)) => self.reset(id, CloseReason::Aborted),
+            Some(Phase::Handshake(_)) => self.give_up(id),
+            Some(Phase::Drained(..)) => self.close(id),
+            None => {}
         }
     }
 
@@ -683,6 +709,20 @@ impl Core {
             self.send_control(&quad, ip, &reset);
         }
         self.finish(id, CloseReason::Aborted);
+    }
+
+    /// Ends an open connection with a RST.
+    pub(crate) fn reset(&mut self, id: ConnId, reason: CloseReason) {
+        let Some(Conn { phase: Phase::Open(connection), quad, ip, .. }) = self.conns.get_mut(id) else { return };
+        let (quad, ip) = (*quad, *ip);
+        // The peer may still wait for the ACK of its SYN: a RST without it would undo the handshake, and the peer's
+        // user would never hear of a connection that ours has seen.
+        let first = connection.owes_first_ack().then(|| connection.take_ack(self.now));
+        let reset = connection.abort();
+        for segment in first.into_iter().chain(reset) {
+            self.send_control(&quad, ip, &segment);
+        }
+        self.finish(id, reason);
     }
 
     /// Changes something about an open connection; others stay as they are.

@@ -134,6 +134,14 @@ counters! {
     cookies_refused,
     /// Half-open records that made way for others.
     half_open_recycled,
+    /// Connections reset because others needed the send memory that they held for long without progress.
+    evicted_for_send_memory,
+    /// Connections reset because others needed the memory of what they had received and nobody read for long.
+    evicted_for_receive_memory,
+    /// Connections of services reset because they were silent longest and there was no place for another connection.
+    evicted_idle,
+    /// Times that the shard could not run for a second or more, and stopped its clock for that (see `Shard::begin_turn`).
+    absences,
     /// SYNs that took over a TIME-WAIT record (RFC 6191).
     time_wait_reused,
     /// TIME-WAIT records evicted because the table was full.

@@ -8,7 +8,7 @@ use std::fmt::Write;
 use super::conn::{Conn, Phase};
 use crate::buffer::frame::TxFrame;
 use crate::flow::{Endpoint, Quad, ShardId};
-use crate::tcp::{CloseReason, Config, Connection, Segment, State};
+use crate::tcp::{CloseReason, Config, Connection, Duration, Instant, Segment, State};
 use crate::wire::options::TcpOptions;
 use crate::wire::tcp::Flags;
 use crate::wire::{ip, tcp};
@@ -43,6 +43,17 @@ pub(crate) fn open(config: &Config, quad: &Quad, shard: ShardId, passive: bool, 
         "{quad} {how} on shard {}: mss {}, wscale {snd}/{rcv}, timestamps {}, sack {}",
         shard.0, info.mss, on(info.timestamps), on(info.sack),
     );
+}
+
+/// Says that a connection had to go, and why: not of each, but once a minute at most, so that a flood is no flood of lines.
+/// `told`: when this was said last.
+#[cold]
+pub(crate) fn evicted(told: &mut Option<Instant>, now: Instant, quad: &Quad, why: &str) {
+    const QUIET: Duration = Duration::from_secs(60);
+    if told.is_none_or(|told| now - told >= QUIET) {
+        *told = Some(now);
+        tracing::warn!(target: CONNECTIONS, "{quad} is reset: it {why}; others like it are only counted for a minute");
+    }
 }
 
 /// The line when it has ended.

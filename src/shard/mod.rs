@@ -10,6 +10,7 @@
 //!
 //! No lock, no atomic read-modify-write, no allocation and no log line for a segment on the fast path.
 
+mod age_list;
 pub mod budget;
 mod config;
 mod conn;
@@ -19,6 +20,7 @@ mod core;
 pub mod counters;
 mod destinations;
 mod egress;
+mod eviction;
 mod half_open;
 mod icmp;
 mod idle_memory;
@@ -34,6 +36,7 @@ mod receive_store;
 mod routes;
 mod send_store;
 pub mod service;
+mod shares;
 pub mod slab;
 mod strangers;
 pub mod table;
@@ -57,7 +60,12 @@ use crate::buffer::packet::PacketBuf;
 use crate::buffer::ring::Producer;
 use crate::buffer::send_memory::SendMemory;
 use crate::flow::{Endpoint, Quad, ShardId};
-use crate::tcp::{CloseReason, ConfigError, Instant};
+use crate::tcp::{CloseReason, ConfigError, Duration, Instant};
+
+/// A turn that begins so much later than one was due was not run for want of a processor, not for want of work.
+const ABSENCE: Duration = Duration::from_secs(1);
+/// For so long, at least, a shard that comes back looks at packets that waited before it looks at what was due meanwhile.
+const CATCH_UP: Duration = Duration::from_millis(10);
 
 /// See the module.
 pub struct Shard {
@@ -109,13 +117,35 @@ impl Shard {
         if service.wants_mail() {
             self.mailboxes.push(index);
         }
+        self.core.give_way.push(!service.keeps_idle());
         self.services.push(service);
         index
     }
 
     /// Begins a turn at `now`, which holds until the next one.
+    ///
+    /// The shard's own clock stands still while the shard cannot run. A turn that begins more than [`ABSENCE`] after one
+    /// was due (the process was stopped, the machine slept, the clock was set) begins for timers just before what was due
+    /// first: packets that waited meanwhile are looked at before it, and peers have as long as ever to do what was
+    /// expected of them. An embedder who keeps the shard waiting on purpose makes its clock slow.
+    #[inline]
     pub fn begin_turn(&mut self, now: Instant) {
-        self.core.now = now;
+        if now - self.core.turn_began > ABSENCE {
+            self.notice_absence(now);
+        }
+        self.core.turn_began = now;
+        self.core.now = now - self.core.absent;
+    }
+
+    #[cold]
+    fn notice_absence(&mut self, now: Instant) {
+        let Some(due) = self.next_deadline() else { return };
+        if now - due > ABSENCE {
+            // Never back.
+            let own = (due - self.core.absent).saturating_sub(CATCH_UP).max(self.core.now);
+            self.core.absent = now - own;
+            self.core.counters.absences += 1;
+        }
     }
 
     /// The tx stage is done with a frame.
@@ -243,6 +273,8 @@ impl Shard {
         self.call_again();
         self.core.reset_children();
         self.core.take_memory_of_orphans();
+        self.core.evict_stalled();
+        self.deliver_events();
         self.feed_starved();
         self.deliver_events();
         self.core.transmit();
@@ -255,9 +287,9 @@ impl Shard {
     pub fn next_deadline(&mut self) -> Option<Instant> {
         let service = self.core.service_timers.peek().map(|Reverse((at, ..))| *at);
         let idle_memory = self.core.give_back_due();
-        let Core { wheel, time_wait, orphans, half_open, .. } = &self.core;
-        let timers = [wheel.next(), time_wait.next(), orphans.due, half_open.next()];
-        timers.into_iter().chain([service, idle_memory]).flatten().min()
+        let Core { wheel, time_wait, orphans, half_open, evict_at, .. } = &self.core;
+        let timers = [wheel.next(), time_wait.next(), orphans.due, half_open.next(), *evict_at];
+        timers.into_iter().chain([service, idle_memory]).flatten().min().map(|due| due + self.core.absent)
     }
 
     /// Whether connections wait for their turn or for room in the tx ring.
@@ -268,7 +300,7 @@ impl Shard {
             || !self.core.events.is_empty()
             || !self.core.outbox.is_empty()
             || self.has_backlog()
-            || (self.core.feed_left > 0 && !self.core.memory.is_exhausted())
+            || self.core.feed_left > 0
     }
 
     /// Whether the last turn left something over that the next one can do at once.
@@ -345,7 +377,7 @@ impl Shard {
     #[must_use]
     pub fn timer(&self, id: ConnId) -> Option<Instant> {
         let armed = self.core.conns.get(id).map(|conn| conn.armed).filter(|armed| *armed != Instant::MAX);
-        armed.or_else(|| self.core.half_open.timer(id))
+        armed.or_else(|| self.core.half_open.timer(id)).map(|armed| armed + self.core.absent)
     }
 
     /// Takes a connection's timer away, for tests that want this to be noticed.

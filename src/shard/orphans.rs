@@ -91,8 +91,7 @@ impl Core {
             self.feed_left = self.feed_left.min(self.starved.len());
         }
         for _ in 0..A_TURN {
-            let free = self.memory.capacity() - self.memory.in_use();
-            if self.orphans.count == 0 || self.starved.is_empty() || free > self.memory.capacity() / 32 {
+            if self.orphans.count == 0 || self.starved.is_empty() || !self.send_pool().is_short() {
                 return;
             }
             let oldest = self.orphans.queue.iter().take(LOOKED_AT).enumerate();

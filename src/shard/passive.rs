@@ -47,11 +47,12 @@ impl Shard {
             return Err((DropReason::AcceptQueueFull, arrival.frame));
         }
         let limits = core.config.limits;
-        if core.conns.len() >= limits.connections {
+        if !core.has_place() {
             return Err((DropReason::NoRoom, arrival.frame));
         }
         let over_share = core.listeners.has_share(target.listener) || core.half_open.has_share(quad.remote.addr);
-        let no_room = core.conns.len() + core.half_open.len() >= limits.connections;
+        // Of those who give way there may be only one.
+        let no_room = core.conns.len().max(1) - 1 + core.half_open.len() >= limits.connections;
         let cookie = match limits.syn_cookies {
             SynCookies::Off => false,
             SynCookies::Overflow => over_share || no_room || core.half_open.is_full(),
@@ -168,7 +169,7 @@ impl Shard {
             core.counters.cookies_refused += 1;
             return ByCookie::NoCookie;
         };
-        if core.conns.len() >= core.config.limits.connections {
+        if !core.has_place() {
             return ByCookie::NoRoom(DropReason::NoRoom);
         }
         let options = core.listeners.options(target.listener);

@@ -202,6 +202,10 @@ impl Shard {
     pub(super) fn established(&mut self, id: ConnId, passive: bool) {
         let Some(conn) = self.core.conns.get(id) else { return };
         let service = conn.service;
+        let gives_way = self.core.give_way.get(usize::from(service)) == Some(&true);
+        if gives_way {
+            self.core.idle.push(id.slot, self.core.now, 0);
+        }
         if let Phase::Open(connection) = &conn.phase {
             if passive {
                 self.core.counters.accepted += 1;
@@ -217,6 +221,9 @@ impl Shard {
             if self.core.config.log_connections {
                 log::open(&self.core.config.tcp, &conn.quad, self.core.config.id, passive, connection);
             }
+        }
+        if let Some(conn) = self.core.conns.get_mut(id) {
+            conn.gives_way = gives_way;
         }
         self.core.touch(id);
         if !self.core.config.tcp.keepalive
@@ -251,6 +258,7 @@ impl Shard {
             tcp::Payload::Hold { from, to, offset } => {
                 let tight = core.holdings.packets >= core.config.limits.held_packets;
                 receive.hold(&mut core.holdings, arrival.cut(from, to), offset, tight);
+                core.note_holder(id);
             }
         }
         let delivered = matches!(outcome.payload, tcp::Payload::Deliver { .. });
@@ -333,7 +341,7 @@ impl Shard {
             self.core.feed_left = self.core.starved.len();
         }
         for _ in 0..A_TURN {
-            if self.core.feed_left == 0 || self.core.memory.is_exhausted() {
+            if self.core.feed_left == 0 {
                 break;
             }
             self.core.feed_left -= 1;
@@ -360,6 +368,7 @@ impl Shard {
             && conn.receive.unread() > 0
         {
             conn.receive.settle(&mut core.holdings, tight);
+            core.note_holder(id);
         }
     }
 

@@ -53,6 +53,8 @@ struct Backlog {
     queue: VecDeque<Piece>,
     /// Behind a gap, sorted by stream offset; pieces may overlap.
     held: Vec<(u64, Piece)>,
+    /// Stream offset of the first octet behind all in-order ones. Counted from when the backlog was made.
+    next: u64,
 }
 
 /// What the stores of one shard hold together.
@@ -66,15 +68,12 @@ pub(crate) struct Holdings {
     pub(crate) released: Vec<PacketBuf>,
 }
 
-impl Holdings {
-    fn drop_piece(&mut self, piece: Piece) {
-        match piece {
-            Piece::Packet(packet) => {
-                self.packets -= 1;
-                self.released.push(packet);
-            }
-            Piece::Copy { data, .. } => self.octets -= data.len() as u64 + PIECE_COST,
-        }
+/// What a piece has taken of the memory of its shard, octets. A packet held by reference takes none: their number has a
+/// limit of its own.
+fn cost(piece: &Piece) -> u32 {
+    match piece {
+        Piece::Packet(_) => 0,
+        Piece::Copy { data, .. } => data.len() as u32 + PIECE_COST,
     }
 }
 
@@ -83,9 +82,9 @@ impl Holdings {
 pub(crate) struct ReceiveStore {
     head: Option<Piece>,
     backlog: Option<Box<Backlog>>,
-    /// Stream offset of the first octet behind all in-order ones.
-    next: u64,
     unread: u32,
+    /// Octets of the shard's memory that all pieces have taken.
+    taken: u32,
     /// Pieces that the last delivery has added.
     fresh: u32,
 }
@@ -96,12 +95,17 @@ pub(crate) const COPY_LIMIT: u32 = 4_096;
 
 /// What a copy costs besides its octets: its record, and what the allocator adds. Without it a peer that sends single
 /// octets to a reader that has stalled would hold many times the memory it is charged for.
-const PIECE_COST: u64 = 64;
+const PIECE_COST: u32 = 64;
 
 impl ReceiveStore {
     /// In-order octets not yet read.
     pub(crate) fn unread(&self) -> u32 {
         self.unread
+    }
+
+    /// Octets of the shard's memory that it has taken, in order or behind a gap; see [`Holdings::octets`].
+    pub(crate) fn taken(&self) -> u32 {
+        self.taken
     }
 
     /// Number of pieces that wait behind a gap.
@@ -116,20 +120,25 @@ impl ReceiveStore {
         holdings.packets += 1;
         self.fresh = 0;
         self.push(Piece::Packet(packet));
-        self.next += u64::from(len);
         self.unread += len;
-        if self.backlog.is_some() { self.release_held(holdings) } else { 0 }
+        match &mut self.backlog {
+            Some(backlog) => {
+                backlog.next += u64::from(len);
+                self.release_held(holdings)
+            }
+            None => 0,
+        }
     }
 
     /// Keeps the packet's range, which lies `offset` octets above the in-order end. `tight`: not by reference.
     pub(crate) fn hold(&mut self, holdings: &mut Holdings, packet: PacketBuf, offset: u32, tight: bool) {
-        let at = self.next + u64::from(offset);
         holdings.packets += 1;
         let mut piece = Piece::Packet(packet);
         if tight || piece.len() <= COPY_LIMIT {
-            piece = copied(holdings, piece);
+            piece = copied(holdings, &mut self.taken, piece);
         }
         let backlog = self.backlog.get_or_insert_default();
+        let at = backlog.next + u64::from(offset);
         let index = backlog.held.partition_point(|(offset, _)| *offset <= at);
         backlog.held.insert(index, (at, piece));
     }
@@ -154,7 +163,7 @@ impl ReceiveStore {
             left -= len;
             let next = self.backlog.as_mut().and_then(|backlog| backlog.queue.pop_front());
             if let Some(piece) = std::mem::replace(&mut self.head, next) {
-                holdings.drop_piece(piece);
+                drop_piece(holdings, &mut self.taken, piece);
             }
         }
         self.shrink();
@@ -169,7 +178,7 @@ impl ReceiveStore {
             if matches!(piece, Piece::Packet(_)) && (tight || piece.len() <= COPY_LIMIT) {
                 let empty = Piece::Copy { data: Box::default(), start: 0 };
                 let old = std::mem::replace(piece, empty);
-                *piece = copied(holdings, old);
+                *piece = copied(holdings, &mut self.taken, old);
             }
         }
         self.fresh = 0;
@@ -178,12 +187,12 @@ impl ReceiveStore {
     /// Gives everything up.
     pub(crate) fn clear(&mut self, holdings: &mut Holdings) {
         if let Some(piece) = self.head.take() {
-            holdings.drop_piece(piece);
+            drop_piece(holdings, &mut self.taken, piece);
         }
         if let Some(backlog) = self.backlog.take() {
-            let Backlog { queue, held } = *backlog;
+            let Backlog { queue, held, .. } = *backlog;
             for piece in queue.into_iter().chain(held.into_iter().map(|(_, piece)| piece)) {
-                holdings.drop_piece(piece);
+                drop_piece(holdings, &mut self.taken, piece);
             }
         }
         self.unread = 0;
@@ -202,18 +211,18 @@ impl ReceiveStore {
         let mut released = 0;
         while let Some(backlog) = &mut self.backlog {
             let Some((at, _)) = backlog.held.first() else { break };
-            if *at > self.next {
+            if *at > backlog.next {
                 break;
             }
             let (at, mut piece) = backlog.held.remove(0);
-            let known = self.next - at;
+            let known = backlog.next - at;
             if known >= u64::from(piece.len()) {
-                holdings.drop_piece(piece);
+                drop_piece(holdings, &mut self.taken, piece);
                 continue;
             }
             piece.advance(known as u32);
             let len = piece.len();
-            self.next += u64::from(len);
+            backlog.next += u64::from(len);
             self.unread += len;
             released += len;
             self.push(piece);
@@ -229,12 +238,23 @@ impl ReceiveStore {
     }
 }
 
-/// Moves a piece into memory of its own size and gives its packet back.
-fn copied(holdings: &mut Holdings, piece: Piece) -> Piece {
+/// Moves a piece into memory of its own size, which its store has `taken` then, and gives its packet back.
+fn copied(holdings: &mut Holdings, taken: &mut u32, piece: Piece) -> Piece {
     let data: Box<[u8]> = piece.bytes().into();
-    holdings.drop_piece(piece);
-    holdings.octets += data.len() as u64 + PIECE_COST;
-    Piece::Copy { data, start: 0 }
+    drop_piece(holdings, taken, piece);
+    let copy = Piece::Copy { data, start: 0 };
+    *taken += cost(&copy);
+    holdings.octets += u64::from(cost(&copy));
+    copy
+}
+
+fn drop_piece(holdings: &mut Holdings, taken: &mut u32, piece: Piece) {
+    *taken -= cost(&piece);
+    holdings.octets -= u64::from(cost(&piece));
+    if let Piece::Packet(packet) = piece {
+        holdings.packets -= 1;
+        holdings.released.push(packet);
+    }
 }
 
 #[cfg(test)]

@@ -110,6 +110,13 @@ pub trait Service: Send {
         None
     }
 
+    /// Whether connections of this service stay however long they are silent. Else the one that has been silent longest makes
+    /// place for a new one when there are as many as there may be
+    /// ([`Limits::idle_eviction`](super::Limits::idle_eviction)). Asked once, when the service is added to its shard.
+    fn keeps_idle(&self) -> bool {
+        false
+    }
+
     /// Whether [`Service::has_mail`] is to be asked. Asked once, when the service is added to its shard.
     fn wants_mail(&self) -> bool {
         false
@@ -136,6 +143,7 @@ pub trait Service: Send {
 #[expect(missing_docs, reason = "each method is documented at its mirror in Io")]
 pub trait IoBackend {
     fn now(&self) -> Instant;
+    fn absent(&self) -> Duration;
     fn shard(&self) -> ShardId;
     fn shards(&self) -> u16;
     fn quad(&self, conn: ConnId) -> Quad;
@@ -205,11 +213,19 @@ impl<'a> Io<'a> {
         Self { backend }
     }
 
-    /// The time of this turn; constant during a call.
+    /// The shard's time in this turn; constant during a call.
     #[inline]
     #[must_use]
     pub fn now(&self) -> Instant {
         self.backend.now()
+    }
+
+    /// For how long altogether the shard could not run, and its clock stood still: [`Io::now`] and this make the time of
+    /// whoever drives the shard ([`Shard::begin_turn`](super::Shard::begin_turn)).
+    #[inline]
+    #[must_use]
+    pub fn absent(&self) -> Duration {
+        self.backend.absent()
     }
 
     /// The shard this call runs on.

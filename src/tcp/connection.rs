@@ -414,6 +414,19 @@ impl Connection {
         self.cold.progress
     }
 
+    /// Octets that the peer has acknowledged and that the user has read, together: who has no use for what a connection
+    /// holds lets this stand still.
+    #[must_use]
+    pub fn moved(&self) -> u64 {
+        self.cold.acked + self.hot.received - u64::from(self.hot.rcv.unread)
+    }
+
+    /// When a segment was received last.
+    #[must_use]
+    pub fn last_received(&self) -> Instant {
+        self.hot.clock
+    }
+
     /// Half close: a FIN follows the queued data, receiving goes on (MAY-1). Ignored when done before.
     pub fn shutdown(&mut self) {
         self.hot.state = match self.hot.state {

@@ -428,16 +428,53 @@ fn sc_77_user_timeout() {
 #[test]
 fn ops_46_memory_pressure() {
     plain(|lab| {
-        assert_eq!(lab.keep(Keep::Nothing, "A", 1, 1000, 1, 65_535), none());
+        assert_eq!(lab.keep(Keep::InOrder(0), "A", 1, 1000, 1, 65_535), none());
         assert_eq!(lab.last.payload, Payload::Ignore);
-        assert_eq!(lab.keep(Keep::InOrder, "A", 1001, 1000, 1, 65_535), ["A 1:1 ack 1"]);
+        assert_eq!(lab.keep(Keep::InOrder(1_000), "A", 1001, 1000, 1, 65_535), ["A 1:1 ack 1"]);
         assert_eq!(lab.last.payload, Payload::Ignore);
-        lab.keep(Keep::InOrder, "A", 1, 1000, 1, 65_535);
+        lab.keep(Keep::InOrder(1_000), "A", 1, 1000, 1, 65_535);
         assert_eq!(lab.last.payload, Payload::Deliver { from: 0, to: 1000, released: 0 });
         // ACKs count whatever the memory.
         lab.write(1000);
-        lab.keep(Keep::Nothing, "A", 1001, 1000, 1001, 65_535);
+        lab.keep(Keep::InOrder(0), "A", 1001, 1000, 1001, 65_535);
         assert_eq!(lab.last.acked, 1000);
+    });
+}
+
+/// What is beyond the room is cut off, not acknowledged, and not promised any more.
+#[test]
+fn ops_46_the_window_follows_the_room_of_the_store() {
+    plain(|lab| {
+        let before = lab.conn.info(&lab.config);
+        lab.keep(Keep::InOrder(700), "A", 1, 1_000, 1, 65_535);
+        assert_eq!(lab.last.payload, Payload::Deliver { from: 0, to: 700, released: 0 });
+        let info = lab.conn.info(&lab.config);
+        assert_eq!(info.receive_window, before.receive_window - 700, "what was promised stays promised (SHLD-14)");
+        assert!(info.receive_buffer < before.receive_buffer);
+        // All of the window comes, in pieces, and no more than it; the reader is slow.
+        let mut from = 701;
+        while lab.conn.info(&lab.config).receive_window > 0 {
+            lab.keep(Keep::InOrder(1_000), "A", from, 1_000, 1, 65_535);
+            from += 1_000;
+        }
+        lab.keep(Keep::InOrder(0), "A", from, 1_000, 1, 65_535);
+        assert_eq!(lab.conn.info(&lab.config).receive_window, 0);
+        // Read, it opens again; and grows when there is memory.
+        let unread = lab.conn.unread();
+        lab.conn.on_recv(&lab.config, unread, lab.now);
+        assert!(lab.conn.info(&lab.config).receive_buffer < before.receive_buffer);
+        for _ in 0..200 {
+            let (nxt, window) = (lab.conn.info(&lab.config).bytes_received + 1, 1_000);
+            lab.keep(Keep::All, "A", nxt as u32, window, 1, 65_535);
+            lab.conn.on_recv(&lab.config, window, lab.now);
+            lab.pass(1);
+        }
+        assert!(lab.conn.info(&lab.config).receive_buffer >= 20_000, "{:?}", lab.conn.info(&lab.config));
+    });
+    plain(|lab| {
+        lab.conn.set_receive_buffer(30_000);
+        lab.keep(Keep::InOrder(700), "A", 1, 1_000, 1, 65_535);
+        assert_eq!(lab.conn.info(&lab.config).receive_buffer, 30_000, "what the user has set stays");
     });
 }
 

@@ -134,8 +134,8 @@ impl Driver {
                     len: *len,
                 };
                 let keep = match keep {
-                    0 => Keep::Nothing,
-                    1 => Keep::InOrder,
+                    0 => Keep::InOrder(0),
+                    1 => Keep::InOrder(*len / 2 + 1),
                     _ => Keep::All,
                 };
                 let before = (connection.hot.rcv.nxt, connection.queued(), connection.state());

@@ -105,6 +105,9 @@ impl Connection {
             _ => {}
         }
         self.hot.marks.put(Marks::PRESSURE, context.keep != Keep::All);
+        if let Keep::InOrder(room) = context.keep {
+            self.limit_receive_buffer(room, now);
+        }
         if !self.passes_paws(config, seg, now, outcome)
             || !self.passes_sequence(config, seg, now, outcome)
             || !self.passes_reset(config, seg, now, outcome)
@@ -256,20 +259,20 @@ impl Connection {
             end = end.earlier(self.cold.fin_seq);
         }
         let start = seg.seq.later(nxt);
-        let (from, to) = (above(start, seg.seq), above(end, seg.seq));
-        if to > from {
-            let refused = match context.keep {
-                Keep::All => false,
-                Keep::InOrder => start != nxt,
-                Keep::Nothing => true,
-            };
-            if refused {
-                // OPS-46: as if it had been lost. A hole is still reported, so that the peer knows early.
+        if let Keep::InOrder(room) = context.keep
+            && end.gt(start)
+        {
+            // OPS-46: as if it had been lost.
+            let kept = end.earlier(start + room);
+            if start != nxt || kept == start {
+                // A hole is still reported, so that the peer knows early.
                 outcome.events |= Events::REFUSED;
                 outcome.ack_now |= start != nxt;
                 return;
             }
+            end = kept;
         }
+        let (from, to) = (above(start, seg.seq), above(end, seg.seq));
         self.note_fin(fin, sent_end, end);
         if to > from && start == nxt {
             self.take_in_order(config, seg, (from, to), context.now, outcome);

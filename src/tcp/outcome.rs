@@ -22,10 +22,9 @@ pub struct Context {
 pub enum Keep {
     /// Everything that fits the window.
     All,
-    /// Only what is in order; the rest is refused and must be sent again. The receive buffer stops growing.
-    InOrder,
-    /// No payload at all: it is neither accepted nor acknowledged. Acknowledgments are still processed.
-    Nothing,
+    /// So many octets that are in order. What is beyond them, or behind a gap, is neither accepted nor acknowledged and must
+    /// be sent again. The receive buffer shrinks to what is unread and these octets, so that the window follows.
+    InOrder(u32),
 }
 
 /// What became of the payload of a segment. `from..to` indexes the payload of that segment.
@@ -214,6 +213,8 @@ pub enum CloseReason {
     Aborted,
     /// The user gave up an open that was not answered yet (SM-SS-7).
     LocalClose,
+    /// We reset it: what it held, or its place, was needed by others, and for long nothing had come of it.
+    Evicted,
 }
 
 #[cfg(test)]

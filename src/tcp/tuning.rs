@@ -6,6 +6,8 @@
 use super::config::Config;
 use super::connection::Connection;
 use super::marks::Marks;
+use super::recv::RightSizing;
+use super::time::Instant;
 use super::timers::Timer;
 
 /// Bounds of a buffer, octets: RFC7323-2.3b allows windows below 1 GiB.
@@ -53,6 +55,17 @@ impl Connection {
         self.hot.marks.set(Marks::RECV_FIXED);
         if self.hot.state.can_receive() && self.hot.rcv.worth_an_update() {
             self.hot.marks.set(Marks::ACK_DUE.with(Marks::POLL));
+        }
+    }
+
+    /// The store has room for `room` octets besides those that are unread, less than the buffer promises (OPS-46): the buffer
+    /// shrinks, by itself grows again later, and with it the window. Not below two segments, and not what the user has set.
+    pub(super) fn limit_receive_buffer(&mut self, room: u32, now: Instant) {
+        let rcv = &mut self.hot.rcv;
+        let size = rcv.unread.saturating_add(room).max(2 * u32::from(rcv.mss));
+        if size < rcv.buffer && !self.hot.marks.has(Marks::RECV_FIXED) {
+            rcv.buffer = size;
+            self.cold.sizing = RightSizing::new(size, now);
         }
     }
 

@@ -12,6 +12,9 @@ pub(super) const SMALLEST: usize = if cfg!(loom) { 2 } else { 1_024 };
 /// Octets of the largest segment.
 pub(super) const LARGEST: usize = if cfg!(loom) { 4 } else { 65_536 };
 
+/// What part of the free memory one queue may have. The model checker has memory for a few segments only.
+const SHARE: usize = if cfg!(loom) { 1 } else { 8 };
+
 /// How much memory all queues of an engine may take together.
 #[derive(Debug)]
 pub struct OctetBudget {
@@ -37,13 +40,15 @@ impl OctetBudget {
         self.limit
     }
 
-    /// Whether `octets` more would be granted.
-    pub(super) fn allows(&self, octets: usize) -> bool {
-        self.in_use().checked_add(octets).is_some_and(|sum| sum <= self.limit)
+    /// Whether `octets` more would be granted to a queue in which `queued` wait: together an eighth of what is free at most, so
+    /// that however many queues nobody reads, something is left for the others (as a shard shares its memory).
+    pub(super) fn allows(&self, octets: usize, queued: usize) -> bool {
+        let free = self.limit.saturating_sub(self.in_use());
+        octets <= free && octets.saturating_add(queued) <= free / SHARE
     }
 
-    pub(super) fn take(&self, octets: usize) -> bool {
-        if !self.allows(octets) {
+    pub(super) fn take(&self, octets: usize, queued: usize) -> bool {
+        if !self.allows(octets, queued) {
             return false;
         }
         // Others may have come in between: looked at again with what is ours included.
