@@ -74,12 +74,13 @@ pub fn echo_reply(packet: &mut [u8], trusted: bool) -> Result<Option<Range<usize
         return Ok(None);
     }
     check(&request, trusted)?;
-    let (reply_type, single_host) = match (request.payload[0], request.dst) {
-        (V4_ECHO, IpAddr::V4(dst)) => (V4_ECHO_REPLY, !dst.is_multicast() && !dst.is_broadcast()),
-        (V6_ECHO, IpAddr::V6(dst)) => (V6_ECHO_REPLY, !dst.is_multicast()),
+    let reply_type = match (request.payload[0], request.dst) {
+        (V4_ECHO, IpAddr::V4(_)) => V4_ECHO_REPLY,
+        (V6_ECHO, IpAddr::V6(_)) => V6_ECHO_REPLY,
         _ => return Ok(None),
     };
-    if !single_host {
+    // What no host may have as its address would be the reply's source.
+    if ip::is_forbidden_source(request.dst) {
         return Ok(None);
     }
     let (src, dst, protocol, traffic_class) = (request.src, request.dst, request.protocol, request.traffic_class);

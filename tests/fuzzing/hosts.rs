@@ -11,6 +11,8 @@ use trust::embed::Host;
 use trust::net::{SocketLimits, TcpListener, TcpSocket, TcpStream};
 use trust::services::{self, Environment, ServiceName};
 use trust::shard::Limits;
+use trust::shard::budget::{self, Work};
+use trust::tcp::cookie::SynCookies;
 use trust::tcp::{BufferLimits, Config, CongestionControl, Duration, Instant, KeepAlive};
 
 use super::forge;
@@ -34,6 +36,17 @@ const REMEMBERED: usize = 8;
 /// what the services grant.
 const LAST_ROUNDS: usize = 20_000;
 const LAST_TIME: Duration = Duration::from_secs(3 * 3_600);
+
+/// What no turn may do more of.
+const BOUNDS: [(Work, usize); 7] = [
+    (Work::Mail, budget::MAIL),
+    (Work::ServiceTimers, budget::SERVICE_TIMERS),
+    (Work::Timers, budget::TIMERS),
+    (Work::HalfOpen, budget::HALF_OPEN),
+    (Work::TimeWait, budget::TIME_WAIT),
+    (Work::Connections, budget::CONNECTIONS),
+    (Work::CallsAgain, budget::CALLS_AGAIN),
+];
 
 const fn addresses(last: u8) -> [IpAddr; 2] {
     let v6 = Ipv6Addr::new(0xfd00, 7, 0, 0, 0, 0, 0, last as u16);
@@ -126,7 +139,7 @@ fn limits(input: &mut Input<'_>) -> Limits {
         limits.connections = 6;
     }
     if little & 2 != 0 {
-        limits.half_open = 3;
+        (limits.half_open, limits.connecting) = (3, 3);
     }
     if little & 4 != 0 {
         (limits.orphans, limits.time_wait) = (2, 2);
@@ -134,6 +147,8 @@ fn limits(input: &mut Input<'_>) -> Limits {
     if little & 8 != 0 {
         (limits.held_packets, limits.held_octets) = (2, 20_000);
     }
+    limits.syn_cookies =
+        [SynCookies::Overflow, SynCookies::Overflow, SynCookies::Always, SynCookies::Off][little as usize >> 6];
     if little & 16 != 0 {
         (limits.in_ring, limits.quantum) = (4_000, 3_000);
     }
@@ -553,6 +568,10 @@ impl World {
             ];
             for (what, count) in held {
                 assert_eq!(count, 0, "host {side}: {what}");
+            }
+            for (work, bound) in BOUNDS {
+                let most = counters.most_in_a_turn(work);
+                assert!(most <= bound as u64, "host {side}: {most} {} in a turn", work.name());
             }
             let (begun, ended) = (counters.accepted + counters.connected, counters.closed);
             assert!(begun <= ended, "host {side}: {begun} connections, {ended} ends");
