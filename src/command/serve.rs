@@ -162,6 +162,7 @@ impl Serve {
         let terminal = std::io::stderr().is_terminal();
         let start = Instant::now();
         let mut before = Sample::take(&engine, start);
+        let mut crowd = Crowd::default();
         loop {
             let interval = Duration::from_secs(self.stats.unwrap_or(1));
             match stopped.recv_timeout(interval) {
@@ -175,6 +176,9 @@ impl Serve {
                 std::io::stdout().flush()?;
             } else if terminal {
                 eprint!("\r\x1b[K{}", live_line(&before, &now));
+            }
+            if crowd.has_gone(now.shards.iter().map(|shard| shard.connections).sum()) {
+                return_free_pages();
             }
             before = now;
         }
@@ -191,6 +195,34 @@ impl Serve {
 
 fn on(granted: bool) -> &'static str {
     if granted { "on" } else { "off" }
+}
+
+/// Many connections of which most have ended.
+#[derive(Debug, Default)]
+struct Crowd {
+    most: u64,
+}
+
+impl Crowd {
+    /// Fewer are not worth the trouble.
+    const MANY: u64 = 1_000;
+
+    /// Whether there were many, and few are left of them; once for each crowd.
+    fn has_gone(&mut self, connections: u64) -> bool {
+        let gone = self.most >= Self::MANY && connections < self.most / 4;
+        self.most = if gone { connections } else { self.most.max(connections) };
+        gone
+    }
+}
+
+/// Has the allocator give back what is free between what is not: what a crowd held in small pieces. It is done when the
+/// crowd has gone, and here: shards allocate seldom, and would wait for it once.
+fn return_free_pages() {
+    // SAFETY: it only concerns memory that is free.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 /// Has the allocator give every page of connections back when it is free. glibc takes the first large allocation that is
@@ -219,4 +251,18 @@ pub(super) fn cpu_time() -> CpuTime {
         tcp::Duration::from_secs(time.tv_sec as u64).saturating_add(tcp::Duration::from_micros(time.tv_usec as u64))
     };
     CpuTime { user: span(usage.ru_utime), system: span(usage.ru_stime) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Crowd;
+
+    #[test]
+    fn a_crowd_has_gone_once() {
+        let mut crowd = Crowd::default();
+        let counts = [10, 999, 0, 5_000, 2_000, 1_249, 300, 0, 4_000, 0];
+        // 1,249 are a crowd of their own, which goes with all but 300 of them.
+        let expected = [false, false, false, false, false, true, true, false, false, true];
+        assert_eq!(counts.map(|count| crowd.has_gone(count)), expected);
+    }
 }
