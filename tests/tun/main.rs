@@ -110,7 +110,8 @@ fn main() -> ExitCode {
         trial("idle_connections_cost_nothing_fused", lifecycle::idle_fused),
         trial("idle_connections_cost_nothing_pipeline", lifecycle::idle_pipeline),
         trial("unprivileged_serves", lifecycle::unprivileged),
-        trial("stopped_in_a_download_goes_on", stopped::download),
+        trial("stopped_in_a_download_goes_on_fused", stopped::fused),
+        trial("stopped_in_a_download_goes_on_pipeline", stopped::pipeline),
         trial("no_event_is_slept_through_beside_busy_cpus_fused", waking::fused),
         trial("no_event_is_slept_through_beside_busy_cpus_pipeline", waking::pipeline),
     ];

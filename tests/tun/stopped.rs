@@ -7,12 +7,21 @@ use std::time::Duration;
 
 use crate::support::*;
 
+pub(crate) fn fused() -> Outcome {
+    download(&["--plan", "fused"])
+}
+
+/// Here it is the worker that wakes, with its timers, before a reader has handed over what waited.
+pub(crate) fn pipeline() -> Outcome {
+    download(&["--plan", "pipeline"])
+}
+
 /// Stopped in the middle of a page for longer than any limit of the service (at full size); the page goes on, every
 /// octet of it, and so does an echo that waits.
-pub(crate) fn download() -> Outcome {
+fn download(plan: &[&str]) -> Outcome {
     const LEN: usize = 200_000_000;
     const PERIOD: usize = 7_030;
-    let engine = Engine::start(&[]);
+    let engine = Engine::start(plan);
     let patience = Some(Duration::from_secs(100));
     let mut page = TcpStream::connect((ENGINE, 80)).unwrap();
     page.set_read_timeout(patience).unwrap();
