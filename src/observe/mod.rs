@@ -72,7 +72,8 @@ pub fn stats_lines(before: &Sample, now: &Sample) -> String {
         let _ = writeln!(
             text,
             "  shard {index}: connections {} (accepted {}), time-wait {}, in {:.2} out {:.2} Gbit/s, segments in {segments} \
-             (predicted {:.1} %), out of order {}, retransmits {}, chunks {}, held {} packets {} octets, longest turn {} us, parks {}",
+             (predicted {:.1} %), out of order {}, retransmits {}, queued {} octets in {} chunks, \
+             held {} packets {} octets, longest turn {} us, parks {}",
             shard.connections,
             shard.accepted,
             shard.time_wait,
@@ -81,6 +82,7 @@ pub fn stats_lines(before: &Sample, now: &Sample) -> String {
             percent(predicted, segments),
             shard.segments_out_of_order,
             shard.retransmits,
+            shard.send_octets,
             shard.send_chunks,
             shard.held_packets,
             shard.held_octets,

@@ -389,6 +389,18 @@ impl Shard {
         }
     }
 
+    /// Queues octets as they lie when there was little memory while they were queued, for tests that send them.
+    #[cfg(test)]
+    pub(crate) fn send_in_smallest_blocks(&mut self, id: ConnId, octets: u32) {
+        let Core { conns, memory, .. } = &mut self.core;
+        let Some(conn) = conns.get_mut(id) else { return };
+        let Phase::Open(connection) = &mut conn.phase else { return };
+        for _ in 0..octets / 256 {
+            connection.on_send(conn.send.append(memory, &[7; 256], 256) as u32);
+        }
+        self.core.touch(id);
+    }
+
     fn run_timers(&mut self) {
         let now = self.core.now;
         // Those that the calls below set wait for the next turn: a service that asks for one at once does not hold us up.

@@ -117,6 +117,51 @@ fn livelock() {
     assert_eq!(rule(world.run(100)), Rule::Livelock);
 }
 
+/// Sends much, so that it may send much at a time, and wakes the shard two seconds later.
+struct Bulk;
+
+impl Service for Bulk {
+    fn accepted(&mut self, io: &mut Io<'_>, conn: ConnId) {
+        io.send(conn, &[7; 200_000]);
+        io.set_timer(io.now() + Duration::from_secs(2), 0);
+    }
+
+    fn readable(&mut self, _: &mut Io<'_>, _: ConnId) {}
+
+    fn closed(&mut self, _: &mut Io<'_>, _: ConnId, _: CloseReason) {}
+}
+
+/// What lies in hundreds of blocks leaves in segments that fit the tx ring, however small it is: no octet is lost on the
+/// way to it, and no lease.
+#[test]
+fn what_lies_in_many_small_blocks_leaves_in_segments_that_fit_the_ring() {
+    for mtu in [1_500, 16_000] {
+        let mut world = World::new(5);
+        let now = world.now();
+        let config = |addr| ShardHostConfig { mtu, tx_ring: 32, ..ShardHostConfig::new(addr, 5) };
+        let mut client = ShardHost::new(config(CLIENT), now).unwrap();
+        let mut server = ShardHost::new(config(SERVER), now).unwrap();
+        server.driver.shard.add_service(Some(9), Box::new(crate::services::discard::Discard));
+        let bulk = client.driver.shard.add_service(None, Box::new(Bulk));
+        client.opens.push((now, bulk, Endpoint::new(IpAddr::V4(SERVER), 9)));
+        let (client, server) = (world.add_host("client", client), world.add_host("server", server));
+        world.add_link(client, server, vec![]);
+        world.add_link(server, client, vec![]);
+        world.run_for(Duration::from_secs(1)).unwrap();
+        let shard = &mut world.host::<ShardHost>(client).unwrap().driver.shard;
+        let id = shard.connections().next().unwrap().0;
+        assert_eq!(shard.counters().send_octets, 0, "all is acknowledged");
+        shard.send_in_smallest_blocks(id, 200_192);
+        assert_eq!(shard.counters().send_octets, 200_192);
+        world.run_for(Duration::from_secs(10)).unwrap();
+        assert_eq!(world.host::<ShardHost>(server).unwrap().counters().payload_in, 400_192);
+        let client = world.host::<ShardHost>(client).unwrap();
+        let counters = client.counters();
+        assert_eq!((counters.retransmits, counters.send_octets), (0, 0), "{counters:?}");
+        assert!(!client.driver.shard.awaits_completions());
+    }
+}
+
 #[test]
 fn an_isn_is_steered() {
     for seed in 0..20 {
