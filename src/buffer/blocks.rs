@@ -69,7 +69,7 @@ pub const fn block_within(octets: usize) -> usize {
 struct Chunk {
     /// One bit a block, set where it is free.
     free: [u64; 4],
-    /// Neighbours in its list, while it has free blocks as well as taken ones.
+    /// Neighbours in its list, while it is in one.
     before: u32,
     behind: u32,
     taken: u16,
@@ -113,6 +113,11 @@ pub(super) struct Blocks {
     cold: Vec<u32>,
     /// First of each list of chunks with a free block.
     partial: [[u32; QUARTERS]; WHOLE as usize],
+    /// Of each class a chunk that has run empty and is listed all the same, as it was: whoever takes one block at a time finds
+    /// it ready. Free like the others, and any class takes it when there is no other.
+    ready: [u32; WHOLE as usize],
+    /// Free chunks.
+    free: u32,
     /// Octets of all taken blocks.
     taken: u64,
     /// Fewest free chunks at a time.
@@ -131,6 +136,8 @@ impl Blocks {
             warm: VecDeque::with_capacity(room),
             cold: Vec::with_capacity(room),
             partial: [[NONE; QUARTERS]; WHOLE as usize],
+            ready: [NONE; WHOLE as usize],
+            free: chunks,
             taken: 0,
             least_free: chunks,
             least_warm: 0,
@@ -162,15 +169,20 @@ impl Blocks {
     #[inline]
     fn take_of(&mut self, class: u8) -> Option<u32> {
         if class == WHOLE {
-            let chunk = self.take_chunk(class)?;
-            self.chunks[chunk as usize].taken = 1;
-            return Some(chunk * UNITS);
+            let index = self.take_chunk()?;
+            self.chunks[index as usize].class = WHOLE;
+            return Some(index * UNITS);
         }
         // The fullest first, that the others run empty.
         let listed = self.partial[class as usize].iter().rev().find(|&&first| first != NONE).copied();
         let index = match listed {
             Some(index) => index,
-            None => self.take_chunk(class)?,
+            None => {
+                let index = self.take_chunk()?;
+                self.chunks[index as usize] = Chunk::of(class);
+                self.list(index);
+                index
+            }
         };
         let chunk = &mut self.chunks[index as usize];
         let before = chunk.quarter();
@@ -178,35 +190,53 @@ impl Blocks {
         let block = word as u32 * 64 + free.trailing_zeros();
         *free &= *free - 1;
         chunk.taken += 1;
-        if chunk.is_full() {
-            // A chunk of one block is whole, so it was listed.
+        let (is_first, is_full, moves) = (chunk.taken == 1, chunk.is_full(), chunk.quarter() != before);
+        if is_first && listed.is_some() {
+            self.ready[class as usize] = NONE;
+            self.book_chunk();
+        }
+        if moves {
             self.unlist(index, before);
-        } else if listed.is_none() {
-            self.list(index);
-        } else if chunk.quarter() != before {
-            self.unlist(index, before);
-            self.list(index);
+            if !is_full {
+                self.list(index);
+            }
         }
         Some(index * UNITS + (block << (2 * class)))
     }
 
-    /// A chunk none of whose blocks is taken, now of `class`.
+    /// A free chunk, no longer free.
     #[inline]
-    fn take_chunk(&mut self, class: u8) -> Option<u32> {
+    fn take_chunk(&mut self) -> Option<u32> {
         let index = if let Some(index) = self.warm.pop_back() {
             self.least_warm = self.least_warm.min(self.warm.len());
             index
-        } else if let Some(index) = self.cold.pop() {
-            index
-        } else if self.chunks.len() < self.total as usize {
-            self.chunks.push(Chunk::of(WHOLE));
-            (self.chunks.len() - 1) as u32
         } else {
-            return None;
+            self.take_colder()?
         };
-        self.chunks[index as usize] = Chunk::of(class);
-        self.least_free = self.least_free.min(self.free());
+        self.book_chunk();
         Some(index)
+    }
+
+    /// One that is not warm.
+    fn take_colder(&mut self) -> Option<u32> {
+        if let Some(index) = self.cold.pop() {
+            return Some(index);
+        }
+        if self.chunks.len() < self.total as usize {
+            self.chunks.push(Chunk::of(WHOLE));
+            return Some((self.chunks.len() - 1) as u32);
+        }
+        let ready = self.ready.iter_mut().find(|ready| **ready != NONE)?;
+        let index = std::mem::replace(ready, NONE);
+        self.unlist(index, 0);
+        Some(index)
+    }
+
+    /// A free chunk was taken.
+    #[inline]
+    fn book_chunk(&mut self) {
+        self.free -= 1;
+        self.least_free = self.least_free.min(self.free);
     }
 
     /// Gives a block back.
@@ -214,24 +244,34 @@ impl Blocks {
     pub(super) fn give(&mut self, index: u32) {
         let (number, unit) = (index / UNITS, index % UNITS);
         let chunk = &mut self.chunks[number as usize];
-        self.taken -= len_of(chunk.class) as u64;
-        if chunk.class == WHOLE {
+        let class = chunk.class;
+        self.taken -= len_of(class) as u64;
+        if class == WHOLE {
+            self.free += 1;
             self.warm.push_back(number);
             return;
         }
         let (was_full, before) = (chunk.is_full(), chunk.quarter());
-        let block = unit >> (2 * chunk.class);
+        let block = unit >> (2 * class);
         let bit = 1 << (block % 64);
         debug_assert_eq!(chunk.free[block as usize / 64] & bit, 0, "a block given back twice");
         chunk.free[block as usize / 64] |= bit;
         chunk.taken -= 1;
-        let (is_empty, moves) = (chunk.taken == 0, chunk.quarter() != before);
-        if !was_full && (is_empty || moves) {
-            self.unlist(number, before);
+        let moves = chunk.quarter() != before;
+        if chunk.taken == 0 {
+            self.free += 1;
+            let ready = &mut self.ready[class as usize];
+            if *ready != NONE {
+                self.unlist(number, before);
+                self.warm.push_back(number);
+                return;
+            }
+            *ready = number;
         }
-        if is_empty {
-            self.warm.push_back(number);
-        } else if was_full || moves {
+        if moves {
+            if !was_full {
+                self.unlist(number, before);
+            }
             self.list(number);
         }
     }
@@ -265,13 +305,13 @@ impl Blocks {
     /// Whether no block can be had.
     #[inline]
     pub(super) fn is_exhausted(&self) -> bool {
-        self.free() == 0 && self.partial.iter().flatten().all(|&first| first == NONE)
+        self.free == 0 && self.partial.iter().flatten().all(|&first| first == NONE)
     }
 
     /// Free chunks.
     #[inline]
     pub(super) fn free(&self) -> u32 {
-        self.total - self.chunks.len() as u32 + (self.warm.len() + self.cold.len()) as u32
+        self.free
     }
 
     /// Fewest chunks that were free at a time.

@@ -58,7 +58,7 @@ fn a_chunk_that_ran_empty_serves_any_size() {
 }
 
 proptest! {
-    /// The lists hold each chunk that has free blocks and taken ones, once, and no other.
+    /// The lists hold each chunk that has free blocks and taken ones, once, and beside them only those that are kept ready.
     #[test]
     fn lists_are_as_they_should_be(steps in prop::collection::vec((0..3_u8, 0_usize..70_000, 0_usize..200), 0..400)) {
         let mut blocks = Blocks::new(24);
@@ -88,8 +88,11 @@ proptest! {
             let some = |chunk: &u32| {
                 let of = taken.iter().filter(|(index, _)| chunk_of(*index) == *chunk);
                 let octets: u32 = of.map(|(_, len)| *len).sum();
-                octets > 0 && octets < CHUNK_LEN as u32
+                (octets > 0 && octets < CHUNK_LEN as u32) || blocks.ready.contains(chunk)
             };
+            let kept = blocks.ready.iter().filter(|index| **index != NONE).count();
+            let unused = blocks.total as usize - blocks.chunks.len();
+            prop_assert_eq!(blocks.free as usize, unused + kept + blocks.warm.len() + blocks.cold.len());
             let expected: Vec<u32> = (0..blocks.chunks.len() as u32).filter(some).collect();
             prop_assert_eq!(listed, expected);
         }
