@@ -295,8 +295,11 @@ impl Counters {
     /// Counts so many pieces of work in this turn.
     #[inline]
     pub(crate) fn note_work(&mut self, work: Work, pieces: usize) {
+        // No store in most turns.
         let most = &mut self.most_in_a_turn[work as usize];
-        *most = (*most).max(pieces as u64);
+        if pieces as u64 > *most {
+            *most = pieces as u64;
+        }
     }
 
     /// Counts a turn that took so long.

@@ -270,8 +270,10 @@ impl Shard {
     pub fn finish_turn(&mut self) -> bool {
         self.deliver_events();
         self.run_timers();
-        self.call_again();
-        self.core.reset_children();
+        if self.has_backlog() {
+            self.call_again();
+            self.core.reset_children();
+        }
         self.core.take_memory_of_orphans();
         self.core.evict_stalled();
         self.deliver_events();
