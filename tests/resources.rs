@@ -380,3 +380,47 @@ fn a_shard_that_waits_for_nothing_is_not_away() {
     let states: Vec<_> = rig.shard.connections().map(|(_, _, state)| state).collect();
     assert_eq!(states, [State::Established]);
 }
+
+/// Beside those who hold all that can be had, a reader that keeps up gets whole super-segments, and a sender whose peer
+/// acknowledges has a super-segment's worth under way.
+#[test]
+fn ops_46_who_gives_back_at_once_is_not_slowed_down_by_those_who_do_not() {
+    let limit = |config: &mut trust::shard::ShardConfig| {
+        config.limits.held_octets = 16 << 20;
+        config.limits.held_packets = 0;
+    };
+    let mut rig = Rig::with(limit, 256, 1_024);
+    let (idle, _) = probe(|_, _| {});
+    rig.shard.add_service(Some(9), idle);
+    rig.shard.add_service(Some(PORT), Box::new(Echo));
+    let mut transfer = rig.connect(40_000, PORT);
+    let mut echoed = 0;
+    let mut round = |rig: &mut Rig, octets: usize| {
+        let before = rig.counters().payload_in;
+        let segment = transfer.packet_at(0, Flags::ACK | Flags::PSH, &vec![7; octets]);
+        rig.turn(&[segment]);
+        let taken = (rig.counters().payload_in - before) as u32;
+        transfer.seq = transfer.seq.wrapping_add(taken);
+        for _ in 0..64 {
+            transfer.take(rig);
+            rig.turn(&[transfer.ack()]);
+        }
+        echoed += transfer.got.len();
+        transfer.got.clear();
+        taken
+    };
+    for _ in 0..20 {
+        assert_eq!(round(&mut rig, 20_000), 20_000);
+    }
+    // One crowd reads nothing of what comes back, the other is not read.
+    let mut crowd: Vec<_> =
+        (0..400).map(|place| rig.connect(41_000 + place, if place < 200 { 9 } else { PORT })).collect();
+    for peer in &mut crowd {
+        push(&mut rig, peer, 64 << 10);
+    }
+    rig.sent.clear();
+    for step in 0..20 {
+        assert_eq!(round(&mut rig, 60_000), 60_000, "segment {step}: {:?}", rig.counters());
+    }
+    assert_eq!(echoed, 20 * 80_000);
+}

@@ -72,7 +72,7 @@ pub fn stats_lines(before: &Sample, now: &Sample) -> String {
         let _ = writeln!(
             text,
             "  shard {index}: connections {} (accepted {}), time-wait {}, in {:.2} out {:.2} Gbit/s, segments in {segments} \
-             (predicted {:.1} %), out of order {}, retransmits {}, queued {} octets in {} chunks, \
+             (predicted {:.1} %), out of order {}, retransmits {}, send memory {} octets in {} chunks, \
              held {} packets {} octets, longest turn {} us, parks {}",
             shard.connections,
             shard.accepted,

@@ -320,11 +320,15 @@ impl Core {
         // What a segment brings at most, in a copy of its own.
         const MOST: u64 = 66_000;
         let (pool, taken) = (self.receive_pool(), conn.receive.taken());
-        if pool.is_ample(taken, MOST) && conn.receive.held_pieces() < 1_024 {
-            tcp::Keep::All
-        } else {
-            tcp::Keep::InOrder(pool.allowance(taken, self.conns.len()))
+        if pool.is_ample(taken, MOST) {
+            // So many small ones that to sort in one more would cost too much; memory there is.
+            let crumbs = conn.receive.held_pieces() >= 1_024;
+            return if crumbs { tcp::Keep::InOrder(u32::MAX) } else { tcp::Keep::All };
         }
+        let share = pool.allowance(taken, self.conns.len(), 0);
+        // A reader that keeps up takes it out of the packet: only what it leaves needs memory.
+        let keeps_up = conn.receive.unread() == 0 && pool.has_quarter();
+        tcp::Keep::InOrder(if keeps_up { share.max(MOST as u32) } else { share })
     }
 
     /// Parameters for a new connection: initial sequence number (MUST-8, MUST-9), timestamp offset, our MSS (MUST-67), or
@@ -367,8 +371,8 @@ impl Core {
 
     /// Octets of send memory that a connection may still take (see [`shares`](super::shares)).
     pub(crate) fn send_allowance(&self, id: ConnId) -> u32 {
-        let taken = self.conns.get(id).map_or(0, |conn| conn.send.taken());
-        self.send_pool().allowance(taken, self.conns.len())
+        let Some(Conn { phase: Phase::Open(connection), send, .. }) = self.conns.get(id) else { return 0 };
+        self.send_pool().allowance(send.taken(), self.conns.len(), connection.acked())
     }
 
     /// Books `octets` that were put into the send store of the `wanted` ones, for which the connection had `room`.

@@ -427,7 +427,9 @@ impl Shard {
             self.core.waited(&quad);
         }
         self.core.counters.note_work(Work::TimeWait, records);
-        self.core.run_half_open_timers();
+        if self.core.half_open.len() > 0 {
+            self.core.run_half_open_timers();
+        }
         let mut looks = budget::TIMERS;
         while let Some(slot) = self.core.wheel.pop_within(now, &mut looks) {
             if let Some(id) = self.core.conns.key(slot) {

@@ -19,6 +19,10 @@
 //! Whatever is taken is counted against the common half as long as there is some of it; so of the guarantees there is enough
 //! even for those who come last.
 //!
+//! Who gives back quickly what he takes is not to starve beside those who do not: as long as a quarter of all is free, a
+//! connection may take as many octets as its peer has acknowledged, up to [`ACTIVE`]. Whoever lets everything lie has
+//! nothing to show for that, and whoever turns bad later keeps little.
+//!
 //! Guarantees shrink when there are more connections, and what was taken before is not taken back: so a last sixteenth,
 //! the reserve, is for the first octets of connections that hold nothing yet.
 //!
@@ -28,6 +32,8 @@
 pub(crate) const GUARANTEE: u64 = 4_096;
 /// What is left of it however many connections there are: the smallest block of memory.
 const LEAST_GUARANTEE: u64 = 256;
+/// What a connection may take that has proved to give back, when the common half is used up: what a super-segment holds.
+const ACTIVE: u64 = 65_536;
 /// What a connection may take when only the reserve is left.
 const FIRST_OCTETS: u64 = 1_024;
 /// Log2 of what part of the free common memory one connection may take.
@@ -58,14 +64,24 @@ impl Pool {
         self.common() >> SHARE_BITS >= more + u64::from(taken)
     }
 
-    /// Octets that a connection which holds `taken` may still take, as one of so many.
+    /// Whether a quarter of all is free, which those may use who give back at once what they take.
     #[inline]
-    pub(crate) fn allowance(self, taken: u32, connections: usize) -> u32 {
+    pub(crate) fn has_quarter(self) -> bool {
+        self.taken <= self.capacity - self.capacity / 4
+    }
+
+    /// Octets that a connection which holds `taken` may still take, as one of so many. `proven`: octets that it has taken
+    /// before and given back.
+    #[inline]
+    pub(crate) fn allowance(self, taken: u32, connections: usize, proven: u64) -> u32 {
         let free = self.capacity.saturating_sub(self.taken);
-        let limit = if free < self.capacity / 16 {
-            FIRST_OCTETS.min(self.guarantee(connections))
+        let share = self.guarantee(connections) + (self.common() >> SHARE_BITS);
+        let limit = if self.has_quarter() {
+            share.max(proven.min(ACTIVE))
+        } else if free < self.capacity / 16 {
+            FIRST_OCTETS.min(share)
         } else {
-            self.guarantee(connections) + (self.common() >> SHARE_BITS)
+            share
         };
         let allowed = limit.saturating_sub(u64::from(taken)).min(free);
         u32::try_from(allowed).unwrap_or(u32::MAX)
@@ -104,7 +120,7 @@ mod tests {
         loop {
             let before = pool.taken;
             for taken in &mut each {
-                let more = pool.allowance(*taken, holders).min(1_024);
+                let more = pool.allowance(*taken, holders, 0).min(1_024);
                 *taken += more;
                 pool = with_free(capacity, pool.whole - u64::from(more));
             }
@@ -125,7 +141,7 @@ mod tests {
             // What each takes at last: t = guarantee + (common - holders * t) / 8.
             let fair = (capacity / 2 + 8 * GUARANTEE) / (8 + holders as u64);
             assert!(u64::from(most).abs_diff(fair) <= 2_048, "{holders}: {most}, fair were {fair}");
-            let newcomer = pool.allowance(0, holders + 1);
+            let newcomer = pool.allowance(0, holders + 1, 0);
             assert!(u64::from(newcomer) >= GUARANTEE + pool.common() / 8, "{holders}: {newcomer}");
             assert!(pool.whole >= capacity / 2 - holders as u64 * GUARANTEE);
             assert_eq!(pool.is_short(), holders >= 1_000, "{holders}");
@@ -138,17 +154,27 @@ mod tests {
             [(1, 4_096), (65_536, 4_096), (131_072, 2_048), (1_048_576, 256), (2_000_000, 256)]
         {
             let pool = with_free(512 * MIB, 256 * MIB);
-            assert_eq!(pool.allowance(0, connections), guarantee, "{connections}");
+            assert_eq!(pool.allowance(0, connections, 0), guarantee, "{connections}");
         }
+    }
+
+    #[test]
+    fn who_gives_back_may_take_while_a_quarter_is_free() {
+        let used_up = with_free(512 * MIB, 256 * MIB);
+        for (proven, allowed) in [(0, 4_096), (10_000, 10_000), (1 << 40, 65_536)] {
+            assert_eq!(used_up.allowance(0, 10, proven), allowed, "{proven}");
+        }
+        assert_eq!(used_up.allowance(65_000, 10, 1 << 40), 536);
+        assert_eq!(with_free(512 * MIB, 127 * MIB).allowance(0, 10, 1 << 40), 4_096);
     }
 
     #[test]
     fn the_reserve_is_for_first_octets() {
         let pool = with_free(64 * MIB, 4 * MIB - 1);
-        assert_eq!(pool.allowance(0, 10), 1_024);
-        assert_eq!(pool.allowance(1_024, 10), 0);
-        assert_eq!(with_free(64 * MIB, 100).allowance(0, 10), 100, "no more than there is");
-        assert_eq!(with_free(64 * MIB, 0).allowance(0, 10), 0);
+        assert_eq!(pool.allowance(0, 10, 0), 1_024);
+        assert_eq!(pool.allowance(1_024, 10, 0), 0);
+        assert_eq!(with_free(64 * MIB, 100).allowance(0, 10, 0), 100, "no more than there is");
+        assert_eq!(with_free(64 * MIB, 0).allowance(0, 10, 0), 0);
     }
 
     #[test]
@@ -159,7 +185,7 @@ mod tests {
             let pool = with_free(capacity, random.u64(0..=capacity));
             let (taken, more, connections) = (random.u32(..), random.u64(0..1 << 20), random.usize(0..1 << 20));
             if pool.is_ample(taken, more) {
-                assert!(u64::from(pool.allowance(taken, connections)) >= more, "{pool:?} {taken} {more}");
+                assert!(u64::from(pool.allowance(taken, connections, 0)) >= more, "{pool:?} {taken} {more}");
             }
         }
     }
@@ -167,7 +193,7 @@ mod tests {
     #[test]
     fn a_pool_without_memory_allows_nothing() {
         let pool = with_free(0, 0);
-        assert_eq!(pool.allowance(0, 0), 0);
-        assert_eq!(pool.allowance(0, 9), 0);
+        assert_eq!(pool.allowance(0, 0, 0), 0);
+        assert_eq!(pool.allowance(0, 9, 0), 0);
     }
 }

@@ -414,6 +414,13 @@ impl Connection {
         self.cold.progress
     }
 
+    /// Octets that the peer has acknowledged.
+    #[must_use]
+    #[inline]
+    pub fn acked(&self) -> u64 {
+        self.cold.acked
+    }
+
     /// Octets that the peer has acknowledged and that the user has read, together: who has no use for what a connection
     /// holds lets this stand still.
     #[must_use]

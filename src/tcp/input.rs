@@ -263,7 +263,7 @@ impl Connection {
             && end.gt(start)
         {
             // OPS-46: as if it had been lost.
-            let kept = end.earlier(start + room);
+            let kept = start + above(end, start).min(room);
             if start != nxt || kept == start {
                 // A hole is still reported, so that the peer knows early.
                 outcome.events |= Events::REFUSED;

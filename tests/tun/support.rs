@@ -282,7 +282,7 @@ impl Engine {
         shards
             .map(|line| ShardStats {
                 connections: number_after(line, ": connections ").unwrap(),
-                chunks: number_after(line, "chunks ").unwrap(),
+                chunks: number_after(line, " octets in ").unwrap(),
                 held_packets: number_after(line, "held ").unwrap(),
                 held_octets: number_after(line, "packets ").unwrap(),
             })
