@@ -159,7 +159,8 @@ impl Shard {
         Ok(())
     }
 
-    /// Makes a connection of an ACK that brings back a good cookie.
+    /// Makes a connection of an ACK that brings back a good cookie: if the last one of the handshake was lost, the first
+    /// segment of the peer that arrives in order is as good (RFC4987-3.6d).
     pub(super) fn open_by_cookie(&mut self, quad: &Quad, segment: &Segment) -> ByCookie {
         let core = &mut self.core;
         let Some(target) = core.listeners.find(quad.local) else { return ByCookie::NoCookie };
