@@ -124,7 +124,7 @@ impl Shard {
 
     /// Begins a turn at `now`, which holds until the next one.
     ///
-    /// The shard's own clock stands still while the shard cannot run. A turn that begins more than [`ABSENCE`] after one
+    /// The shard's own clock stands still while the shard cannot run. A turn that begins more than a second after one
     /// was due (the process was stopped, the machine slept, the clock was set) begins for timers just before what was due
     /// first: packets that waited meanwhile are looked at before it, and peers have as long as ever to do what was
     /// expected of them. An embedder who keeps the shard waiting on purpose makes its clock slow.
