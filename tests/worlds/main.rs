@@ -143,16 +143,18 @@ fn check_octets(flow: &Flow, [client, server]: [Report; 2]) -> Result<(), Violat
     }
 }
 
-/// The connection ended as its users ended it, or gave way on one side to others that needed its memory (OPS-22): so
-/// many may, and have, on each host.
+/// The connection ended as its users ended it, or gave way on one side to others that needed its memory: as an orphan
+/// (OPS-22), of which so many may, and have, on each host, or after 30 s in which nothing came of what it held (OPS-46).
 fn check_end(flow: &Flow, reports: [Report; 2], gave_way: &mut [u64; 2]) -> Result<(), Violation> {
     let wrong = |detail: String| Err(Violation::new(Rule::WrongEnd, detail));
     for side in [0, 1] {
-        if gave_way[side] > 0 && reports[side].closed == Some(CloseReason::Aborted) && !reports[side].aborted {
-            gave_way[side] -= 1;
+        let evicted = reports[side].closed == Some(CloseReason::Evicted);
+        let orphan = gave_way[side] > 0 && reports[side].closed == Some(CloseReason::Aborted) && !reports[side].aborted;
+        if evicted || orphan {
+            gave_way[side] -= u64::from(!evicted);
             return match reports[1 - side].closed {
                 // As with an abort: the RST may be lost, or cross one.
-                Some(CloseReason::Reset | CloseReason::Aborted) | None => Ok(()),
+                Some(CloseReason::Reset | CloseReason::Aborted | CloseReason::Evicted) | None => Ok(()),
                 // All had arrived, and only the last acknowledgments had not come back.
                 Some(CloseReason::Normal) => check_octets(flow, reports),
                 Some(other) => wrong(format!("the peer of an orphan that gave way ended by {other:?}")),
