@@ -8,7 +8,7 @@ use crate::tcp::{Duration, Instant};
 
 /// Chunks lie idle when they were not used for so long.
 const INTERVAL: Duration = Duration::from_millis(250);
-/// So many go at a time, 8 MB: each takes a system call. All of the default 256 MB are gone within 10 seconds.
+/// So many go at a time, 8 MB: each takes a system call. All of the default 512 MB are gone within 20 seconds.
 const AT_A_TIME: usize = 128;
 
 impl Core {

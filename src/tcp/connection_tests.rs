@@ -441,6 +441,17 @@ fn ops_46_memory_pressure() {
     });
 }
 
+/// A room beyond half of the sequence space is no negative one.
+#[test]
+fn ops_46_any_room_is_room() {
+    for room in [1_000, 1 << 31, u32::MAX - 1, u32::MAX] {
+        plain(|lab| {
+            lab.keep(Keep::InOrder(room), "A", 1, 1_000, 1, 65_535);
+            assert_eq!(lab.last.payload, Payload::Deliver { from: 0, to: 1_000, released: 0 }, "{room}");
+        });
+    }
+}
+
 /// What is beyond the room is cut off, not acknowledged, and not promised any more.
 #[test]
 fn ops_46_the_window_follows_the_room_of_the_store() {
