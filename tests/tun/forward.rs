@@ -26,8 +26,16 @@ pub(crate) fn loopback() {
     must(5, "ip", &["link", "set", "lo", "up"]);
 }
 
+/// Tests bind this port again and again. A program that another test starts meanwhile has the closed listener open until
+/// its exec, and so long the port is taken.
 fn listener() -> TcpListener {
-    TcpListener::bind("0.0.0.0:5000").unwrap()
+    let mut bound = None;
+    eventually(Duration::from_secs(20), "the port is free", || match TcpListener::bind("0.0.0.0:5000") {
+        Ok(listener) => bound.replace(listener).is_none(),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => false,
+        Err(error) => panic!("{error}"),
+    });
+    bound.unwrap()
 }
 
 fn accept(listener: &TcpListener) -> TcpStream {
