@@ -208,11 +208,21 @@ impl TxFrame {
     /// has neither leases nor an owner.
     #[inline]
     pub fn complete(self) -> Option<Completion> {
-        let leases = self.payload.map(|slice| match slice {
-            Some(Payload::Block(lease)) => Some(lease),
-            Some(Payload::Static(_)) | None => None,
-        });
-        if self.owner.is_none() && leases.iter().all(Option::is_none) {
+        let mut leases = [const { None }; MAX_SLICES];
+        let mut places = leases.iter_mut();
+        // Slices lie in front, and so do the leases: whoever takes them out stops behind the last.
+        for slice in self.payload {
+            match slice {
+                Some(Payload::Block(lease)) => {
+                    if let Some(place) = places.next() {
+                        *place = Some(lease);
+                    }
+                }
+                Some(Payload::Static(_)) => {}
+                None => break,
+            }
+        }
+        if self.owner.is_none() && leases[0].is_none() {
             return None;
         }
         Some(Completion { leases, owner: self.owner })
@@ -239,6 +249,7 @@ impl<'a> Deref for Gather<'a> {
 #[derive(Debug)]
 #[must_use = "its leases must go back to the send memory"]
 pub struct Completion {
+    /// In front, in the order of their slices.
     leases: [Option<Lease>; MAX_SLICES],
     /// As the frame had it.
     pub owner: FrameOwner,
@@ -248,7 +259,7 @@ impl Completion {
     /// The leases, each for [`SendMemory::complete`](super::send_memory::SendMemory::complete).
     #[inline]
     pub fn into_leases(self) -> impl Iterator<Item = Lease> {
-        self.leases.into_iter().flatten()
+        self.leases.into_iter().map_while(|lease| lease)
     }
 }
 
