@@ -113,9 +113,10 @@ pub(super) struct Blocks {
     cold: Vec<u32>,
     /// First of each list of chunks with a free block.
     partial: [[u32; QUARTERS]; WHOLE as usize],
-    /// Of each class a chunk that has run empty and is listed all the same, as it was: whoever takes one block at a time finds
-    /// it ready. Free like the others, and any class takes it when there is no other.
-    ready: [u32; WHOLE as usize],
+    /// Of each class a free block that is at hand: whoever takes one at a time and gives it back costs no list and no set-up
+    /// of a chunk. Its chunk counts it among the taken ones, and so keeps its class when all others have come back. It is a
+    /// free chunk then all the same, and any class takes it when there is no other.
+    hand: [u32; WHOLE as usize],
     /// Free chunks.
     free: u32,
     /// Octets of all taken blocks.
@@ -136,7 +137,7 @@ impl Blocks {
             warm: VecDeque::with_capacity(room),
             cold: Vec::with_capacity(room),
             partial: [[NONE; QUARTERS]; WHOLE as usize],
-            ready: [NONE; WHOLE as usize],
+            hand: [NONE; WHOLE as usize],
             free: chunks,
             taken: 0,
             least_free: chunks,
@@ -168,6 +169,20 @@ impl Blocks {
 
     #[inline]
     fn take_of(&mut self, class: u8) -> Option<u32> {
+        if let Some(hand) = self.hand.get_mut(class as usize)
+            && *hand != NONE
+        {
+            let index = std::mem::replace(hand, NONE);
+            if self.chunks[(index / UNITS) as usize].taken == 1 {
+                self.book_chunk();
+            }
+            return Some(index);
+        }
+        self.take_farther(class)
+    }
+
+    /// With none of this class at hand.
+    fn take_farther(&mut self, class: u8) -> Option<u32> {
         if class == WHOLE {
             let index = self.take_chunk()?;
             self.chunks[index as usize].class = WHOLE;
@@ -190,11 +205,7 @@ impl Blocks {
         let block = word as u32 * 64 + free.trailing_zeros();
         *free &= *free - 1;
         chunk.taken += 1;
-        let (is_first, is_full, moves) = (chunk.taken == 1, chunk.is_full(), chunk.quarter() != before);
-        if is_first && listed.is_some() {
-            self.ready[class as usize] = NONE;
-            self.book_chunk();
-        }
+        let (is_full, moves) = (chunk.is_full(), chunk.quarter() != before);
         if moves {
             self.unlist(index, before);
             if !is_full {
@@ -226,9 +237,12 @@ impl Blocks {
             self.chunks.push(Chunk::of(WHOLE));
             return Some((self.chunks.len() - 1) as u32);
         }
-        let ready = self.ready.iter_mut().find(|ready| **ready != NONE)?;
-        let index = std::mem::replace(ready, NONE);
-        self.unlist(index, 0);
+        let chunks = &self.chunks;
+        let is_free = |hand: &u32| *hand != NONE && chunks[(*hand / UNITS) as usize].taken == 1;
+        let hand = self.hand.iter_mut().find(|hand| is_free(hand))?;
+        let index = std::mem::replace(hand, NONE) / UNITS;
+        self.unlist(index, self.chunks[index as usize].quarter());
+        self.chunks[index as usize].taken = 0;
         Some(index)
     }
 
@@ -242,33 +256,43 @@ impl Blocks {
     /// Gives a block back.
     #[inline]
     pub(super) fn give(&mut self, index: u32) {
+        let chunk = &self.chunks[(index / UNITS) as usize];
+        self.taken -= len_of(chunk.class) as u64;
+        if let Some(hand) = self.hand.get_mut(chunk.class as usize)
+            && *hand == NONE
+        {
+            *hand = index;
+            self.free += u32::from(chunk.taken == 1);
+            return;
+        }
+        self.give_farther(index);
+    }
+
+    /// With another one of its class at hand.
+    fn give_farther(&mut self, index: u32) {
         let (number, unit) = (index / UNITS, index % UNITS);
         let chunk = &mut self.chunks[number as usize];
         let class = chunk.class;
-        self.taken -= len_of(class) as u64;
         if class == WHOLE {
             self.free += 1;
             self.warm.push_back(number);
             return;
         }
+        let hand = self.hand[class as usize];
         let (was_full, before) = (chunk.is_full(), chunk.quarter());
         let block = unit >> (2 * class);
         let bit = 1 << (block % 64);
-        debug_assert_eq!(chunk.free[block as usize / 64] & bit, 0, "a block given back twice");
+        debug_assert!(chunk.free[block as usize / 64] & bit == 0 && hand != index, "a block given back twice");
         chunk.free[block as usize / 64] |= bit;
         chunk.taken -= 1;
-        let moves = chunk.quarter() != before;
         if chunk.taken == 0 {
             self.free += 1;
-            let ready = &mut self.ready[class as usize];
-            if *ready != NONE {
-                self.unlist(number, before);
-                self.warm.push_back(number);
-                return;
-            }
-            *ready = number;
+            self.unlist(number, before);
+            self.warm.push_back(number);
+            return;
         }
-        if moves {
+        self.free += u32::from(chunk.taken == 1 && hand / UNITS == number);
+        if chunk.quarter() != before {
             if !was_full {
                 self.unlist(number, before);
             }
@@ -305,7 +329,7 @@ impl Blocks {
     /// Whether no block can be had.
     #[inline]
     pub(super) fn is_exhausted(&self) -> bool {
-        self.free == 0 && self.partial.iter().flatten().all(|&first| first == NONE)
+        self.free == 0 && self.partial.iter().flatten().chain(&self.hand).all(|&first| first == NONE)
     }
 
     /// Free chunks.
