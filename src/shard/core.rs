@@ -24,7 +24,7 @@ use super::opening::{AcceptQueue, ConnectError, ConnectOptions, IpFields, Listen
 use super::orphans::Orphans;
 use super::ports::PortCounters;
 use super::receive_store::{Holdings, ReceiveStore};
-use super::send_store::SendStore;
+use super::send_store::{SendStore, most_taken};
 use super::service::{ConnId, IoBackend, Message};
 use super::slab::Slab;
 use super::strangers::Strangers;
@@ -360,13 +360,16 @@ impl Core {
         gauges.held_octets = self.holdings.octets;
     }
 
-    fn send_budget(&self, id: ConnId) -> Option<u32> {
-        let conn = self.conns.get(id)?;
-        let room = match &conn.phase {
-            Phase::Open(connection) => connection.send_room(&self.config.tcp),
-            Phase::Handshake(_) | Phase::Drained(..) => 0,
-        };
-        (!conn.detached).then_some(room)
+    /// For how many octets a connection has room, and how many of send memory it may take for `wanted` ones. `None`: its service
+    /// has closed it.
+    #[inline]
+    fn send_limits(&self, id: ConnId, wanted: usize) -> Option<(u32, u32)> {
+        let conn = self.conns.get(id).filter(|conn| !conn.detached)?;
+        let Phase::Open(connection) = &conn.phase else { return Some((0, 0)) };
+        let room = connection.send_room(&self.config.tcp);
+        let enough = most_taken(wanted.min(room as usize));
+        let is_ample = self.send_pool().is_ample(conn.send.taken(), u64::from(enough));
+        Some((room, if is_ample { enough } else { self.send_allowance(id) }))
     }
 
     /// Octets of send memory that a connection may still take (see [`shares`](super::shares)).
@@ -389,7 +392,9 @@ impl Core {
             }
             if octets > 0 {
                 note(&mut self.touched, id, conn);
-                self.note_holder(id);
+                if !conn.holds {
+                    self.note_holder(id);
+                }
             }
         }
         octets as usize
@@ -453,7 +458,7 @@ impl IoBackend for Core {
             Phase::Handshake(_) | Phase::Drained(..) => {}
         }
         if consumed > 0 {
-            self.touch(id);
+            note(&mut self.touched, id, conn);
         }
     }
 
@@ -462,16 +467,14 @@ impl IoBackend for Core {
     }
 
     fn send(&mut self, id: ConnId, bytes: &[u8]) -> usize {
-        let Some(room) = self.send_budget(id) else { return 0 };
-        let allowance = self.send_allowance(id);
+        let Some((room, allowance)) = self.send_limits(id, bytes.len()) else { return 0 };
         let Some(conn) = self.conns.get_mut(id) else { return 0 };
         let octets = conn.send.append(&mut self.memory, &bytes[..bytes.len().min(room as usize)], allowance);
         self.sent(id, octets as u32, bytes.len(), room)
     }
 
     fn send_static(&mut self, id: ConnId, bytes: &'static [u8]) -> usize {
-        let Some(room) = self.send_budget(id) else { return 0 };
-        let allowance = self.send_allowance(id);
+        let Some((room, allowance)) = self.send_limits(id, bytes.len()) else { return 0 };
         let Some(conn) = self.conns.get_mut(id) else { return 0 };
         let octets = conn.send.append_static(&mut self.memory, &bytes[..bytes.len().min(room as usize)], allowance);
         self.sent(id, octets as u32, bytes.len(), room)
@@ -479,8 +482,7 @@ impl IoBackend for Core {
 
     fn send_bytes(&mut self, id: ConnId, mut bytes: Bytes) -> Result<(), Bytes> {
         let wanted = bytes.len();
-        let Some(room) = self.send_budget(id) else { return Err(bytes) };
-        let allowance = self.send_allowance(id);
+        let Some((room, allowance)) = self.send_limits(id, wanted) else { return Err(bytes) };
         let Some(conn) = self.conns.get_mut(id) else { return Err(bytes) };
         conn.send.append_bytes(&mut self.memory, &mut bytes, room, allowance);
         self.sent(id, (wanted - bytes.len()) as u32, wanted, room);
@@ -488,9 +490,10 @@ impl IoBackend for Core {
     }
 
     fn send_room(&self, id: ConnId) -> u32 {
-        let Some(room) = self.send_budget(id) else { return 0 };
-        let allowance = self.send_allowance(id);
-        self.conns.get(id).map_or(0, |conn| room.min(conn.send.room_within(allowance)))
+        let Some(conn) = self.conns.get(id).filter(|conn| !conn.detached) else { return 0 };
+        let Phase::Open(connection) = &conn.phase else { return 0 };
+        let room = connection.send_room(&self.config.tcp);
+        room.min(conn.send.room_within(self.send_allowance(id)))
     }
 
     fn unsent(&self, id: ConnId) -> u32 {
@@ -499,26 +502,27 @@ impl IoBackend for Core {
 
     fn forward(&mut self, from: ConnId, to: ConnId) -> usize {
         let mut total = 0;
-        while self.conns.get(from).is_some_and(|source| source.receive.unread() > 0) {
-            let Some(room) = self.send_budget(to) else { break };
-            let allowance = self.send_allowance(to);
-            // The source leaves its place for a moment, so that octets go straight from one store into the other.
-            let Some(source) = self.conns.get_mut(from) else { break };
-            let mut store = std::mem::take(&mut source.receive);
-            let run = store.peek();
-            let wanted = run.len();
-            let octets = match self.conns.get_mut(to) {
-                Some(conn) => conn.send.append(&mut self.memory, &run[..wanted.min(room as usize)], allowance),
-                None => 0,
-            };
-            store.consume(&mut self.holdings, octets as u32);
-            if let Some(source) = self.conns.get_mut(from) {
-                source.receive = store;
+        loop {
+            let wanted = self.peek(from).len();
+            if wanted == 0 {
+                break;
             }
+            let Some((room, allowance)) = self.send_limits(to, wanted) else { break };
+            let Self { conns, memory, holdings, .. } = self;
+            // Octets go straight from one store into the other.
+            let (receive, send) = if from == to {
+                let Some(conn) = conns.get_mut(to) else { break };
+                (&mut conn.receive, &mut conn.send)
+            } else {
+                let Some((source, conn)) = conns.pair_mut(from, to) else { break };
+                (&mut source.receive, &mut conn.send)
+            };
+            let octets = send.append(memory, &receive.peek()[..wanted.min(room as usize)], allowance);
+            receive.consume(holdings, octets as u32);
             self.sent(to, octets as u32, wanted, room);
             self.forwarded(from, octets as u32);
             total += octets;
-            if octets < wanted || wanted == 0 {
+            if octets < wanted {
                 break;
             }
         }

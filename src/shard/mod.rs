@@ -405,6 +405,27 @@ impl Shard {
 
     fn run_timers(&mut self) {
         let now = self.core.now;
+        // In most turns nothing is due, and little is asked.
+        if self.core.service_timers.peek().is_some_and(|Reverse((at, ..))| *at <= now) {
+            self.run_service_timers(now);
+        }
+        if !self.core.time_wait.is_empty() {
+            self.expire_time_wait(now);
+        }
+        if self.core.half_open.len() > 0 {
+            self.core.run_half_open_timers();
+        }
+        let mut looks = budget::TIMERS;
+        while let Some(slot) = self.core.wheel.pop_within(now, &mut looks) {
+            if let Some(id) = self.core.conns.key(slot) {
+                self.fire(id);
+            }
+        }
+        self.core.counters.note_work(Work::Timers, budget::TIMERS - looks);
+    }
+
+    #[inline(never)]
+    fn run_service_timers(&mut self, now: Instant) {
         // Those that the calls below set wait for the next turn: a service that asks for one at once does not hold us up.
         let newest = self.core.timer_order;
         let mut timers = 0;
@@ -419,6 +440,10 @@ impl Shard {
             self.call(service, |service, io| service.timer(io, token));
         }
         self.core.counters.note_work(Work::ServiceTimers, timers);
+    }
+
+    #[inline(never)]
+    fn expire_time_wait(&mut self, now: Instant) {
         let mut records = 0;
         while records < budget::TIME_WAIT
             && let Some((quad, _)) = self.core.time_wait.pop_expired(now)
@@ -427,16 +452,6 @@ impl Shard {
             self.core.waited(&quad);
         }
         self.core.counters.note_work(Work::TimeWait, records);
-        if self.core.half_open.len() > 0 {
-            self.core.run_half_open_timers();
-        }
-        let mut looks = budget::TIMERS;
-        while let Some(slot) = self.core.wheel.pop_within(now, &mut looks) {
-            if let Some(id) = self.core.conns.key(slot) {
-                self.fire(id);
-            }
-        }
-        self.core.counters.note_work(Work::Timers, budget::TIMERS - looks);
     }
 
     /// Goes on where services have asked for it.

@@ -9,7 +9,7 @@ use bytes::{Buf, Bytes};
 
 use super::egress::{FRAMES_A_SEGMENT, MAX_SUPER_SEGMENT};
 use crate::buffer::frame::{MAX_SLICES, Payload, TxFrame};
-use crate::buffer::send_memory::{Block, SendMemory, block_for, block_within};
+use crate::buffer::send_memory::{Block, CHUNK_LEN, SendMemory, block_for, block_within};
 use crate::wire::checksum::Accumulator;
 
 #[derive(Debug)]
@@ -40,6 +40,13 @@ pub(crate) const MIN_STATIC: usize = 2_048;
 /// Pieces behind the first for which there is room from the start: as many as the largest send buffer has blocks of 64 KB, so
 /// that a growing buffer does not make the list grow piece by piece.
 const PIECES: usize = 64;
+
+/// Octets of send memory that [`SendStore::append`] takes at most for so many octets: all blocks but the last become full.
+#[inline]
+pub(crate) const fn most_taken(octets: usize) -> u32 {
+    let most = octets.saturating_add(CHUNK_LEN);
+    if most < u32::MAX as usize { most as u32 } else { u32::MAX }
+}
 
 /// The smallest block.
 const SMALLEST: u32 = block_for(1) as u32;

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::egress::{FRAMES_A_SEGMENT, MAX_SUPER_SEGMENT};
 use super::receive_store::{Holdings, ReceiveStore};
-use super::send_store::{MIN_STATIC, SendStore};
+use super::send_store::{MIN_STATIC, SendStore, most_taken};
 use super::transmit::drop_frame;
 use crate::buffer::frame::{FrameOwner, TxFrame};
 use crate::buffer::packet::{PacketBuf, PacketPool};
@@ -379,4 +379,29 @@ fn blocks_grow_with_what_is_sent() {
     assert_eq!(taken_by(&[100_000], u32::MAX), [131_072]);
     assert_eq!(taken_by(&[5_000], 5_000), [4_096 + 3 * 256], "no more than is allowed");
     assert_eq!(taken_by(&[5_000, 1], 255), [0, 0]);
+}
+
+/// Whoever may take that much gets what he would get if he might take anything, when memory runs out, too.
+#[test]
+fn nothing_takes_more_memory_than_it_may_at_most() {
+    let mut random = fastrand::Rng::with_seed(9);
+    for _ in 0..2_000 {
+        let chunks = random.u32(1..8);
+        let ((mut some, _), (mut all, _)) = (SendMemory::new(chunks), SendMemory::new(chunks));
+        let (mut frugal, mut free) = (SendStore::default(), SendStore::default());
+        for _ in 0..random.u32(1..12) {
+            let size = random.u32(0..18);
+            let octets = vec![7; random.usize(0..2 << size)];
+            let before = frugal.taken();
+            let queued = frugal.append(&mut some, &octets, most_taken(octets.len()));
+            assert_eq!(queued, free.append(&mut all, &octets, u32::MAX));
+            assert_eq!((frugal.taken(), some.free_octets()), (free.taken(), all.free_octets()));
+            assert!(frugal.taken() - before <= most_taken(octets.len()));
+            let acked = random.u32(0..=frugal.len());
+            frugal.acknowledge(&mut some, acked);
+            free.acknowledge(&mut all, acked);
+        }
+        frugal.clear(&mut some);
+        free.clear(&mut all);
+    }
 }
