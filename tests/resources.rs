@@ -418,4 +418,18 @@ fn ops_46_who_gives_back_at_once_is_not_slowed_down_by_those_who_do_not() {
         assert_eq!(round(&mut rig, 60_000), 60_000, "segment {step}: {:?}", rig.counters());
     }
     assert_eq!(echoed, 20 * 80_000);
+    // What it has moved before is what it may have under way: not one super-segment, but a window of them.
+    let (before, mut sent) = (rig.counters().payload_in, 0);
+    for _ in 0..6 {
+        let segment = transfer.packet_at(0, Flags::ACK | Flags::PSH, &vec![7; 60_000]);
+        transfer.seq = transfer.seq.wrapping_add(60_000);
+        rig.turn(&[segment]);
+        sent += 60_000;
+    }
+    assert_eq!(rig.counters().payload_in - before, sent, "{:?}", rig.counters());
+    for _ in 0..64 {
+        transfer.take(&mut rig);
+        rig.turn(&[transfer.ack()]);
+    }
+    assert_eq!(transfer.got.len() as u64, sent);
 }

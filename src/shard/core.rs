@@ -325,7 +325,8 @@ impl Core {
             let crumbs = conn.receive.held_pieces() >= 1_024;
             return if crumbs { tcp::Keep::InOrder(u32::MAX) } else { tcp::Keep::All };
         }
-        let share = pool.allowance(taken, self.conns.len(), 0);
+        let read = if let Phase::Open(connection) = &conn.phase { connection.read() } else { 0 };
+        let share = pool.allowance(taken, self.conns.len(), read);
         // A reader that keeps up takes it out of the packet: only what it leaves needs memory.
         let keeps_up = conn.receive.unread() == 0 && pool.has_quarter();
         tcp::Keep::InOrder(if keeps_up { share.max(MOST as u32) } else { share })

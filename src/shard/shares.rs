@@ -19,9 +19,11 @@
 //! Whatever is taken is counted against the common half as long as there is some of it; so of the guarantees there is enough
 //! even for those who come last.
 //!
-//! Who gives back quickly what he takes is not to starve beside those who do not: as long as a quarter of all is free, a
-//! connection may take as many octets as its peer has acknowledged, up to [`ACTIVE`]. Whoever lets everything lie has
-//! nothing to show for that, and whoever turns bad later keeps little.
+//! Who gives back quickly what he takes is not to starve beside those who do not: the first half of the guarantees is lent
+//! to connections that have something to show. Such a one may take as many octets as it has taken before and given back
+//! (its peer has acknowledged them, or its reader has read them), but at most an eighth of what is free above the last
+//! quarter, or [`ACTIVE`] while there is a quarter. Whoever lets everything lie has nothing to show, and who turns bad later
+//! has moved as much before as he then keeps.
 //!
 //! Guarantees shrink when there are more connections, and what was taken before is not taken back: so a last sixteenth,
 //! the reserve, is for the first octets of connections that hold nothing yet.
@@ -32,7 +34,8 @@
 pub(crate) const GUARANTEE: u64 = 4_096;
 /// What is left of it however many connections there are: the smallest block of memory.
 const LEAST_GUARANTEE: u64 = 256;
-/// What a connection may take that has proved to give back, when the common half is used up: what a super-segment holds.
+/// What a connection may take in any case that has proved to give back, while a quarter is free: what a super-segment
+/// holds.
 const ACTIVE: u64 = 65_536;
 /// What a connection may take when only the reserve is left.
 const FIRST_OCTETS: u64 = 1_024;
@@ -77,7 +80,8 @@ impl Pool {
         let free = self.capacity.saturating_sub(self.taken);
         let share = self.guarantee(connections) + (self.common() >> SHARE_BITS);
         let limit = if self.has_quarter() {
-            share.max(proven.min(ACTIVE))
+            let lent = self.whole.saturating_sub(self.capacity / 4) >> SHARE_BITS;
+            share.max(proven.min(lent.max(ACTIVE)))
         } else if free < self.capacity / 16 {
             FIRST_OCTETS.min(share)
         } else {
@@ -161,10 +165,14 @@ mod tests {
     #[test]
     fn who_gives_back_may_take_while_a_quarter_is_free() {
         let used_up = with_free(512 * MIB, 256 * MIB);
-        for (proven, allowed) in [(0, 4_096), (10_000, 10_000), (1 << 40, 65_536)] {
+        for (proven, allowed) in [(0, 4_096), (10_000, 10_000), (1 << 40, 16 << 20)] {
             assert_eq!(used_up.allowance(0, 10, proven), allowed, "{proven}");
         }
-        assert_eq!(used_up.allowance(65_000, 10, 1 << 40), 536);
+        assert_eq!(used_up.allowance(16 << 20, 10, 1 << 40), 0);
+        // Near the end of what is lent, a super-segment each.
+        let lent = with_free(512 * MIB, 128 * MIB);
+        assert_eq!(lent.allowance(0, 10, 1 << 40), 65_536);
+        assert_eq!(lent.allowance(65_000, 10, 1 << 40), 536);
         assert_eq!(with_free(512 * MIB, 127 * MIB).allowance(0, 10, 1 << 40), 4_096);
     }
 

@@ -421,11 +421,17 @@ impl Connection {
         self.cold.acked
     }
 
+    /// Octets that the user has read.
+    #[must_use]
+    pub fn read(&self) -> u64 {
+        self.hot.received - u64::from(self.hot.rcv.unread)
+    }
+
     /// Octets that the peer has acknowledged and that the user has read, together: who has no use for what a connection
     /// holds lets this stand still.
     #[must_use]
     pub fn moved(&self) -> u64 {
-        self.cold.acked + self.hot.received - u64::from(self.hot.rcv.unread)
+        self.cold.acked + self.read()
     }
 
     /// When a segment was received last.
