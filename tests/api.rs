@@ -14,6 +14,7 @@ use trust::flow::{Endpoint, Quad, ShardId};
 use trust::net::{EventQueue, Incoming, SocketEvent, SocketLimits, Stack, TcpListener, TcpSocket, TcpStream};
 use trust::services::{ParseServiceError, ServiceName, ServiceSpec};
 use trust::shard::{ConnectError, Limits, ListenError, PrefixError};
+use trust::tcp::cookie::{ParseSynCookiesError, SynCookies};
 use trust::{embed, engine, tcp};
 
 fn shared<T: Send + Sync + Debug>() {}
@@ -72,6 +73,7 @@ fn public_types_keep_their_promises() {
     error::<tcp::ConfigError>();
     error::<ParseServiceError>();
     error::<ParseSteerError>();
+    error::<ParseSynCookiesError>();
     error::<engine::ParsePinError>();
     error::<engine::ParsePlanError>();
 
@@ -121,6 +123,7 @@ fn a_panic_while_reading_takes_nothing() -> std::io::Result<()> {
 #[test]
 fn errors_tell_themselves_in_one_line() {
     let errors: Vec<Box<dyn Error>> = vec![
+        Box::new("sometimes".parse::<SynCookies>().map(drop).expect_err("no use of cookies")),
         Box::new("sideways".parse::<Steer>().map(drop).expect_err("no steering")),
         Box::new("x".parse::<Pin>().map(drop).expect_err("no CPU")),
         Box::new("x".parse::<PlanKind>().map(drop).expect_err("no plan")),

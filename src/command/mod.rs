@@ -22,6 +22,7 @@ use trust::device::{Device, DeviceError, TunDevice, TunOptions};
 use trust::engine::{EngineConfig, Pin, Plan, PlanKind, Steer, usable_cpus};
 use trust::shard::{Route, Routes};
 use trust::tcp;
+use trust::tcp::cookie::SynCookies;
 
 /// A user-space TCP engine: answers for its own IP address behind a TUN device.
 #[derive(Debug, Parser)]
@@ -251,6 +252,11 @@ struct EngineOptions {
     #[arg(long, value_name = "OCTETS", value_parser = memory, allow_negative_numbers = true)]
     memory: Option<u64>,
 
+    /// When SYNs are answered with cookies: never, when there is no place for a half-open record, or always. Default:
+    /// overflow.
+    #[arg(long, value_name = "off|overflow|always")]
+    syn_cookies: Option<SynCookies>,
+
     /// How packets reach the shard that owns their flow.
     #[arg(long, value_name = "auto|hash|learn")]
     steer: Option<Steer>,
@@ -344,17 +350,22 @@ impl EngineOptions {
         if let Some(impairment) = &self.impair {
             device = Box::new(Impaired::new(device, *impairment));
         }
+        let config = EngineConfig { routes, tcp, ..self.config(addresses, plan.workers) };
+        Ok(Setup { device, plan, config })
+    }
+
+    /// What the options say of an engine with so many workers; routes and tunables of TCP are checked elsewhere.
+    fn config(&self, addresses: &[Address], workers: usize) -> EngineConfig {
         let mut config = EngineConfig::new(addresses.iter().map(|address| IpAddr::V4(address.ip)).collect());
-        config.routes = routes;
-        config.tcp = tcp;
         config.steer = self.steer.unwrap_or_default();
         config.busy_poll = self.busy_poll;
         config.log_connections = self.log.contains(&Log::Connections);
         config.log_segments = self.log.contains(&Log::Segments);
         if let Some(octets) = self.memory {
-            config.set_memory(octets, plan.workers);
+            config.set_memory(octets, workers);
         }
-        Ok(Setup { device, plan, config })
+        config.limits.syn_cookies = self.syn_cookies.unwrap_or_default();
+        config
     }
 
     /// Our own networks, and what `--route` adds.
@@ -487,6 +498,20 @@ mod tests {
         let mut config = EngineConfig::new(Vec::new());
         config.set_memory(256 << 20, 2);
         assert_eq!((config.send_chunks, config.limits.held_octets), (1_024, 64 << 20));
+    }
+
+    #[test]
+    fn syn_cookies_are_used_when_the_user_says() {
+        for (arguments, mode) in [
+            (&[][..], SynCookies::Overflow),
+            (&["--syn-cookies", "off"], SynCookies::Off),
+            (&["--syn-cookies=overflow"], SynCookies::Overflow),
+            (&["--syn-cookies", "always"], SynCookies::Always),
+        ] {
+            let line = ["trust", "serve"].iter().chain(arguments);
+            let Command::Serve(serve) = Arguments::try_parse_from(line).unwrap().command else { unreachable!() };
+            assert_eq!(serve.engine_options().config(&[], 1).limits.syn_cookies, mode, "{arguments:?}");
+        }
     }
 
     #[test]

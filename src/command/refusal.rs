@@ -167,6 +167,8 @@ mod tests {
             ("serve --log all", "--log all", "connections, segments"),
             ("serve --plan ring", "--plan ring", "auto, pipeline and fused"),
             ("serve --steer by-hand", "--steer by-hand", "auto, hash or learn"),
+            ("serve --syn-cookies 1", "--syn-cookies 1", "off, overflow or always"),
+            ("serve --syn-cookies", "--syn-cookies needs a value", "trust serve --help"),
             (
                 "serve --service foo:1",
                 "--service foo:1",

@@ -26,6 +26,7 @@
 use core::fmt;
 use core::hash::Hasher;
 use core::net::IpAddr;
+use core::str::FromStr;
 
 use siphasher::sip::SipHasher24;
 
@@ -46,6 +47,24 @@ pub enum SynCookies {
     Overflow,
     /// Always: no records at all.
     Always,
+}
+
+/// Why a text is not a [`SynCookies`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no use of SYN cookies is called {0:?}: off, overflow or always")]
+pub struct ParseSynCookiesError(String);
+
+impl FromStr for SynCookies {
+    type Err = ParseSynCookiesError;
+
+    fn from_str(text: &str) -> Result<Self, ParseSynCookiesError> {
+        match text {
+            "off" => Ok(Self::Off),
+            "overflow" => Ok(Self::Overflow),
+            "always" => Ok(Self::Always),
+            other => Err(ParseSynCookiesError(other.to_owned())),
+        }
+    }
 }
 
 /// The MSS values of cookies, ascending. The first stands for everything below the second: nothing smaller is honoured

@@ -105,6 +105,17 @@ fn guesses_do_not_succeed() {
 }
 
 #[test]
+fn modes_are_called_by_their_names() {
+    for (text, mode) in [("off", SynCookies::Off), ("overflow", SynCookies::Overflow), ("always", SynCookies::Always)] {
+        assert_eq!(text.parse(), Ok(mode));
+    }
+    for text in ["", "on", "Always", "always "] {
+        let error = text.parse::<SynCookies>().expect_err("no such word").to_string();
+        assert_eq!(error, format!("no use of SYN cookies is called {text:?}: off, overflow or always"));
+    }
+}
+
+#[test]
 fn the_key_is_not_shown() {
     assert_eq!(format!("{:?}", key()), "CookieKey { .. }");
 }
