@@ -375,7 +375,7 @@ impl Host {
         self.driver.shard.connect(service, remote)
     }
 
-    /// Tells services that the end is near; what they send leaves with the next poll.
+    /// Tells services that the end is near; what they send leaves with the next polls.
     pub fn stopping(&mut self) {
         self.driver.shard.stopping();
     }

@@ -450,6 +450,11 @@ impl<S: Service> Net<S> {
         client
     }
 
+    /// Names the service's end.
+    pub(super) fn id(&self, client: Client) -> ConnId {
+        self.world.connections[client].id
+    }
+
     pub(super) fn set_send_limit(&mut self, client: Client, limit: usize) {
         self.world.connections[client].send_limit = limit;
     }

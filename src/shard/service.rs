@@ -87,7 +87,7 @@ pub trait Service: Send {
     }
 
     /// The engine is about to stop. What is sent now still goes out, if the connection may send it at once; nothing
-    /// waits for an answer.
+    /// waits for an answer. Who has too much to say for one call goes on by [`Io::call_again`], for some tens of turns.
     fn stopping(&mut self, io: &mut Io<'_>) {
         let _ = io;
     }

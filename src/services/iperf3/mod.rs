@@ -16,7 +16,7 @@ use self::session::{Context, Session};
 use self::stream::Stream;
 use super::{CpuClock, KEEPALIVE};
 use crate::flow::ShardId;
-use crate::shard::{ConnId, Io, Message, Service};
+use crate::shard::{ConnId, Io, Message, Service, budget};
 use crate::tcp::time::{Duration, Instant};
 use crate::tcp::{CloseReason, KeepAlive};
 
@@ -84,6 +84,8 @@ pub struct Iperf3 {
     tests_max: usize,
     /// Notes on their way out; those to this shard never leave.
     notes: VecDeque<(ShardId, Note)>,
+    /// Control connections that are still to be told that the server stops.
+    untold: VecDeque<ConnId>,
 }
 
 impl fmt::Debug for Iperf3 {
@@ -121,6 +123,7 @@ impl Iperf3 {
             places: BTreeSet::new(),
             tests_max: TESTS_MAX,
             notes: VecDeque::new(),
+            untold: VecDeque::new(),
         }
     }
 
@@ -301,6 +304,25 @@ impl Iperf3 {
         self.parts.remove(&conn);
     }
 
+    /// Tells some of those that are to hear of the stop, and asks to be called again for the rest. The call comes by the
+    /// first of them, while it is open.
+    fn tell_of_the_stop(&mut self, io: &mut Io<'_>) {
+        for _ in 0..budget::LOOKS {
+            let Some(conn) = self.untold.pop_front() else { return };
+            self.with_session(io, conn, |session, context| session.on_stopping(context));
+        }
+        self.call_for_the_untold(io);
+    }
+
+    fn call_for_the_untold(&mut self, io: &mut Io<'_>) {
+        while let Some(&conn) = self.untold.front() {
+            if let Some(Part::Control(_)) = self.parts.get(&conn) {
+                return io.call_again(conn);
+            }
+            self.untold.pop_front();
+        }
+    }
+
     fn on_note(&mut self, io: &mut Io<'_>, from: ShardId, note: Note) {
         match note {
             Note::Hello { cookie, candidate } => self.on_hello(cookie, candidate),
@@ -435,6 +457,9 @@ impl Service for Iperf3 {
     }
 
     fn writable(&mut self, io: &mut Io<'_>, conn: ConnId) {
+        if self.untold.front() == Some(&conn) {
+            self.tell_of_the_stop(io);
+        }
         match self.parts.get_mut(&conn) {
             Some(Part::Stream(stream)) => stream.send(io, conn, token(conn)),
             Some(Part::Control(_)) => self.settle(io, conn),
@@ -445,7 +470,11 @@ impl Service for Iperf3 {
     }
 
     fn closed(&mut self, io: &mut Io<'_>, conn: ConnId, _reason: CloseReason) {
+        let called = self.untold.front() == Some(&conn);
         self.on_closed(io, conn);
+        if called {
+            self.call_for_the_untold(io);
+        }
         self.deliver(io);
     }
 
@@ -457,11 +486,8 @@ impl Service for Iperf3 {
     }
 
     fn stopping(&mut self, io: &mut Io<'_>) {
-        let is_control = |(conn, part): (&ConnId, &Part)| matches!(part, Part::Control(_)).then_some(*conn);
-        let controls: Vec<ConnId> = self.parts.iter().filter_map(is_control).collect();
-        for conn in controls {
-            self.with_session(io, conn, |session, context| session.on_stopping(context));
-        }
+        self.untold = self.places.iter().map(|&(_, token)| conn_of(token)).collect();
+        self.tell_of_the_stop(io);
         self.deliver(io);
     }
 

@@ -9,6 +9,9 @@ use super::*;
 use crate::services::CpuTime;
 use crate::services::testing::{Client, Net};
 
+#[path = "pieces_tests.rs"]
+mod pieces;
+
 fn net(shards: u16, seed: u64) -> Net<Iperf3> {
     Net::new(shards, seed, |_| Iperf3::new(Arc::new(CpuTime::default)))
 }
@@ -479,31 +482,6 @@ fn the_client_may_go_at_any_point() {
             net.run();
             assert_clean(&net);
         }
-    }
-}
-
-/// SERVER_TERMINATE reaches a client that waits for a word, at every step, and no stream is reset before it.
-#[test]
-fn a_server_that_stops_tells_its_clients() {
-    for seed in 0..20 {
-        let mut net = net(3, seed);
-        let mut asked = Test::open(&mut net, cookie(0), false);
-        asked.expect(&mut net, &[9]);
-        let mut connecting = Test::open(&mut net, cookie(1), false);
-        connecting.expect(&mut net, &[9]);
-        connecting.say(&mut net, &blob(&stock(json!({"parallel": 2}))));
-        connecting.expect(&mut net, &[10]);
-        let mut running = Test::begin(&mut net, 2, &stock(json!({"parallel": 3})), 3, false);
-        let mut ending = Test::begin(&mut net, 3, &stock(json!({})), 1, false);
-        ending.say(&mut net, &[4]);
-        ending.expect(&mut net, &[13]);
-        net.stop();
-        for test in [&mut asked, &mut connecting, &mut running] {
-            test.expect(&mut net, &[11]);
-            assert!(net.got_fin(test.control), "nothing else comes");
-        }
-        ending.expect(&mut net, &[]);
-        assert!(running.data.iter().all(|&stream| !net.got_reset(stream)));
     }
 }
 
