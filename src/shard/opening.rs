@@ -65,7 +65,7 @@ pub enum ConnectError {
     /// There is a connection between these two ends, or was one shortly before (TIME-WAIT).
     #[error("there is a connection between these ends already")]
     AddressInUse,
-    /// No port is free that makes this shard the owner.
+    /// No port is free that makes this shard the owner. Other shards may have some: see [`Io::connect`](super::Io::connect).
     #[error("no port is free")]
     NoPort,
     /// With the local port asked for the connection belongs to another shard, which would get its segments.

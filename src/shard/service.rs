@@ -552,9 +552,16 @@ impl<'a> Io<'a> {
 
     /// Opens a connection to `remote`. The service hears [`Service::accepted`], or [`Service::closed`] with the reason.
     ///
+    /// The connection is this shard's, so that only ports count which lead segments here (RFC6056-MC): of 32,768 towards
+    /// one remote end about as many as the number of shards ([`Io::shards`]) leaves to each. No other shard is tried. A socket
+    /// has no shard before it is connected, and goes on to the next one; a service is on this shard, with all that it knows of
+    /// the connection, and is told a [`ConnId`] that means nothing elsewhere. Who can do without that has its instance on
+    /// another shard connect, by [`Io::send_to`].
+    ///
     /// # Errors
     ///
-    /// See [`ConnectError`]; then it hears nothing.
+    /// See [`ConnectError`]; then it hears nothing. [`ConnectError::NoPort`]: this shard has no port left towards `remote`,
+    /// though others may have some.
     #[inline]
     pub fn connect(&mut self, remote: Endpoint, options: &ConnectOptions) -> Result<ConnId, ConnectError> {
         self.backend.connect(remote, options)
