@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use rig::{OURS, Peer, Rig};
 use trust::flow::Endpoint;
 use trust::shard::budget::{self, Work};
-use trust::shard::{ConnId, Io, Limits, Service, ShardConfig};
+use trust::shard::{ConnId, ConnectOptions, Io, Limits, Service, ShardConfig};
 use trust::tcp::{CloseReason, Duration};
 use trust::wire::tcp::Flags;
 
@@ -300,4 +300,32 @@ fn ports_for_connections_to_one_destination() {
         assert_eq!(quad.local.port, port);
         assert!(open(&mut rig).0.is_none());
     }
+}
+
+/// The same where few are used, and all of these lie where the choice begins.
+#[test]
+fn ports_behind_a_run_of_used_ones() {
+    const RUN: u16 = 1_000;
+    let (mut rig, shared, _) = crowd(0);
+    let remote = Endpoint::new(IpAddr::V4(rig::PEER), 80);
+    let opened = Arc::new(Mutex::new(Vec::new()));
+    let open = |rig: &mut Rig, port: u16| {
+        let opened = Arc::clone(&opened);
+        let before = rig.counters().ports_tried;
+        shared.order(move |io, _| {
+            let local = Some(Endpoint::new(IpAddr::V4(OURS), port));
+            let conn = io.connect(remote, &ConnectOptions { local, ..ConnectOptions::default() }).unwrap();
+            opened.lock().unwrap().push(io.quad(conn).local.port);
+        });
+        turn(rig);
+        rig.counters().ports_tried - before
+    };
+    open(&mut rig, 0);
+    let first = opened.lock().unwrap()[0];
+    assert!(first < u16::MAX - 2 * RUN, "or the run would wrap");
+    (1..=RUN).for_each(|behind| assert_eq!(open(&mut rig, first + behind), 0));
+    let tried = open(&mut rig, 0);
+    let taken = *opened.lock().unwrap().last().unwrap();
+    assert!(taken < first || taken > first + RUN);
+    assert!(tried <= 2 * 64, "{tried} looks");
 }

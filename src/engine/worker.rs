@@ -454,4 +454,32 @@ mod tests {
         assert_eq!((counters.turns, counters.turn_times.iter().sum()), (turns as u64, turns as u64));
         assert!(counters.longest_turn > 0);
     }
+
+    /// The same on the way out.
+    #[test]
+    fn messages_leave_in_pieces() {
+        const MESSAGES: usize = 2 * budget::CONTROL + 10;
+        struct Talker(Arc<AtomicBool>);
+        impl Service for Talker {
+            fn readable(&mut self, _: &mut Io<'_>, _: ConnId) {}
+            fn wants_mail(&self) -> bool {
+                true
+            }
+            fn has_mail(&self) -> bool {
+                self.0.load(Ordering::SeqCst)
+            }
+            fn mail(&mut self, io: &mut Io<'_>) {
+                self.0.store(false, Ordering::SeqCst);
+                (0..MESSAGES).for_each(|number| io.send_to(ShardId(0), Box::new(number)));
+            }
+        }
+        let (mut worker, control) = worker(Talker(Arc::new(AtomicBool::new(true))));
+        worker.peers.push(Peer { control, unparker: None });
+        // Each turn reads what the one before has sent.
+        for sent in [budget::CONTROL, budget::CONTROL, 10, 0] {
+            assert!(worker.ready() && worker.poll().work > 0);
+            assert_eq!(worker.control.len(), sent);
+        }
+        assert!(!worker.ready());
+    }
 }

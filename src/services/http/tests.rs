@@ -9,6 +9,7 @@ use super::client::{HEAD_TIMEOUT, IDLE_TIMEOUT, LINGER, STALL_TIMEOUT, UNWANTED_
 use super::request::HEAD_MAX;
 use super::{Http, WATCH};
 use crate::services::testing::{Client, Net};
+use crate::shard::budget;
 use crate::tcp::time::Duration;
 
 const DATE: &str = concat!("Server: trust/", env!("CARGO_PKG_VERSION"), "\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n");
@@ -81,6 +82,24 @@ fn much_that_is_pipelined_is_answered_in_pieces() {
     let answers = net.client_take(conn);
     assert_eq!(answers.windows(12).filter(|window| window.starts_with(b"HTTP/1.1 200")).count(), requests);
     assert!(net.most_sends() <= 200, "{} in one call", net.most_sends());
+}
+
+/// Many whose time is up at once are looked at in pieces; a look at one takes two sends at most.
+#[test]
+fn a_crowd_whose_time_is_up_is_refused_in_pieces() {
+    const CROWD: usize = 4 * budget::LOOKS;
+    let mut net = server(5);
+    let clients: Vec<_> = (0..CROWD).map(|_| net.connect(0)).collect();
+    for &client in &clients {
+        net.client_send(client, b"GET / HT");
+    }
+    net.run();
+    net.advance(Duration::from_secs(120));
+    for client in clients {
+        let answer = net.client_take(client);
+        assert!(answer.starts_with(b"HTTP/1.1 408 "), "{}", answer.escape_ascii());
+    }
+    assert!(net.most_sends() <= 2 * budget::LOOKS, "{} in one call", net.most_sends());
 }
 
 #[test]

@@ -54,3 +54,16 @@ fn a_server_that_stops_tells_a_crowd_bit_by_bit() {
         assert!(net.most_sends() <= budget::LOOKS, "{} in one call", net.most_sends());
     }
 }
+
+/// A client that takes whatever comes does not have all of it in one go.
+#[test]
+fn a_stream_that_finds_room_sends_bit_by_bit() {
+    let mut net = net(1, 6);
+    // Of blocks of 128 KiB.
+    let room = (3 * budget::STEPS) << 17;
+    net.set_default_send_limit(room);
+    let test = Test::begin(&mut net, 0, &stock(json!({"reverse": true})), 1, false);
+    assert_eq!(net.waiting(test.data[0]), room, "as much as there is room for");
+    // A word to the client is in the same call.
+    assert!(net.most_sends() <= budget::STEPS + 1, "{} in one call", net.most_sends());
+}
