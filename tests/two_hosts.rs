@@ -175,7 +175,7 @@ impl Node {
                 match outcome {
                     TimeWaitOutcome::Ignore => {}
                     TimeWaitOutcome::Reply(transmit) => self.emit(&transmit),
-                    TimeWaitOutcome::Reuse { .. } => self.fail("there is no new connection"),
+                    TimeWaitOutcome::Reuse { .. } | TimeWaitOutcome::Ended => self.fail("there is no new connection"),
                 }
             }
             Phase::Closed => self.emit_option(reset_for(&seg)),

@@ -135,6 +135,12 @@ impl Shard {
                     self.release(arrival.frame);
                     return Ok(());
                 }
+                TimeWaitOutcome::Ended => {
+                    self.core.time_wait.remove(hash, quad);
+                    self.core.waited(quad);
+                    self.release(arrival.frame);
+                    return Ok(());
+                }
                 // SM-TW-5f: a listener may take the quad over. The record stays, out of sight, until the peer has
                 // acknowledged our SYN: a reset brings it back (MAY-2).
                 TimeWaitOutcome::Reuse { iss_floor: floor } => iss_floor = Some(floor),

@@ -35,10 +35,13 @@ impl Connection {
         }
         let stamps = seg.options.timestamps.filter(|_| self.hot.marks.has(Marks::TIMESTAMPS));
         if let Some(stamps) = stamps {
+            self.renew_timestamp(seg.seq, stamps, now);
             self.note_timestamps(seg.seq, seg.len, stamps, now);
         }
         if ahead >= 0 {
             self.take_ack_news(config, seg, stamps, now, outcome);
+        } else if self.hot.marks.has(Marks::SACK) && !seg.options.sack.is_empty() {
+            self.take_late_sack(config, seg, stamps, now, outcome);
         }
         if ahead > 0 {
             self.acknowledged_fin(config, now, outcome);
@@ -106,6 +109,26 @@ impl Connection {
             }
             self.after_progress(config, now, outcome);
         } else {
+            self.arm_loss_timer(config, now);
+        }
+    }
+
+    /// An ACK that others have overtaken: its number is old, its blocks may be news. The network delays the report of what
+    /// arrived out of order (RFC6675-5) or twice (RFC2883-5a) as it delays anything. It says nothing of the window, and is no
+    /// sample of the round trip.
+    #[cold]
+    fn take_late_sack(
+        &mut self,
+        config: &Config,
+        seg: &Segment,
+        stamps: Option<Timestamps>,
+        now: Instant,
+        outcome: &mut Outcome,
+    ) {
+        let mut news = News { flight: self.pipe(), ..News::default() };
+        self.take_sack(config, seg, stamps, now, &mut news);
+        if news.sacked > 0 || news.dsack.is_some() {
+            self.recover_with_sack(config, &news, stamps, now, outcome);
             self.arm_loss_timer(config, now);
         }
     }

@@ -186,7 +186,8 @@ impl Connection {
         marks.put(Marks::UNSCALED, opened.unscaled_rest);
         marks.put(Marks::ACK_DUE.with(Marks::POLL), opened.ack_due);
 
-        let mss = opened.send_mss.max(config.min_mss).max(48);
+        // A peer's MSS must not make all of a segment headers; what the link carries is the limit in any case (MUST-16).
+        let mss = opened.send_mss.max(config.min_mss).max(48).min(opened.receive_mss).max(stamps + 1);
         let smss = u32::from(mss - stamps);
         // RFC6928-2b: one lost SYN says little, more of them say the path is bad.
         let window = if opened.syn_timeouts > 1 { smss } else { config.initial_cwnd(smss) };
@@ -347,6 +348,11 @@ impl Connection {
         self.hot.marks.has(Marks::ACK_DUE)
     }
 
+    /// An ACK that was to leave at once did not: it leaves with the next [`poll_transmit`](Self::poll_transmit).
+    pub fn owe_ack(&mut self) {
+        self.hot.marks.set(Marks::ACK_DUE.with(Marks::POLL));
+    }
+
     /// Whether the peer's SYN, and nothing after it, was received and is not acknowledged: the handshake is complete on our
     /// side only.
     #[must_use]
@@ -383,6 +389,10 @@ impl Connection {
     pub fn on_recv(&mut self, config: &Config, octets: u32, now: Instant) {
         let Hot { rcv, marks, .. } = &mut self.hot;
         rcv.unread = rcv.unread.saturating_sub(octets);
+        // An urgent pointer that was passed is over: after 2^31 octets it would lie ahead again.
+        if marks.has(Marks::URGENT) && (rcv.nxt - rcv.unread).ge(self.cold.urgent) {
+            marks.clear(Marks::URGENT);
+        }
         let started = self.cold.sizing.started_at();
         let stamped = marks.has(Marks::TIMESTAMPS);
         if !stamped {

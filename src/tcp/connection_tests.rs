@@ -406,6 +406,27 @@ fn sc_76_urgent() {
     });
 }
 
+/// Half the number line later the old pointer would lie ahead again.
+#[test]
+fn an_urgent_pointer_that_was_passed_is_over() {
+    plain(|lab| {
+        lab.i("PAU", 1, 10, 1);
+        lab.read(4);
+        assert_eq!(lab.conn.urgent(), 1);
+        lab.read(6);
+        lab.conn.hot.rcv.nxt += 1 << 30;
+        assert_eq!(lab.conn.urgent(), 0);
+        lab.conn.hot.rcv.nxt += (1 << 30) + 100;
+        assert_eq!(lab.conn.urgent(), 0, "passed long ago");
+        // And a new one is heard of.
+        lab.conn.hot.rcv.edge = lab.conn.hot.rcv.nxt + 10_000;
+        let seq = lab.conn.hot.rcv.nxt.0.wrapping_sub(lab.irs.0);
+        lab.i("PAU", seq, 10, 1);
+        assert!(lab.last.events.contains(Events::URGENT));
+        assert_eq!(lab.conn.urgent(), 5);
+    });
+}
+
 #[test]
 fn sc_77_user_timeout() {
     plain(|lab| {

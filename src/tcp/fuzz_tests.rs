@@ -299,6 +299,7 @@ proptest! {
         let mut now = Instant::from_secs(5);
         let connection = Connection::new(&config, &opened, now);
         let mut record = connection.time_wait(&config, now);
+        let mut asked = false;
         for act in segments {
             let Act::Segment { seq, ack, flags, window, len, stamp, .. } = act else { continue };
             let stamps = Timestamps { val: opened.timestamps.unwrap_or(0).wrapping_add(stamp as u32), ecr: 0 };
@@ -314,9 +315,12 @@ proptest! {
             let before = record.deadline();
             let outcome = record.on_segment(&config, &seg, now);
             prop_assert!(record.deadline() >= before);
-            if seg.has(Flags::RST) {
+            if matches!(outcome, TimeWaitOutcome::Ended) {
+                prop_assert!(asked && seg.has(Flags::RST) && seg.seq == connection.hot.rcv.nxt, "SM-TW-4");
+            } else if seg.has(Flags::RST) {
                 prop_assert!(matches!(outcome, TimeWaitOutcome::Ignore));
             }
+            asked |= seg.has(Flags::SYN);
             now += Duration::from_millis(u64::from(window));
         }
     }

@@ -86,6 +86,8 @@ impl HalfOpen {
             scale: peer_shift.is_some(),
             timeouts: self.timeouts,
             syn_retries: None,
+            hastened: 0,
+            hastens: false,
             ambiguous: has(AMBIGUOUS),
             challenge: self.challenge,
             started: self.sent_at,

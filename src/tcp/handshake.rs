@@ -6,12 +6,19 @@
 use super::challenge::Limiter;
 use super::config::Config;
 use super::connection::{CloseReason, Connection, Opened};
+use super::marks::Marks;
 use super::segment::{Segment, Transmit, reset_for};
 use super::seq::SeqNum;
 use super::state::State;
 use super::time::{Duration, Instant};
 use crate::wire::options::{TcpOptions, Timestamps};
 use crate::wire::tcp::Flags;
+
+/// How long after the RST that ends a stale connection of the peer its SYN follows: time for one to overtake the other by a bit.
+const HASTE: Duration = Duration::from_millis(4);
+
+/// How often one open does that.
+const MOST_HASTENED: u8 = 3;
 
 /// What only the caller can know when a connection is opened.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +69,10 @@ pub struct Handshake {
     pub(super) timeouts: u8,
     /// So many repetitions end an active open, where the user says so; else time does.
     pub(super) syn_retries: Option<u8>,
+    /// Times an active open's SYN was repeated early, since a stale connection of the peer was in its way.
+    pub(super) hastened: u8,
+    /// The timer runs for that.
+    pub(super) hastens: bool,
     /// What we sent was sent more than once: the round trip is ambiguous (RFC6298-3a).
     pub(super) ambiguous: bool,
     pub(super) challenge: Limiter,
@@ -109,6 +120,8 @@ impl Handshake {
             scale: config.window_scale,
             timeouts: 0,
             syn_retries: None,
+            hastened: 0,
+            hastens: false,
             ambiguous: false,
             challenge: Limiter::new(),
             started: now,
@@ -247,6 +260,12 @@ impl Handshake {
         if now < deadline {
             return HandshakeOutcome::Wait;
         }
+        if core::mem::take(&mut self.hastens) {
+            // No timeout: nothing was lost. The next one counts from here.
+            self.due = true;
+            self.deadline = Some(self.next_deadline(config, now));
+            return HandshakeOutcome::Wait;
+        }
         // MUST-23 for our own SYN; a half-open entry of a listener must not live that long (OPS-3).
         let over = match self.retries(config) {
             Some(retries) => self.timeouts >= retries,
@@ -292,6 +311,9 @@ impl Handshake {
     fn in_syn_sent(&mut self, config: &Config, seg: &Segment, now: Instant) -> HandshakeOutcome {
         let acks_syn = seg.has(Flags::ACK) && seg.ack == self.iss + 1;
         if seg.has(Flags::ACK) && !acks_syn {
+            if !seg.has(Flags::RST) {
+                self.hasten(now);
+            }
             return reply(reset_for(seg));
         }
         if seg.has(Flags::RST) {
@@ -312,7 +334,21 @@ impl Handshake {
         // Both sides opened (SM-SS-4, MUST-10). Payload of the SYN is left to be sent again.
         self.state = State::SynReceived;
         self.due = true;
+        if core::mem::take(&mut self.hastens) {
+            self.deadline = Some(self.next_deadline(config, now));
+        }
         HandshakeOutcome::Wait
+    }
+
+    /// The peer has a connection of before, which the RST that leaves now ends (RFC 9293 3.5.1, Figure 10): the SYN follows
+    /// shortly, as with Linux, not with the timer. A few times only: whoever forges such ACKs gets a SYN more for them, no more.
+    fn hasten(&mut self, now: Instant) {
+        let soon = now + HASTE;
+        if self.hastened < MOST_HASTENED && !self.hastens && self.deadline.is_some_and(|deadline| soon < deadline) {
+            self.hastened += 1;
+            self.hastens = true;
+            self.deadline = Some(soon);
+        }
     }
 
     /// SM-SR-1 to SM-SR-6.
@@ -333,14 +369,9 @@ impl Handshake {
             self.due = true;
             return HandshakeOutcome::Wait;
         }
-        if self.timestamps && !seg.has(Flags::RST) {
-            // RFC7323-5.3a, 3.2b.
-            let old = match seg.options.timestamps {
-                Some(stamps) => SeqNum(stamps.val).lt(SeqNum(self.ts_recent)),
-                None if config.strict_timestamps => return HandshakeOutcome::Wait,
-                None => false,
-            };
-            if old {
+        if self.timestamps && !seg.flags.intersects(Flags::RST | Flags::SYN) {
+            // RFC7323-5.3a.
+            if seg.options.timestamps.is_some_and(|stamps| SeqNum(stamps.val).lt(SeqNum(self.ts_recent))) {
                 return self.challenge(config, now);
             }
         }
@@ -406,7 +437,12 @@ impl Handshake {
         self.state = State::Closed;
         self.deadline = None;
         self.due = false;
-        HandshakeOutcome::Established { connection: Connection::new(config, &opened, now), rest }
+        let mut connection = Connection::new(config, &opened, now);
+        // RFC7323-3.2b SHOULD drop what lacks a negotiated timestamp. A client that leaves it out of this segment leaves it out of
+        // all, or its path does: to drop them would be a connection that never opens, and nothing says why. Like Linux we take
+        // its segments as they come, without PAWS where there is no timestamp, and go on sending ours.
+        connection.hot.marks.put(Marks::UNSTAMPED, self.timestamps && seg.options.timestamps.is_none());
+        HandshakeOutcome::Established { connection, rest }
     }
 
     /// The round trip of the handshake; of a repeated SYN only timestamps tell (RFC6298-3a).

@@ -134,32 +134,31 @@ impl Connection {
         self.text(config, seg, context, outcome);
     }
 
-    /// RFC7323-5.3a, 3.2b; RST is exempt (SM-RST-5).
+    /// RFC7323-5.3a, 3.2b; RST is exempt (SM-RST-5), and SYN, which is challenged whatever it carries (SM-SYN-1).
     fn passes_paws(&mut self, config: &Config, seg: &Segment, now: Instant, outcome: &mut Outcome) -> bool {
-        if !self.hot.marks.has(Marks::TIMESTAMPS) || seg.has(Flags::RST) {
+        if !self.hot.marks.has(Marks::TIMESTAMPS) || seg.flags.intersects(Flags::RST | Flags::SYN) {
             return true;
         }
         let rcv = &mut self.hot.rcv;
         let Some(stamps) = seg.options.timestamps else {
-            if config.strict_timestamps {
+            let drop = config.strict_timestamps && !self.hot.marks.has(Marks::UNSTAMPED);
+            if drop {
                 outcome.events |= Events::PAWS;
             }
-            return !config.strict_timestamps;
+            return !drop;
         };
         if !SeqNum(stamps.val).lt(SeqNum(rcv.ts_recent)) {
             return true;
         }
         if seconds(now).wrapping_sub(rcv.ts_recent_at) > TS_RECENT_LIFE_SECS {
-            rcv.ts_recent = stamps.val; // RFC7323-5.5
-            rcv.ts_recent_at = seconds(now);
-            return true;
+            return true; // RFC7323-5.5; `renew_timestamp` takes it over once the segment is acceptable
         }
         outcome.events |= Events::PAWS;
         self.cold.paws_drops = self.cold.paws_drops.saturating_add(1);
         let end = seg.seq + seg.len;
         if seg.len > 0 {
             // RFC2883-4c: a duplicate is reported also when PAWS rejects it.
-            if end.le(rcv.nxt) {
+            if end.le(rcv.nxt) || self.cold.held.contains(seg.seq, end) {
                 self.cold.report.duplicate(seg.seq, end);
             }
             outcome.ack_now = true;
@@ -167,6 +166,15 @@ impl Connection {
             self.acknowledge_limited(config, now, outcome);
         }
         false
+    }
+
+    /// TS.Recent has become invalid in 24 days, and this acceptable segment renews it (RFC7323-5.5). Not one that is out of the
+    /// window: whoever forges that could set a timestamp which the peer does not reach for weeks.
+    pub(super) fn renew_timestamp(&mut self, seq: SeqNum, stamps: Timestamps, now: Instant) {
+        let rcv = &mut self.hot.rcv;
+        if seq.le(rcv.acked) && seconds(now).wrapping_sub(rcv.ts_recent_at) > TS_RECENT_LIFE_SECS {
+            rcv.ts_recent = stamps.val;
+        }
     }
 
     /// SM-SEQ-1 to 7.
@@ -266,6 +274,7 @@ impl Connection {
             let kept = start + above(end, start).min(room);
             if start != nxt || kept == start {
                 // A hole is still reported, so that the peer knows early.
+                self.report_overlap(start, end);
                 outcome.events |= Events::REFUSED;
                 outcome.ack_now |= start != nxt;
                 return;
@@ -280,6 +289,7 @@ impl Connection {
             self.take_out_of_order(config, (start, end), (from, to), outcome);
         } else if seg.len > 0 {
             // Nothing new fits: a probe of a closed window, or what we have already.
+            self.cold.report.duplicate(seg.seq, sent_end.earlier(nxt));
             outcome.ack_now = true;
             outcome.events |= if sent_end.le(nxt) { Events::DUPLICATE } else { Events::OUT_OF_WINDOW };
         } else if sent_end != nxt {
@@ -316,6 +326,9 @@ impl Connection {
         }
         let end = seg.seq + to;
         let holes = !self.cold.held.is_empty();
+        if holes && from == 0 {
+            self.report_overlap(seg.seq, end);
+        }
         let released = match self.cold.held.take_front_at(end) {
             Some(held_end) => above(held_end, end),
             None => 0,
@@ -340,16 +353,22 @@ impl Connection {
         outcome.ack_now = true;
         outcome.events |= Events::OUT_OF_ORDER;
         self.hot.quick = config.quick_acks;
+        self.report_overlap(start, end);
         match self.cold.held.insert(start, end) {
             Insert::Added(_) => {
                 outcome.payload = Payload::Hold { from, to, offset: above(start, self.hot.rcv.nxt) };
                 self.cold.report.touch(start, &self.cold.held);
             }
-            Insert::Duplicate => {
-                outcome.events |= Events::DUPLICATE;
-                self.cold.report.duplicate(start, end);
-            }
+            Insert::Duplicate => outcome.events |= Events::DUPLICATE,
             Insert::Full => outcome.events |= Events::REFUSED,
+        }
+    }
+
+    /// What of the arriving `[start, end)` is held already is reported as a duplicate: the lowest run of it, one for a segment
+    /// (RFC2883-4a).
+    fn report_overlap(&mut self, start: SeqNum, end: SeqNum) {
+        if let Some((low, high)) = self.cold.held.first_overlap(start, end) {
+            self.cold.report.duplicate(low, high);
         }
     }
 

@@ -59,6 +59,8 @@ impl Marks {
     pub(super) const RECV_FIXED: Self = Self(1 << 25);
     /// The user has limited what may be queued unsent.
     pub(super) const LOWAT: Self = Self(1 << 26);
+    /// Timestamps were negotiated, and the peer left them out of what completed the handshake: they may be missing.
+    pub(super) const UNSTAMPED: Self = Self(1 << 27);
 
     #[inline]
     pub(super) const fn has(self, mark: Self) -> bool {

@@ -74,9 +74,19 @@ impl Connection {
     }
 
     /// The RST that tells the peer of an abort: `<SEQ=SND.NXT>` (SM-EST-4), with timestamps (RFC7323-5.2a).
+    ///
+    /// The peer wants its RCV.NXT exactly (RFC5961-3.2), and where we have sent more than it has acknowledged nobody knows
+    /// that. In nearly all cases it is SND.NXT: what is on its way, a FIN that crosses the peer's data above all, arrives before
+    /// the RST. SEG.ACK would then lie below the window, and the RST be dropped without a word (SM-RST-1). If something was
+    /// lost, SND.NXT lies within the window: the challenge ACK names the right number, and is answered with it. So SND.NXT it is,
+    /// but for a window that has shrunk below it, which is not taken beyond its edge. The edge is rounded down where the
+    /// window is scaled.
     pub(super) fn reset(&self, now: Instant) -> Transmit {
         let hot = &self.hot;
-        let mut reset = Transmit::bare(hot.snd.nxt, hot.rcv.nxt, Flags::RST | Flags::ACK, 0);
+        let edge = hot.snd.una + hot.snd.wnd;
+        let beyond = above(hot.snd.nxt, edge) >= 1 << hot.snd.shift;
+        let seq = if beyond { edge } else { hot.snd.nxt };
+        let mut reset = Transmit::bare(seq, hot.rcv.nxt, Flags::RST | Flags::ACK, 0);
         reset.options.timestamps = self.stamps(now);
         reset
     }
@@ -95,7 +105,9 @@ impl Connection {
         let mut sack = SackBlocks::default();
         if self.hot.marks.has(Marks::SACK) && self.cold.report.is_due(&self.cold.held) {
             // RFC2018-3a: four blocks fill the option space, three what timestamps leave of it.
-            let room = if timestamps.is_some() { 3 } else { 4 };
+            let (most, stamps) = if timestamps.is_some() { (3, TIMESTAMPS_LEN) } else { (4, 0) };
+            // Where the link carries hardly more than headers: as many as leave an octet of payload.
+            let room = most.min(usize::from(self.hot.snd.mss).saturating_sub(stamps + 5) / 8);
             sack = self.cold.report.blocks(&self.cold.held, room);
         }
         TcpOptions { timestamps, sack, ..TcpOptions::default() }

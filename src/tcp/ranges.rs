@@ -125,6 +125,14 @@ impl<const LIMIT: usize> RangeSet<LIMIT> {
         self.ranges.get(self.first_ending_above(seq)).copied().filter(|range| range.0.le(seq))
     }
 
+    /// The lowest run of octets in `[start, end)` that is held.
+    #[must_use]
+    pub fn first_overlap(&self, start: SeqNum, end: SeqNum) -> Option<(SeqNum, SeqNum)> {
+        let range = self.ranges.get(self.first_ending_above(start))?;
+        let (low, high) = (range.0.later(start), range.1.earlier(end));
+        low.lt(high).then_some((low, high))
+    }
+
     /// The ranges from low to high.
     #[must_use]
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (SeqNum, SeqNum)> + ExactSizeIterator + '_ {
@@ -338,6 +346,10 @@ mod tests {
                     let end = (seq + 7).min(LINE as u32);
                     let whole = line[seq as usize..end as usize].iter().all(|held| *held);
                     prop_assert_eq!(set.contains(base + seq, base + end), whole);
+                    let low = (seq..end).find(|at| line[*at as usize]);
+                    let high = low.map(|low| (low..end).find(|at| !line[*at as usize]).unwrap_or(end));
+                    let overlap = low.zip(high).map(|(low, high)| (base + low, base + high));
+                    prop_assert_eq!(set.first_overlap(base + seq, base + end), overlap);
                 }
             }
         }

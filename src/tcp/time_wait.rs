@@ -2,6 +2,11 @@
 //!
 //! Decisions recorded here: it lasts `Config::time_wait` (60 s; MUST-13 names 4 min), RST is ignored (RFC 1337 F1,
 //! SM-TW-4), a new SYN is accepted by RFC 6191 (SHLD-4).
+//!
+//! A peer that has restarted may begin with a SYN that is not provably newer, and would repeat it for a minute. It is answered
+//! with an ACK; the RST that its host returns has exactly the number of that ACK and ends the record, so that its next SYN
+//! opens. RFC 1337 fears old duplicates that end the wait by the same exchange: data and ACKs do not lead to it, nor
+//! does the old connection's own SYN, whose number is known.
 
 use super::challenge::Limiter;
 use super::config::Config;
@@ -17,6 +22,13 @@ use crate::wire::tcp::Flags;
 /// Least age of a record that an active open takes over (tcp_tw_reuse_delay of Linux).
 const REUSE_DELAY: Duration = Duration::from_secs(1);
 
+/// Timestamps were in use.
+const TIMESTAMPS: u8 = 1;
+/// The peer leaves them out ([`Marks::UNSTAMPED`]).
+const UNSTAMPED: u8 = 1 << 1;
+/// A SYN that is not provably newer was answered with an ACK.
+const ASKED: u8 = 1 << 2;
+
 /// A connection in TIME-WAIT.
 #[derive(Clone, Debug)]
 pub struct TimeWait {
@@ -24,7 +36,9 @@ pub struct TimeWait {
     rcv_nxt: SeqNum,
     /// The window field last advertised.
     window: u16,
-    timestamps: bool,
+    bits: u8,
+    /// The peer's initial sequence number.
+    irs: SeqNum,
     ts_recent: u32,
     ts_offset: u32,
     deadline: Instant,
@@ -38,6 +52,8 @@ pub enum TimeWaitOutcome {
     Ignore,
     /// Send this ACK; the deadline may have moved.
     Reply(Transmit),
+    /// The peer has forgotten the old connection: drop the record.
+    Ended,
     /// The segment is a SYN that opens a new connection (SM-TW-5a to 5e): drop the record and treat it as in LISTEN, with an
     /// initial sequence number above `iss_floor` (SM-TW-5f). If that attempt is reset, the record may be put back.
     Reuse {
@@ -55,7 +71,9 @@ impl TimeWait {
             snd_nxt: hot.snd.nxt,
             rcv_nxt: hot.rcv.nxt,
             window: (hot.rcv.window() >> hot.rcv.shift).min(65_535) as u16,
-            timestamps: hot.marks.has(Marks::TIMESTAMPS),
+            bits: if hot.marks.has(Marks::TIMESTAMPS) { TIMESTAMPS } else { 0 }
+                | if hot.marks.has(Marks::UNSTAMPED) { UNSTAMPED } else { 0 },
+            irs: hot.rcv.nxt - (hot.received as u32) - (1 + u32::from(connection.at_eof())),
             ts_recent: hot.rcv.ts_recent,
             ts_offset: hot.rcv.ts_offset,
             deadline: now + config.time_wait,
@@ -75,7 +93,11 @@ impl TimeWait {
     #[must_use]
     pub fn yields(&self, config: &Config, now: Instant) -> Option<SeqNum> {
         let aged = now + config.time_wait >= self.deadline + REUSE_DELAY;
-        (self.timestamps && aged).then(|| self.iss_floor())
+        (self.has(TIMESTAMPS) && aged).then(|| self.iss_floor())
+    }
+
+    fn has(&self, bit: u8) -> bool {
+        self.bits & bit != 0
     }
 
     /// Beyond anything the old connection could still send.
@@ -86,24 +108,25 @@ impl TimeWait {
     /// A segment for the record.
     pub fn on_segment(&mut self, config: &Config, seg: &Segment, now: Instant) -> TimeWaitOutcome {
         if seg.has(Flags::RST) {
-            // RFC 1337 F1: an old RST must not end the wait early.
-            return TimeWaitOutcome::Ignore;
+            // RFC 1337 F1: an old RST must not end the wait early. This one answers the ACK of `answer_syn`.
+            let asked_for = self.has(ASKED) && seg.seq == self.rcv_nxt;
+            return if asked_for { TimeWaitOutcome::Ended } else { TimeWaitOutcome::Ignore };
         }
         if seg.has(Flags::SYN) && !seg.has(Flags::ACK) {
             return if self.is_newer(seg) {
                 TimeWaitOutcome::Reuse { iss_floor: self.iss_floor() }
             } else {
-                // RFC 6191: silently, not with an ACK.
-                TimeWaitOutcome::Ignore
+                self.answer_syn(config, seg, now)
             };
         }
         if !seg.has(Flags::ACK) {
             return TimeWaitOutcome::Ignore;
         }
-        let old = self.timestamps
+        let strict = config.strict_timestamps && !self.has(UNSTAMPED) && !seg.has(Flags::SYN);
+        let old = self.has(TIMESTAMPS)
             && match seg.options.timestamps {
                 Some(stamps) => SeqNum(stamps.val).lt(SeqNum(self.ts_recent)),
-                None if config.strict_timestamps => return TimeWaitOutcome::Ignore,
+                None if strict => return TimeWaitOutcome::Ignore,
                 None => false,
             };
         if !old && seg.has(Flags::FIN) && seg.seq + seg.seq_len() == self.rcv_nxt {
@@ -119,6 +142,20 @@ impl TimeWait {
             return TimeWaitOutcome::Ignore;
         }
         // SM-TW-2, SM-TW-3.
+        self.reply_limited(config, now)
+    }
+
+    /// A SYN that may be of a peer that has lost its state, or old. RFC 6191 wants silence; to ask is what RFC 9293 has in any
+    /// other state (SM-SYN-1), and Linux does here.
+    fn answer_syn(&mut self, config: &Config, syn: &Segment, now: Instant) -> TimeWaitOutcome {
+        if syn.seq == self.irs {
+            return TimeWaitOutcome::Ignore; // RFC 1337: an old duplicate
+        }
+        self.bits |= ASKED;
+        self.reply_limited(config, now)
+    }
+
+    fn reply_limited(&mut self, config: &Config, now: Instant) -> TimeWaitOutcome {
         if self.limiter.allow(now, config.challenge_interval) {
             TimeWaitOutcome::Reply(self.ack(now))
         } else {
@@ -130,7 +167,7 @@ impl TimeWait {
     fn is_newer(&self, syn: &Segment) -> bool {
         // "SEQ > last sequence number", which was the peer's FIN.
         let above = syn.seq.ge(self.rcv_nxt);
-        match (self.timestamps, syn.options.timestamps) {
+        match (self.has(TIMESTAMPS), syn.options.timestamps) {
             (true, Some(stamps)) if stamps.val == self.ts_recent => above,
             (true, Some(stamps)) => SeqNum(stamps.val).gt(SeqNum(self.ts_recent)),
             (false, Some(_)) => true,
@@ -140,7 +177,7 @@ impl TimeWait {
 
     fn ack(&self, now: Instant) -> Transmit {
         let mut ack = Transmit::bare(self.snd_nxt, self.rcv_nxt, Flags::ACK, self.window);
-        if self.timestamps {
+        if self.has(TIMESTAMPS) {
             let val = ticks(now, self.ts_offset);
             ack.options.timestamps = Some(Timestamps { val, ecr: self.ts_recent });
         }

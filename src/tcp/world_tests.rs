@@ -259,7 +259,7 @@ impl World {
             Phase::Waiting(record) => match record.on_segment(&config, &seg, now) {
                 TimeWaitOutcome::Reply(out) => self.transmit(side, out),
                 TimeWaitOutcome::Ignore => {}
-                TimeWaitOutcome::Reuse { .. } => panic!("nobody opens anew"),
+                TimeWaitOutcome::Reuse { .. } | TimeWaitOutcome::Ended => panic!("nobody opens anew"),
             },
             Phase::Gone(_) => {
                 if let Some(out) = reset_for(&seg) {

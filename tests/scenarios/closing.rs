@@ -154,7 +154,7 @@ fn sc_45_rfc_6191_without_timestamps_a_higher_number_reuses_time_wait() {
         let mut host = in_time_wait(isn);
         for old in ["S 0:0 <mss 1000>", "S 1:1 <mss 1000>", "S -70000:-70000 <mss 1000>"] {
             host.inject(old);
-            host.expect_nothing();
+            host.take_all();
             host.assert_state(State::TimeWait);
         }
         host.inject("S 5000:5000 <mss 1000>");
@@ -182,11 +182,55 @@ fn sc_46_rfc_6191_with_timestamps_the_timestamp_decides() {
                 let answer = host.take();
                 assert_eq!(answer.script.flags, Flags::SYN | Flags::ACK, "{syn}");
             } else {
-                host.expect_nothing();
+                host.expect("A 2:2 ack 2");
                 host.assert_state(State::TimeWait);
             }
         });
     }
+}
+
+/// SM-TW-5c, SM-TW-5e: a peer that lost its state would repeat its SYN for a minute. It is asked, and its RST believed.
+#[test]
+fn a_peer_that_lost_its_state_does_not_wait_for_time_wait() {
+    let begin: [(fn(Isn) -> Host, &str); 3] = [
+        (in_time_wait, "S -5000:-5000 <mss 1000>"),
+        (in_time_wait_with_timestamps, "S -5000:-5000 <mss 1000>"),
+        (in_time_wait_with_timestamps, "S 9000:9000 <mss 1000, ts 4000 0>"),
+    ];
+    for (begin, syn) in begin {
+        each_isn(|isn| {
+            let mut host = begin(isn);
+            host.inject(syn);
+            host.expect("A 2:2 ack 2");
+            // It repeats it at once: the answers are limited.
+            host.inject(syn);
+            host.expect_nothing();
+            for inexact in ["R 1:1", "R 3:3", "R -5000:-5000", "RA 0:0 ack 2"] {
+                host.inject(inexact);
+                host.assert_state(State::TimeWait);
+            }
+            host.inject("R 2:2");
+            host.expect_nothing();
+            host.assert_state(State::Closed);
+        });
+    }
+}
+
+/// RFC 1337: nothing that the old connection has sent leads to the end of the wait.
+#[test]
+fn rfc_1337_old_duplicates_do_not_end_time_wait() {
+    each_isn(|isn| {
+        let mut host = in_time_wait(isn);
+        // The connection's own SYN, which its peer has forgotten by now.
+        host.inject("S 0:0 <mss 1000>");
+        host.expect_nothing();
+        host.inject("PA 1:101 ack 1");
+        host.take_all();
+        host.inject("R 2:2");
+        host.assert_state(State::TimeWait);
+        host.advance(60_001);
+        host.assert_state(State::Closed);
+    });
 }
 
 #[test]
@@ -437,5 +481,59 @@ fn close_with_data_out_of_order_is_no_reset() {
         host.close();
         host.expect("FA 1:1 ack 1");
         host.assert_state(State::FinWait1);
+    });
+}
+
+/// KP-16, SM-RST-2: the peer has not seen our FIN. The RST lies within its window, its challenge names the right number.
+#[test]
+fn a_reset_after_a_lost_fin_is_put_right_by_the_challenge() {
+    each_isn(|isn| {
+        let mut host = Host::established(isn, plain());
+        host.close();
+        host.expect("FA 1:1 ack 1");
+        host.inject("PA 1:101 ack 1");
+        host.expect("RA 2:2");
+        host.inject("A 101:101 ack 1");
+        host.expect("R 1:1");
+    });
+}
+
+/// SM-RST-1: beyond a window that has shrunk the peer would drop the RST without a word.
+#[test]
+fn a_reset_does_not_lie_beyond_the_peers_window() {
+    for (window, reset) in [(0, 1), (500, 501), (1_999, 2_000), (5_000, 2_002)] {
+        each_isn(|isn| {
+            let mut host = Host::established(isn, plain());
+            host.write(2_000);
+            host.expect_data(1, 2_001, 1_000);
+            host.close();
+            host.expect("FA 2001:2001 ack 1");
+            host.inject(&format!("A 1:1 ack 1 win {window}"));
+            host.inject(&format!("PA 1:101 ack 1 win {window}"));
+            host.expect(&format!("RA {reset}:{reset}"));
+            host.assert_closed(CloseReason::Aborted);
+        });
+        each_isn(|isn| {
+            let mut host = Host::established(isn, plain());
+            host.write(2_001);
+            host.take_all();
+            host.inject(&format!("A 1:1 ack 1 win {window}"));
+            host.abort();
+            host.expect(&format!("RA {reset}:{reset}"));
+        });
+    }
+}
+
+/// RFC7323-2.4b: a scaled window is rounded down, which makes it no smaller.
+#[test]
+fn a_reset_at_the_edge_of_a_scaled_window_keeps_its_number() {
+    each_isn(|isn| {
+        let (syn, ack) = ("S 0:0 win 65535 <mss 1000, ws 7>", "A 1:1 ack 1 win 511");
+        let mut host = Host::established_with(isn, plain(), syn, ack);
+        host.write(2_000);
+        host.take_all();
+        host.inject("A 1:1 ack 1 win 15");
+        host.abort();
+        host.expect("RA 2001:2001");
     });
 }

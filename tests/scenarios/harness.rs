@@ -256,6 +256,7 @@ impl Host {
                     self.phase = Phase::TimeWait(record);
                     self.emit(&transmit);
                 }
+                TimeWaitOutcome::Ended => self.phase = Phase::Closed,
                 TimeWaitOutcome::Reuse { iss_floor } => {
                     self.restart(iss_floor);
                     let handshake = Handshake::accept(&self.config, self.open_params(), &seg, self.now);

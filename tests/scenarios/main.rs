@@ -8,6 +8,7 @@
 mod closing;
 mod congestion;
 mod details;
+mod duplicates;
 mod flow;
 mod harness;
 mod keepalive;

@@ -93,6 +93,57 @@ fn sc_04_syn_sent_answers_a_bad_ack_with_a_reset() {
     });
 }
 
+/// RFC 9293 3.5.1, Figure 10: the peer has kept a connection of before, answers our SYN with what it has, and our RST ends it.
+#[test]
+fn a_syn_follows_the_reset_of_a_stale_peer_soon() {
+    each_isn(|isn| {
+        let mut host = Host::connect(isn, plain());
+        host.expect("S 0:0");
+        host.advance(50);
+        host.inject("A 9000:9000 ack 7000");
+        host.expect("R 7000:7000");
+        assert!(host.expect_after(1, 20, "S 0:0").retransmission);
+        // That was no timeout: the next repetition is due a second later, the connection begins with a full window.
+        host.advance(50);
+        host.inject("SA 0:0 ack 1 <mss 1000>");
+        host.expect("A 1:1 ack 1");
+        assert_eq!((host.info().cwnd, host.info().timeouts), (10_000, 0));
+    });
+}
+
+/// A peer that answers each SYN so, or forges such answers, gets a few more and then waits for the timer.
+#[test]
+fn a_stale_peer_is_no_amplifier() {
+    each_isn(|isn| {
+        let mut host = Host::connect(isn, plain());
+        host.expect("S 0:0");
+        let mut syns = 0;
+        for _ in 0..50 {
+            host.inject("A 9000:9000 ack 7000");
+            host.expect("R 7000:7000");
+            host.inject("RA 9000:9000 ack 7000");
+            host.advance(10);
+            syns += host.take_all().len();
+        }
+        assert_eq!(syns, 3);
+        // The timer goes on as before: half a second has gone by since the last.
+        host.expect_after(400, 700, "S 0:0");
+        host.expect_after(1_900, 2_100, "S 0:0");
+        host.assert_state(State::SynSent);
+    });
+}
+
+/// A RST needs no answer, and hastens nothing.
+#[test]
+fn a_reset_with_a_bad_ack_hastens_no_syn() {
+    each_isn(|isn| {
+        let mut host = Host::connect(isn, plain());
+        host.expect("S 0:0");
+        host.inject("RA 0:0 ack 7000");
+        host.expect_after(900, 1_100, "S 0:0");
+    });
+}
+
 #[test]
 fn sm_ss_5_syn_sent_drops_what_has_neither_syn_nor_reset() {
     each_isn(|isn| {

@@ -73,6 +73,46 @@ fn sc_36_rfc5961_4_2_a_syn_is_challenged_wherever_it_lies() {
     });
 }
 
+/// SM-SYN-1 (RFC5961-4.2) comes before RFC7323-3.2b and 5.3a: a peer that has restarted sends what timestamps it likes.
+#[test]
+fn a_syn_is_challenged_whatever_its_timestamp() {
+    each_isn(|isn| {
+        for syn in [
+            "S 1:1",
+            "S 90000:90000 <mss 1000>",
+            "S 1:1 <ts 1 0>",
+            "S 0:0 <ts 1 0>",
+            "S 1:101 <ts 1 0>",
+            "SA 0:0 ack 1",
+        ] {
+            let (open, ack) = ("S 0:0 <mss 1000, ts 5000 0>", "A 1:1 ack 1 <ts 5001 *>");
+            let mut host = Host::established_with(isn, plain(), open, ack);
+            host.inject(syn);
+            host.expect("A 1:1 ack 1 <ts * 5001>");
+            host.inject(syn);
+            host.expect_nothing();
+            host.inject("R 1:1");
+            host.assert_closed(CloseReason::Reset);
+        }
+    });
+}
+
+/// SM-SR-3: the same before the handshake is complete.
+#[test]
+fn a_syn_in_syn_received_is_challenged_whatever_its_timestamp() {
+    each_isn(|isn| {
+        for syn in ["S 1:1", "S 1:1 <ts 1 0>", "S 90000:90000"] {
+            let mut host = Host::listen(isn, plain());
+            host.inject("S 0:0 <mss 1000, ts 5000 0>");
+            host.expect("SA 0:0 ack 1");
+            host.inject(syn);
+            host.expect("A 1:1 ack 1 <ts * 5000>");
+            host.inject("A 1:1 ack 1 <ts 5001 *>");
+            host.assert_state(State::Established);
+        }
+    });
+}
+
 #[test]
 fn sc_37_must_66_with_a_closed_window_acks_and_resets_still_count() {
     each_isn(|isn| {

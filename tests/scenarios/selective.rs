@@ -360,3 +360,64 @@ fn sc_65_rfc6675_5r_a_timeout_in_fast_recovery() {
         assert_eq!(data(&mut host).first(), Some(&(4_001, 5_001)));
     });
 }
+
+/// RFC6675-5, RFC2018-4: the network has put the report behind a later ACK.
+#[test]
+fn the_blocks_of_an_ack_that_others_have_overtaken_count() {
+    each_isn(|isn| {
+        let mut host = open(isn, plain(), ", sackOK");
+        host.write(10_000);
+        host.expect_data(1, 10_001, 1_000);
+        host.advance(100);
+        host.inject("A 1:1 ack 2001");
+        host.inject("A 1:1 ack 1001 <sack 3001:4001>");
+        assert_eq!((host.info().sacked, host.unacked()), (1_000, 8_000));
+        host.inject("A 1:1 ack 1001 <sack 3001:5001>");
+        host.expect_nothing();
+        host.inject("A 1:1 ack 1001 <sack 3001:6001>");
+        assert!(host.expect("A 2001:3001").retransmission, "three segments above the hole have arrived");
+        // What lies below SND.UNA by now, or was never sent, is no news.
+        let sacked = host.info().sacked;
+        host.inject("A 1:1 ack 1 <sack 1001:2001>");
+        host.inject("A 1:1 ack 1001 <sack 90001:91001>");
+        assert_eq!(host.info().sacked, sacked);
+        host.inject("A 1:1 ack 10001");
+        assert_eq!(host.unacked(), 0);
+    });
+}
+
+/// RFC2883-5a: a duplicate is told from the ACK field of its own segment.
+#[test]
+fn a_dsack_on_an_ack_that_others_have_overtaken_undoes() {
+    each_isn(|isn| {
+        let mut host = open(isn, Config { eifel: false, ..plain() }, ", sackOK");
+        host.write(10_000);
+        host.expect_data(1, 10_001, 1_000);
+        host.advance(100);
+        host.inject("A 1:1 ack 1 <sack 1001:4001>");
+        assert!(host.expect("A 1:1001").retransmission);
+        let ssthresh = host.info().ssthresh;
+        // The first segment was late only. Its second copy is reported, and that report comes late, too.
+        host.inject("A 1:1 ack 10001");
+        host.inject("A 1:1 ack 9001 <sack 1:1001>");
+        assert_eq!(host.info().recovery.dsacks, 1);
+        assert!(host.info().ssthresh > ssthresh, "nothing was lost: {:?}", host.info());
+        host.take_all();
+    });
+}
+
+/// RFC5961-5.2: older than any window was is nothing that the network holds back.
+#[test]
+fn the_blocks_of_a_much_too_old_ack_do_not_count() {
+    each_isn(|isn| {
+        let mut host = open(isn, plain(), ", sackOK");
+        host.send_and_ack(70_000);
+        host.advance(1_000);
+        host.write(10_000);
+        host.take_all();
+        host.inject("A 1:1 ack 1 <sack 71001:72001>");
+        host.expect("A 80001:80001 ack 1");
+        assert_eq!(host.info().sacked, 0);
+        host.inject("A 1:1 ack 80001");
+    });
+}

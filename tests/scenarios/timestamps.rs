@@ -68,6 +68,28 @@ fn sc_69_rfc7323_5_5_after_24_days_the_timestamp_is_out_of_date() {
     });
 }
 
+/// RFC7323-5.5: who forges a segment must not set what the peer is measured by, and keep it out for weeks.
+#[test]
+fn after_24_days_a_segment_out_of_the_window_does_not_set_the_timestamp() {
+    each_isn(|isn| {
+        let mut host = stamped(isn, plain());
+        host.advance(25 * 86_400_000);
+        for forged in ["PA 90001:90101 ack 1 <ts 2147483700 *>", "A 90001:90001 ack 1 <ts 2147483700 *>"] {
+            host.inject(forged);
+            host.expect("A 1:1 ack 1 <ts * 100>");
+        }
+        // Nor one that acknowledges what was never sent, nor one that leaves a hole (RFC7323-4.3a).
+        host.advance(1_000);
+        host.inject("PA 1:101 ack 5001 <ts 2147483700 *>");
+        host.expect("A 1:1 ack 1 <ts * 100>");
+        host.inject("PA 201:301 ack 1 <ts 2147483700 *>");
+        host.expect("A 1:1 ack 1 <ts * 100>");
+        host.inject("PA 1:201 ack 1 <ts 3 *>");
+        host.expect("A 1:1 ack 301 <ts * 3>");
+        assert_eq!(host.readable(), 300);
+    });
+}
+
 #[test]
 fn paws_works_across_the_wrap_of_the_timestamp() {
     each_isn(|isn| {
@@ -94,6 +116,52 @@ fn sc_69_rfc7323_3_2b_a_segment_without_timestamp_is_dropped_silently() {
         host.expect_nothing();
         assert_eq!(host.readable(), 0);
         host.assert_state(State::Established);
+    });
+}
+
+/// As Linux does: it is that or a connection that never opens.
+#[test]
+fn a_client_that_leaves_the_timestamp_out_of_its_third_segment_connects() {
+    for third in ["A 1:1 ack 1", "PA 1:101 ack 1"] {
+        each_isn(|isn| {
+            let mut host = Host::listen(isn, plain());
+            host.inject("S 0:0 win 65535 <mss 1000, ts 100 0>");
+            host.expect("SA 0:0 ack 1 <mss 1000, ts * 100>");
+            host.inject(third);
+            host.assert_state(State::Established);
+            // RFC7323-3.2b does not apply to it any more; our own segments keep their timestamps.
+            let at = 1 + host.readable();
+            host.inject(&format!("PA {at}:{} ack 1", at + 500));
+            host.advance(200);
+            host.take_all();
+            assert_eq!(host.readable(), at - 1 + 500);
+            host.write(100);
+            host.expect(&format!("PA 1:101 ack {} <ts * 100>", at + 500));
+            host.inject(&format!("A {0}:{0} ack 101", at + 500));
+            assert_eq!(host.unacked(), 0);
+            // Where there is one, PAWS is as ever.
+            host.inject(&format!("PA {0}:{1} ack 101 <ts 99 *>", at + 500, at + 600));
+            host.take_all();
+            assert_eq!(host.readable(), at - 1 + 500);
+            // To the end, and after it.
+            host.close();
+            host.take_all();
+        });
+    }
+}
+
+/// The FIN of such a peer again, in TIME-WAIT.
+#[test]
+fn a_fin_without_timestamp_is_answered_in_time_wait() {
+    each_isn(|isn| {
+        let mut host = Host::established_with(isn, plain(), "S 0:0 <mss 1000, ts 100 0>", "A 1:1 ack 1");
+        host.shutdown();
+        host.expect("FA 1:1 ack 1");
+        host.inject("FA 1:1 ack 2");
+        host.expect("A 2:2 ack 2");
+        host.assert_state(State::TimeWait);
+        host.inject("FA 1:1 ack 2");
+        host.expect("A 2:2 ack 2");
     });
 }
 
