@@ -13,7 +13,7 @@ use trust::device::memory::{self, MemoryOptions};
 use trust::engine::{Engine, EngineConfig, Pin, Plan, PlanKind, ServiceFactory};
 use trust::services::chargen::Chargen;
 use trust::services::echo::Echo;
-use trust::shard::{Counters, DropReason, ShardConfig};
+use trust::shard::{Counters, DropReason, Route, ShardConfig};
 use trust::tcp::Duration;
 use trust::wire::options::TcpOptions;
 use trust::wire::tcp::{Flags, TcpHeader};
@@ -173,6 +173,18 @@ fn crumbs() -> Vec<Crumb> {
         crumb(DropReason::NotOurAddress, tcp_packet(PEER, Ipv4Addr::new(10, 7, 0, 3), &syn_header(), &[])),
         crumb(DropReason::NotOurAddress, tcp_packet(PEER, Ipv4Addr::BROADCAST, &syn_header(), &[])),
         crumb(DropReason::OurOwnSource, tcp_packet(OURS, OURS, &syn_header(), &[])),
+        crumb(DropReason::BroadcastSource, tcp_packet(Ipv4Addr::new(10, 7, 0, 255), OURS, &syn_header(), &[])),
+        crumb(DropReason::BroadcastSource, tcp_packet(Ipv4Addr::new(10, 7, 0, 0), OURS, &syn_header(), &[])),
+        crumb(
+            DropReason::BroadcastSource,
+            tcp_packet(Ipv4Addr::new(10, 7, 0, 255), OURS, &TcpHeader { dst_port: 99, ..syn_header() }, &[]),
+        ),
+        crumb(DropReason::BroadcastSource, {
+            let mut ping = icmp(8, 64);
+            ping[12..16].copy_from_slice(&[10, 7, 0, 255]);
+            reseal_ip(&mut ping);
+            ping
+        }),
         crumb(DropReason::NoConnection, {
             let header = TcpHeader { flags: Flags::RST, ..syn_header() };
             tcp_packet(PEER, OURS, &header, &[])
@@ -235,6 +247,7 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let tweak = |config: &mut ShardConfig| {
+            config.routes.add(Route::on_link(OURS.into(), 24).unwrap());
             config.limits.half_open = 10;
             config.limits.connections = CONNECTIONS;
         };
@@ -312,7 +325,8 @@ fn crumbs_find_their_counters_through_a_whole_engine() {
         let (device, mut port) = memory::port(&MemoryOptions { queues: 2, ..MemoryOptions::default() }).unwrap();
         let plan = Plan::new(kind, Some(2), &Pin::None, &[0, 1], 2).unwrap();
         let services = [ServiceFactory { port: Some(ECHO), make: Box::new(|| Box::new(Echo)) }];
-        let config = EngineConfig::new(vec![IpAddr::V4(OURS)]);
+        let mut config = EngineConfig::new(vec![IpAddr::V4(OURS)]);
+        config.routes.add(Route::on_link(OURS.into(), 24).unwrap());
         let mut engine = Engine::start(config, plan, Box::new(device), &services).unwrap();
         for crumb in &crumbs {
             assert!(port.inject(&crumb.packet));

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use rig::{Call, OURS, PEER, Peer, Rig, endings, ip_packet, probe, tcp_packet};
 use trust::flow::{Endpoint, ShardId};
 use trust::services::echo::Echo;
-use trust::shard::{ConnId, DropReason};
+use trust::shard::{ConnId, DropReason, Route, ShardConfig};
 use trust::tcp::{CloseReason, Duration, State};
 use trust::wire::options::TcpOptions;
 use trust::wire::tcp::{Flags, TcpHeader};
@@ -379,4 +379,121 @@ fn rfc6056_3_1_an_open_leaves_the_ports_of_services_alone() {
     let port = open(None);
     assert_eq!(open(Some(1)), port, "the choice follows from the seed");
     assert_ne!(open(Some(port)), port);
+}
+
+/// MUST-63, RFC 1122 3.2.1.3: nobody is answered by way of everybody. Nor is an echo request, or what belongs to no connection.
+#[test]
+fn must_63_a_broadcast_or_network_address_is_no_source() {
+    for (address, silent) in [
+        ([10, 7, 0, 255], true),
+        ([10, 7, 0, 0], true),
+        ([10, 7, 1, 255], false),
+        ([255, 255, 255, 255], true),
+        ([224, 0, 0, 1], true),
+        ([0, 0, 0, 0], true),
+        ([10, 7, 0, 254], false),
+    ] {
+        let tweak = |config: &mut ShardConfig| config.routes.add(Route::on_link(OURS.into(), 24).unwrap());
+        let mut rig = Rig::with(tweak, 64, 256);
+        rig.shard.add_service(Some(PORT), Box::new(Echo));
+        let address = Ipv4Addr::from(address);
+        let to_nobody = TcpHeader { dst_port: 99, ..syn(Flags::SYN, TcpOptions::default()) };
+        let mut ping = vec![8, 0, 0, 0, 0, 1, 0, 1];
+        let sum = checksum::finish(checksum::sum(&ping));
+        ping[2..4].copy_from_slice(&sum.to_be_bytes());
+        for packet in [
+            tcp_packet(address, OURS, &syn(Flags::SYN, TcpOptions::default()), &[]),
+            tcp_packet(address, OURS, &to_nobody, &[]),
+            ip_packet(address, OURS, PROTOCOL_ICMP, &ping),
+        ] {
+            let before = rig.counters().dropped_total();
+            rig.turn(&[packet]);
+            assert_eq!(rig.sent.drain(..).count(), usize::from(!silent), "{address}");
+            assert_eq!(rig.counters().dropped_total() - before, u64::from(silent), "{address}");
+        }
+    }
+    // A network of two addresses has no broadcast address (RFC 3021).
+    let tweak = |config: &mut ShardConfig| config.routes.add(Route::on_link(OURS.into(), 31).unwrap());
+    let mut rig = Rig::with(tweak, 64, 256);
+    rig.shard.add_service(Some(PORT), Box::new(Echo));
+    let other = Ipv4Addr::from(u32::from(OURS) ^ 1);
+    rig.turn(&[tcp_packet(other, OURS, &syn(Flags::SYN, TcpOptions::default()), &[])]);
+    assert!(rig.next().has(Flags::SYN | Flags::ACK));
+}
+
+/// A shard whose tx ring is full, for the ACKs of one connection, and another connection.
+fn full_ring() -> (Rig, Peer) {
+    let mut rig = Rig::with(|config| config.tcp.quick_acks = 0, 64, 16);
+    rig.shard.add_service(Some(PORT), probe(|_, _| {}).0);
+    let noisy = rig.connect(40_000, PORT);
+    let other = rig.connect(40_001, PORT);
+    rig.settle();
+    rig.sent.clear();
+    rig.stop_tx = true;
+    for number in 0..20 {
+        rig.turn(&[noisy.packet_at(100 + 10 * number, Flags::ACK, b"12345")]);
+    }
+    (rig, other)
+}
+
+/// What the shard sends to the port of the other connection once there is room again.
+fn answers(rig: &mut Rig, peer: &Peer) -> Vec<(u32, usize)> {
+    rig.stop_tx = false;
+    rig.drain_tx();
+    rig.settle();
+    let theirs = rig.sent.iter().filter(|sent| sent.header.dst_port == peer.port);
+    theirs.map(|sent| (sent.header.ack, sent.header.options.sack.len())).collect()
+}
+
+/// RFC5681-3.2.0: without it the sender learns of the hole by its timer only.
+#[test]
+fn an_immediate_ack_that_found_the_tx_ring_full_leaves_later() {
+    let (mut rig, peer) = full_ring();
+    rig.turn(&[peer.packet_at(100, Flags::ACK, b"12345")]);
+    assert_eq!(answers(&mut rig, &peer), [(peer.seq, 1)]);
+}
+
+/// The challenge ACK stands for the delayed one as well.
+#[test]
+fn a_challenge_ack_that_found_the_tx_ring_full_leaves_later() {
+    let (mut rig, mut peer) = full_ring();
+    let data = peer.data(b"12345");
+    rig.turn(&[data]);
+    rig.turn(&[peer.packet_at(0, Flags::SYN, &[])]);
+    assert_eq!(answers(&mut rig, &peer), [(peer.seq, 0)]);
+}
+
+/// MUST-16, MUST-67: whatever the peer takes, whatever is reported, and on the smallest link that IPv4 allows.
+#[test]
+fn no_packet_is_longer_than_the_mtu() {
+    for (mtu, min_mss) in
+        [(68, 48), (68, 88), (69, 88), (80, 88), (100, 88), (127, 88), (128, 88), (300, 1_460), (576, 1_460)]
+    {
+        for stamps in [None, Some(trust::wire::options::Timestamps { val: 7, ecr: 0 })] {
+            let tweak = |config: &mut ShardConfig| {
+                config.mtu = mtu;
+                config.tcp.min_mss = min_mss;
+            };
+            let mut rig = Rig::with(tweak, 64, 1_024);
+            rig.shard.add_service(Some(PORT), Box::new(Echo));
+            let mut peer = Peer::new(40_000, PORT);
+            peer.syn_options.timestamps = stamps;
+            peer.open(&mut rig);
+            // Four holes above, and what is echoed carries their blocks.
+            for offset in [900, 700, 500, 300] {
+                rig.turn(&[peer.packet_at(offset, Flags::ACK, &[b'x'; 100])]);
+            }
+            let octets: Vec<u8> = (0..200).collect();
+            let packet = peer.data(&octets);
+            rig.turn(&[packet]);
+            let mut longest = 0;
+            for _ in 0..200 {
+                longest = longest.max(rig.sent.iter().map(|sent| sent.packet.len()).max().unwrap_or(0));
+                peer.take(&mut rig);
+                rig.turn(&[peer.ack()]);
+            }
+            assert!(longest <= usize::from(mtu), "{longest} octets, MTU {mtu}, {stamps:?}");
+            assert_eq!(peer.got, octets, "MTU {mtu}, {stamps:?}");
+        }
+    }
 }

@@ -11,6 +11,7 @@ use super::core::Core;
 use super::destinations::{Choice, Destinations, Port};
 use super::listeners::{NO_LISTENER, Target};
 use super::opening::{ConnectError, ConnectOptions, IpFields};
+use super::ports::epoch;
 use super::routes::NoRoute;
 use super::service::ConnId;
 use crate::flow::{EPHEMERAL_PORTS, Endpoint, Quad, ports_for_shard};
@@ -91,7 +92,7 @@ impl Core {
     /// A port whose bucket this shard owns (RFC6056-MC) and on which nobody listens (RFC6056-3.1). Where to begin is for
     /// nobody to guess: double-hash port selection (RFC 6056 algorithm 4).
     fn choose_port(&mut self, local: IpAddr, remote: Endpoint) -> Result<(Quad, Option<SeqNum>), ConnectError> {
-        let hash = self.shared.isn.port_hash(local, remote.addr, remote.port);
+        let hash = self.shared.isn.port_hash(local, remote.addr, remote.port, epoch(self.now));
         let start = self.ports.start(hash);
         let mut destinations = std::mem::take(&mut self.destinations);
         let tried = Cell::new(0);

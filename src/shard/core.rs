@@ -766,13 +766,15 @@ impl Core {
     }
 
     /// Sends a segment that no connection repeats: a RST, a challenge ACK.
-    pub(crate) fn send_control(&mut self, quad: &Quad, ip: IpFields, segment: &tcp::Transmit) {
+    pub(crate) fn send_control(&mut self, quad: &Quad, ip: IpFields, segment: &tcp::Transmit) -> bool {
         if segment.flags.contains(wire::tcp::Flags::RST) {
             self.counters.resets_out += 1;
         }
-        if !self.egress.send_control(&self.config, quad, ip, segment, &mut self.counters) {
+        let sent = self.egress.send_control(&self.config, quad, ip, segment, &mut self.counters);
+        if !sent {
             self.counters.drop_packet(DropReason::TxRingFull);
         }
+        sent
     }
 }
 

@@ -185,6 +185,8 @@ pub enum DropReason {
     NotOurAddress,
     /// Source is an address of ours: reflected or forged (MUST-63, OPS-33).
     OurOwnSource,
+    /// Source is the broadcast or network address of a network of ours, which no host has (MUST-63).
+    BroadcastSource,
     /// Neither TCP nor ICMP (ICMP-14).
     UnknownProtocol,
     /// Its TTL or hop limit was 0: no host may send that (IP-4).
@@ -213,9 +215,10 @@ pub enum DropReason {
 }
 
 impl DropReason {
-    const OWN: [Self; 14] = [
+    const OWN: [Self; 15] = [
         Self::NotOurAddress,
         Self::OurOwnSource,
+        Self::BroadcastSource,
         Self::UnknownProtocol,
         Self::TtlZero,
         Self::IcmpUnknown,

@@ -30,7 +30,7 @@ mod opening;
 mod orphans;
 mod pages;
 mod passive;
-mod ports;
+pub(crate) mod ports;
 mod receive;
 mod receive_store;
 mod routes;

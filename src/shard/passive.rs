@@ -311,7 +311,9 @@ impl Core {
                 self.drop_half_open(slot);
                 return;
             }
-            HandshakeOutcome::Reply(reply) => self.send_control(&place.quad, place.ip, &reply),
+            HandshakeOutcome::Reply(reply) => {
+                self.send_control(&place.quad, place.ip, &reply);
+            }
             HandshakeOutcome::Wait | HandshakeOutcome::Established { .. } => {}
         }
         if let Some(packed) = HalfOpen::pack(handshake) {

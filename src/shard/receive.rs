@@ -81,6 +81,9 @@ impl Shard {
                 self.receive_tcp(&quad, &segment, Arrival { frame, start })
             }
             PROTOCOL_ICMP | PROTOCOL_ICMPV6 => {
+                if self.core.config.routes.is_broadcast(src) {
+                    return Err((DropReason::BroadcastSource, frame));
+                }
                 let mut frame = frame;
                 match self.core.receive_icmp(src, &mut frame) {
                     Ok(()) => {
@@ -109,6 +112,9 @@ impl Shard {
         }
         if let Some(slot) = self.core.half_open.find(hash, quad) {
             return self.receive_half_open(slot, quad, segment, arrival);
+        }
+        if self.core.config.routes.is_broadcast(quad.remote.addr) {
+            return Err((DropReason::BroadcastSource, arrival.frame));
         }
         if self.core.may_have_cookie(segment) {
             match self.open_by_cookie(quad, segment) {
@@ -294,8 +300,11 @@ impl Shard {
         let writable =
             conn.wants_room && (outcome.events.contains(Events::WRITABLE) || (conn.starved && outcome.acked > 0));
         let detached = conn.detached;
-        if let Some(reply) = outcome.reply {
-            core.send_control(&quad, ip, &reply);
+        if let Some(reply) = outcome.reply
+            && !core.send_control(&quad, ip, &reply)
+            && !reply.flags.contains(Flags::RST)
+        {
+            core.owe_ack(id);
         }
         if outcome.ack_now {
             core.send_immediate_ack(id);

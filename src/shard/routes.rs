@@ -107,6 +107,11 @@ impl Routes {
         self.list.insert(at, route);
     }
 
+    /// Whether `addr` is the broadcast or network address of a network of ours: no host has it (RFC 1122 3.2.1.3).
+    pub(crate) fn is_broadcast(&self, addr: IpAddr) -> bool {
+        self.list.iter().any(|route| route.is_broadcast(addr))
+    }
+
     /// The source address towards `remote` (MUST-44), among `ours`; `Err`: no route, `Ok(None)`: none of that family.
     pub(crate) fn source(&self, remote: IpAddr, ours: &[IpAddr]) -> Result<Option<IpAddr>, NoRoute> {
         // MUST-46: what cannot be a source cannot be a peer.

@@ -125,11 +125,20 @@ impl Core {
     /// Sends the immediate ACK that a duplicate, out-of-order or gap-filling segment asks for (RFC5681-3.2.0).
     pub(crate) fn send_immediate_ack(&mut self, id: ConnId) {
         let Self { conns, config, egress, counters, now, .. } = self;
-        if let Some(Conn { phase: Phase::Open(connection), quad, ip, .. }) = conns.get_mut(id)
-            && egress.has_room()
-        {
-            let ack = connection.take_ack(*now);
-            egress.send_control(config, quad, *ip, &ack, counters);
+        if let Some(Conn { phase: Phase::Open(connection), quad, ip, .. }) = conns.get_mut(id) {
+            if egress.has_room() {
+                let ack = connection.take_ack(*now);
+                egress.send_control(config, quad, *ip, &ack, counters);
+            } else {
+                connection.owe_ack();
+            }
+        }
+    }
+
+    /// An ACK found no room in the tx ring. It stood for all that was owed: it leaves when there is room.
+    pub(crate) fn owe_ack(&mut self, id: ConnId) {
+        if let Some(Conn { phase: Phase::Open(connection), .. }) = self.conns.get_mut(id) {
+            connection.owe_ack();
         }
     }
 

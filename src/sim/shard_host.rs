@@ -19,6 +19,7 @@ use crate::buffer::frame::{Completion, RxFrame};
 use crate::device::BUFFER_LEN;
 use crate::embed::{Driver, sole_owner};
 use crate::flow::{Endpoint, FlowHasher, ShardId, SteeringKeys};
+use crate::shard::ports;
 use crate::shard::{ConnId, Counters, Limits, Offload, Routes, ShardConfig, ShardShared, SharedCookies};
 use crate::tcp::isn::IsnGenerator;
 use crate::tcp::{self, ConfigError, Duration, Info, Instant, SeqNum, State};
@@ -110,13 +111,23 @@ impl ShardHostConfig {
         Driver::new(config, shared, self.send_chunks, self.tx_ring, now)
     }
 
-    /// The port from which such a host opens its first connection, when that is to `remote`.
-    #[must_use]
-    pub fn first_port(&self, remote: Endpoint) -> Option<u16> {
-        let tiny = Self { send_chunks: 1, tx_ring: 64, ..self.clone() };
-        let mut shard = tiny.driver(Instant::ZERO).ok()?.shard;
-        shard.connect(0, remote)?;
-        shard.connections().next().map(|(_, quad, _)| quad.local.port)
+    /// Sets the clock so that the first connection, opened to `remote` at `at` (world's time), has initial sequence number
+    /// `isn`, or one a little below. Gives its port, which depends on the clock as well: of the times at which the number comes
+    /// round, one in a couple of thousand keys for ports fits.
+    pub fn steer_first_isn(&mut self, remote: Endpoint, at: Instant, isn: SeqNum) -> Option<u16> {
+        let (generator, local) = (self.isn(), IpAddr::V4(self.addr));
+        let first = ports::epoch(at) + 1;
+        for epoch in first..first + 50_000 {
+            let begin = Instant::ZERO + ports::LIFE * epoch;
+            let port = ports::first(generator.port_hash(local, remote.addr, remote.port, epoch));
+            let ticks = isn.0.wrapping_sub(generator.isn(local, port, remote.addr, remote.port, begin).0);
+            let after = Duration::from_micros(u64::from(ticks) * 4);
+            if after < ports::LIFE {
+                self.ahead = begin + after - at;
+                return Some(port);
+            }
+        }
+        None
     }
 
     /// Sets the clock so that a connection between these ends which begins at `at` (world's time) has initial sequence

@@ -169,8 +169,7 @@ fn an_isn_is_steered() {
         let remote = Endpoint::new(IpAddr::V4(SERVER), 7);
         let world = World::new(seed);
         let at = world.now();
-        let port = config.first_port(remote).unwrap();
-        config.steer_isn(port, remote, at, SeqNum(u32::MAX - 5));
+        let port = config.steer_first_isn(remote, at, SeqNum(u32::MAX - 5)).unwrap();
         let mut client = ShardHost::new(config, at).unwrap();
         client.open(at, remote, Plan::default());
         let mut out = Vec::new();

@@ -114,7 +114,7 @@ impl Connection {
     }
 
     /// An ACK that others have overtaken: its number is old, its blocks may be news. The network delays the report of what
-    /// arrived out of order (RFC6675-5) or twice (RFC2883-5a) as it delays anything. It says nothing of the window, and is no
+    /// arrived out of order (RFC 6675 5) or twice (RFC2883-5a) as it delays anything. It says nothing of the window, and is no
     /// sample of the round trip.
     #[cold]
     fn take_late_sack(

@@ -59,11 +59,13 @@ impl IsnGenerator {
     }
 
     /// F and G of RFC 6056 algorithm 4 for one destination, as the halves of one hash: SipHash-2-4 is a pseudorandom
-    /// function, so that the halves tell nothing of each other (RFC6056-3.3).
+    /// function, so that the halves tell nothing of each other, and those of one `epoch` nothing of those of another
+    /// (RFC6056-3.3).
     #[must_use]
-    pub fn port_hash(&self, local_addr: IpAddr, remote_addr: IpAddr, remote_port: u16) -> u64 {
+    pub fn port_hash(&self, local_addr: IpAddr, remote_addr: IpAddr, remote_port: u16, epoch: u64) -> u64 {
         let mut hasher = self.over(Purpose::Port, local_addr, remote_addr);
         hasher.write(&remote_port.to_be_bytes());
+        hasher.write(&epoch.to_be_bytes());
         hasher.finish()
     }
 

@@ -157,6 +157,7 @@ fn skip_extensions(packet: &[u8], first: u8) -> Result<(u8, usize), Malformed> {
         if next == HOP_BY_HOP && place > 0 {
             return Err(Malformed::IpOption);
         }
+        let start = at;
         let extension = packet.get(at..at + 8).ok_or(Malformed::IpOption)?;
         match next {
             ROUTING if extension[3] != 0 => return Err(Malformed::IpSourceRoute),
@@ -169,12 +170,34 @@ fn skip_extensions(packet: &[u8], first: u8) -> Result<(u8, usize), Malformed> {
             }
             _ => at += 8 + 8 * usize::from(extension[1]),
         }
-        if at > packet.len() {
-            return Err(Malformed::IpOption);
+        let whole = packet.get(start..at).ok_or(Malformed::IpOption)?;
+        if matches!(next, HOP_BY_HOP | DESTINATION) {
+            check_ipv6_options(&whole[2..])?;
         }
         next = extension[0];
     }
     Err(Malformed::IpOption)
+}
+
+/// The options of a hop-by-hop or destination options header (RFC 8200 section 4.2). An unknown one says in the upper two bits
+/// of its type what is to be done: to pass over it, or to discard the packet. The errors that two of these ask for besides
+/// are not sent (IP-13).
+fn check_ipv6_options(mut options: &[u8]) -> Result<(), Malformed> {
+    const PAD_1: u8 = 0;
+    const ACTION: u8 = 0xc0;
+    while let [kind, rest @ ..] = options {
+        if *kind == PAD_1 {
+            options = rest;
+            continue;
+        }
+        let len = usize::from(*rest.first().ok_or(Malformed::IpOption)?);
+        options = rest.get(1 + len..).ok_or(Malformed::IpOption)?;
+        // All that we know, PadN and what a host may pass over, have 0 there.
+        if kind & ACTION != 0 {
+            return Err(Malformed::IpOption);
+        }
+    }
+    Ok(())
 }
 
 /// True for addresses no packet may come from (IP-2, MUST-63): multicast, broadcast, unspecified, loopback, and for

@@ -132,10 +132,37 @@ fn malformed_ipv6() {
         ("first fragment", v6(44, &ext(6, [0, 0, 1, 0, 0, 0, 1])), IpFragment),
         ("later fragment", v6(44, &ext(6, [0, 0, 8, 0, 0, 0, 1])), IpFragment),
         ("hop-by-hop not in the first place", v6(60, &[ext(0, [0; 7]), ext(6, [0; 7])].concat()), IpOption),
+        ("RFC 8200 4.2: option past the header", v6(0, &ext(6, [0, 1, 5, 0, 0, 0, 0])), IpOption),
+        ("RFC 8200 4.2: PadN past the header", v6(60, &ext(6, [0, 0, 1, 4, 0, 0, 0])), IpOption),
+        ("RFC 8200 4.2: option without a length", v6(0, &ext(6, [0, 1, 3, 0, 0, 0, 5])), IpOption),
+        ("RFC 8200 4.2: unknown, discard", v6(0, &ext(6, [0, 0x5e, 4, 0, 0, 0, 0])), IpOption),
+        ("RFC 8200 4.2: unknown, discard and tell", v6(0, &ext(6, [0, 0x9e, 4, 0, 0, 0, 0])), IpOption),
+        ("RFC 8200 4.2: unknown, discard and tell a host", v6(60, &ext(6, [0, 0xde, 4, 0, 0, 0, 0])), IpOption),
+        ("RFC 8200 4.2: unknown behind known ones", v6(60, &ext(6, [0, 1, 1, 0, 0x5e, 1, 0])), IpOption),
+        ("RFC 2675: a jumbogram", v6(0, &ext(6, [0, 0xc2, 4, 0, 1, 0, 0])), IpOption),
         ("IP-13 bounded count", v6(60, &ext(60, [0; 7]).repeat(20)), IpOption),
     ];
     for (name, packet, expected) in cases {
         assert_eq!(parse(packet, true).unwrap_err(), *expected, "{name}");
+    }
+}
+
+/// RFC 8200 section 4.2: Pad1, PadN, and unknown options that are to be passed over.
+#[test]
+fn ipv6_options_that_may_be_passed_over_are() {
+    for options in [
+        [0; 6],
+        [1, 4, 9, 9, 9, 9],
+        [0x1e, 4, 0, 0, 0, 0],
+        [0x3e, 1, 7, 0, 1, 0],
+        [5, 2, 0, 0, 1, 0],
+        [0, 0, 0, 0, 1, 0],
+    ] {
+        for kind in [0, 60] {
+            let body = [&[6, 0][..], &options, b"xyz"].concat();
+            let packet = v6(kind, &body);
+            assert_eq!(parse(&packet, true).unwrap().payload, b"xyz", "{options:?}");
+        }
     }
 }
 

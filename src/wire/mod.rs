@@ -56,7 +56,8 @@ malformed! {
     IpSource => "source address is not a host's",
     /// LSRR or SSRR option, or a routing header with segments left (IP-3: dropped on purpose, RFC 7126, RFC 5095).
     IpSourceRoute => "source-routed packet",
-    /// IPv4 option or IPv6 extension header with an illegal length, or too many extension headers (IP-3, IP-13).
+    /// IPv4 or IPv6 option or IPv6 extension header with an illegal length, too many extension headers, or an unknown option
+    /// that says to discard the packet (IP-3, IP-13, RFC 8200 section 4.2).
     IpOption => "IP option or extension header illegal",
     /// A fragment: there is no reassembly. Tiny fragments (IP-12) fall under this too.
     IpFragment => "IP fragment",

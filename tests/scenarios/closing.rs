@@ -192,7 +192,8 @@ fn sc_46_rfc_6191_with_timestamps_the_timestamp_decides() {
 /// SM-TW-5c, SM-TW-5e: a peer that lost its state would repeat its SYN for a minute. It is asked, and its RST believed.
 #[test]
 fn a_peer_that_lost_its_state_does_not_wait_for_time_wait() {
-    let begin: [(fn(Isn) -> Host, &str); 3] = [
+    type Begin = fn(Isn) -> Host;
+    let begin: [(Begin, &str); 3] = [
         (in_time_wait, "S -5000:-5000 <mss 1000>"),
         (in_time_wait_with_timestamps, "S -5000:-5000 <mss 1000>"),
         (in_time_wait_with_timestamps, "S 9000:9000 <mss 1000, ts 4000 0>"),

@@ -361,7 +361,7 @@ fn sc_65_rfc6675_5r_a_timeout_in_fast_recovery() {
     });
 }
 
-/// RFC6675-5, RFC2018-4: the network has put the report behind a later ACK.
+/// RFC 6675 5, RFC 2018 4: the network has put the report behind a later ACK.
 #[test]
 fn the_blocks_of_an_ack_that_others_have_overtaken_count() {
     each_isn(|isn| {

@@ -221,9 +221,11 @@ fn wrap(rng: &mut Rng, client: &mut ShardHostConfig, server: &mut ShardHostConfi
         _ => (0, false),
     };
     let to_server = Endpoint::new(IpAddr::V4(SERVER), PORT);
-    let Some(port) = client.first_port(to_server).filter(|_| wanted) else { return };
+    if !wanted {
+        return;
+    }
     let mut below = |octets: u64| SeqNum((end as u32).wrapping_sub(rng.u64(1..=octets.max(2) / 2 + 1) as u32));
-    client.steer_isn(port, to_server, flow.start, below(flow.client.send));
+    let Some(port) = client.steer_first_isn(to_server, flow.start, below(flow.client.send)) else { return };
     server.steer_isn(PORT, Endpoint::new(IpAddr::V4(CLIENT), port), flow.start, below(flow.server.send));
 }
 
