@@ -497,3 +497,32 @@ fn no_packet_is_longer_than_the_mtu() {
         }
     }
 }
+
+/// SM-TW-5e: a client that lost its state gets its connection in two round trips, not after TIME-WAIT.
+#[test]
+fn a_client_that_lost_its_state_opens_through_time_wait() {
+    let mut rig = Rig::new();
+    let (service, _) = probe(|io, call| {
+        if let Call::Accepted(conn) = call {
+            io.close(*conn);
+        }
+    });
+    rig.shard.add_service(Some(PORT), service);
+    let mut peer = rig.connect(40_000, PORT);
+    peer.take(&mut rig);
+    let fin = peer.fin();
+    rig.turn(&[fin]);
+    rig.sent.clear();
+    assert_eq!(rig.counters().time_wait, 1);
+    let mut anew = Peer::new(40_000, PORT);
+    anew.seq = peer.seq.wrapping_sub(500_000);
+    rig.turn(&[anew.syn()]);
+    let ack = rig.next().header;
+    assert_eq!((ack.flags, ack.ack, ack.seq), (Flags::ACK, peer.seq, peer.ack));
+    // What a host answers that knows of no such connection.
+    let reset = TcpHeader { src_port: 40_000, dst_port: PORT, seq: ack.ack, flags: Flags::RST, ..TcpHeader::default() };
+    rig.turn(&[tcp_packet(PEER, OURS, &reset, &[])]);
+    assert_eq!((rig.sent.len(), rig.counters().time_wait), (0, 0));
+    anew.open(&mut rig);
+    assert_eq!(rig.counters().accepted, 2);
+}

@@ -316,11 +316,15 @@ fn a_newer_syn_takes_a_quad_over_from_time_wait() {
     let last = peer.ack;
     rig.sent.clear();
 
-    // An old duplicate is not answered.
-    let old = Peer { syn_options: stamps(50), seq: peer.seq.wrapping_sub(70_000), ..Peer::new(40_000, PORT) };
+    // The old connection's own SYN once more is not answered, another one that is not newer with an ACK (SM-TW-5c).
+    let old = Peer { syn_options: stamps(100), ..Peer::new(40_000, PORT) };
     rig.turn(&[old.syn()]);
     assert!(rig.sent.is_empty());
     assert_eq!(rig.dropped(DropReason::TimeWait), 1);
+    let other = Peer { syn_options: stamps(50), seq: peer.seq.wrapping_sub(70_000), ..Peer::new(40_000, PORT) };
+    rig.turn(&[other.syn()]);
+    assert_eq!(rig.next().header.flags, Flags::ACK);
+    assert_eq!(rig.counters().time_wait, 1);
 
     rig.now += Duration::from_millis(10);
     let mut new = Peer { syn_options: stamps(200), seq: 5, ..Peer::new(40_000, PORT) };
