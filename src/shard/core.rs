@@ -321,9 +321,7 @@ impl Core {
         const MOST: u64 = 66_000;
         let (pool, taken) = (self.receive_pool(), conn.receive.taken());
         if pool.is_ample(taken, MOST) {
-            // So many small ones that to sort in one more would cost too much; memory there is.
-            let crumbs = conn.receive.held_pieces() >= 1_024;
-            return if crumbs { tcp::Keep::InOrder(u32::MAX) } else { tcp::Keep::All };
+            return tcp::Keep::All;
         }
         let read = if let Phase::Open(connection) = &conn.phase { connection.read() } else { 0 };
         let share = pool.allowance(taken, self.conns.len(), read);

@@ -10,7 +10,7 @@
 //!     gone        in order       gap
 //! ```
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::buffer::packet::PacketBuf;
 
@@ -20,7 +20,7 @@ enum Piece {
     /// The packet's range.
     Packet(PacketBuf),
     /// `data[start..]`.
-    Copy { data: Box<[u8]>, start: u32 },
+    Copy { data: Vec<u8>, start: u32 },
 }
 
 impl Piece {
@@ -51,8 +51,8 @@ impl Piece {
 struct Backlog {
     /// In order, behind the inline piece.
     queue: VecDeque<Piece>,
-    /// Behind a gap, sorted by stream offset; pieces may overlap.
-    held: Vec<(u64, Piece)>,
+    /// Behind a gap, by stream offset; pieces may overlap. A tree, so that whatever order they come in costs the same.
+    held: BTreeMap<u64, Piece>,
     /// Stream offset of the first octet behind all in-order ones. Counted from when the backlog was made.
     next: u64,
 }
@@ -73,7 +73,7 @@ pub(crate) struct Holdings {
 fn cost(piece: &Piece) -> u32 {
     match piece {
         Piece::Packet(_) => 0,
-        Piece::Copy { data, .. } => data.len() as u32 + PIECE_COST,
+        Piece::Copy { data, .. } => data.capacity() as u32 + PIECE_COST,
     }
 }
 
@@ -95,7 +95,10 @@ pub(crate) const COPY_LIMIT: u32 = 4_096;
 
 /// What a copy costs besides its octets: its record, and what the allocator adds. Without it a peer that sends single
 /// octets to a reader that has stalled would hold many times the memory it is charged for.
-const PIECE_COST: u32 = 64;
+const PIECE_COST: u32 = 96;
+
+/// Small payloads that follow each other behind a gap share a copy of up to so many octets.
+const RUN_LEN: usize = 65_536;
 
 impl ReceiveStore {
     /// In-order octets not yet read.
@@ -106,11 +109,6 @@ impl ReceiveStore {
     /// Octets of the shard's memory that it has taken, in order or behind a gap; see [`Holdings::octets`].
     pub(crate) fn taken(&self) -> u32 {
         self.taken
-    }
-
-    /// Number of pieces that wait behind a gap.
-    pub(crate) fn held_pieces(&self) -> usize {
-        self.backlog.as_ref().map_or(0, |backlog| backlog.held.len())
     }
 
     /// Takes the packet's range as the next octets in order, then whatever held octets became contiguous. Returns how
@@ -132,15 +130,23 @@ impl ReceiveStore {
 
     /// Keeps the packet's range, which lies `offset` octets above the in-order end. `tight`: not by reference.
     pub(crate) fn hold(&mut self, holdings: &mut Holdings, packet: PacketBuf, offset: u32, tight: bool) {
+        let backlog = self.backlog.get_or_insert_default();
+        let at = backlog.next + u64::from(offset);
         holdings.packets += 1;
         let mut piece = Piece::Packet(packet);
         if tight || piece.len() <= COPY_LIMIT {
+            let before = backlog.held.range_mut(..=at).next_back();
+            if let Some((start, before)) = before
+                && lengthened(holdings, &mut self.taken, before, at - start, &piece)
+            {
+                return drop_piece(holdings, &mut self.taken, piece);
+            }
             piece = copied(holdings, &mut self.taken, piece);
         }
-        let backlog = self.backlog.get_or_insert_default();
-        let at = backlog.next + u64::from(offset);
-        let index = backlog.held.partition_point(|(offset, _)| *offset <= at);
-        backlog.held.insert(index, (at, piece));
+        // What begins at the same place is shorter, or there would be nothing new in this one.
+        if let Some(shorter) = backlog.held.insert(at, piece) {
+            drop_piece(holdings, &mut self.taken, shorter);
+        }
     }
 
     /// First contiguous run of unread octets; empty when there are none.
@@ -176,7 +182,7 @@ impl ReceiveStore {
         let queue = self.backlog.iter_mut().flat_map(|backlog| backlog.queue.iter_mut().rev());
         for piece in queue.chain(&mut self.head).take(self.fresh as usize) {
             if matches!(piece, Piece::Packet(_)) && (tight || piece.len() <= COPY_LIMIT) {
-                let empty = Piece::Copy { data: Box::default(), start: 0 };
+                let empty = Piece::Copy { data: Vec::new(), start: 0 };
                 let old = std::mem::replace(piece, empty);
                 *piece = copied(holdings, &mut self.taken, old);
             }
@@ -191,7 +197,7 @@ impl ReceiveStore {
         }
         if let Some(backlog) = self.backlog.take() {
             let Backlog { queue, held, .. } = *backlog;
-            for piece in queue.into_iter().chain(held.into_iter().map(|(_, piece)| piece)) {
+            for piece in queue.into_iter().chain(held.into_values()) {
                 drop_piece(holdings, &mut self.taken, piece);
             }
         }
@@ -210,11 +216,8 @@ impl ReceiveStore {
     fn release_held(&mut self, holdings: &mut Holdings) -> u32 {
         let mut released = 0;
         while let Some(backlog) = &mut self.backlog {
-            let Some((at, _)) = backlog.held.first() else { break };
-            if *at > backlog.next {
-                break;
-            }
-            let (at, mut piece) = backlog.held.remove(0);
+            let Some(first) = backlog.held.first_entry().filter(|first| *first.key() <= backlog.next) else { break };
+            let (at, mut piece) = first.remove_entry();
             let known = backlog.next - at;
             if known >= u64::from(piece.len()) {
                 drop_piece(holdings, &mut self.taken, piece);
@@ -240,12 +243,38 @@ impl ReceiveStore {
 
 /// Moves a piece into memory of its own size, which its store has `taken` then, and gives its packet back.
 fn copied(holdings: &mut Holdings, taken: &mut u32, piece: Piece) -> Piece {
-    let data: Box<[u8]> = piece.bytes().into();
+    let data = piece.bytes().to_vec();
     drop_piece(holdings, taken, piece);
     let copy = Piece::Copy { data, start: 0 };
     *taken += cost(&copy);
     holdings.octets += u64::from(cost(&copy));
     copy
+}
+
+/// Appends a piece that begins `offset` octets behind the beginning of `run` to it. `false`: it is no copy, ends elsewhere or is
+/// long enough.
+fn lengthened(holdings: &mut Holdings, taken: &mut u32, run: &mut Piece, offset: u64, piece: &Piece) -> bool {
+    let before = cost(run);
+    let Piece::Copy { data, start } = run else { return false };
+    let (len, more) = (data.len() - *start as usize, piece.bytes());
+    let Some(known) = (len as u64).checked_sub(offset).filter(|known| *known <= more.len() as u64) else {
+        return false;
+    };
+    let more = &more[known as usize..];
+    let wanted = data.len() + more.len();
+    if wanted > RUN_LEN {
+        return false;
+    }
+    if wanted > data.capacity() {
+        // Twice as much each time: an octet is copied once more on average.
+        let room = (2 * data.capacity()).clamp(wanted, RUN_LEN);
+        data.reserve_exact(room - data.len());
+    }
+    data.extend_from_slice(more);
+    let added = cost(run) - before;
+    *taken += added;
+    holdings.octets += u64::from(added);
+    true
 }
 
 fn drop_piece(holdings: &mut Holdings, taken: &mut u32, piece: Piece) {
@@ -331,6 +360,63 @@ mod tests {
         }
         assert_eq!(read_all(&mut store, &mut holdings), b"abcdefabcdef");
         assert_eq!(holdings.octets, 0);
+    }
+
+    /// Small segments behind one that is lost: what they take is their octets, not so many copies.
+    #[test]
+    fn what_follows_behind_a_gap_shares_copies() {
+        let mut pool = PacketPool::new(0, 4, 2_048);
+        let (mut holdings, mut store) = (Holdings::default(), ReceiveStore::default());
+        for index in 0..10_000_u32 {
+            let segment = packet(&mut pool, &[index as u8; 100]);
+            store.hold(&mut holdings, segment, 100 + index * 100, false);
+            holdings.released.drain(..).for_each(|packet| pool.put(packet));
+            let (octets, room) = (u64::from(index + 1) * 100, RUN_LEN as u64);
+            assert!(
+                holdings.octets <= octets + (octets + PIECE_COST as u64 * 2).min(room) + 16 * u64::from(PIECE_COST)
+            );
+        }
+        let filler = packet(&mut pool, &[0xff; 100]);
+        assert_eq!(store.deliver(&mut holdings, filler), 1_000_000);
+        let bytes = read_all(&mut store, &mut holdings);
+        assert!(bytes[100..].chunks(100).zip(0_u32..).all(|(chunk, index)| chunk == [index as u8; 100]));
+        assert_eq!((store.taken(), holdings.octets), (0, 0));
+    }
+
+    /// Segments that overlap as they like, in any order, as the protocol hands them over: those that bring something new.
+    #[test]
+    fn any_order_and_overlap_gives_the_stream_and_takes_nothing_in_the_end() {
+        const LINE: usize = 3_000;
+        let mut random = fastrand::Rng::with_seed(11);
+        let line: Vec<u8> = (0..LINE).map(|_| random.u8(..)).collect();
+        for round in 0..300 {
+            let mut pool = PacketPool::new(0, 4_096, 1_024);
+            let (mut holdings, mut store) = (Holdings::default(), ReceiveStore::default());
+            let (mut known, mut next, mut got) = (vec![false; LINE], 0, Vec::new());
+            while next < LINE {
+                let from = random.usize(next..LINE.min(next + 1_000));
+                let to = LINE.min(from + random.usize(1..if round % 2 == 0 { 20 } else { 400 }));
+                if known[from..to].iter().all(|known| *known) {
+                    continue;
+                }
+                known[from..to].fill(true);
+                let segment = packet(&mut pool, &line[from..to]);
+                if from == next {
+                    let released = store.deliver(&mut holdings, segment) as usize;
+                    next = to + released;
+                    assert!(known[..next].iter().all(|known| *known) && known.get(next) != Some(&true));
+                    if random.bool() {
+                        store.settle(&mut holdings, random.bool());
+                        got.extend(read_all(&mut store, &mut holdings));
+                    }
+                } else {
+                    store.hold(&mut holdings, segment, (from - next) as u32, random.bool());
+                }
+            }
+            got.extend(read_all(&mut store, &mut holdings));
+            assert!(got == line, "round {round}");
+            assert_eq!((store.taken(), holdings.octets, holdings.packets), (0, 0, 0), "round {round}");
+        }
     }
 
     #[test]

@@ -1,7 +1,9 @@
-//! A bounded set of sequence ranges: the shape of what lies out of order.
+//! A bounded set of sequence ranges: the shape of what lies out of order at the receiver.
 //!
-//! One type serves the receiver's reassembly queue and the sender's SACK scoreboard. It knows which octets are there,
-//! never the octets themselves, and it knows nothing of windows: callers trim before they insert.
+//! It knows which octets are there, never the octets themselves, and it knows nothing of windows: callers trim before they
+//! insert, and say how many ranges there may be.
+
+use std::collections::VecDeque;
 
 use super::seq::SeqNum;
 
@@ -19,69 +21,72 @@ pub enum Insert {
 /// A half-open range `[start, end)` of sequence numbers.
 type Range = (SeqNum, SeqNum);
 
-/// Sorted, disjoint, non-touching half-open ranges of sequence numbers, at most `LIMIT` of them.
+/// Sorted, disjoint, non-touching half-open ranges of sequence numbers.
 ///
 /// All numbers in the set at one time must lie within 2^31 of each other, which a window below 2^30 ensures; otherwise
-/// answers are meaningless but nothing panics. Searches take `O(log n)`; an insertion moves at most `LIMIT` pairs. An
-/// empty set that was never used owns no heap memory, one that was used keeps its (at most `8 * LIMIT` octets) for the
-/// next loss. The bound answers the attack by many tiny out-of-order segments (OPS-26, SC-31) and, for a scoreboard,
-/// the one by crafted SACKs (OPS-24).
+/// answers are meaningless but nothing panics. Searches take `O(log n)`. The lowest range leaves in one step; an insertion
+/// moves the ranges on its nearer side, 8 octets each, which the limit bounds. An empty set owns no heap memory, or little
+/// of it for the next loss. The limit answers the attack by many tiny out-of-order segments (OPS-26, SC-31).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RangeSet<const LIMIT: usize = 64> {
-    ranges: Vec<Range>,
+pub struct RangeSet {
+    /// Made on first need: most connections never do, and a record of one has no room to spare.
+    ranges: Option<Box<VecDeque<Range>>>,
 }
+
+/// Ranges whose memory an empty set keeps.
+const KEPT: usize = 64;
+
+static NONE: VecDeque<Range> = VecDeque::new();
 
 impl RangeSet {
-    /// An empty set with the usual limit of 64 ranges.
+    /// An empty set.
     #[must_use]
     pub const fn new() -> Self {
-        Self::with_limit()
+        Self { ranges: None }
     }
-}
 
-impl<const LIMIT: usize> RangeSet<LIMIT> {
-    /// An empty set with the limit its type names.
-    #[must_use]
-    pub const fn with_limit() -> Self {
-        Self { ranges: Vec::new() }
+    fn list(&self) -> &VecDeque<Range> {
+        self.ranges.as_deref().unwrap_or(&NONE)
     }
 
     /// Index of the first range that ends above `seq`.
     fn first_ending_above(&self, seq: SeqNum) -> usize {
-        self.ranges.partition_point(|range| range.1.le(seq))
+        self.list().partition_point(|range| range.1.le(seq))
     }
 
-    /// Adds `[start, end)`, merging it with every range it overlaps or touches.
-    pub fn insert(&mut self, start: SeqNum, end: SeqNum) -> Insert {
+    /// Adds `[start, end)`, merging it with every range it overlaps or touches. One that touches none is refused where there
+    /// are `limit` ranges.
+    pub fn insert(&mut self, start: SeqNum, end: SeqNum, limit: usize) -> Insert {
         if end.le(start) {
             return Insert::Duplicate;
         }
+        let ranges = self.ranges.get_or_insert_default();
         // All ranges in `low..high` overlap or touch the new one.
-        let low = self.ranges.partition_point(|range| range.1.lt(start));
-        let high = low + self.ranges[low..].partition_point(|range| range.0.le(end));
-        if low == high {
-            if self.ranges.len() >= LIMIT {
+        let low = ranges.partition_point(|range| range.1.lt(start));
+        let high = ranges.partition_point(|range| range.0.le(end));
+        if low >= high {
+            if ranges.len() >= limit {
                 return Insert::Full;
             }
-            self.ranges.insert(low, (start, end));
+            ranges.insert(low, (start, end));
             return Insert::Added(span(start, end));
         }
-        let held: u32 =
-            self.ranges[low..high].iter().map(|range| span(range.0.later(start), range.1.earlier(end))).sum();
+        let held: u32 = ranges.range(low..high).map(|range| span(range.0.later(start), range.1.earlier(end))).sum();
         let added = span(start, end).saturating_sub(held);
         if added == 0 {
             return Insert::Duplicate;
         }
-        self.ranges[low] = (self.ranges[low].0.earlier(start), self.ranges[high - 1].1.later(end));
-        self.ranges.drain(low + 1..high);
+        ranges[low] = (ranges[low].0.earlier(start), ranges[high - 1].1.later(end));
+        ranges.drain(low + 1..high);
         Insert::Added(added)
     }
 
     /// Forgets every octet below `seq`.
     pub fn remove_below(&mut self, seq: SeqNum) {
         let gone = self.first_ending_above(seq);
-        self.ranges.drain(..gone);
-        if let Some(first) = self.ranges.first_mut() {
+        let Some(ranges) = &mut self.ranges else { return };
+        ranges.drain(..gone);
+        if let Some(first) = ranges.front_mut() {
             first.0 = first.0.later(seq);
         }
     }
@@ -89,19 +94,19 @@ impl<const LIMIT: usize> RangeSet<LIMIT> {
     /// The lowest range.
     #[must_use]
     pub fn first(&self) -> Option<(SeqNum, SeqNum)> {
-        self.ranges.first().copied()
+        self.list().front().copied()
     }
 
     /// The highest range.
     #[must_use]
     pub fn last(&self) -> Option<(SeqNum, SeqNum)> {
-        self.ranges.last().copied()
+        self.list().back().copied()
     }
 
     /// Takes the lowest range out if it starts at or below `seq` and reaches beyond, and gives its end: with
     /// `seq = RCV.NXT`, the new RCV.NXT. Ranges wholly below `seq` are dropped on the way.
     pub fn take_front_at(&mut self, seq: SeqNum) -> Option<SeqNum> {
-        if self.ranges.is_empty() {
+        if self.is_empty() {
             return None;
         }
         self.remove_below(seq);
@@ -109,7 +114,11 @@ impl<const LIMIT: usize> RangeSet<LIMIT> {
         if start.gt(seq) {
             return None;
         }
-        self.ranges.remove(0);
+        let ranges = self.ranges.as_mut()?;
+        ranges.pop_front();
+        if ranges.is_empty() && ranges.capacity() > KEPT {
+            self.clear();
+        }
         Some(end)
     }
 
@@ -122,7 +131,7 @@ impl<const LIMIT: usize> RangeSet<LIMIT> {
     /// The range that holds the octet `seq`.
     #[must_use]
     pub fn covering(&self, seq: SeqNum) -> Option<(SeqNum, SeqNum)> {
-        self.ranges.get(self.first_ending_above(seq)).copied().filter(|range| range.0.le(seq))
+        self.list().get(self.first_ending_above(seq)).copied().filter(|range| range.0.le(seq))
     }
 
     /// The lowest run of octets in `[start, end)` that is held.
@@ -136,30 +145,30 @@ impl<const LIMIT: usize> RangeSet<LIMIT> {
     /// The ranges from low to high.
     #[must_use]
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (SeqNum, SeqNum)> + ExactSizeIterator + '_ {
-        self.ranges.iter().copied()
+        self.list().iter().copied()
     }
 
     /// How many ranges there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.ranges.len()
+        self.list().len()
     }
 
     /// Whether nothing is held.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.ranges.is_empty()
+        self.list().is_empty()
     }
 
-    /// How many octets are held in all; counts at most `LIMIT` ranges.
+    /// How many octets are held in all; looks at each range.
     #[must_use]
     pub fn octets(&self) -> u32 {
-        self.ranges.iter().map(|range| span(range.0, range.1)).sum()
+        self.list().iter().map(|range| span(range.0, range.1)).sum()
     }
 
     /// Forgets everything, and gives the memory back.
     pub fn clear(&mut self) {
-        self.ranges = Vec::new();
+        self.ranges = None;
     }
 }
 
@@ -180,19 +189,19 @@ mod tests {
     fn set(at: u32, ranges: &[(u32, u32)]) -> RangeSet {
         let mut set = RangeSet::new();
         for &(start, end) in ranges {
-            set.insert(SeqNum(at) + start, SeqNum(at) + end);
+            set.insert(SeqNum(at) + start, SeqNum(at) + end, 64);
         }
         set
     }
 
-    fn relative<const LIMIT: usize>(set: &RangeSet<LIMIT>, at: u32) -> Vec<(u32, u32)> {
+    fn relative(set: &RangeSet, at: u32) -> Vec<(u32, u32)> {
         set.iter().map(|(start, end)| (start.0.wrapping_sub(at), end.0.wrapping_sub(at))).collect()
     }
 
     #[test]
     fn an_empty_set_is_small_and_owns_nothing() {
-        assert!(size_of::<RangeSet>() <= 24);
-        assert_eq!(RangeSet::new().ranges.capacity(), 0);
+        assert!(size_of::<RangeSet>() <= 8);
+        assert_eq!(RangeSet::new().ranges, None);
     }
 
     #[test]
@@ -210,24 +219,24 @@ mod tests {
         for at in ANCHORS {
             let base = SeqNum(at);
             let mut set = set(at, &[(10, 20), (30, 40)]);
-            assert_eq!(set.insert(base + 15, base + 35), Insert::Added(10));
-            assert_eq!(set.insert(base + 10, base + 40), Insert::Duplicate);
-            assert_eq!(set.insert(base + 12, base + 12), Insert::Duplicate);
-            assert_eq!(set.insert(base + 5, base + 50), Insert::Added(15));
+            assert_eq!(set.insert(base + 15, base + 35, 64), Insert::Added(10));
+            assert_eq!(set.insert(base + 10, base + 40, 64), Insert::Duplicate);
+            assert_eq!(set.insert(base + 12, base + 12, 64), Insert::Duplicate);
+            assert_eq!(set.insert(base + 5, base + 50, 64), Insert::Added(15));
             assert_eq!(set.octets(), 45);
         }
     }
 
     #[test]
     fn ops_26_the_number_of_ranges_is_bounded() {
-        let mut set = RangeSet::<3>::with_limit();
+        let mut set = RangeSet::new();
         for i in 0..3 {
-            assert_eq!(set.insert(SeqNum(i * 10), SeqNum(i * 10 + 1)), Insert::Added(1));
+            assert_eq!(set.insert(SeqNum(i * 10), SeqNum(i * 10 + 1), 3), Insert::Added(1));
         }
-        assert_eq!(set.insert(SeqNum(100), SeqNum(101)), Insert::Full);
-        assert_eq!(set.insert(SeqNum(1), SeqNum(2)), Insert::Added(1), "growing a range needs no room");
-        assert_eq!(set.insert(SeqNum(2), SeqNum(10)), Insert::Added(8), "filling a gap makes room");
-        assert_eq!(set.insert(SeqNum(100), SeqNum(101)), Insert::Added(1));
+        assert_eq!(set.insert(SeqNum(100), SeqNum(101), 3), Insert::Full);
+        assert_eq!(set.insert(SeqNum(1), SeqNum(2), 3), Insert::Added(1), "growing a range needs no room");
+        assert_eq!(set.insert(SeqNum(2), SeqNum(10), 3), Insert::Added(8), "filling a gap makes room");
+        assert_eq!(set.insert(SeqNum(100), SeqNum(101), 3), Insert::Added(1));
     }
 
     #[test]
@@ -256,7 +265,19 @@ mod tests {
     fn clear_gives_the_memory_back() {
         let mut set = set(0, &[(10, 20), (30, 40)]);
         set.clear();
-        assert_eq!((set.len(), set.octets(), set.ranges.capacity()), (0, 0, 0));
+        assert_eq!((set.len(), set.octets(), set.ranges), (0, 0, None));
+    }
+
+    #[test]
+    fn what_many_ranges_took_is_given_back_with_the_last() {
+        let mut set = RangeSet::new();
+        for at in 0..1_000 {
+            assert_eq!(set.insert(SeqNum(at * 10), SeqNum(at * 10 + 1), 1_000), Insert::Added(1));
+        }
+        for at in 0..1_000 {
+            assert_eq!(set.take_front_at(SeqNum(at * 10)), Some(SeqNum(at * 10 + 1)));
+        }
+        assert_eq!(set.ranges, None);
     }
 
     #[derive(Clone, Debug)]
@@ -302,7 +323,7 @@ mod tests {
         ) {
             const LIMIT: usize = 5;
             let base = SeqNum(anchor);
-            let mut set = RangeSet::<LIMIT>::with_limit();
+            let mut set = RangeSet::new();
             let mut line = [false; LINE];
             for step in steps {
                 match step {
@@ -318,7 +339,7 @@ mod tests {
                             line = after;
                             Insert::Added(new)
                         };
-                        prop_assert_eq!(set.insert(base + start, base + end), expected);
+                        prop_assert_eq!(set.insert(base + start, base + end, LIMIT), expected);
                     }
                     Step::RemoveBelow(seq) => {
                         line[..seq as usize].fill(false);

@@ -71,6 +71,15 @@ impl RecvSequenceSpace {
         }
     }
 
+    /// How many ranges may be held out of order: as many as there are segments in the buffer, so that no pattern of losses
+    /// makes us refuse what fits. Smaller segments than the peer's usual ones get no more (OPS-26).
+    pub(super) fn most_ranges(&self) -> usize {
+        const LEAST: u32 = 64;
+        // To sort one in moves 64 KB at most.
+        const MOST: u32 = 16_384;
+        (self.buffer / u32::from(self.mss.max(1))).clamp(LEAST, MOST) as usize
+    }
+
     /// Least gain that moves the right edge (SWS-5, MUST-39).
     fn least_gain(&self) -> u32 {
         (self.buffer / 2).min(u32::from(self.mss)).max(1)

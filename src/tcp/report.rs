@@ -93,7 +93,7 @@ mod tests {
     }
 
     fn add(report: &mut SackReport, held: &mut RangeSet, start: u32, end: u32) {
-        let _ = held.insert(SeqNum(start), SeqNum(end));
+        let _ = held.insert(SeqNum(start), SeqNum(end), 64);
         report.touch(SeqNum(start), held);
     }
 
