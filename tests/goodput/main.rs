@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `table.md` | what was measured; committed, so that a change shows as a difference |
 //! | `table` | the paths, and the test that measures them again |
+//! | `odd` | large windows and odd paths, and what a loss on them costs |
 //! | `laws` | what holds whatever the table says |
 //! | `features` | worlds in which one feature makes the difference, with it and without |
 //! | `path`, `smoltcp` | paths, transfers, and a sender of another stack as a measure |
@@ -13,6 +14,7 @@
 
 mod features;
 mod laws;
+mod odd;
 mod path;
 mod smoltcp;
 #[path = "../smoltcp_wire/mod.rs"]

@@ -7,10 +7,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
 use trust::flow::Endpoint;
+use trust::shard::Limits;
 use trust::sim::app::SharedReport;
 use trust::sim::stages::{Chosen, Delay, Loss, Meanwhile, Outage, Policer, QueueLimit, Rate, Reorder, Split};
 use trust::sim::{Ending, Exit, HostId, Packet, Plan, ShardHost, ShardHostConfig, Stage, World};
-use trust::tcp::{Config, CongestionControl, Duration, Info, SeqNum};
+use trust::tcp::{Config, CongestionControl, Duration, Info, Instant, SeqNum};
 
 use crate::smoltcp::SmoltcpSender;
 
@@ -30,8 +31,10 @@ pub struct Path {
     pub rate: Option<u64>,
     /// Its queue in octets.
     pub queue: u64,
-    /// Most by which a packet is late, without overtaking; each at random.
+    /// Most by which a packet is late; each at random.
     pub jitter: Duration,
+    /// Whether late packets are overtaken by others.
+    pub overtaking: bool,
     /// Packets lost behind it, of a million.
     pub loss: u32,
     /// Packets held back until 1 to 3 others have passed, of a million.
@@ -42,6 +45,34 @@ pub struct Path {
     pub first_loss: Option<u64>,
     /// Nothing comes through from the first of these times on, counted from the start; all of it comes at the second.
     pub spike: Option<(Duration, Duration)>,
+    /// What becomes of the acknowledgments.
+    pub back: Back,
+    /// Most that the buffers of either end may grow to, octets; `None`: as by default.
+    pub buffers: Option<u32>,
+}
+
+/// What the way back does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Back {
+    /// Acknowledgments come undisturbed.
+    Clear,
+    /// So many of a million are lost.
+    Lossy(u32),
+    /// They come in bursts, so far apart.
+    Bursts(Duration),
+    /// A line of so many octets per second, with a queue of a tenth of a second.
+    Slow(u64),
+}
+
+/// Packets wait for the next beat, so far apart.
+#[derive(Debug)]
+struct Beat(Duration);
+
+impl Stage for Beat {
+    fn enter(&mut self, packet: Packet, exit: &mut Exit<'_>) {
+        let (now, beat) = ((exit.now() - Instant::ZERO).as_nanos(), self.0.as_nanos());
+        exit.pass_at(Instant::ZERO + Duration::from_nanos(now.next_multiple_of(beat)), packet);
+    }
 }
 
 impl Path {
@@ -52,11 +83,14 @@ impl Path {
             rate: None,
             queue: 0,
             jitter: Duration::ZERO,
+            overtaking: false,
             loss: 0,
             reorder: 0,
             policer: None,
             first_loss: None,
             spike: None,
+            back: Back::Clear,
+            buffers: None,
         }
     }
 
@@ -158,7 +192,21 @@ impl Course {
         let now = world.now();
         let plan = Plan { send: amount, write: (65_536, 65_536), by_reference: true, ..Plan::default() };
         let sink = Plan { stream: 2, peer_stream: 1, ..Plan::default() };
-        let mut server = ShardHost::new(ShardHostConfig::new(SERVER, !seed), now).unwrap();
+        let buffers = |mut config: Config| {
+            if let Some(max) = path.buffers {
+                config.send_buffer.max = max;
+                config.recv_buffer.max = max;
+            }
+            config
+        };
+        // Send memory for the largest buffer, and some more.
+        let send_chunks = |config: &ShardHostConfig| config.send_chunks.max(path.buffers.unwrap_or(0) / 16_384);
+        let mut config = ShardHostConfig::new(SERVER, !seed);
+        config.tcp = buffers(config.tcp);
+        if path.buffers.is_some() {
+            config.limits.held_octets = Limits::default().held_octets;
+        }
+        let mut server = ShardHost::new(config, now).unwrap();
         let limit = QueueLimit::Octets(path.queue as usize);
         let line = path.rate.map(|rate| Rc::new(RefCell::new(Rate::new(rate, limit))));
         let policer = path.policer.map(|(rate, burst)| Rc::new(RefCell::new(Policer::new(rate, burst))));
@@ -172,7 +220,9 @@ impl Course {
             let name = format!("sender{n}");
             hosts.push(match *sender {
                 Sender::Ours(tcp) => {
-                    let config = ShardHostConfig { tcp, ..ShardHostConfig::new(addr, seed + u64::from(n)) };
+                    let mut config =
+                        ShardHostConfig { tcp: buffers(tcp), ..ShardHostConfig::new(addr, seed + u64::from(n)) };
+                    config.send_chunks = send_chunks(&config);
                     let mut host = ShardHost::new(config, now).unwrap();
                     host.open(start, remote, plan);
                     world.add_host(&name, host)
@@ -214,14 +264,24 @@ impl Course {
                 stages.push(Box::new(Reorder::new(probability, 3, path.rtt / 4, reorder)));
             }
             let (there, back) = (world.fork_rng(), world.fork_rng());
-            stages.push(Box::new(Delay::new(path.rtt / 2, path.jitter, false, there)));
-            links.push((stages, Delay::new(path.rtt / 2, Duration::ZERO, false, back)));
+            stages.push(Box::new(Delay::new(path.rtt / 2, path.jitter, path.overtaking, there)));
+            let mut returning: Vec<Box<dyn Stage>> = Vec::new();
+            match path.back {
+                Back::Clear => {}
+                Back::Lossy(loss) => returning.push(Box::new(Loss::new(f64::from(loss) / 1e6, world.fork_rng()))),
+                Back::Bursts(apart) => returning.push(Box::new(Beat(apart))),
+                Back::Slow(rate) => {
+                    returning.push(Box::new(Rate::new(rate, QueueLimit::Octets((rate / 10) as usize))));
+                }
+            }
+            returning.push(Box::new(Delay::new(path.rtt / 2, Duration::ZERO, false, back)));
+            links.push((stages, returning));
             meters.push(meter);
         }
         let server = world.add_host("server", server);
         for (&host, (stages, back)) in hosts.iter().zip(links) {
             world.add_link(host, server, stages);
-            world.add_link(server, host, vec![Box::new(back)]);
+            world.add_link(server, host, back);
         }
         Self { world, hosts, meters, reports }
     }

@@ -1,0 +1,69 @@
+//! Large windows and odd paths: thousands of segments in flight, jitter that reorders by hundreds, acknowledgments that get
+//! lost, come thinned out, in bursts or over a slow line.
+
+use trust::tcp::CongestionControl::{self, Cubic};
+use trust::tcp::Duration;
+
+use crate::path::{Back, Course, Flow, Path, SEGMENT, ours};
+use crate::table::each;
+
+const MS: Duration = Duration::from_millis(1);
+/// Octets a second.
+const MBIT: u64 = 125_000;
+/// Buffers that no window of these paths fills.
+const AMPLE: Option<u32> = Some(64 << 20);
+
+/// A path with room for two bandwidth-delay products in its queue, so that nothing is lost but what is meant to be.
+fn clean(rtt: u64, mbit: u64) -> Path {
+    Path { buffers: AMPLE, ..Path::bottleneck(MS * rtt, mbit * MBIT, 4) }
+}
+
+fn transfer(path: &Path, control: CongestionControl, amount: u64, limit: Duration) -> (Flow, Duration) {
+    let mut course = Course::of(1, path, &[ours(control)], amount);
+    let (mut received, mut took) = (0, Duration::ZERO);
+    loop {
+        let flow = course.run(MS * 10)[0];
+        received += flow.received;
+        took = took + MS * 10;
+        if received >= amount || took >= limit {
+            assert!(received == amount, "{received} of {amount} in {took:?}: {flow:?}");
+            return (flow, took);
+        }
+    }
+}
+
+/// One packet is lost among thousands in flight: it is sent again, and hardly anything else.
+#[test]
+fn one_lost_packet_of_a_large_window_costs_three_at_most() {
+    let paths = [(100, 1_000, 4_000), (100, 1_000, 12_000), (50, 1_000, 3_000), (100, 100, 700), (20, 10_000, 20_000)];
+    let resent = each(&paths, |&(rtt, mbit, place)| {
+        let path = Path { first_loss: Some(place), ..clean(rtt, mbit) };
+        let (flow, _) = transfer(&path, Cubic, 30_000 * SEGMENT, MS * 20_000);
+        (flow.sent.octets - flow.sent.fresh) / SEGMENT
+    });
+    assert!(resent.iter().all(|resent| (1..=3).contains(resent)), "{paths:?}: {resent:?}");
+}
+
+/// What a path of a large window, of jitter that reorders by hundreds, or of disturbed acknowledgments gives of its rate.
+#[test]
+fn odd_paths_give_what_they_have() {
+    let odd = |back| Path { back, ..clean(50, 100) };
+    let jitter = Path { jitter: MS * 20, overtaking: true, ..clean(50, 100) };
+    // The path, for how long in ms, and the least goodput in 1/1000 of its rate.
+    let rows = [
+        ("10,000 segments in flight", clean(12, 10_000), 1_000, 750),
+        ("8,600 segments in flight", clean(100, 1_000), 5_000, 650),
+        ("20 ms of jitter", jitter, 5_000, 850),
+        ("one ACK in 10 lost", odd(Back::Lossy(100_000)), 5_000, 850),
+        ("every other ACK lost", odd(Back::Lossy(500_000)), 5_000, 700),
+        ("ACKs in bursts 1 ms apart", odd(Back::Bursts(MS)), 5_000, 850),
+        ("a hundredth of the rate for ACKs", odd(Back::Slow(MBIT)), 5_000, 850),
+    ];
+    let reached = each(&rows, |(name, path, span, least)| {
+        let flow = Course::new(1, path, &[ours(Cubic)]).run(MS * *span)[0];
+        let goodput = flow.received * 1_000 / span * 1_000 / path.rate.unwrap();
+        (goodput < *least).then(|| format!("{name}: {goodput}, not {least}, {flow:?}"))
+    });
+    let short: Vec<_> = reached.into_iter().flatten().collect();
+    assert!(short.is_empty(), "{short:#?}");
+}
