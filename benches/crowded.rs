@@ -37,7 +37,7 @@ impl Two {
         for _ in 0..4 {
             carry(&mut self.client, &mut self.server, self.now);
             carry(&mut self.server, &mut self.client, self.now);
-            self.now = self.now + time::Duration::from_micros(100);
+            self.now += time::Duration::from_micros(100);
         }
     }
 }

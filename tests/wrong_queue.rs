@@ -437,8 +437,8 @@ fn stalled_readers_do_not_stop_one_that_reads() {
             client.connections == 64 && now > 0 && std::mem::replace(&mut last, now) == now
         });
         println!("{last} octets queued by 64, chunks {} and {}", client.send_chunks, server.send_chunks);
-        // Nearly all of the common half is taken, and the guarantees of others are left.
-        assert!((384..640 * u64::from(workers)).contains(&client.send_chunks), "{client:?}");
+        // Nearly all of the common half is taken, and what is lent to those who gave back before; a quarter is left to others.
+        assert!((384..768 * u64::from(workers)).contains(&client.send_chunks), "{client:?}");
         let start = Instant::now();
         pair.connect(0, ECHO);
         pair.wait("the one that reads hangs", |_, _| tally.closed.load(Ordering::Relaxed) == 1);

@@ -24,7 +24,7 @@ fn transfer(path: &Path, control: CongestionControl, amount: u64, limit: Duratio
     loop {
         let flow = course.run(MS * 10)[0];
         received += flow.received;
-        took = took + MS * 10;
+        took += MS * 10;
         if received >= amount || took >= limit {
             assert!(received == amount, "{received} of {amount} in {took:?}: {flow:?}");
             return (flow, took);
