@@ -12,6 +12,7 @@
 //! Nothing is written for a chunk before its first use. Must not contain: octets, tokens, leases.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 /// Octets in a chunk.
 pub const CHUNK_LEN: usize = 65_536;
@@ -22,12 +23,16 @@ const UNITS: u32 = (CHUNK_LEN / UNIT) as u32;
 
 /// The class of whole chunks; those below it share a chunk.
 const WHOLE: u8 = 4;
+/// Of a free chunk whose pages were given back.
+const COLD: u8 = 5;
 /// Lists for chunks that are up to a quarter full, up to a half, and so on.
 const QUARTERS: usize = 4;
 /// Names no chunk.
 const NONE: u32 = u32::MAX;
 /// Free chunks that are not given back to the kernel: those that the next burst takes first.
-const STOCK: usize = 16;
+const STOCK: usize = 4;
+/// Chunks to either side that are near: what is known of so many fills a page.
+const NEAR: usize = 4;
 
 /// The class of the smallest block that holds `octets`; of the largest one where none does.
 #[inline]
@@ -362,11 +367,16 @@ impl Blocks {
     }
 
     /// Hands those of the free chunks that were not used since the last call to `give`, the coldest first, at most `most` of
-    /// them, and counts them as cold. A few stay. Returns how many it were.
-    pub(super) fn cool(&mut self, most: usize, mut give: impl FnMut(u32)) -> usize {
+    /// them, and counts them as cold. With each comes the run of cold chunks that it is in, as far as it is near. A few stay.
+    /// Returns how many it were.
+    pub(super) fn cool(&mut self, most: usize, mut give: impl FnMut(u32, Range<u32>)) -> usize {
         let idle = self.least_warm.saturating_sub(STOCK).min(most);
         for index in self.warm.drain(..idle) {
-            give(index);
+            self.chunks[index as usize].class = COLD;
+            let is_cold = |index: &u32| self.chunks.get(*index as usize).is_some_and(|chunk| chunk.class == COLD);
+            let before = (0..index).rev().take(NEAR).take_while(is_cold).count() as u32;
+            let behind = (index + 1..).take(NEAR).take_while(is_cold).count() as u32;
+            give(index, index - before..index + behind + 1);
             self.cold.push(index);
         }
         self.least_warm = self.warm.len();

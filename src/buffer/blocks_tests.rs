@@ -117,7 +117,7 @@ proptest! {
                 }
                 _ if place < taken.len() => blocks.give(taken.swap_remove(place).0),
                 _ => {
-                    blocks.cool(3, |_| ());
+                    blocks.cool(3, |_, _| ());
                 }
             }
             let mut listed = Vec::new();

@@ -18,6 +18,8 @@ pub mod octets;
 #[cfg(not(loom))]
 pub mod packet;
 #[cfg(not(loom))]
+mod pages;
+#[cfg(not(loom))]
 mod region;
 pub mod ring;
 #[cfg(not(loom))]

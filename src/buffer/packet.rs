@@ -2,7 +2,9 @@
 //!
 //! A pool belongs to the thread that receives into its buffers. A buffer travels to the shard and comes home over a return
 //! ring as large as the pool, so that coming home never fails. The pool is last-in first-out: the same few buffers go round
-//! and stay in the cache.
+//! and stay in the cache. Those below them were used at a peak; their pages go back to the kernel.
+
+use super::pages;
 
 /// A buffer of one pool with the range of it that is in use. 24 bytes; the bytes are on the heap and stay there.
 #[derive(Debug)]
@@ -111,15 +113,25 @@ impl PacketBuf {
 #[derive(Debug)]
 pub struct PacketPool {
     free: Vec<PacketBuf>,
+    /// So many of them, from the first on, have no pages that could go back.
+    cold: usize,
+    /// Fewest at home since some were last given back, as far as was [noted](Self::note_use).
+    least: usize,
     capacity: usize,
     id: u16,
 }
+
+/// Buffers that keep their pages: those that the next packets come in.
+const STOCK: usize = 4;
 
 impl PacketPool {
     /// `count` buffers of `size` octets each. The memory is touched when packets arrive in it, not now.
     #[must_use]
     pub fn new(id: u16, count: usize, size: usize) -> Self {
-        Self { free: (0..count).map(|_| PacketBuf::new(id, size)).collect(), capacity: count, id }
+        let mut free: Vec<_> = (0..count).map(|_| PacketBuf::new(id, size)).collect();
+        // The allocator may have zeroed pages that it had: glibc does so with two thirds of many buffers.
+        free.iter_mut().for_each(|buffer| pages::give_back(&mut buffer.data));
+        Self { free, cold: count, least: count, capacity: count, id }
     }
 
     /// The buffer that was put back last, with an empty range. `None`: all are out.
@@ -139,6 +151,41 @@ impl PacketPool {
     pub fn put(&mut self, buffer: PacketBuf) {
         assert_eq!(buffer.pool, self.id, "a packet buffer came home to the wrong pool");
         self.free.push(buffer);
+    }
+
+    /// Takes note of how many are out, which tells apart who lies idle. To be called after some were taken; once for many.
+    #[inline]
+    pub fn note_use(&mut self) {
+        let home = self.free.len();
+        self.cold = self.cold.min(home);
+        self.least = self.least.min(home);
+    }
+
+    /// Whether more buffers at home may have pages than are worth keeping.
+    #[inline]
+    #[must_use]
+    pub fn has_idle(&self) -> bool {
+        self.free.len() > self.cold + STOCK
+    }
+
+    /// Whether more buffers are out than are worth keeping.
+    #[inline]
+    #[must_use]
+    pub fn has_many_out(&self) -> bool {
+        self.capacity > self.free.len() + STOCK
+    }
+
+    /// Gives the pages of buffers that were at home since the last call back to the kernel, of at most `most` of them, each of
+    /// which takes a system call. A few keep theirs, for the next burst. Returns how many it were.
+    pub fn give_back(&mut self, most: usize) -> usize {
+        let end = self.least.saturating_sub(STOCK).min(self.cold + most).max(self.cold);
+        let idle = &mut self.free[self.cold..end];
+        for buffer in &mut *idle {
+            pages::give_back(&mut buffer.data);
+        }
+        let given = idle.len();
+        (self.cold, self.least) = (end, self.free.len());
+        given
     }
 
     /// Buffers at home.

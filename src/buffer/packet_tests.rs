@@ -52,3 +52,49 @@ fn pool_refuses_the_buffer_of_another() {
 fn size_of_a_buffer() {
     assert!(size_of::<PacketBuf>() <= 32);
 }
+
+/// Of the pool's memory, octets that the kernel holds. All of its buffers are at home.
+#[cfg(not(miri))]
+fn resident(pool: &PacketPool) -> usize {
+    pool.free.iter().map(|buffer| pages::resident(&buffer.data)).sum()
+}
+
+#[test]
+#[cfg(not(miri))]
+fn buffers_used_at_a_peak_give_their_pages_back() {
+    const LEN: usize = 65_600;
+    let mut pool = PacketPool::new(0, 200, LEN);
+    assert!(!pool.has_idle() && !pool.has_many_out(), "none was ever used");
+    let fresh = resident(&pool);
+    assert!(fresh <= 200 * 2 * 4_096, "{fresh} octets of buffers that were never used");
+    assert_eq!(pool.give_back(1_000), 0);
+    let peak = |pool: &mut PacketPool, count: usize| {
+        let mut out: Vec<_> = (0..count).map(|_| pool.take().unwrap()).collect();
+        out.iter_mut().for_each(|buffer| buffer.storage_mut().fill(7));
+        pool.note_use();
+        let many = pool.has_many_out();
+        out.into_iter().for_each(|buffer| pool.put(buffer));
+        many
+    };
+    // What the next burst takes stays as it is.
+    for count in [1, STOCK, 2] {
+        assert!(!peak(&mut pool, count) && !pool.has_idle(), "{count}");
+        assert_eq!(pool.give_back(1_000), 0);
+    }
+    assert!(peak(&mut pool, 180) && pool.has_idle());
+    let before = resident(&pool);
+    assert!(before >= 180 * LEN, "{before}");
+    assert_eq!(pool.give_back(1_000), 0, "they were in use a moment ago");
+    assert!(!peak(&mut pool, 4) && pool.has_idle());
+    assert_eq!(pool.give_back(50), 50, "no more than were asked for");
+    assert_eq!(pool.give_back(1_000), 126);
+    assert!(!pool.has_idle());
+    assert_eq!(pool.give_back(1_000), 0);
+    let after = resident(&pool);
+    // The pages at the ends of a buffer belong to others, too.
+    assert!(after <= before - 176 * (LEN - 2 * 4_096), "{before} to {after}");
+    // They are as good as before.
+    peak(&mut pool, 200);
+    assert!(pool.free.iter().all(|buffer| buffer.data.iter().all(|octet| *octet == 7)));
+    assert_eq!((pool.give_back(1_000), pool.give_back(1_000)), (0, 196));
+}

@@ -43,6 +43,7 @@ use bytes::Bytes;
 
 use super::blocks::{Blocks, UNIT};
 pub use super::blocks::{CHUNK_LEN, block_for, block_within};
+use super::pages;
 use super::region::{ADOPTED, Region};
 
 /// Places for adopted pieces, for each chunk of the memory.
@@ -410,10 +411,13 @@ impl SendMemory {
     /// Gives the pages of free chunks that were not used since the last call back to the kernel, at most `most` chunks, each of
     /// which takes a system call. A few chunks stay as they are, for the next burst. Returns how many it were.
     pub fn give_back(&mut self, most: usize) -> usize {
-        let region = &self.region;
-        self.blocks.cool(most, |chunk| {
+        let (region, states) = (&self.region, &mut self.states);
+        self.blocks.cool(most, |chunk, around| {
             // SAFETY: a chunk is free when each of its blocks was released and has no lease out.
             unsafe { region.give_back(chunk) };
+            // Of its blocks nothing is to be remembered either. Several chunks share a page of it: it goes with the last.
+            let units = CHUNK_LEN / UNIT;
+            pages::give_back(&mut states[around.start as usize * units..around.end as usize * units]);
         })
     }
 

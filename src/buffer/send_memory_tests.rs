@@ -411,6 +411,31 @@ fn resident_of(memory: &SendMemory) -> usize {
     pages.iter().filter(|page| **page & 1 != 0).count() * 4_096
 }
 
+/// A word for each smallest block makes a 64th of the memory.
+#[test]
+#[cfg(not(miri))]
+fn what_is_remembered_of_blocks_goes_back_with_them() {
+    const CHUNKS: u32 = 1_024;
+    let (mut memory, _reader) = SendMemory::new(CHUNKS);
+    let all = CHUNKS as usize * CHUNK_LEN / UNIT * size_of::<State>();
+    for len in [CHUNK_LEN, UNIT, 4_096] {
+        let blocks: Vec<Block> = std::iter::from_fn(|| memory.allocate(len)).collect();
+        let held = pages::resident(&memory.states);
+        assert!(held >= all, "{held} of {all}");
+        // One that stays keeps the page of its chunk.
+        let mut stays = None;
+        for (index, block) in blocks.into_iter().enumerate() {
+            if index == 77 { stays = Some(block) } else { memory.release(block) }
+        }
+        while memory.has_idle() {
+            memory.give_back(100);
+        }
+        let held = pages::resident(&memory.states);
+        assert!(held <= 12 * 4_096, "{held} of {all} for blocks of {len}");
+        memory.release(stays.unwrap());
+    }
+}
+
 #[test]
 #[cfg_attr(miri, ignore)]
 fn what_was_used_at_a_peak_goes_back_to_the_kernel() {
@@ -442,8 +467,8 @@ fn what_was_used_at_a_peak_goes_back_to_the_kernel() {
     while memory.has_idle() {
         given += memory.give_back(100);
     }
-    assert_eq!((given, memory.give_back(100)), (511 - 16, 0), "a few stay");
-    assert_eq!(resident_of(&memory), 17 * CHUNK_LEN);
+    assert_eq!((given, memory.give_back(100)), (511 - 4, 0), "a few stay");
+    assert_eq!(resident_of(&memory), 5 * CHUNK_LEN);
     assert_eq!(reader.bytes(&lease), [7; CHUNK_LEN], "what is lent is not given back");
     memory.complete(lease);
     // They come again, and can be filled.
@@ -466,7 +491,7 @@ fn what_is_in_use_now_and_then_stays() {
         assert!(memory.has_idle());
         assert_eq!(memory.give_back(100), 0, "in round {round}");
     }
-    assert_eq!(memory.give_back(100), 40 - 16);
+    assert_eq!(memory.give_back(100), 40 - 4);
 }
 
 /// The states of 4 million blocks, and the list of chunks, cost nothing either.

@@ -63,6 +63,7 @@ impl Runner {
                 continue;
             }
             if self.busy_poll {
+                self.rest();
                 std::hint::spin_loop();
                 continue;
             }
@@ -104,6 +105,17 @@ impl Runner {
         Ok((work, drained))
     }
 
+    /// What parked threads do between their sleeps.
+    fn rest(&mut self) {
+        for stage in &mut self.stages {
+            if let Stage::Rx(rx) = stage
+                && rx.has_idle()
+            {
+                rx.rest(self.clock.now());
+            }
+        }
+    }
+
     fn park(&mut self, alarm: &Alarm, events: &mut Events) -> io::Result<()> {
         for stage in &mut self.stages {
             if let Stage::Worker(worker) = stage {
@@ -130,7 +142,7 @@ impl Runner {
             let deadline = self.stages.iter_mut().filter_map(|stage| match stage {
                 Stage::Worker(worker) => worker.deadline(),
                 Stage::Tx(tx) => tx.deadline(self.clock.now()),
-                Stage::Rx(_) => None,
+                Stage::Rx(rx) => rx.rest(self.clock.now()),
             });
             let deadline = deadline.min();
             let timeout = self.timeout(alarm, deadline)?;

@@ -12,11 +12,17 @@ use crate::buffer::ring::{Consumer, Producer};
 use crate::buffer::wake::{Interest, Unparker};
 use crate::device::RxQueue;
 use crate::flow::{OwnerTable, SteeringKeys};
+use crate::tcp::{Duration, Instant};
 
 /// A batch ends at this many packets ...
 pub(super) const BATCH_PACKETS: usize = 64;
 /// ... or at this many octets, whichever comes first: 64 super-segments would be 4 MB and fall out of the cache.
 pub(super) const BATCH_OCTETS: usize = 256 << 10;
+
+/// Buffers lie idle when they were not used for so long.
+const IDLE: Duration = Duration::from_secs(1);
+/// So many give their pages back at a time, 8 MB.
+const GIVEN_BACK: usize = 128;
 
 /// The rings between this stage and one worker.
 #[derive(Debug)]
@@ -53,6 +59,8 @@ pub(super) struct Rx {
     forwarded: u64,
     /// The pool is empty: nothing can be read before a buffer comes back.
     starved: bool,
+    /// When idle buffers give their pages back, if there are some.
+    give_back_at: Option<Instant>,
 }
 
 impl Rx {
@@ -65,7 +73,7 @@ impl Rx {
         home: usize,
         stats: Arc<StageStats>,
     ) -> Self {
-        Self { queue, pool, workers, keys, owners, home, stats, forwarded: 0, starved: false }
+        Self { queue, pool, workers, keys, owners, home, stats, forwarded: 0, starved: false, give_back_at: None }
     }
 
     /// The descriptor that becomes readable when packets wait.
@@ -109,6 +117,7 @@ impl Rx {
                 Err(frame) => self.pool.put(frame.packet),
             }
         }
+        self.pool.note_use();
         for worker in &mut self.workers {
             if std::mem::take(&mut worker.staged) {
                 worker.frames.publish();
@@ -133,6 +142,25 @@ impl Rx {
             }
             worker.returns.release();
         }
+    }
+
+    /// Gives back some of the buffers that lie idle, if it is time, and says when it will be the next time. When only those
+    /// are left that are worth keeping, nothing wakes the stage for them any more. Not needed while there is work.
+    pub(super) fn rest(&mut self, now: Instant) -> Option<Instant> {
+        if self.give_back_at.is_some_and(|at| at <= now) {
+            self.give_back_at = None;
+            self.pool.give_back(GIVEN_BACK);
+        }
+        if self.give_back_at.is_none() && self.has_idle() {
+            self.give_back_at = Some(now + IDLE);
+        }
+        self.give_back_at
+    }
+
+    /// Whether [`rest`](Self::rest) has something to do, sooner or later. Nobody wakes the stage when buffers come back: as long
+    /// as many are out, it looks for them itself.
+    pub(super) fn has_idle(&self) -> bool {
+        self.give_back_at.is_some() || self.pool.has_idle() || self.pool.has_many_out()
     }
 
     /// What this stage must be woken for, besides its queue.
