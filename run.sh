@@ -667,7 +667,8 @@ cmd_test() {
     step loom env RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS="${LOOM_MAX_PREEMPTIONS:-3}" \
         timeout 900 cargo test --profile loom --lib --target-dir target/loom loom
     step build cargo build --release --workspace
-    step worlds env TRUST_WORLDS="${TRUST_WORLDS:-10000}" timeout 1200 cargo test --release --test worlds -- --nocapture
+    step worlds env TRUST_WORLDS="${TRUST_WORLDS:-10000}" timeout 1200 \
+        cargo test --release -p trust-tools --test worlds -- --nocapture
     step whole timeout 300 tools/smoke
     say "== summary"
     printf '%s\n' "${steps[@]}"
