@@ -11,6 +11,7 @@ command -v cargo >/dev/null 2>&1 || PATH=$PATH:${HOME:-/root}/.cargo/bin
 
 top=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
 built=${CARGO_TARGET_DIR:-$top/target}/release
+unoptimized=${CARGO_TARGET_DIR:-$top/target}/debug
 engine=${TRUST_BIN:-$built/trust} # TRUST_BIN: run this binary and do not build
 run=${TRUST_RUN_DIR:-$top/target/run}
 me=$top/run.sh
@@ -630,19 +631,19 @@ all_tests() {
     return "$status"
 }
 
-# Each ends by itself but first_packet, which waits for packets and is told to stop.
+# Each ends by itself but first_packet, which waits for packets and is told to stop. Built they are with the tests: alone
+# they would have packages with other features.
 all_examples() {
     local example examples=(embed mio_echo hyper_server hyper_client axum_hello)
     if [ "${TRUST_REQUIRE_TUN:-}" = 1 ] || (exec 7<>/dev/net/tun) 2>/dev/null; then
         examples+=(serve connect)
-        cargo build --quiet --all-features --example first_packet &&
-            timeout 2 cargo run --quiet --all-features --example first_packet
+        timeout 2 "$unoptimized/examples/first_packet"
         [ $? = 124 ] || return 1
     else
         warn "examples that open a TUN device are left out: /dev/net/tun is not writable"
     fi
     for example in "${examples[@]}"; do
-        timeout 300 cargo run --quiet --all-features --example "$example" || return 1
+        timeout 300 "$unoptimized/examples/$example" || return 1
     done
 }
 
@@ -660,7 +661,9 @@ cmd_test() {
     else
         steps+=("left out  lints: rustup component add clippy")
     fi
-    step conformance cargo run --quiet -p trust-tools --bin conformance-check
+    # With all that the tests need of packages, for these to be compiled once.
+    step programs cargo build --workspace --all-features --bins --examples
+    step conformance "$unoptimized/conformance-check"
     step tests all_tests
     step docs env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --all-features --no-deps
     step examples all_examples
