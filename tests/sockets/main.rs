@@ -33,7 +33,9 @@ use stack::Stack;
 use support::{Behaviour, Named};
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    // They wait most of the time.
+    arguments.test_threads.get_or_insert(4);
     support::raise_open_files();
     let mut trials = Vec::new();
     trials.extend(suite::<std_stack::Std>());
