@@ -31,7 +31,8 @@
 //!   the same history.
 //! * No payload is owned: a store beside the connection keeps the octets, the core names ranges of them.
 //! * Nothing panics, whatever a segment says. Sequence arithmetic wraps, sizes saturate.
-//! * No allocation for a segment in order. What is out of order is bounded by the window, in octets and in ranges (its full segments).
+//! * No allocation for a segment in order. What is out of order is bounded by the window, in octets and in ranges (as many
+//!   as it has full segments).
 //! * Only `wire` is imported, for its value types.
 //! * No segment is answered by more than one segment, and none that carries RST by any.
 
