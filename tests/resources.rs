@@ -122,6 +122,46 @@ fn short_of_receive_memory(holders: u16) -> (Rig, Vec<Peer>, Arc<Mutex<Vec<Call>
     (rig, peers, calls)
 }
 
+/// One who comes when memory is short is asked for no more than can be kept: what fits the window is never refused, which
+/// its sender would learn by a timeout. As it gives back, its window grows.
+#[test]
+fn ops_46_no_window_promises_more_than_can_be_kept() {
+    let (mut rig, _greedy, _) = short_of_receive_memory(100);
+    rig.shard.add_service(Some(9), Box::new(Echo));
+    let mut peer = Peer::new(50_000, 9);
+    rig.turn(&[peer.syn()]);
+    let syn_ack = rig.next().header;
+    let shift = syn_ack.options.window_scale.expect("both scale");
+    let mut edge = syn_ack.ack.wrapping_add(u32::from(syn_ack.window));
+    (peer.seq, peer.ack) = (syn_ack.ack, syn_ack.seq.wrapping_add(1));
+    let (mut windows, mut sent) = (Vec::new(), 0);
+    for _ in 0..60 {
+        let window = edge.wrapping_sub(peer.seq) as usize;
+        windows.push(window);
+        let before = rig.counters().payload_in;
+        let burst: Vec<_> = [5; 65_536][..window.min(65_536)].chunks(1_400).map(|octets| peer.data(octets)).collect();
+        rig.turn(&burst);
+        sent += window as u64;
+        assert_eq!(rig.counters().payload_in - before, window as u64, "of {windows:?}");
+        for _ in 0..100 {
+            for answer in rig.sent.iter().filter(|answer| answer.header.dst_port == peer.port) {
+                edge = answer.header.ack.wrapping_add(u32::from(answer.header.window) << shift);
+            }
+            peer.take(&mut rig);
+            if peer.got.len() as u64 == sent {
+                break;
+            }
+            rig.turn(&[peer.ack()]);
+        }
+        assert_eq!(peer.got.len() as u64, sent, "all of it comes back");
+        peer.got.clear();
+        sent = 0;
+        rig.advance(Duration::from_millis(50));
+    }
+    assert_eq!(windows[0], 4_096, "the guarantee");
+    assert!(windows.iter().skip(20).all(|window| *window > 8_192), "{windows:?}");
+}
+
 #[test]
 fn holders_without_progress_give_way_after_30_seconds_the_longest_stalled_first() {
     let (mut rig, peers, calls) = short_of_receive_memory(400);

@@ -110,8 +110,8 @@ struct Node {
 impl Node {
     fn context(&mut self, now: Instant) -> Context {
         let short = self.pressure.as_mut().and_then(|rng| rng.chance(30).then_some(rng));
-        let keep =
-            short.map_or(Keep::All, |rng| rng.pick(&[Keep::InOrder(u32::MAX), Keep::InOrder(700), Keep::InOrder(0)]));
+        let keep = short
+            .map_or(Keep::All, |rng| rng.pick(&[Keep::in_order(u32::MAX), Keep::in_order(700), Keep::in_order(0)]));
         Context { now, keep }
     }
 
@@ -481,7 +481,7 @@ impl World {
                 addr: addrs[index],
                 peer: addrs[1 - index],
                 config,
-                params: OpenParams { iss: SeqNum(iss), ts_offset: rng.next() as u32, mss, ipv6: false },
+                params: OpenParams { iss: SeqNum(iss), ts_offset: rng.next() as u32, mss, ipv6: false, modest: false },
                 max_len: rng.pick(&[u32::from(mss), 65_000]),
                 habits,
                 phase: Phase::Listen,

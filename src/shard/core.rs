@@ -39,6 +39,11 @@ use crate::wire;
 /// Names no connection.
 const NOBODY: ConnId = ConnId { slot: u32::MAX, generation: 0 };
 
+/// Octets that a segment brings at most, in a copy of its own.
+const MOST_AT_ONCE: u64 = 66_000;
+// What a connection begins with when memory is short, it has.
+const _: () = assert!(tcp::MODEST_WINDOW as u64 <= super::shares::GUARANTEE);
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Core {
@@ -317,17 +322,15 @@ impl Core {
     /// What may still be kept of received payload (OPS-46).
     #[inline]
     pub(crate) fn keep(&self, conn: &Conn) -> tcp::Keep {
-        // What a segment brings at most, in a copy of its own.
-        const MOST: u64 = 66_000;
         let (pool, taken) = (self.receive_pool(), conn.receive.taken());
-        if pool.is_ample(taken, MOST) {
+        if pool.is_ample(taken, MOST_AT_ONCE) {
             return tcp::Keep::All;
         }
         let read = if let Phase::Open(connection) = &conn.phase { connection.read() } else { 0 };
         let share = pool.allowance(taken, self.conns.len(), read);
-        // A reader that keeps up takes it out of the packet: only what it leaves needs memory.
+        // A reader that keeps up takes it out of the packet: only what it leaves needs memory. That is no reason to ask for more.
         let keeps_up = conn.receive.unread() == 0 && pool.has_quarter();
-        tcp::Keep::InOrder(if keeps_up { share.max(MOST as u32) } else { share })
+        tcp::Keep::InOrder { room: if keeps_up { share.max(MOST_AT_ONCE as u32) } else { share }, share }
     }
 
     /// Parameters for a new connection: initial sequence number (MUST-8, MUST-9), timestamp offset, our MSS (MUST-67), or
@@ -340,6 +343,7 @@ impl Core {
             ts_offset: self.shared.isn.ts_offset(quad.local.addr, quad.remote.addr),
             mss: self.config.mtu.saturating_sub(header).min(most),
             ipv6: quad.local.addr.is_ipv6(),
+            modest: !self.receive_pool().is_ample(0, MOST_AT_ONCE),
         }
     }
 

@@ -151,6 +151,8 @@ pub struct Opened {
     pub unscaled_rest: bool,
     /// Octets that the SYN or SYN-ACK advertised as our window.
     pub receive_window: u32,
+    /// Memory is short: the receive buffer is no larger than that window.
+    pub modest: bool,
     /// The MSS that we advertised.
     pub receive_mss: u16,
     /// The MSS that we may send (MUST-16), options not subtracted.
@@ -198,7 +200,7 @@ impl Connection {
             None if opened.syn_timeouts > 0 => rtt.on_syn_timed_out(),
             None => {}
         }
-        let buffer = config.recv_buffer.initial;
+        let buffer = if opened.modest { opened.receive_window } else { config.recv_buffer.initial };
         let edge = nxt + opened.receive_window.min(1 << 30);
         let (ts_recent, ts_recent_at) = match opened.timestamps {
             Some(val) => (val, seconds(now)),

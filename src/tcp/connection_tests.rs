@@ -449,15 +449,15 @@ fn sc_77_user_timeout() {
 #[test]
 fn ops_46_memory_pressure() {
     plain(|lab| {
-        assert_eq!(lab.keep(Keep::InOrder(0), "A", 1, 1000, 1, 65_535), none());
+        assert_eq!(lab.keep(Keep::in_order(0), "A", 1, 1000, 1, 65_535), none());
         assert_eq!(lab.last.payload, Payload::Ignore);
-        assert_eq!(lab.keep(Keep::InOrder(1_000), "A", 1001, 1000, 1, 65_535), ["A 1:1 ack 1"]);
+        assert_eq!(lab.keep(Keep::in_order(1_000), "A", 1001, 1000, 1, 65_535), ["A 1:1 ack 1"]);
         assert_eq!(lab.last.payload, Payload::Ignore);
-        lab.keep(Keep::InOrder(1_000), "A", 1, 1000, 1, 65_535);
+        lab.keep(Keep::in_order(1_000), "A", 1, 1000, 1, 65_535);
         assert_eq!(lab.last.payload, Payload::Deliver { from: 0, to: 1000, released: 0 });
         // ACKs count whatever the memory.
         lab.write(1000);
-        lab.keep(Keep::InOrder(0), "A", 1001, 1000, 1001, 65_535);
+        lab.keep(Keep::in_order(0), "A", 1001, 1000, 1001, 65_535);
         assert_eq!(lab.last.acked, 1000);
     });
 }
@@ -467,10 +467,23 @@ fn ops_46_memory_pressure() {
 fn ops_46_any_room_is_room() {
     for room in [1_000, 1 << 31, u32::MAX - 1, u32::MAX] {
         plain(|lab| {
-            lab.keep(Keep::InOrder(room), "A", 1, 1_000, 1, 65_535);
+            lab.keep(Keep::in_order(room), "A", 1, 1_000, 1, 65_535);
             assert_eq!(lab.last.payload, Payload::Deliver { from: 0, to: 1_000, released: 0 }, "{room}");
         });
     }
+}
+
+/// Of the share a quarter may lie behind a gap: SACK tells the peer at once what was refused before it.
+#[test]
+fn ops_46_what_lies_behind_a_gap_gets_a_quarter_of_the_share() {
+    with_sack(|lab| {
+        lab.keep(Keep::in_order(3_000), "A", 5_001, 1_000, 1, 65_535);
+        assert_eq!(lab.last.payload, Payload::Ignore, "less than a segment of it is not worth while");
+        let told = lab.keep(Keep::in_order(6_000), "A", 5_001, 3_000, 1, 65_535);
+        assert_eq!(told, ["A 1:1 ack 1 <5001:6501>"]);
+        lab.keep(Keep::in_order(2_000), "A", 1, 1_000, 1, 65_535);
+        assert_eq!(lab.last.payload, Payload::Deliver { from: 0, to: 1_000, released: 0 });
+    });
 }
 
 /// What is beyond the room is cut off, not acknowledged, and not promised any more.
@@ -478,7 +491,7 @@ fn ops_46_any_room_is_room() {
 fn ops_46_the_window_follows_the_room_of_the_store() {
     plain(|lab| {
         let before = lab.conn.info(&lab.config);
-        lab.keep(Keep::InOrder(700), "A", 1, 1_000, 1, 65_535);
+        lab.keep(Keep::in_order(700), "A", 1, 1_000, 1, 65_535);
         assert_eq!(lab.last.payload, Payload::Deliver { from: 0, to: 700, released: 0 });
         let info = lab.conn.info(&lab.config);
         assert_eq!(info.receive_window, before.receive_window - 700, "what was promised stays promised (SHLD-14)");
@@ -486,15 +499,17 @@ fn ops_46_the_window_follows_the_room_of_the_store() {
         // All of the window comes, in pieces, and no more than it; the reader is slow.
         let mut from = 701;
         while lab.conn.info(&lab.config).receive_window > 0 {
-            lab.keep(Keep::InOrder(1_000), "A", from, 1_000, 1, 65_535);
+            lab.keep(Keep::in_order(1_000), "A", from, 1_000, 1, 65_535);
             from += 1_000;
         }
-        lab.keep(Keep::InOrder(0), "A", from, 1_000, 1, 65_535);
+        lab.keep(Keep::in_order(0), "A", from, 1_000, 1, 65_535);
         assert_eq!(lab.conn.info(&lab.config).receive_window, 0);
         // Read, it opens again; and grows when there is memory.
         let unread = lab.conn.unread();
         lab.conn.on_recv(&lab.config, unread, lab.now);
-        assert!(lab.conn.info(&lab.config).receive_buffer < before.receive_buffer);
+        lab.keep(Keep::in_order(700), "A", from, 700, 1, 65_535);
+        lab.conn.on_recv(&lab.config, 700, lab.now);
+        assert_eq!(lab.conn.info(&lab.config).receive_buffer, 2_000, "two segments");
         for _ in 0..200 {
             let (nxt, window) = (lab.conn.info(&lab.config).bytes_received + 1, 1_000);
             lab.keep(Keep::All, "A", nxt as u32, window, 1, 65_535);
@@ -503,9 +518,19 @@ fn ops_46_the_window_follows_the_room_of_the_store() {
         }
         assert!(lab.conn.info(&lab.config).receive_buffer >= 20_000, "{:?}", lab.conn.info(&lab.config));
     });
+    // It grows with the share, up to what a connection begins with; the room for one segment is no reason.
+    plain(|lab| {
+        let mut from = 1;
+        for (share, buffer) in [(10_000, 10_000), (5_000, 5_000), (20_000, 20_000), (1 << 20, 65_535)] {
+            lab.keep(Keep::InOrder { room: 66_000, share }, "A", from, 1_000, 1, 65_535);
+            lab.conn.on_recv(&lab.config, 1_000, lab.now);
+            from += 1_000;
+            assert_eq!(lab.conn.info(&lab.config).receive_buffer, buffer);
+        }
+    });
     plain(|lab| {
         lab.conn.set_receive_buffer(30_000);
-        lab.keep(Keep::InOrder(700), "A", 1, 1_000, 1, 65_535);
+        lab.keep(Keep::in_order(700), "A", 1, 1_000, 1, 65_535);
         assert_eq!(lab.conn.info(&lab.config).receive_buffer, 30_000, "what the user has set stays");
     });
 }

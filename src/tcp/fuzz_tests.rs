@@ -80,6 +80,7 @@ fn opened() -> impl Strategy<Value = Opened> {
             window_seq: SeqNum(irs),
             unscaled_rest: sack,
             receive_window: u32::from(window),
+            modest: false,
             receive_mss,
             send_mss,
             window_shifts: scale.then_some((14, 7)),
@@ -134,8 +135,8 @@ impl Driver {
                     len: *len,
                 };
                 let keep = match keep {
-                    0 => Keep::InOrder(0),
-                    1 => Keep::InOrder(*len / 2 + 1),
+                    0 => Keep::in_order(0),
+                    1 => Keep::in_order(*len / 2 + 1),
                     _ => Keep::All,
                 };
                 let before = (connection.hot.rcv.nxt, connection.queued(), connection.state());
@@ -249,7 +250,7 @@ proptest! {
     ) {
         let config = Config::default();
         let mut now = Instant::from_secs(5);
-        let params = OpenParams { iss: SeqNum(iss), ts_offset: irs, mss: 1460, ipv6: passive };
+        let params = OpenParams { iss: SeqNum(iss), ts_offset: irs, mss: 1460, ipv6: passive, modest: false };
         let make = |seq: SeqNum, ack: SeqNum, flags, window, mode: u8, len| Segment {
             seq, ack, flags: Flags(flags), window, urgent: 0, len,
             options: TcpOptions {

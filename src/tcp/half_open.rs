@@ -12,6 +12,8 @@ const TIMESTAMPS: u8 = 1 << 4;
 const SACK: u8 = 1 << 5;
 const DUE: u8 = 1 << 6;
 const AMBIGUOUS: u8 = 1 << 7;
+/// Beside the number of timeouts, of which there are a few.
+const MODEST: u8 = 1 << 7;
 /// In the lower four bits: the peer's shift, at most 14 (RFC7323-2.3b), or this.
 const NO_SHIFT: u8 = 15;
 
@@ -54,7 +56,7 @@ impl HalfOpen {
             peer_window: handshake.peer_window,
             mss: handshake.mss,
             peer_mss: handshake.peer_mss,
-            timeouts: handshake.timeouts,
+            timeouts: handshake.timeouts.min(MODEST - 1) | flag(handshake.modest, MODEST),
             bits: handshake.peer_shift.map_or(NO_SHIFT, |shift| shift.min(14))
                 | flag(handshake.timestamps, TIMESTAMPS)
                 | flag(handshake.sack, SACK)
@@ -84,7 +86,8 @@ impl HalfOpen {
             sack: has(SACK),
             peer_shift,
             scale: peer_shift.is_some(),
-            timeouts: self.timeouts,
+            modest: self.timeouts & MODEST != 0,
+            timeouts: self.timeouts(),
             syn_retries: None,
             hastened: 0,
             hastens: false,
@@ -105,7 +108,7 @@ impl HalfOpen {
     /// How often the SYN-ACK was repeated because the timer fired.
     #[must_use]
     pub fn timeouts(&self) -> u8 {
-        self.timeouts
+        self.timeouts & !MODEST
     }
 
     /// Whether a SYN-ACK is to be sent.
@@ -147,13 +150,13 @@ mod tests {
             (iss, irs, ts_offset) in any::<(u32, u32, u32)>(),
             (mss, window) in any::<(u16, u16)>(),
             (peer_mss, window_scale, sack_permitted) in any::<(Option<u16>, Option<u8>, bool)>(),
-            (stamp, ipv6, ours) in any::<(Option<u32>, bool, [bool; 3])>(),
+            (stamp, ipv6, ours) in any::<(Option<u32>, bool, [bool; 4])>(),
             events in proptest::collection::vec(
                 (0_u64..200_000, any::<u8>(), -3_i32..9, -2_i32..3, any::<Option<u32>>(), 0_u8..4), 0..12),
         ) {
             let config =
                 Config { timestamps: ours[0], sack: ours[1], window_scale: ours[2], ..Config::default() };
-            let params = OpenParams { iss: SeqNum(iss), ts_offset, mss, ipv6 };
+            let params = OpenParams { iss: SeqNum(iss), ts_offset, mss, ipv6, modest: ours[3] };
             let timestamps = stamp.map(|val| Timestamps { val, ecr: 0 });
             let mut syn = segment(2, irs, 0, None);
             syn.window = window;

@@ -20,6 +20,9 @@ const HASTE: Duration = Duration::from_millis(4);
 /// How often one open does that.
 const MOST_HASTENED: u8 = 3;
 
+/// The first window where memory is short, octets.
+pub const MODEST_WINDOW: u16 = 4_096;
+
 /// What only the caller can know when a connection is opened.
 #[derive(Clone, Copy, Debug)]
 pub struct OpenParams {
@@ -31,6 +34,9 @@ pub struct OpenParams {
     pub mss: u16,
     /// Whether addresses are IPv6: decides what a peer that names no MSS gets, 1220 or 536 (MUST-15).
     pub ipv6: bool,
+    /// Memory for what is received is short (OPS-46): the peer may send [`MODEST_WINDOW`] octets at first. More than can be
+    /// kept would have to be sent again, and that mostly by timeout.
+    pub modest: bool,
 }
 
 impl OpenParams {
@@ -65,6 +71,8 @@ pub struct Handshake {
     pub(super) sack: bool,
     pub(super) peer_shift: Option<u8>,
     pub(super) scale: bool,
+    /// See [`OpenParams::modest`].
+    pub(super) modest: bool,
     /// Times our SYN or SYN-ACK was repeated because the timer fired.
     pub(super) timeouts: u8,
     /// So many repetitions end an active open, where the user says so; else time does.
@@ -118,6 +126,7 @@ impl Handshake {
             sack: config.sack,
             peer_shift: None,
             scale: config.window_scale,
+            modest: params.modest,
             timeouts: 0,
             syn_retries: None,
             hastened: 0,
@@ -214,8 +223,9 @@ impl Handshake {
     }
 
     /// Octets our SYN advertises; the field cannot be scaled (RFC7323-2.2c).
-    fn receive_window(config: &Config) -> u16 {
-        u16::try_from(config.recv_buffer.initial).unwrap_or(u16::MAX)
+    fn receive_window(&self, config: &Config) -> u16 {
+        let most = if self.modest { MODEST_WINDOW } else { u16::MAX };
+        u16::try_from(config.recv_buffer.initial).unwrap_or(u16::MAX).min(most)
     }
 
     /// The SYN or SYN-ACK that is due.
@@ -236,7 +246,7 @@ impl Handshake {
         }
         let received = self.state == State::SynReceived;
         let (ack, flags) = if received { (self.irs + 1, Flags::SYN | Flags::ACK) } else { (SeqNum(0), Flags::SYN) };
-        let mut syn = Transmit::bare(self.iss, ack, flags, Self::receive_window(config));
+        let mut syn = Transmit::bare(self.iss, ack, flags, self.receive_window(config));
         syn.options = TcpOptions {
             mss: Some(self.mss),
             window_scale: self.scale.then(|| config.receive_shift()),
@@ -354,7 +364,7 @@ impl Handshake {
     /// SM-SR-1 to SM-SR-6.
     fn in_syn_received(&mut self, config: &Config, seg: &Segment, now: Instant) -> HandshakeOutcome {
         let nxt = self.irs + 1;
-        let edge = nxt + u32::from(Self::receive_window(config));
+        let edge = nxt + u32::from(self.receive_window(config));
         let acks_syn = seg.has(Flags::ACK) && seg.ack == self.iss + 1;
         if seg.has(Flags::SYN) && seg.seq == self.irs && !seg.has(Flags::RST) {
             // The peer's SYN again. With an ACK it is the answer to our own SYN in a simultaneous open and completes it
@@ -420,7 +430,8 @@ impl Handshake {
             send_window: if syn { u32::from(seg.window) } else { scaled },
             window_seq: rest.seq,
             unscaled_rest: syn,
-            receive_window: u32::from(Self::receive_window(config)),
+            receive_window: u32::from(self.receive_window(config)),
+            modest: self.modest,
             receive_mss: self.mss,
             send_mss: self.peer_mss.min(self.mss),
             window_shifts: shifts,
@@ -464,7 +475,7 @@ impl Handshake {
         }
         let mut ack = Transmit::bare(self.iss + 1, self.irs + 1, Flags::ACK, 0);
         let shift = if self.scale { config.receive_shift() } else { 0 };
-        ack.window = Self::receive_window(config) >> shift;
+        ack.window = self.receive_window(config) >> shift;
         ack.options.timestamps = self.stamps(now);
         HandshakeOutcome::Reply(ack)
     }

@@ -12,7 +12,7 @@ fn t(ms: u64) -> Instant {
 }
 
 fn params() -> OpenParams {
-    OpenParams { iss: ISS, ts_offset: 1_000, mss: 1460, ipv6: false }
+    OpenParams { iss: ISS, ts_offset: 1_000, mss: 1460, ipv6: false, modest: false }
 }
 
 fn seg(flags: Flags, seq: u32, ack: u32) -> Segment {
@@ -51,6 +51,28 @@ fn replied(outcome: HandshakeOutcome) -> (SeqNum, Flags) {
     match outcome {
         HandshakeOutcome::Reply(out) => (out.seq, out.flags),
         other => panic!("no reply: {other:?}"),
+    }
+}
+
+/// Both opens, with what a listener keeps in between; the SYN's window, the ACK's and the buffer agree.
+#[test]
+fn ops_46_where_memory_is_short_the_first_window_is_modest() {
+    let config = Config::default();
+    for (modest, window, buffer) in [(false, 65_535, config.recv_buffer.initial), (true, 4_096, 4_096)] {
+        let params = OpenParams { modest, ..params() };
+        let mut syn = seg(Flags::SYN, 0, 0);
+        syn.options = TcpOptions { window_scale: Some(2), ..TcpOptions::default() };
+        let mut passive = Handshake::accept(&config, params, &syn, t(0));
+        assert_eq!(passive.poll_transmit(&config, t(0)).unwrap().window, window);
+        let mut passive = super::super::HalfOpen::pack(&passive).unwrap().unpack();
+        let (open, _) = opened(passive.on_segment(&config, &seg(Flags::ACK, 1, 1), t(9)));
+        let info = open.info(&config);
+        assert_eq!((info.receive_window, info.receive_buffer), (u32::from(window), buffer));
+        let mut active = Handshake::connect(&config, params, t(0));
+        assert_eq!(active.poll_transmit(&config, t(0)).unwrap().window, window);
+        let (open, _) = opened(active.on_segment(&config, &seg(SYN_ACK, 0, 1), t(9)));
+        let info = open.info(&config);
+        assert_eq!((info.receive_window, info.receive_buffer), (u32::from(window), buffer));
     }
 }
 

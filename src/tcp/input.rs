@@ -105,8 +105,8 @@ impl Connection {
             _ => {}
         }
         self.hot.marks.put(Marks::PRESSURE, context.keep != Keep::All);
-        if let Keep::InOrder(room) = context.keep {
-            self.limit_receive_buffer(room, now);
+        if let Keep::InOrder { share, .. } = context.keep {
+            self.limit_receive_buffer(config, share, now);
         }
         if !self.passes_paws(config, seg, now, outcome)
             || !self.passes_sequence(config, seg, now, outcome)
@@ -267,16 +267,19 @@ impl Connection {
             end = end.earlier(self.cold.fin_seq);
         }
         let start = seg.seq.later(nxt);
-        if let Keep::InOrder(room) = context.keep
+        if let Keep::InOrder { room, share } = context.keep
             && end.gt(start)
         {
-            // OPS-46: as if it had been lost.
-            let kept = start + above(end, start).min(room);
-            if start != nxt || kept == start {
+            // OPS-46: as if it had been lost. Behind a gap a quarter of the share at most: what fills the gap needs room. But
+            // that much, since without a SACK the peer would find out by timeout only.
+            let behind_gap = start != nxt;
+            let most = if behind_gap { share / 4 } else { room };
+            let kept = start + above(end, start).min(most);
+            if kept == start || (behind_gap && kept.lt(end) && most < u32::from(self.hot.rcv.mss)) {
                 // A hole is still reported, so that the peer knows early.
                 self.report_overlap(start, end);
                 outcome.events |= Events::REFUSED;
-                outcome.ack_now |= start != nxt;
+                outcome.ack_now |= behind_gap;
                 return;
             }
             end = kept;

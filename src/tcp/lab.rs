@@ -34,6 +34,7 @@ pub(super) fn labs(setup: impl Fn(&mut Config, &mut Opened), script: impl Fn(&mu
             window_seq: SeqNum(irs) + 1,
             unscaled_rest: false,
             receive_window: 65_535,
+            modest: false,
             receive_mss: 1_000,
             send_mss: 1_000,
             window_shifts: None,

@@ -22,9 +22,23 @@ pub struct Context {
 pub enum Keep {
     /// Everything that fits the window.
     All,
-    /// So many octets that are in order. What is beyond them, or behind a gap, is neither accepted nor acknowledged and must
-    /// be sent again. The receive buffer shrinks to what is unread and these octets, so that the window follows.
-    InOrder(u32),
+    /// What is in order, and of it `room` octets. What is beyond them, or behind a gap, is neither accepted nor acknowledged
+    /// and must be sent again.
+    InOrder {
+        /// Octets of this segment.
+        room: u32,
+        /// Octets that may lie unread beside those that do already: the receive buffer follows, and with it the window. Less
+        /// than `room` where the reader is likely to take this segment out of the packet.
+        share: u32,
+    },
+}
+
+impl Keep {
+    /// So many octets that are in order, of this segment and in all.
+    #[must_use]
+    pub const fn in_order(octets: u32) -> Self {
+        Self::InOrder { room: octets, share: octets }
+    }
 }
 
 /// What became of the payload of a segment. `from..to` indexes the payload of that segment.

@@ -18,6 +18,7 @@ fn record(stamps: Option<u32>) -> (Config, TimeWait) {
         window_seq: IRS,
         unscaled_rest: false,
         receive_window: 65_535,
+        modest: false,
         receive_mss: 1460,
         send_mss: 1460,
         window_shifts: None,

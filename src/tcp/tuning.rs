@@ -58,14 +58,19 @@ impl Connection {
         }
     }
 
-    /// The store has room for `room` octets besides those that are unread, less than the buffer promises (OPS-46): the buffer
-    /// shrinks, by itself grows again later, and with it the window. Not below two segments, and not what the user has set.
-    pub(super) fn limit_receive_buffer(&mut self, room: u32, now: Instant) {
+    /// The store has room for `share` octets besides those that are unread (OPS-46): the buffer follows, and with it the
+    /// window. Not below two segments, not above what a connection begins with, and not where the user has set it.
+    pub(super) fn limit_receive_buffer(&mut self, config: &Config, share: u32, now: Instant) {
         let rcv = &mut self.hot.rcv;
-        let size = rcv.unread.saturating_add(room).max(2 * u32::from(rcv.mss));
-        if size < rcv.buffer && !self.hot.marks.has(Marks::RECV_FIXED) {
+        if self.hot.marks.has(Marks::RECV_FIXED) {
+            return;
+        }
+        let size = rcv.unread.saturating_add(share).max(2 * u32::from(rcv.mss));
+        if size < rcv.buffer {
             rcv.buffer = size;
             self.cold.sizing = RightSizing::new(size, now);
+        } else {
+            rcv.buffer = rcv.buffer.max(size.min(config.recv_buffer.initial));
         }
     }
 

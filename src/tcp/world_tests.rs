@@ -117,7 +117,13 @@ struct World {
 }
 
 fn params(iss: u32, side: usize) -> OpenParams {
-    OpenParams { iss: SeqNum(iss), ts_offset: iss ^ 0x5555_5555, mss: if side == 0 { 1460 } else { 1400 }, ipv6: false }
+    OpenParams {
+        iss: SeqNum(iss),
+        ts_offset: iss ^ 0x5555_5555,
+        mss: if side == 0 { 1460 } else { 1400 },
+        ipv6: false,
+        modest: false,
+    }
 }
 
 impl World {

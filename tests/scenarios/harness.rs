@@ -188,7 +188,13 @@ impl Host {
     }
 
     fn open_params(&self) -> OpenParams {
-        OpenParams { iss: SeqNum(self.isn.local), ts_offset: self.ts_offset, mss: self.our_mss, ipv6: false }
+        OpenParams {
+            iss: SeqNum(self.isn.local),
+            ts_offset: self.ts_offset,
+            mss: self.our_mss,
+            ipv6: false,
+            modest: false,
+        }
     }
 
     // ---- the peer --------------------------------------------------------------------------------------------------

@@ -336,14 +336,14 @@ fn must_59_one_ack_for_each_run_and_one_for_each_segment_out_of_order() {
 fn ops_46_under_memory_pressure_data_out_of_order_goes_first() {
     each_isn(|isn| {
         let mut host = Host::established(isn, plain());
-        host.keep = Keep::InOrder(2_000);
+        host.keep = Keep::in_order(2_000);
         host.inject("A 1001:2001 ack 1");
         host.expect("A 1:1 ack 1");
         assert_eq!(host.held(), 0);
         host.inject("A 1:1001 ack 1");
         assert_eq!(host.readable(), 1_000);
         host.take_all();
-        host.keep = Keep::InOrder(0);
+        host.keep = Keep::in_order(0);
         host.inject("A 1001:2001 ack 1");
         assert_eq!(host.readable(), 1_000);
         for sent in host.take_all() {

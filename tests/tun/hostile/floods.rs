@@ -204,6 +204,7 @@ fn row(engine: &Engine, name: &str, sent: &Sent, drops: u64, before: u64, visits
         served: format!("{} of {}", visits.served.len(), visits.served.len() + visits.failures.len()),
         p99,
         worst,
+        megabyte: Duration::MAX,
         keeps: "-".to_owned(),
         memory: format!("{} {} {}", before >> 20, memory(pid, "VmHWM") >> 20, memory(pid, "VmRSS") >> 20),
     });

@@ -211,6 +211,9 @@ fn kernel_keeps(load: &Load) -> Result<f64, String> {
     Ok(beside / alone)
 }
 
+/// What a megabyte both ways takes at most beside a load, where it is measured: it is a matter of milliseconds, mostly.
+const SLOW: Duration = Duration::from_secs(2);
+
 /// How long a transfer is measured alone, before a load and after it.
 const ALONE: Duration = Duration::from_secs(3);
 
@@ -290,6 +293,10 @@ fn engine_endures(load: &Load, plan: &[&str], kernel: Option<f64>) -> Result<Vec
     if soak() && p99 > Duration::from_millis(100) && !seen.visits.served.is_empty() {
         fault(format!("p99 of {} visits {p99:.1?}", seen.visits.served.len()));
     }
+    // The window of one who comes late promises what there is; what is refused would wait for timeouts.
+    if let Some(longest) = seen.megabytes.served.iter().max().filter(|longest| soak() && **longest > SLOW) {
+        fault(format!("a megabyte both ways took {longest:.1?}"));
+    }
     if let Some(kernel) = kernel.filter(|kernel| keeps < kernel / 2.0) {
         fault(format!("a transfer keeps {:.0} % of its speed, {:.0} % on the kernel", 100.0 * keeps, 100.0 * kernel));
     }
@@ -323,6 +330,7 @@ fn engine_endures(load: &Load, plan: &[&str], kernel: Option<f64>) -> Result<Vec
         served: format!("{} of {}", seen.visits.served.len(), seen.visits.served.len() + seen.visits.failures.len()),
         p99,
         worst,
+        megabyte: seen.megabytes.p99_and_worst().1,
         keeps: kernel
             .map_or(format!("{:.0}", 100.0 * keeps), |kernel| format!("{:.0} / {:.0}", 100.0 * keeps, 100.0 * kernel)),
         memory: format!("{} {} {}", before >> 20, peak >> 20, after >> 20),
@@ -360,6 +368,8 @@ pub(crate) struct Row {
     pub(crate) served: String,
     pub(crate) p99: Duration,
     pub(crate) worst: Duration,
+    /// The longest that a megabyte took to echo and back; nothing where none was sent.
+    pub(crate) megabyte: Duration,
     /// What part of its speed an established transfer keeps, percent; on the kernel's TCP, where that was measured.
     pub(crate) keeps: String,
     /// Megabytes before, at the peak, afterwards.
@@ -379,8 +389,8 @@ pub(crate) fn print_table() {
         return;
     }
     println!(
-        "{:24} {:16} {:>14} {:>14} {:>9} {:>9} {:>10} {:>14}",
-        "load", "plan", "clients", "served", "p99 ms", "worst ms", "keeps %", "memory MB"
+        "{:24} {:16} {:>14} {:>14} {:>9} {:>9} {:>9} {:>10} {:>14}",
+        "load", "plan", "clients", "served", "p99 ms", "worst ms", "1 MB ms", "keeps %", "memory MB"
     );
     for row in rows.iter() {
         let milliseconds = |span: Duration| match span {
@@ -388,18 +398,20 @@ pub(crate) fn print_table() {
             span => format!("{:.1}", span.as_secs_f64() * 1e3),
         };
         println!(
-            "{:24} {:16} {:>14} {:>14} {:>9} {:>9} {:>10} {:>14}",
+            "{:24} {:16} {:>14} {:>14} {:>9} {:>9} {:>9} {:>10} {:>14}",
             row.load,
             row.plan,
             row.clients,
             row.served,
             milliseconds(row.p99),
             milliseconds(row.worst),
+            milliseconds(row.megabyte),
             row.keeps,
             row.memory
         );
     }
     println!(
-        "served: visits; keeps: what a transfer keeps of its speed, / on the kernel's TCP; memory: before, peak, after"
+        "served: visits; 1 MB: the longest to echo and back; keeps: what a transfer keeps of its speed, / on the kernel's TCP; \
+         memory: before, peak, after"
     );
 }
