@@ -6,19 +6,33 @@ cd "$(dirname "$0")"
 target=${1:?which target: hosts or wire}
 shift
 triple=$(rustc -vV | sed -n 's/^host: //p')
-# What cargo-fuzz does with flags that only nightly has, said to LLVM itself: count edges, tell comparisons. With --target,
-# so that build scripts and macros are left as they are.
-flags="-Cpasses=sancov-module -Ccodegen-units=1"
-for option in level=4 inline-8bit-counters pc-table trace-compares; do
-    flags="$flags -Cllvm-args=-sanitizer-coverage-$option"
+# Count edges; tell comparisons too if asked to, which finds more per execution and makes fewer of them.
+TRUST_FUZZ_FLAGS="-Cpasses=sancov-module -Ccodegen-units=1"
+set_of_flags=edges
+options="level=3 inline-8bit-counters pc-table"
+if [ "${TRUST_FUZZ_COMPARES:-0}" = 1 ]; then
+    options="$options trace-compares"
+    set_of_flags=compares
+fi
+for option in $options; do
+    TRUST_FUZZ_FLAGS="$TRUST_FUZZ_FLAGS -Cllvm-args=-sanitizer-coverage-$option"
 done
+export TRUST_FUZZ_FLAGS
+# With --target, so that build scripts and macros are left as they are.
+flags=
 # An address sanitizer costs a third of the rate or more: TRUST_FUZZ_ASAN=1. The compiler must be told that we know.
 if [ "${TRUST_FUZZ_ASAN:-0}" = 1 ]; then
     export RUSTC_BOOTSTRAP=1
-    flags="$flags -Zsanitizer=address"
+    flags="-Zsanitizer=address --cfg asan"
+    set_of_flags=$set_of_flags-asan
 fi
-RUSTFLAGS="$flags" CARGO_TARGET_DIR="$PWD/target" cargo build --release --target "$triple" --bin "$target" --quiet
-mkdir -p "corpus/$target" "artifacts/$target"
+# A folder for each set of flags: cargo does not see those of the wrapper.
+export CARGO_TARGET_DIR="$PWD/target/$set_of_flags"
+RUSTC_WRAPPER="$PWD/instrument.sh" RUSTFLAGS="$flags" \
+    cargo build --release --target "$triple" --bin "$target" --quiet
+corpus=${TRUST_FUZZ_CORPUS:-corpus/$target}
+mkdir -p "$corpus" "artifacts/$target"
 seeds=
 [ -d "seeds/$target" ] && seeds=seeds/$target
-exec "target/$triple/release/$target" -max_len=4096 -artifact_prefix="artifacts/$target/" "$@" "corpus/$target" $seeds
+exec "$CARGO_TARGET_DIR/$triple/release/$target" -max_len=1024 -entropic=0 -artifact_prefix="artifacts/$target/" "$@" \
+    "$corpus" $seeds

@@ -7,7 +7,15 @@ mod forge;
 mod hosts;
 #[path = "../../tests/fuzzing/input.rs"]
 mod input;
+mod edges;
+mod lists;
+
+// The address sanitizer watches an allocator of its own.
+#[cfg(not(asan))]
+#[global_allocator]
+static ALLOCATOR: lists::Lists = lists::Lists;
 
 libfuzzer_sys::fuzz_target!(|script: &[u8]| {
     hosts::run(script);
+    edges::forget_others();
 });

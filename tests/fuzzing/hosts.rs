@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::UNIX_EPOCH;
 
 use trust::embed::Host;
-use trust::net::{SocketLimits, TcpListener, TcpSocket, TcpStream};
+use trust::net::{EventQueue, SocketLimits, TcpListener, TcpSocket, TcpStream};
 use trust::services::{self, Environment, ServiceName};
 use trust::shard::Limits;
 use trust::shard::budget::{self, Work};
@@ -18,6 +18,9 @@ use trust::tcp::{BufferLimits, Config, CongestionControl, Duration, Instant, Kee
 use super::forge;
 use super::input::Input;
 
+#[path = "more.rs"]
+mod more;
+
 const CLIENT: usize = 0;
 const SERVER: usize = 1;
 const ADDRESSES: [[IpAddr; 2]; 2] = [addresses(1), addresses(2)];
@@ -26,6 +29,8 @@ const PORTS: [u16; 2] = [1_000, 1_001];
 
 /// A script has no more acts, so that one costs little.
 const MOST_ACTS: usize = 400;
+/// Nor does it act any more when so many packets have been delivered.
+const MOST_PACKETS: u64 = 600;
 /// Sockets of both hosts at once.
 const MOST_SOCKETS: usize = 24;
 /// Packets under way in one direction; more are lost.
@@ -73,7 +78,7 @@ pub fn run(data: &[u8]) -> Summary {
     let mut input = Input::new(data);
     let mut world = World::new(&mut input);
     for _ in 0..MOST_ACTS {
-        if input.is_empty() {
+        if input.is_empty() || world.summary.packets > MOST_PACKETS {
             break;
         }
         world.act(&mut input);
@@ -107,10 +112,15 @@ struct World {
     sent: [VecDeque<Vec<u8>>; 2],
     sockets: Vec<Socket>,
     listeners: Vec<TcpListener>,
+    queue: Option<EventQueue>,
     /// In this script no strangers send anything.
     honest: bool,
     /// Packets with sound checksums came from others: octets need not be right.
     tampered: bool,
+    /// Storage of packets that are gone.
+    spare: Vec<Vec<u8>>,
+    /// What applications read into.
+    block: Vec<u8>,
     summary: Summary,
 }
 
@@ -162,7 +172,8 @@ fn host(side: usize, now: Instant, input: &mut Input<'_>) -> Host {
         .tcp(tcp(input))
         .limits(limits(input))
         .sockets(sockets)
-        .mtu(input.pick(&[1_500, 1_280, 9_000, 65_535]))
+        // The largest seldom: each of its buffers is zeroed.
+        .mtu(input.pick(&[1_500, 1_280, 9_000, 1_500, 1_500, 1_280, 9_000, 65_535]))
         .send_chunks(input.pick(&[8, 4, 2]))
         .inbox(256);
     for address in ADDRESSES[side] {
@@ -227,7 +238,10 @@ impl World {
             sent: Default::default(),
             sockets: Vec::new(),
             listeners: Vec::new(),
+            queue: None,
             tampered: false,
+            spare: Vec::new(),
+            block: vec![0; LONGEST],
             summary: Summary::default(),
         }
     }
@@ -235,22 +249,26 @@ impl World {
     // ---- the wire ----
 
     fn poll(&mut self, side: usize) {
-        let Self { now, hosts, under_way, sent, .. } = self;
+        let Self { now, hosts, under_way, sent, spare, .. } = self;
         let (under_way, sent) = (&mut under_way[side], &mut sent[side]);
+        let copy = |packet: &[u8], mut storage: Vec<u8>| {
+            storage.clear();
+            storage.extend_from_slice(packet);
+            storage
+        };
         hosts[side].poll(*now, |packet| {
-            if sent.len() >= REMEMBERED {
-                sent.pop_front();
-            }
-            sent.push_back(packet.to_vec());
+            let oldest = if sent.len() < REMEMBERED { None } else { sent.pop_front() };
+            sent.push_back(copy(packet, oldest.unwrap_or_default()));
             if under_way.len() < MOST_UNDER_WAY {
-                under_way.push_back(packet.to_vec());
+                under_way.push_back(copy(packet, spare.pop().unwrap_or_default()));
             }
         });
     }
 
-    fn deliver(&mut self, from: usize, packet: &[u8]) {
+    fn deliver(&mut self, from: usize, packet: Vec<u8>) {
         self.summary.packets += 1;
-        self.hosts[1 - from].receive(packet);
+        self.hosts[1 - from].receive(&packet);
+        self.spare.push(packet);
     }
 
     /// Packets of strangers: nobody knows any more what is right.
@@ -262,11 +280,18 @@ impl World {
     /// All packets arrive, and what they draw, a few times over.
     fn rounds(&mut self, count: usize) {
         for _ in 0..count {
+            let before = self.summary.packets;
             for side in [CLIENT, SERVER] {
                 self.poll(side);
                 while let Some(packet) = self.under_way[side].pop_front() {
-                    self.deliver(side, &packet);
+                    self.deliver(side, packet);
                 }
+            }
+            // The next round would be the same.
+            let now = self.now;
+            let busy = |host: &mut Host| host.next_deadline().is_some_and(|at| at <= now);
+            if self.summary.packets == before && !self.hosts.iter_mut().any(busy) {
+                break;
             }
         }
     }
@@ -285,7 +310,9 @@ impl World {
     // ---- the script ----
 
     fn act(&mut self, input: &mut Input<'_>) {
-        match input.octet() % 32 {
+        let what = input.octet();
+        match what % 32 {
+            _ if what >= 224 => self.act_more(what - 224, input),
             26..=30 if self.honest => self.rounds(1 + usize::from(input.octet() % 8)),
             0..=3 => self.rounds(1 + usize::from(input.octet() % 8)),
             4 | 5 => self.connect(input),
@@ -338,10 +365,13 @@ impl World {
         ServiceName::ALL.get(choice).map_or_else(|| PORTS[choice % 2], |name| name.usual_port())
     }
 
+    fn place(&self, input: &mut Input<'_>) -> Option<usize> {
+        usize::from(input.octet()).checked_rem(self.sockets.len())
+    }
+
     fn socket(&mut self, input: &mut Input<'_>) -> Option<&mut Socket> {
-        let choice = usize::from(input.octet());
-        let count = self.sockets.len();
-        self.sockets.get_mut(choice.checked_rem(count)?)
+        let place = self.place(input)?;
+        self.sockets.get_mut(place)
     }
 
     fn remembered(&self, side: u8, at: u8) -> Option<(usize, Vec<u8>)> {
@@ -403,9 +433,8 @@ impl World {
     fn read(&mut self, input: &mut Input<'_>) {
         let len = input.pick(&[1, 100, 1_000, 5_000, LONGEST]);
         let tampered = self.tampered;
-        let Some(socket) = self.socket(input) else { return };
-        let octets = socket.read(len, tampered);
-        self.summary.octets += octets;
+        let Some(place) = self.place(input) else { return };
+        self.summary.octets += self.sockets[place].read(&mut self.block[..len], tampered);
     }
 
     fn shutdown(&mut self, input: &mut Input<'_>) {
@@ -416,8 +445,8 @@ impl World {
     }
 
     fn close(&mut self, input: &mut Input<'_>) {
-        let (how, choice) = (input.octet(), usize::from(input.octet()));
-        let Some(place) = choice.checked_rem(self.sockets.len()) else { return };
+        let how = input.octet();
+        let Some(place) = self.place(input) else { return };
         let socket = self.sockets.swap_remove(place);
         if how & 1 != 0 {
             let _ = socket.stream.set_linger(Some(std::time::Duration::ZERO));
@@ -499,7 +528,7 @@ impl World {
             _ => {
                 let packet = queue.remove(place);
                 if let Some(packet) = packet {
-                    self.deliver(side, &packet);
+                    self.deliver(side, packet);
                     self.poll(1 - side);
                 }
             }
@@ -619,10 +648,8 @@ impl Socket {
     }
 
     /// Reads, and looks whether it is right. Returns how many octets there were.
-    fn read(&mut self, len: usize, tampered: bool) -> u64 {
-        let mut block = vec![0; len];
-        let port = self.client_port();
-        let got = match self.stream.read(&mut block) {
+    fn read(&mut self, block: &mut [u8], tampered: bool) -> u64 {
+        let got = match self.stream.read(block) {
             Ok(got) => got,
             Err(error) => {
                 let nothing = error.kind() == ErrorKind::WouldBlock;
@@ -630,12 +657,18 @@ impl Socket {
                 return 0;
             }
         };
-        let from = self.read;
+        let right = self.check(&block[..got], tampered);
         self.read += got as u64;
+        right
+    }
+
+    /// Looks whether what was read next is right. Returns how many octets there were.
+    fn check(&self, octets: &[u8], tampered: bool) -> u64 {
+        let (from, got) = (self.read, octets.len());
         if tampered {
             return 0;
         }
-        let Ok(port) = port else { return 0 };
+        let Ok(port) = self.client_port() else { return 0 };
         let expected = match self.other {
             Other::Service(ServiceName::Echo) => octets_at(port, true, from, got),
             Other::Service(ServiceName::Chargen) => chargen_octets_at(from, got),
@@ -643,9 +676,9 @@ impl Socket {
             Other::Service(ServiceName::Discard) => &[],
             Other::Service(_) => return got as u64,
         };
-        assert!(block[..got] == *expected, "wrong octets from {:?} behind the first {from}", self.other);
+        assert!(octets == expected, "wrong octets from {:?} behind the first {from}", self.other);
         if self.other == Other::Service(ServiceName::Echo) {
-            assert!(self.read <= self.written, "more came back than went out");
+            assert!(from + got as u64 <= self.written, "more came back than went out");
         }
         got as u64
     }

@@ -3,6 +3,7 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `hosts` | two hosts, all services, a script of what happens to them |
+//! | `more` | rarer acts of it |
 //! | `forge` | packets that nobody has sent |
 //! | `wire` | the parsers |
 //! | `input` | octets read as a script |
