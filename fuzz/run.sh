@@ -34,5 +34,7 @@ corpus=${TRUST_FUZZ_CORPUS:-corpus/$target}
 mkdir -p "$corpus" "artifacts/$target"
 seeds=
 [ -d "seeds/$target" ] && seeds=seeds/$target
-exec "$CARGO_TARGET_DIR/$triple/release/$target" -max_len=1024 -entropic=0 -artifact_prefix="artifacts/$target/" "$@" \
-    "$corpus" $seeds
+dictionary=
+[ -f "$target.dict" ] && dictionary=-dict=$target.dict
+exec "$CARGO_TARGET_DIR/$triple/release/$target" -max_len=1024 -entropic=0 -artifact_prefix="artifacts/$target/" \
+    $dictionary "$@" "$corpus" $seeds

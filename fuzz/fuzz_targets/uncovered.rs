@@ -7,6 +7,7 @@ mod forge;
 mod hosts;
 #[path = "../../tests/fuzzing/input.rs"]
 mod input;
+#[allow(dead_code)] // what only targets use
 mod edges;
 
 use std::ffi::c_void;

@@ -30,7 +30,7 @@ const PORTS: [u16; 2] = [1_000, 1_001];
 /// A script has no more acts, so that one costs little.
 const MOST_ACTS: usize = 400;
 /// Nor does it act any more when so many packets have been delivered.
-const MOST_PACKETS: u64 = 600;
+const MOST_PACKETS: u64 = 300;
 /// Sockets of both hosts at once.
 const MOST_SOCKETS: usize = 24;
 /// Packets under way in one direction; more are lost.

@@ -66,7 +66,19 @@ impl World {
                     self.rounds(2);
                 }
             }
+            22 | 23 => self.say(input),
             _ => self.rounds(8),
+        }
+    }
+
+    /// A text of the script's own to a service, many times over, or with its length before it as iperf3 has it.
+    fn say(&mut self, input: &mut Input<'_>) {
+        let (how, text) = (input.octet(), input.slice());
+        let Some(socket) = self.socket(input) else { return };
+        let mut words = if how & 64 != 0 { (text.len() as u32).to_be_bytes().to_vec() } else { Vec::new() };
+        words.extend(text.repeat(if how & 64 != 0 { 1 } else { 1 + usize::from(how % 64) }));
+        if let Other::Service(ServiceName::Http | ServiceName::Iperf3) = socket.other {
+            let _ = socket.stream.write(&words);
         }
     }
 
