@@ -78,7 +78,10 @@ fn readiness(handle: &Handle) -> u8 {
 /// One socket in one event queue.
 #[derive(Debug)]
 pub(crate) struct Registration {
-    queue: Arc<Shared>,
+    /// Weak: the queue may hold the registration, and a socket outlive the queue.
+    queue: Weak<Shared>,
+    /// The queue is this one socket's.
+    private: bool,
     subject: Subject,
     token: Token,
     interests: Interest,
@@ -91,12 +94,16 @@ pub(crate) struct Registration {
 impl Registration {
     /// Something has happened to the subject.
     pub(crate) fn signal(self: &Arc<Self>) {
-        if self.queue.private {
+        if !self.private && self.queued.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let Some(queue) = self.queue.upgrade() else { return };
+        if self.private {
             // The descriptor stands for one socket: each write is an edge that epoll reports with the socket's token.
-            let _ = rustix::io::write(&self.queue.descriptor, &1_u64.to_ne_bytes());
-        } else if !self.queued.swap(true, Ordering::AcqRel) {
-            self.queue.events.push(Arc::clone(self));
-            self.queue.signal();
+            let _ = rustix::io::write(&queue.descriptor, &1_u64.to_ne_bytes());
+        } else {
+            queue.events.push(Arc::clone(self));
+            queue.signal();
         }
     }
 
@@ -124,14 +131,12 @@ struct Shared {
     descriptor: OwnedFd,
     /// The descriptor is readable.
     signalled: AtomicBool,
-    /// Of one socket, which lies in a `mio::Registry` itself.
-    private: bool,
 }
 
 impl Shared {
-    fn new(private: bool) -> io::Result<Self> {
+    fn new() -> io::Result<Self> {
         let descriptor = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
-        Ok(Self { events: SegQueue::new(), descriptor, signalled: AtomicBool::new(false), private })
+        Ok(Self { events: SegQueue::new(), descriptor, signalled: AtomicBool::new(false) })
     }
 
     fn signal(&self) {
@@ -209,13 +214,13 @@ impl EventQueue {
     ///
     /// When the process has no descriptor left.
     pub fn new() -> io::Result<Self> {
-        Ok(Self { shared: Arc::new(Shared::new(false)?) })
+        Ok(Self { shared: Arc::new(Shared::new()?) })
     }
 
     /// Reports events of `source` with `token`. A socket is watched by one queue at a time; another registration
     /// replaces the former one.
     pub fn register(&self, source: &impl Watchable, token: Token, interests: Interest) {
-        source.watch_by(Some(Watch { queue: &self.shared, token, interests }));
+        source.watch_by(Some(Watch { queue: &self.shared, private: false, token, interests }));
     }
 
     /// Reports no more events of `source`.
@@ -311,6 +316,7 @@ pub trait Watchable: sealed::Sealed {
 #[derive(Debug)]
 pub struct Watch<'a> {
     queue: &'a Arc<Shared>,
+    private: bool,
     token: Token,
     interests: Interest,
 }
@@ -324,7 +330,8 @@ mod sealed {
 impl Watch<'_> {
     fn on(self, subject: Subject) -> Arc<Registration> {
         Arc::new(Registration {
-            queue: Arc::clone(self.queue),
+            queue: Arc::downgrade(self.queue),
+            private: self.private,
             subject,
             token: self.token,
             interests: self.interests,
@@ -372,9 +379,9 @@ impl Descriptor {
         token: Token,
         interests: Interest,
     ) -> io::Result<()> {
-        let shared = Arc::new(Shared::new(true)?);
+        let shared = Arc::new(Shared::new()?);
         SourceFd(&shared.descriptor.as_raw_fd()).register(registry, token, interests)?;
-        socket.watch_by(Some(Watch { queue: &shared, token, interests }));
+        socket.watch_by(Some(Watch { queue: &shared, private: true, token, interests }));
         self.shared = Some(shared);
         Ok(())
     }
@@ -388,7 +395,7 @@ impl Descriptor {
     ) -> io::Result<()> {
         let shared = self.shared.as_ref().ok_or(io::ErrorKind::NotFound)?;
         SourceFd(&shared.descriptor.as_raw_fd()).reregister(registry, token, interests)?;
-        socket.watch_by(Some(Watch { queue: shared, token, interests }));
+        socket.watch_by(Some(Watch { queue: shared, private: true, token, interests }));
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Wake;
@@ -232,6 +233,24 @@ fn an_event_queue_tells_of_an_embedded_hosts_sockets() {
     link.run(MOMENT);
     assert!(events.events().any(|event| event.token() == Token(3) && event.is_readable()));
     assert_eq!(accepted.read(&mut [0; 9]).unwrap(), 5);
+}
+
+#[test]
+fn an_event_queue_that_goes_unread_takes_its_descriptor_along() {
+    let mut link = Link::usual();
+    let (_listener, stream, _accepted) = link.connect(80);
+    let descriptors: Vec<_> = (0..40)
+        .map(|_| {
+            let events = EventQueue::new().unwrap();
+            // There is room: an event, which nobody takes.
+            events.register(&stream, Token(1), Interest::WRITABLE);
+            events.as_raw_fd()
+        })
+        .collect();
+    // Tests beside this one may have got a few of the numbers.
+    let open = |number: &i32| std::fs::symlink_metadata(format!("/proc/self/fd/{number}")).is_ok();
+    let left = descriptors.iter().filter(|number| open(number)).count();
+    assert!(left < 20, "{left} descriptors of queues that are gone");
 }
 
 /// Counts how often it is called.
