@@ -414,7 +414,9 @@ impl World {
             if self.sockets.len() < MOST_SOCKETS
                 && let Ok((stream, _)) = listener.accept()
             {
-                self.sockets.push(Socket { stream, host: SERVER, other: Other::Socket, written: 0, read: 0 });
+                let clients = stream.local_addr().is_ok_and(|local| ADDRESSES[CLIENT].contains(&local.ip()));
+                let host = if clients { CLIENT } else { SERVER };
+                self.sockets.push(Socket { stream, host, other: Other::Socket, written: 0, read: 0 });
             }
         }
     }

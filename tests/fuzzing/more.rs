@@ -14,6 +14,8 @@ use super::*;
 
 /// Ports that sockets of both hosts bind before they connect: to each other's, too.
 const BOUND: [u16; 3] = [4_000, 4_001, 4_002];
+/// Listeners of both hosts at once.
+const MOST_LISTENERS: usize = 4;
 /// How long applications leave hosts alone: long enough for memory that is not used to go back.
 const LONG: Duration = Duration::from_secs(90);
 
@@ -67,6 +69,7 @@ impl World {
                 }
             }
             22 | 23 => self.say(input),
+            24 | 25 => self.listen_at(input),
             _ => self.rounds(8),
         }
     }
@@ -165,6 +168,26 @@ impl World {
         }
         if let Ok(stream) = socket.connect_nonblocking(SocketAddr::new(ADDRESSES[1 - side][v6], to)) {
             self.sockets.push(Socket { stream, host: side, other: Other::Socket, written: 0, read: 0 });
+        }
+        self.poll(side);
+    }
+
+    /// At one address of either host, or at all of one family.
+    fn listen_at(&mut self, input: &mut Input<'_>) {
+        let (how, port) = (input.octet(), input.pick(&PORTS));
+        let (side, v6) = (usize::from(how & 1), usize::from(how >> 1 & 1));
+        let everywhere = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+        let address = if how & 4 == 0 { ADDRESSES[side][v6] } else { everywhere[v6] };
+        if self.listeners.len() < MOST_LISTENERS
+            && let Ok(mut socket) = TcpSocket::new(&self.hosts[side].stack()).bind(SocketAddr::new(address, port))
+        {
+            if how & 8 != 0 {
+                let options = socket.options_mut();
+                (options.mss, options.ttl, options.tos) = (Some(600), Some(how), Some(how));
+            }
+            if let Ok(listener) = socket.listen(usize::from(how >> 4)) {
+                self.listeners.push(listener);
+            }
         }
         self.poll(side);
     }
