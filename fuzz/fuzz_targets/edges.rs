@@ -57,7 +57,8 @@ pub fn forget_others() {
 
 /// Texts compared and searched octet by octet, in loops that the compiler has unrolled: what comes of it is ours, at which
 /// octet it is known is not.
-const COMPARED: [&str; 4] = ["core/src/slice/ascii.rs", "core/src/slice/memchr.rs", "core/src/slice/cmp.rs", "core/src/str/"];
+const COMPARED: [&str; 4] =
+    ["core/src/slice/ascii.rs", "core/src/slice/memchr.rs", "core/src/slice/cmp.rs", "core/src/str/"];
 
 /// The innermost function that is not one of `core`'s small helpers is written here, and does not just drop something.
 pub fn is_ours(place: usize) -> bool {

@@ -1,14 +1,14 @@
 //! Runs the inputs in folders once and prints which functions of the engine they do not come by, and the lines of the
 //! edges that they miss in others: `./fuzz/run.sh uncovered FOLDER ...`.
 
+#[allow(dead_code)] // what only targets use
+mod edges;
 #[path = "../../tests/fuzzing/forge.rs"]
 mod forge;
 #[path = "../../tests/fuzzing/hosts.rs"]
 mod hosts;
 #[path = "../../tests/fuzzing/input.rs"]
 mod input;
-#[allow(dead_code)] // what only targets use
-mod edges;
 
 use std::ffi::c_void;
 

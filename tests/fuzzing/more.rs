@@ -58,7 +58,7 @@ impl World {
             18 => self.events(),
             // Seldom: a host stops but once.
             19 => {
-                if input.octet() % 8 == 0 {
+                if input.octet().is_multiple_of(8) {
                     self.hosts[SERVER].stopping();
                 }
             }
