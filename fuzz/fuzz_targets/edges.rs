@@ -1,5 +1,5 @@
-//! Which edges count: those of code that is written here. The compiler puts its instruments also into what it inlines and
-//! what it makes of generic code of others: how a B-tree splits is not ours to cover.
+//! Which edges count: those of code that is written here. The compiler puts its instruments also into what it inlines
+//! and what it makes of generic code of others: how a B-tree splits is not ours to cover.
 
 use std::ffi::c_void;
 use std::path::Path;
@@ -55,8 +55,8 @@ pub fn forget_others() {
     }
 }
 
-/// Texts compared and searched octet by octet, in loops that the compiler has unrolled: what comes of it is ours, at which
-/// octet it is known is not.
+/// Texts compared and searched octet by octet, in loops that the compiler has unrolled: what comes of it is ours, at
+/// which octet it is known is not.
 const COMPARED: [&str; 4] =
     ["core/src/slice/ascii.rs", "core/src/slice/memchr.rs", "core/src/slice/cmp.rs", "core/src/str/"];
 
