@@ -195,7 +195,7 @@ impl Agent {
         entry.finishing |= wants & want::SHUT_WRITE != 0;
         if wants & (want::SEND | want::SHUT_WRITE | want::CLOSE) != 0 {
             entry.send(io);
-            entry.note_owing(&mut self.owing);
+            entry.note_owing(io, &mut self.owing);
         }
         if entry.is_newly_warm() {
             self.warm_up(io, key);
@@ -257,8 +257,12 @@ impl Entry {
     }
 
     /// Counts it among those whose application is gone and that have not handed on everything, or no longer.
-    fn note_owing(&mut self, owing: &mut usize) {
+    fn note_owing(&mut self, io: &mut Io<'_>, owing: &mut usize) {
         let owes = self.closing && (!self.rest.is_empty() || !self.end.outgoing.is_empty());
+        if owes {
+            // A peer that takes nothing must not keep it for ever.
+            io.leave(self.conn);
+        }
         match (std::mem::replace(&mut self.owing, owes), owes) {
             (false, true) => *owing += 1,
             (true, false) => *owing -= 1,
@@ -419,7 +423,7 @@ impl Service for Agent {
                 entry.apply(io, change);
             }
             entry.send(io);
-            entry.note_owing(&mut self.owing);
+            entry.note_owing(io, &mut self.owing);
             if entry.is_newly_warm() {
                 let key = key(io.user(conn));
                 self.warm_up(io, key);
@@ -458,7 +462,7 @@ impl Service for Agent {
         let key = key(io.user(conn));
         if let Some(entry) = self.sockets.get_mut(key) {
             entry.send(io);
-            entry.note_owing(&mut self.owing);
+            entry.note_owing(io, &mut self.owing);
             if entry.is_newly_warm() {
                 self.warm_up(io, key);
             }

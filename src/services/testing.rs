@@ -236,6 +236,7 @@ impl IoBackend for Backend<'_> {
             c.check_end();
         }
     }
+    fn leave(&mut self, _: ConnId) {}
     fn close(&mut self, conn: ConnId) {
         if let Some(c) = self.world.find_mut(conn) {
             c.close_called = true;

@@ -540,6 +540,17 @@ impl IoBackend for Core {
         }
     }
 
+    fn leave(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(id)
+            && let Phase::Open(connection) = &mut conn.phase
+            && !connection.is_left()
+        {
+            connection.leave();
+            self.touch(id);
+            self.left_alone(id);
+        }
+    }
+
     fn close(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id) else { return };
         if conn.detached {

@@ -42,11 +42,12 @@ impl Orphans {
 }
 
 impl Core {
-    /// The service has closed `id`.
+    /// The service has closed `id`, or its user has [left](IoBackend::leave) it.
     pub(crate) fn left_alone(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id) else { return };
         let Phase::Open(connection) = &conn.phase else { return };
-        let unsaid = matches!(connection.state(), State::FinWait1 | State::Closing | State::LastAck);
+        let unsaid =
+            connection.is_left() || matches!(connection.state(), State::FinWait1 | State::Closing | State::LastAck);
         if !unsaid || std::mem::replace(&mut conn.orphan, true) {
             return;
         }

@@ -161,6 +161,7 @@ pub trait IoBackend {
     fn unsent(&self, conn: ConnId) -> u32;
     fn forward(&mut self, from: ConnId, to: ConnId) -> usize;
     fn shutdown(&mut self, conn: ConnId);
+    fn leave(&mut self, conn: ConnId);
     fn close(&mut self, conn: ConnId);
     fn abort(&mut self, conn: ConnId);
     fn give_way(&mut self, conn: ConnId);
@@ -356,6 +357,14 @@ impl<'a> Io<'a> {
     #[inline]
     pub fn shutdown(&mut self, conn: ConnId) {
         self.backend.shutdown(conn);
+    }
+
+    /// The user behind the service is gone, and the service will [`close`](Self::close) when it has handed over the rest of the
+    /// octets: until then the connection is an orphan like those that are closed, limited in number and in the time for
+    /// which its peer may take nothing (OPS-22).
+    #[inline]
+    pub fn leave(&mut self, conn: ConnId) {
+        self.backend.leave(conn);
     }
 
     /// Ends both directions: queued octets and a FIN still go out, what arrives is no longer wanted. With unread

@@ -315,7 +315,7 @@ impl Connection {
     fn note_life(&mut self, now: Instant) {
         let Hot { snd, marks, .. } = &self.hot;
         let narrow = snd.wnd == 0 || snd.una.lt(snd.nxt) && (snd.una + snd.wnd).lt(snd.nxt);
-        if narrow && !marks.has(Marks::USER_TIMEOUT.with(Marks::NO_READER)) {
+        if narrow && !marks.has(Marks::USER_TIMEOUT.with(Marks::ORPHAN)) {
             self.cold.progress = now;
         }
     }

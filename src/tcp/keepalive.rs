@@ -92,6 +92,19 @@ impl Connection {
         self.review_progress();
     }
 
+    /// The user is gone: nobody waits for the connection but for the rest of its octets, which are still being handed over
+    /// before [`close`](Self::close). A peer that takes none of them has [`Config::orphan_timeout`] (OPS-22).
+    pub fn leave(&mut self) {
+        self.hot.marks.set(Marks::LEFT);
+        self.review_progress();
+    }
+
+    /// Whether its user is [gone](Self::leave).
+    #[must_use]
+    pub fn is_left(&self) -> bool {
+        self.hot.marks.has(Marks::LEFT)
+    }
+
     /// The limit for progress has changed: the timer's handler finds out how much is left of it.
     pub(super) fn review_progress(&mut self) {
         if self.awaits_progress() {
@@ -128,7 +141,7 @@ impl Connection {
 
     /// The peer owes us an answer, and no more is waited for it.
     pub(super) fn end_without_progress(&mut self, reason: CloseReason, now: Instant, outcome: &mut Outcome) {
-        if self.hot.marks.has(Marks::NO_READER) {
+        if self.hot.marks.has(Marks::ORPHAN) {
             // The peer may well be there and only refuse to read: tell it.
             outcome.reply = Some(self.reset(now));
         }
@@ -179,7 +192,7 @@ impl Cold {
         };
         let limit = Some(limit).filter(|limit| !limit.is_zero());
         // OPS-22: nobody waits for what a user has left behind, and nobody is left to give it up.
-        let orphan = Some(config.orphan_timeout).filter(|limit| marks.has(Marks::NO_READER) && !limit.is_zero());
+        let orphan = Some(config.orphan_timeout).filter(|limit| marks.has(Marks::ORPHAN) && !limit.is_zero());
         limit.into_iter().chain(orphan).min()
     }
 

@@ -61,6 +61,10 @@ impl Marks {
     pub(super) const LOWAT: Self = Self(1 << 26);
     /// Timestamps were negotiated, and the peer left them out of what completed the handshake: they may be missing.
     pub(super) const UNSTAMPED: Self = Self(1 << 27);
+    /// The user is gone, and what is left of its octets is still being handed over.
+    pub(super) const LEFT: Self = Self(1 << 28);
+    /// Nobody waits for the connection (OPS-22).
+    pub(super) const ORPHAN: Self = Self::NO_READER.with(Self::LEFT);
 
     #[inline]
     pub(super) const fn has(self, mark: Self) -> bool {

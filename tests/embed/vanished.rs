@@ -126,3 +126,30 @@ fn a_configured_keep_alive_comes_before_the_services_own() {
     pair.pass(Duration::from_secs(13));
     assert_eq!(pair.server.counters().connections, 0);
 }
+
+/// OPS-22: a peer that keeps its window closed and answers all probes keeps no connection whose application is gone, wherever
+/// the rest of its octets lies.
+#[test]
+fn what_an_application_has_left_behind_is_given_up_before_a_closed_window() {
+    let mut pair = Pair::new(Config::default());
+    let listener = pair.server.stack().bind(link::at(5_000)).unwrap();
+    pair.settle();
+    for _ in 0..2 {
+        let mut stream = TcpSocket::new(&pair.client.stack()).connect_nonblocking(link::at(5_000)).unwrap();
+        pair.pass(Duration::from_millis(100));
+        let (reader, _) = listener.accept().unwrap();
+        // Nobody reads: the window closes, the connection's buffer fills, and the socket's queue.
+        while stream.write(&vec![7; 100_000]).is_ok() {
+            pair.pass(Duration::from_millis(300));
+        }
+        drop(stream);
+        pair.pass(Duration::from_secs(90));
+        assert_eq!(pair.client.counters().connections, 1, "not before its time");
+        pair.pass(Duration::from_secs(30));
+        assert_eq!((pair.client.counters().connections, pair.client.stack().queued()), (0, 0));
+        pair.pass(Duration::from_secs(1));
+        assert_eq!(pair.server.counters().connections, 0, "the peer has been told");
+        drop(reader);
+        pair.pass(Duration::from_secs(1));
+    }
+}
