@@ -33,7 +33,9 @@ use super::time_wait_table::TimeWaitTable;
 use super::wheel::Wheel;
 use crate::buffer::send_memory::SendMemory;
 use crate::flow::{Endpoint, Quad, ShardId};
-use crate::tcp::{self, CloseReason, CongestionControl, Duration, Info, Instant, KeepAlive, OpenParams, TimeWait};
+use crate::tcp::{
+    self, CloseReason, CongestionControl, Duration, FirstWindow, Info, Instant, KeepAlive, OpenParams, TimeWait,
+};
 use crate::wire;
 
 /// Names no connection.
@@ -41,8 +43,6 @@ const NOBODY: ConnId = ConnId { slot: u32::MAX, generation: 0 };
 
 /// Octets that a segment brings at most, in a copy of its own.
 const MOST_AT_ONCE: u64 = 66_000;
-// What a connection begins with when memory is short, it has.
-const _: () = assert!(tcp::MODEST_WINDOW as u64 <= super::shares::GUARANTEE);
 
 /// See the module.
 #[derive(Debug)]
@@ -333,6 +333,15 @@ impl Core {
         tcp::Keep::InOrder { room: if keeps_up { share.max(MOST_AT_ONCE as u32) } else { share }, share }
     }
 
+    /// What a new connection's peer may send before it is heard again (OPS-46).
+    fn first_window(&self) -> FirstWindow {
+        let pool = self.receive_pool();
+        if pool.is_ample(0, MOST_AT_ONCE) {
+            return FirstWindow::Full;
+        }
+        FirstWindow::within(pool.allowance(0, self.conns.len() + 1, 0))
+    }
+
     /// Parameters for a new connection: initial sequence number (MUST-8, MUST-9), timestamp offset, our MSS (MUST-67), or
     /// less if so wished.
     pub(crate) fn open_params(&self, quad: &Quad, mss: Option<u16>) -> OpenParams {
@@ -343,7 +352,7 @@ impl Core {
             ts_offset: self.shared.isn.ts_offset(quad.local.addr, quad.remote.addr),
             mss: self.config.mtu.saturating_sub(header).min(most),
             ipv6: quad.local.addr.is_ipv6(),
-            modest: !self.receive_pool().is_ample(0, MOST_AT_ONCE),
+            first_window: self.first_window(),
         }
     }
 

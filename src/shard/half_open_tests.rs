@@ -33,7 +33,7 @@ fn quad(index: u32) -> Quad {
 /// One whose SYN-ACK was sent at `at` and repeated `timeouts` times since.
 fn handshake(at: Instant, timeouts: u8) -> HalfOpen {
     let config = Config::default();
-    let params = OpenParams { iss: SeqNum(1), ts_offset: 0, mss: 1_460, ipv6: false, modest: false };
+    let params = OpenParams { iss: SeqNum(1), ts_offset: 0, mss: 1_460, ipv6: false, first_window: Default::default() };
     let options = TcpOptions::default();
     let syn = Segment { seq: SeqNum(7), ack: SeqNum(0), flags: Flags::SYN, window: 9, urgent: 0, options, len: 0 };
     let mut handshake = Handshake::accept(&config, params, &syn, at);

@@ -2,7 +2,9 @@
 //!
 //! A shard has memory for data to be sent and a limit for data received and not read. Of either, half is set aside for the
 //! guarantee: every connection may take [`GUARANTEE`] whatever the others do, on demand. With more connections than the
-//! half has guarantees (65,536 for each 512 MiB) each may take the half divided by their number, but 256 octets at least.
+//! half has guarantees (65,536 for each 512 MiB) each may take the half divided by their number, and where little of the half
+//! is left, no more than that divided by their number or by 1,024, so that those who come last find some, too; but 256 octets
+//! in any case.
 //!
 //! The other half is common. Of it a connection may take at most an eighth of what is free now: the *dynamic threshold* by which
 //! switches share their buffers (Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches",
@@ -32,6 +34,8 @@
 
 /// Octets that every connection may take on either side.
 pub(crate) const GUARANTEE: u64 = 4_096;
+/// So many connections that come one after another find something of the free memory for guarantees, and more.
+const NEWCOMERS: u64 = 1_024;
 /// What is left of it however many connections there are: the smallest block of memory.
 const LEAST_GUARANTEE: u64 = 256;
 /// What a connection may take in any case that has proved to give back, while a quarter is free: what a super-segment
@@ -96,7 +100,9 @@ impl Pool {
     fn guarantee(self, connections: usize) -> u64 {
         let half = self.capacity / 2;
         let connections = connections as u64;
-        if connections * GUARANTEE <= half { GUARANTEE } else { (half / connections).max(LEAST_GUARANTEE) }
+        let fair = if connections * GUARANTEE <= half { GUARANTEE } else { half / connections };
+        let rest = self.whole.min(half) / connections.clamp(1, NEWCOMERS);
+        fair.min(rest).max(LEAST_GUARANTEE)
     }
 
     /// Whether so little of the common half is left, a 32nd, that those who hold memory and do nothing with it have to give
@@ -159,6 +165,25 @@ mod tests {
         {
             let pool = with_free(512 * MIB, 256 * MIB);
             assert_eq!(pool.allowance(0, connections, 0), guarantee, "{connections}");
+        }
+    }
+
+    /// Each comes, takes all it may and gives nothing back; whoever comes then finds something, however little there was.
+    #[test]
+    fn who_comes_last_finds_some() {
+        for (capacity, holders) in [(4 * MIB, 2_000), (8 * MIB, 3_400), (32 * MIB, 6_500), (512 * MIB, 68_000)] {
+            let (mut pool, mut least) = (with_free(capacity, capacity), u32::MAX);
+            for number in 1..=holders {
+                let mut taken = 0;
+                // In blocks, as memory is.
+                while pool.allowance(taken, number, 0) >= 256 {
+                    taken += 256;
+                    pool = with_free(capacity, pool.whole - 256);
+                }
+                least = least.min(taken);
+            }
+            assert!(least >= 256, "{capacity}: {least}");
+            assert!(pool.allowance(0, holders + 1, 0) >= 256, "{capacity}: {pool:?}");
         }
     }
 

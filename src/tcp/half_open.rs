@@ -3,7 +3,7 @@
 //! It has no behaviour: it is unpacked for each segment and each timeout, and packed again.
 
 use super::challenge::Limiter;
-use super::handshake::Handshake;
+use super::handshake::{FirstWindow, Handshake};
 use super::seq::SeqNum;
 use super::state::State;
 use super::time::Instant;
@@ -12,8 +12,9 @@ const TIMESTAMPS: u8 = 1 << 4;
 const SACK: u8 = 1 << 5;
 const DUE: u8 = 1 << 6;
 const AMBIGUOUS: u8 = 1 << 7;
-/// Beside the number of timeouts, of which there are a few.
-const MODEST: u8 = 1 << 7;
+/// The first window lies above the number of timeouts, of which there are a few.
+const WINDOW_SHIFT: u32 = 6;
+const TIMEOUTS: u8 = (1 << WINDOW_SHIFT) - 1;
 /// In the lower four bits: the peer's shift, at most 14 (RFC7323-2.3b), or this.
 const NO_SHIFT: u8 = 15;
 
@@ -56,7 +57,7 @@ impl HalfOpen {
             peer_window: handshake.peer_window,
             mss: handshake.mss,
             peer_mss: handshake.peer_mss,
-            timeouts: handshake.timeouts.min(MODEST - 1) | flag(handshake.modest, MODEST),
+            timeouts: handshake.timeouts.min(TIMEOUTS) | (handshake.first_window as u8) << WINDOW_SHIFT,
             bits: handshake.peer_shift.map_or(NO_SHIFT, |shift| shift.min(14))
                 | flag(handshake.timestamps, TIMESTAMPS)
                 | flag(handshake.sack, SACK)
@@ -86,7 +87,7 @@ impl HalfOpen {
             sack: has(SACK),
             peer_shift,
             scale: peer_shift.is_some(),
-            modest: self.timeouts & MODEST != 0,
+            first_window: FirstWindow::ALL[usize::from(self.timeouts >> WINDOW_SHIFT)],
             timeouts: self.timeouts(),
             syn_retries: None,
             hastened: 0,
@@ -108,7 +109,7 @@ impl HalfOpen {
     /// How often the SYN-ACK was repeated because the timer fired.
     #[must_use]
     pub fn timeouts(&self) -> u8 {
-        self.timeouts & !MODEST
+        self.timeouts & TIMEOUTS
     }
 
     /// Whether a SYN-ACK is to be sent.
@@ -150,13 +151,13 @@ mod tests {
             (iss, irs, ts_offset) in any::<(u32, u32, u32)>(),
             (mss, window) in any::<(u16, u16)>(),
             (peer_mss, window_scale, sack_permitted) in any::<(Option<u16>, Option<u8>, bool)>(),
-            (stamp, ipv6, ours) in any::<(Option<u32>, bool, [bool; 4])>(),
+            (stamp, ipv6, ours) in any::<(Option<u32>, bool, [bool; 5])>(),
             events in proptest::collection::vec(
                 (0_u64..200_000, any::<u8>(), -3_i32..9, -2_i32..3, any::<Option<u32>>(), 0_u8..4), 0..12),
         ) {
             let config =
                 Config { timestamps: ours[0], sack: ours[1], window_scale: ours[2], ..Config::default() };
-            let params = OpenParams { iss: SeqNum(iss), ts_offset, mss, ipv6, modest: ours[3] };
+            let params = OpenParams { iss: SeqNum(iss), ts_offset, mss, ipv6, first_window: FirstWindow::ALL[2 * usize::from(ours[3]) + usize::from(ours[4])] };
             let timestamps = stamp.map(|val| Timestamps { val, ecr: 0 });
             let mut syn = segment(2, irs, 0, None);
             syn.window = window;

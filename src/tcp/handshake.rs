@@ -20,8 +20,44 @@ const HASTE: Duration = Duration::from_millis(4);
 /// How often one open does that.
 const MOST_HASTENED: u8 = 3;
 
-/// The first window where memory is short, octets.
-pub const MODEST_WINDOW: u16 = 4_096;
+/// The first window that a peer is offered: less where memory for what is received is short (OPS-46). More than can be kept
+/// would have to be sent again, and that mostly by timeout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FirstWindow {
+    /// [`Config::recv_buffer`], as far as the field reaches.
+    #[default]
+    Full,
+    /// 4,096 octets.
+    Modest,
+    /// 1,024 octets.
+    Small,
+    /// 256 octets.
+    Least,
+}
+
+impl FirstWindow {
+    pub(super) const ALL: [Self; 4] = [Self::Full, Self::Modest, Self::Small, Self::Least];
+
+    /// The largest below [`Full`](Self::Full) that so many octets have room for.
+    #[must_use]
+    pub fn within(octets: u32) -> Self {
+        match octets {
+            4_096.. => Self::Modest,
+            1_024.. => Self::Small,
+            _ => Self::Least,
+        }
+    }
+
+    /// At most so many octets.
+    pub(super) fn most(self) -> u16 {
+        match self {
+            Self::Full => u16::MAX,
+            Self::Modest => 4_096,
+            Self::Small => 1_024,
+            Self::Least => 256,
+        }
+    }
+}
 
 /// What only the caller can know when a connection is opened.
 #[derive(Clone, Copy, Debug)]
@@ -34,9 +70,8 @@ pub struct OpenParams {
     pub mss: u16,
     /// Whether addresses are IPv6: decides what a peer that names no MSS gets, 1220 or 536 (MUST-15).
     pub ipv6: bool,
-    /// Memory for what is received is short (OPS-46): the peer may send [`MODEST_WINDOW`] octets at first. More than can be
-    /// kept would have to be sent again, and that mostly by timeout.
-    pub modest: bool,
+    /// What the peer may send at first.
+    pub first_window: FirstWindow,
 }
 
 impl OpenParams {
@@ -71,8 +106,7 @@ pub struct Handshake {
     pub(super) sack: bool,
     pub(super) peer_shift: Option<u8>,
     pub(super) scale: bool,
-    /// See [`OpenParams::modest`].
-    pub(super) modest: bool,
+    pub(super) first_window: FirstWindow,
     /// Times our SYN or SYN-ACK was repeated because the timer fired.
     pub(super) timeouts: u8,
     /// So many repetitions end an active open, where the user says so; else time does.
@@ -126,7 +160,7 @@ impl Handshake {
             sack: config.sack,
             peer_shift: None,
             scale: config.window_scale,
-            modest: params.modest,
+            first_window: params.first_window,
             timeouts: 0,
             syn_retries: None,
             hastened: 0,
@@ -224,8 +258,7 @@ impl Handshake {
 
     /// Octets our SYN advertises; the field cannot be scaled (RFC7323-2.2c).
     fn receive_window(&self, config: &Config) -> u16 {
-        let most = if self.modest { MODEST_WINDOW } else { u16::MAX };
-        u16::try_from(config.recv_buffer.initial).unwrap_or(u16::MAX).min(most)
+        u16::try_from(config.recv_buffer.initial).unwrap_or(u16::MAX).min(self.first_window.most())
     }
 
     /// The SYN or SYN-ACK that is due.
@@ -431,7 +464,7 @@ impl Handshake {
             window_seq: rest.seq,
             unscaled_rest: syn,
             receive_window: u32::from(self.receive_window(config)),
-            modest: self.modest,
+            modest: self.first_window != FirstWindow::Full,
             receive_mss: self.mss,
             send_mss: self.peer_mss.min(self.mss),
             window_shifts: shifts,

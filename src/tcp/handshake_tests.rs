@@ -12,7 +12,7 @@ fn t(ms: u64) -> Instant {
 }
 
 fn params() -> OpenParams {
-    OpenParams { iss: ISS, ts_offset: 1_000, mss: 1460, ipv6: false, modest: false }
+    OpenParams { iss: ISS, ts_offset: 1_000, mss: 1460, ipv6: false, first_window: FirstWindow::Full }
 }
 
 fn seg(flags: Flags, seq: u32, ack: u32) -> Segment {
@@ -58,8 +58,13 @@ fn replied(outcome: HandshakeOutcome) -> (SeqNum, Flags) {
 #[test]
 fn ops_46_where_memory_is_short_the_first_window_is_modest() {
     let config = Config::default();
-    for (modest, window, buffer) in [(false, 65_535, config.recv_buffer.initial), (true, 4_096, 4_096)] {
-        let params = OpenParams { modest, ..params() };
+    for (first_window, window, buffer) in [
+        (FirstWindow::Full, 65_535, config.recv_buffer.initial),
+        (FirstWindow::within(u32::MAX), 4_096, 4_096),
+        (FirstWindow::within(4_095), 1_024, 1_024),
+        (FirstWindow::within(0), 256, 256),
+    ] {
+        let params = OpenParams { first_window, ..params() };
         let mut syn = seg(Flags::SYN, 0, 0);
         syn.options = TcpOptions { window_scale: Some(2), ..TcpOptions::default() };
         let mut passive = Handshake::accept(&config, params, &syn, t(0));

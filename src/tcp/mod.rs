@@ -79,7 +79,7 @@ pub use config::{BufferLimits, Config};
 pub use congestion::CongestionControl;
 pub use connection::{Connection, Opened};
 pub use half_open::HalfOpen;
-pub use handshake::{Handshake, HandshakeOutcome, MODEST_WINDOW, OpenParams};
+pub use handshake::{FirstWindow, Handshake, HandshakeOutcome, OpenParams};
 pub use info::{Info, LossState, RecoveryCounts};
 pub use keepalive::KeepAlive;
 pub use outcome::{CloseReason, Context, Events, Keep, Outcome, Payload};

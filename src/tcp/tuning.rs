@@ -59,13 +59,13 @@ impl Connection {
     }
 
     /// The store has room for `share` octets besides those that are unread (OPS-46): the buffer follows, and with it the
-    /// window. Not below two segments, not above what a connection begins with, and not where the user has set it.
+    /// window. Not above what a connection begins with, and not where the user has set it.
     pub(super) fn limit_receive_buffer(&mut self, config: &Config, share: u32, now: Instant) {
         let rcv = &mut self.hot.rcv;
         if self.hot.marks.has(Marks::RECV_FIXED) {
             return;
         }
-        let size = rcv.unread.saturating_add(share).max(2 * u32::from(rcv.mss));
+        let size = rcv.unread.saturating_add(share).max(BUFFER.0);
         if size < rcv.buffer {
             rcv.buffer = size;
             self.cold.sizing = RightSizing::new(size, now);

@@ -122,7 +122,7 @@ fn params(iss: u32, side: usize) -> OpenParams {
         ts_offset: iss ^ 0x5555_5555,
         mss: if side == 0 { 1460 } else { 1400 },
         ipv6: false,
-        modest: false,
+        first_window: Default::default(),
     }
 }
 

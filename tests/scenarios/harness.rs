@@ -193,7 +193,7 @@ impl Host {
             ts_offset: self.ts_offset,
             mss: self.our_mss,
             ipv6: false,
-            modest: false,
+            first_window: Default::default(),
         }
     }
 
