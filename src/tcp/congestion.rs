@@ -85,7 +85,7 @@ pub struct AckSample {
     pub now: Instant,
     /// Octets newly acknowledged, cumulatively.
     pub acked: u32,
-    /// Octets in the network before it.
+    /// Most octets in the network while what it acknowledges was sent.
     pub flight: u32,
     /// The round trip it shows, if it shows one; the more ACKs do, the earlier slow start can end.
     pub rtt: Option<Duration>,
@@ -95,7 +95,7 @@ pub struct AckSample {
     pub una: SeqNum,
     /// SND.NXT.
     pub nxt: SeqNum,
-    /// Whether the congestion window held transmission back since the last ACK: a window that is not used is not
+    /// Whether the congestion window was full when what it acknowledges was sent: a window that is not used is not
     /// proven either and does not grow (OPS-30, RFC9438-5.8).
     pub cwnd_limited: bool,
 }
@@ -163,11 +163,11 @@ impl CongestionWindow {
         self.credit = 0;
     }
 
-    /// Whether the ACK may grow the window. In slow start the window doubles, so that half of it in use proves it
-    /// (RFC9438-5.8).
+    /// Whether the ACK may grow the window. In slow start the window doubles, so that it may be up to twice of what was
+    /// in use (RFC9438-5.8).
     #[inline]
     pub(super) fn proven(&self, ack: &AckSample) -> bool {
-        ack.cwnd_limited || (self.in_slow_start() && ack.flight.saturating_mul(2) >= self.cwnd)
+        ack.cwnd_limited || (self.in_slow_start() && ack.flight.saturating_mul(2) > self.cwnd)
     }
 
     /// Slow start up to the threshold: the octets acknowledged are added, `most` of them (RFC5681-3.1g). Gives the

@@ -108,8 +108,10 @@ pub(super) struct Cold {
     pub(super) paws_drops: u16,
     /// Octets sent beyond cwnd by limited transmit (RFC5681-3.2.2 does not count them).
     pub(super) limited_transmit: u32,
-    /// Octets in the network after new data was sent last.
+    /// Most octets that were in the network while the window was sent that is being acknowledged.
     pub(super) loaded: u32,
+    /// SND.NXT then: until it is acknowledged, less in the network does not count.
+    pub(super) loaded_end: SeqNum,
     /// The user's own limit for progress, in ms, with `Marks::USER_TIMEOUT`; the largest stands for none.
     pub(super) user_timeout: u32,
     pub(super) keepalive: KeepAliveState,
@@ -273,6 +275,7 @@ impl Connection {
             paws_drops: 0,
             limited_transmit: 0,
             loaded: 0,
+            loaded_end: una,
             user_timeout: 0,
             keepalive: KeepAliveState::default(),
             fin_seq: nxt,

@@ -29,7 +29,7 @@ impl Marks {
     pub(super) const SWS_OVERRIDE: Self = Self(1 << 10);
     /// The segment at SND.UNA must be sent again.
     pub(super) const FAST_RTX: Self = Self(1 << 11);
-    /// Transmission stopped at the congestion window.
+    /// The congestion window was full when what is being acknowledged was sent.
     pub(super) const CWND_LIMITED: Self = Self(1 << 12);
     /// The send buffer was filled; the user waits for room.
     pub(super) const ROOM_FULL: Self = Self(1 << 13);

@@ -310,11 +310,16 @@ impl Connection {
             marks.set(Marks::FIN_SENT);
         }
         marks.clear(Marks::SWS_OVERRIDE.with(Marks::PROBE_DUE));
-        // RFC9438-5.8: whether the window is what ends this burst.
+        // RFC9438-5.8: how far this window was used; a part of it that leaves late, or while ACKs of the rest come in, does
+        // not make that less.
         let pipe = snd.flight().saturating_sub(self.cold.board.gone());
-        self.cold.loaded = pipe;
-        let full = congestion.cwnd().saturating_sub(pipe) < mss && snd.unsent() > 0;
-        marks.put(Marks::CWND_LIMITED, full);
+        let full = congestion.cwnd().saturating_sub(pipe) < mss;
+        let begins = snd.una.ge(self.cold.loaded_end);
+        if full || begins || pipe > self.cold.loaded && !marks.has(Marks::CWND_LIMITED) {
+            self.cold.loaded = pipe;
+            self.cold.loaded_end = end;
+            marks.put(Marks::CWND_LIMITED, full);
+        }
         timers.cancel(Timer::SwsOverride);
         timers.cancel(Timer::Persist);
         self.arm_loss_timer(config, now);

@@ -220,7 +220,7 @@ impl Connection {
         let sample = AckSample {
             now,
             acked: news.acked,
-            flight: news.flight,
+            flight: self.cold.loaded,
             rtt: news.rtt,
             srtt: self.cold.rtt.srtt().unwrap_or_default(),
             una: snd.una,

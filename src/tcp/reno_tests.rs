@@ -102,10 +102,10 @@ fn kp_02_one_ack_at_most_doubles_the_window_after_a_timeout() {
 #[test]
 fn ops_30_a_window_that_is_not_used_does_not_grow() {
     let mut flow = Flow::new(10 * SMSS);
-    flow.ack(4 * SMSS, 4 * SMSS, false);
-    assert_eq!(flow.cwnd(), 10 * SMSS);
     flow.ack(5 * SMSS, 5 * SMSS, false);
-    assert_eq!(flow.cwnd(), 15 * SMSS, "RFC9438-5.8: half of a window that doubles is use enough");
+    assert_eq!(flow.cwnd(), 10 * SMSS);
+    flow.ack(6 * SMSS, 6 * SMSS, false);
+    assert_eq!(flow.cwnd(), 16 * SMSS, "RFC9438-5.8: more than half of a window that doubles is use enough");
     let mut flow = Flow::avoidance(10 * SMSS);
     flow.ack(10 * SMSS, 10 * SMSS, false);
     assert_eq!(flow.cwnd(), 10 * SMSS);

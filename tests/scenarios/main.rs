@@ -19,5 +19,6 @@ mod regressions;
 mod resets;
 mod script;
 mod selective;
+mod sender;
 mod sequence;
 mod timestamps;

@@ -1,0 +1,130 @@
+//! What a sender must not be led astray by: acknowledgments that come singly, probes that repair, reports and echoes that
+//! are about something else or about nothing at all. The path has a round trip of 100 ms.
+
+use super::harness::{Host, each_isn, plain};
+use trust::tcp::{Config, CongestionControl};
+
+// ---- how far the window was used ------------------------------------------------------------------------------------
+
+/// RFC5681-3.1f, RFC9438-5.8: the window was full when what is acknowledged left, whatever is in flight by now.
+#[test]
+fn a_full_window_that_is_acknowledged_singly_doubles() {
+    for congestion in CongestionControl::ALL {
+        each_isn(|isn| {
+            let mut host = Host::established(isn, Config { congestion, ..plain() });
+            for (from, to) in [(1, 10_001), (10_001, 30_001)] {
+                host.write((to - from) as u32);
+                host.expect_data(from, to, 1_000);
+                for ack in (from + 1_000..=to).step_by(1_000) {
+                    host.inject(&format!("A 1:1 ack {ack}"));
+                }
+                assert_eq!(i64::from(host.info().cwnd), 2 * (to - from));
+            }
+        });
+    }
+}
+
+/// The same where the application has a little more by then: what leaves late makes the early part of the flight no less.
+#[test]
+fn what_trickles_after_a_full_window_does_not_take_its_growth() {
+    each_isn(|isn| {
+        let mut host = Host::established(isn, plain());
+        host.write(10_000);
+        host.expect_data(1, 10_001, 1_000);
+        for ack in (1_001..=8_001).step_by(1_000) {
+            host.inject(&format!("A 1:1 ack {ack}"));
+        }
+        host.write(1_000);
+        host.expect("A 10001:11001");
+        host.inject("A 1:1 ack 9001");
+        host.inject("A 1:1 ack 10001");
+        assert_eq!(host.info().cwnd, 20_000);
+    });
+}
+
+/// RFC5681-3.1h: in congestion avoidance, too, a window that was filled to the last octet was full.
+#[test]
+fn a_full_window_with_nothing_behind_it_grows_in_avoidance() {
+    each_isn(|isn| {
+        let mut host = Host::established(isn, plain());
+        let mut at = after_a_loss(&mut host);
+        for _ in 0..6 {
+            let cwnd = host.info().cwnd;
+            at = round(&mut host, at, cwnd / 1_000);
+            assert_eq!(host.info().cwnd, cwnd + 1_000);
+        }
+    });
+}
+
+/// RFC9438-5.8: a window that is not used is not proven, in slow start, after a full window and in congestion avoidance.
+#[test]
+fn application_limited_senders_do_not_grow_cwnd() {
+    for congestion in CongestionControl::ALL {
+        each_isn(|isn| {
+            let config = Config { congestion, slow_start_after_idle: false, ..plain() };
+            // Half of the window is the most that leaves it as it is: the window doubles each round trip.
+            for segments in [1, 2, 5] {
+                let mut host = Host::established(isn, config);
+                let mut at = 1;
+                for _ in 0..50 {
+                    at = round(&mut host, at, segments);
+                }
+                assert_eq!(host.info().cwnd, 10_000, "{segments} segments each round trip");
+            }
+            // More than half: to twice of what was used, and no further.
+            let mut host = Host::established(isn, config);
+            let mut at = 1;
+            for _ in 0..50 {
+                at = round(&mut host, at, 8);
+            }
+            assert!(host.info().cwnd <= 16_000, "{}", host.info().cwnd);
+            // One full window, and then a segment at a time, each before the one before is acknowledged.
+            let mut host = Host::established(isn, config);
+            at = round(&mut host, 1, 10);
+            let cwnd = host.info().cwnd;
+            for _ in 0..50 {
+                host.write(1_000);
+                host.expect(&format!("A {at}:{}", at + 1_000));
+                if at > 10_001 {
+                    host.inject(&format!("A 1:1 ack {at}"));
+                }
+                at += 1_000;
+            }
+            assert_eq!(host.info().cwnd, cwnd);
+            // In congestion avoidance.
+            let mut host = Host::established(isn, config);
+            let mut at = after_a_loss(&mut host);
+            let cwnd = host.info().cwnd;
+            for _ in 0..50 {
+                at = round(&mut host, at, cwnd / 1_000 - 1);
+                host.advance(100);
+            }
+            assert_eq!(host.info().cwnd, cwnd);
+        });
+    }
+}
+
+/// So many segments leave and are acknowledged one by one. Gives what is next.
+fn round(host: &mut Host, at: i64, segments: u32) -> i64 {
+    let end = at + i64::from(segments) * 1_000;
+    host.write(segments * 1_000);
+    host.expect_data(at, end, 1_000);
+    for ack in (at + 1_000..=end).step_by(1_000) {
+        host.inject(&format!("A 1:1 ack {ack}"));
+    }
+    end
+}
+
+/// One of ten segments is lost, and all is repaired. Gives what is next.
+fn after_a_loss(host: &mut Host) -> i64 {
+    host.write(10_000);
+    host.expect_data(1, 10_001, 1_000);
+    for _ in 0..2 {
+        host.inject("A 1:1 ack 1");
+    }
+    host.inject("A 1:1 ack 1");
+    host.expect("A 1:1001");
+    host.inject("A 1:1 ack 10001");
+    assert_eq!(host.info().cwnd, host.info().ssthresh);
+    10_001
+}
