@@ -85,8 +85,9 @@ impl Connection {
             self.episode().frto = Frto::Waiting;
         }
         // In a recovery the flight also counts what has arrived, behind a hole: it must not raise the threshold.
-        let most = if fresh { u32::MAX } else { self.hot.congestion.ssthresh() };
-        let flight = self.hot.snd.flight().min(most);
+        let flight = self.hot.snd.flight();
+        let flight =
+            if fresh { self.loss_flight(flight) } else { flight.min(self.hot.congestion.ssthresh()) };
         self.cold.controller.on_rto(&mut self.hot.congestion, now, flight, first);
         self.cold.timeouts = self.cold.timeouts.saturating_add(1);
         outcome.events |= Events::TIMEOUT;

@@ -48,6 +48,9 @@ pub(super) struct TailProbe {
     pub(super) due: bool,
     /// A round trip was measured since the last one (RFC8985-7.3a).
     pub(super) sampled: bool,
+    /// What the path was asked to hold when it was to carry what the probe repeats ([`Connection::loss_flight`]). When the
+    /// probe tells of a loss, that is long acknowledged.
+    flight: u32,
     /// How many left. Not in the record of recoveries: a peer that pauses is no reason to have one.
     pub(super) sent: u32,
     /// How many of them repaired a loss, as far as is known.
@@ -56,7 +59,7 @@ pub(super) struct TailProbe {
 
 impl TailProbe {
     pub(super) fn new(una: SeqNum) -> Self {
-        Self { end: una, outstanding: false, resent: false, due: false, sampled: true, sent: 0, losses: 0 }
+        Self { end: una, outstanding: false, resent: false, due: false, sampled: true, flight: 0, sent: 0, losses: 0 }
     }
 }
 
@@ -145,7 +148,9 @@ impl Connection {
             let segment = self.build_data(data_end - len, len, fin, mss, options);
             self.book_resent(segment, mss, now)
         };
+        let flight = self.loss_flight(self.pipe());
         let tail = &mut self.cold.tail;
+        tail.flight = flight;
         tail.sent = tail.sent.saturating_add(1);
         tail.outstanding = true;
         tail.resent = !fresh;
@@ -179,7 +184,7 @@ impl Connection {
             // 7.4c: nobody complains of a duplicate, so the probe has repaired a loss.
             self.cold.tail.outstanding = false;
             self.cold.tail.losses = self.cold.tail.losses.saturating_add(1);
-            let flight = self.loss_flight(news.flight);
+            let flight = tail.flight;
             let (controller, window) = (&mut self.cold.controller, &mut self.hot.congestion);
             controller.save(window);
             controller.on_congestion_event(window, now, flight);

@@ -282,8 +282,9 @@ impl Connection {
     /// hold when it dropped something.
     ///
     /// ACKs that are handled before anything is sent again, because they came in one batch or because the sender waits
-    /// for a larger burst, take octets out of the flight that the window gives back at once. They make the path no
-    /// smaller: what was in the network when new data left last counts, but for what `cwnd` no longer covers. RFC 9438
+    /// for a larger burst, take octets out of the flight that the window gives back at once; and a probe, the timer or data
+    /// sent later may tell of a loss when hardly anything is left of the flight that it happened to. That makes the path no
+    /// smaller: what was in the network when that window was sent counts, but for what `cwnd` no longer covers. RFC 9438
     /// 4.6 takes cwnd itself, with a caution for senders that do not fill it, which this is safe from.
     pub(super) fn loss_flight(&self, flight: u32) -> u32 {
         flight.max(self.cold.loaded).min(self.hot.congestion.cwnd())

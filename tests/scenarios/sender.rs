@@ -1,8 +1,27 @@
 //! What a sender must not be led astray by: acknowledgments that come singly, probes that repair, reports and echoes that
 //! are about something else or about nothing at all. The path has a round trip of 100 ms.
 
-use super::harness::{Host, each_isn, plain};
+use super::harness::{Host, Isn, each_isn, plain};
 use trust::tcp::{Config, CongestionControl};
+
+/// An active open that takes one round trip; the peer's SYN,ACK has these options beside the MSS.
+fn open(isn: Isn, config: Config, options: &str) -> Host {
+    let mut host = Host::connect(isn, config);
+    host.take();
+    host.advance(100);
+    host.inject(&format!("SA 0:0 ack 1 win 65535 <mss 1000{options}>"));
+    host.take();
+    host
+}
+
+/// [`open`] with SACK, and ten segments in flight for a round trip.
+fn flying(isn: Isn, config: Config) -> Host {
+    let mut host = open(isn, config, ", sackOK");
+    host.write(10_000);
+    host.expect_data(1, 10_001, 1_000);
+    host.advance(100);
+    host
+}
 
 // ---- how far the window was used ------------------------------------------------------------------------------------
 
@@ -127,4 +146,55 @@ fn after_a_loss(host: &mut Host) -> i64 {
     host.inject("A 1:1 ack 10001");
     assert_eq!(host.info().cwnd, host.info().ssthresh);
     10_001
+}
+
+// ---- what was in flight when something was lost -----------------------------------------------------------------------
+
+/// RFC8985-7.4c: the probe tells of the loss when hardly anything is in flight any more.
+#[test]
+fn a_loss_that_a_probe_repaired_counts_with_the_flight_it_was_lost_from() {
+    each_isn(|isn| {
+        let mut host = flying(isn, plain());
+        host.inject("A 1:1 ack 9001");
+        host.expect_after(200, 400, "A 9001:10001");
+        host.advance(100);
+        host.inject("A 1:1 ack 10001");
+        host.write(1_000);
+        host.expect("A 10001:11001");
+        host.advance(100);
+        host.inject("A 1:1 ack 11001");
+        assert_eq!(host.info().recovery.tail_losses, 1);
+        assert_eq!(host.info().ssthresh, 5_000);
+    });
+}
+
+/// RFC5681-3.1i: so does the timer.
+#[test]
+fn a_tail_that_times_out_counts_with_the_flight_it_was_lost_from() {
+    each_isn(|isn| {
+        let mut host = open(isn, plain(), "");
+        host.write(10_000);
+        host.expect_data(1, 10_001, 1_000);
+        host.advance(100);
+        host.inject("A 1:1 ack 9001");
+        host.expect_after(200, 600, "A 9001:10001");
+        assert_eq!((host.info().ssthresh, host.info().cwnd), (5_000, 1_000));
+        host.inject("A 1:1 ack 10001");
+    });
+}
+
+/// RFC5681-3.2.2: and what is found by the reports of a little that was sent later.
+#[test]
+fn a_loss_that_later_data_shows_counts_with_the_flight_it_was_lost_from() {
+    each_isn(|isn| {
+        let mut host = flying(isn, Config { tlp: false, ..plain() });
+        host.inject("A 1:1 ack 9001");
+        host.write(3_000);
+        host.expect_data(10_001, 13_001, 1_000);
+        host.advance(100);
+        host.inject("A 1:1 ack 9001 <sack 10001:13001>");
+        host.expect("A 9001:10001");
+        assert_eq!(host.info().ssthresh, 5_000);
+        host.inject("A 1:1 ack 13001");
+    });
 }
