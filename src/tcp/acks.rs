@@ -298,13 +298,13 @@ impl Connection {
             return;
         }
         if self.hot.recovery == Recovery::Fast {
-            self.end_recovery_if_done(); // RFC6582-3.2.3F, KP-08
+            self.end_recovery_if_done(config, now); // RFC6582-3.2.3F, KP-08
             return;
         }
         self.hot.snd.dup_acks = 0;
         self.cold.limited_transmit = 0;
         self.grow(news, now);
-        self.end_recovery_if_done();
+        self.end_recovery_if_done(config, now);
         if self.hot.recovery == Recovery::Loss {
             self.step_frto(news);
         }

@@ -200,7 +200,7 @@ impl Connection {
         let pieces = segment.len.div_ceil(mss.max(1)).max(1);
         self.cold.retransmits = self.cold.retransmits.saturating_add(pieces);
         let end = segment.end_seq();
-        self.note_resent(above(end, segment.seq), now);
+        self.note_resent(&segment, now);
         let Hot { snd, marks, recovery, .. } = &mut self.hot;
         snd.last_send = now;
         snd.resent_end = snd.resent_end.later(end);
@@ -387,6 +387,7 @@ impl Connection {
         {
             let window = config.initial_cwnd(self.smss());
             self.cold.controller.on_idle_restart(&mut self.hot.congestion, window);
+            self.forget_undo();
         }
     }
 

@@ -51,6 +51,8 @@ pub(super) struct TailProbe {
     /// What the path was asked to hold when it was to carry what the probe repeats ([`Connection::loss_flight`]). When the
     /// probe tells of a loss, that is long acknowledged.
     flight: u32,
+    /// Where it began.
+    start: SeqNum,
     /// How many left. Not in the record of recoveries: a peer that pauses is no reason to have one.
     pub(super) sent: u32,
     /// How many of them repaired a loss, as far as is known.
@@ -59,7 +61,12 @@ pub(super) struct TailProbe {
 
 impl TailProbe {
     pub(super) fn new(una: SeqNum) -> Self {
-        Self { end: una, outstanding: false, resent: false, due: false, sampled: true, flight: 0, sent: 0, losses: 0 }
+        Self { end: una, outstanding: false, resent: false, due: false, sampled: true, flight: 0, start: una, sent: 0, losses: 0 }
+    }
+
+    /// What it sent again, while it is outstanding.
+    pub(super) fn copy(&self) -> Option<(SeqNum, SeqNum)> {
+        (self.outstanding && self.resent).then_some((self.start, self.end))
     }
 }
 
@@ -154,6 +161,7 @@ impl Connection {
         tail.sent = tail.sent.saturating_add(1);
         tail.outstanding = true;
         tail.resent = !fresh;
+        tail.start = segment.seq;
         tail.end = self.hot.snd.nxt;
         self.cold.rto_base = now;
         self.arm_loss_timer(config, now);
@@ -185,8 +193,8 @@ impl Connection {
             self.cold.tail.outstanding = false;
             self.cold.tail.losses = self.cold.tail.losses.saturating_add(1);
             let flight = tail.flight;
+            self.forget_undo();
             let (controller, window) = (&mut self.cold.controller, &mut self.hot.congestion);
-            controller.save(window);
             controller.on_congestion_event(window, now, flight);
             window.exit_recovery();
         }

@@ -82,6 +82,35 @@ impl RangeSet {
         Insert::Added(added)
     }
 
+    /// Forgets the octets of `[start, end)`, how many of them were there. Nothing happens where that would make more than
+    /// `limit` ranges.
+    pub fn remove(&mut self, start: SeqNum, end: SeqNum, limit: usize) -> u32 {
+        let Some(ranges) = self.ranges.as_mut().filter(|_| start.lt(end)) else { return 0 };
+        let low = ranges.partition_point(|range| range.1.le(start));
+        let high = ranges.partition_point(|range| range.0.lt(end));
+        if low >= high {
+            return 0;
+        }
+        let (below, above) = ((ranges[low].0, start), (end, ranges[high - 1].1));
+        let kept = [below, above].into_iter().filter(|(from, to)| from.lt(*to));
+        if ranges.len() - (high - low) + kept.clone().count() > limit {
+            return 0;
+        }
+        let removed = ranges.range(low..high).map(|range| span(range.0.later(start), range.1.earlier(end))).sum();
+        ranges.drain(low..high);
+        for (index, range) in (low..).zip(kept) {
+            ranges.insert(index, range);
+        }
+        removed
+    }
+
+    /// Forgets everything, and keeps the memory.
+    pub fn empty(&mut self) {
+        if let Some(ranges) = &mut self.ranges {
+            ranges.clear();
+        }
+    }
+
     /// Forgets every octet below `seq`.
     pub fn remove_below(&mut self, seq: SeqNum) {
         let gone = self.first_ending_above(seq);
@@ -284,6 +313,7 @@ mod tests {
     #[derive(Clone, Debug)]
     enum Step {
         Insert(u32, u32),
+        Remove(u32, u32),
         RemoveBelow(u32),
         TakeFront(u32),
     }
@@ -295,6 +325,7 @@ mod tests {
         let at = 0..LINE as u32;
         prop_oneof![
             6 => (at.clone(), 0..24_u32).prop_map(|(start, len)| Step::Insert(start, (start + len).min(LINE as u32))),
+            2 => (at.clone(), 0..24_u32).prop_map(|(start, len)| Step::Remove(start, (start + len).min(LINE as u32))),
             1 => at.clone().prop_map(Step::RemoveBelow),
             1 => at.prop_map(Step::TakeFront),
         ]
@@ -341,6 +372,17 @@ mod tests {
                             Insert::Added(new)
                         };
                         prop_assert_eq!(set.insert(base + start, base + end, LIMIT), expected);
+                    }
+                    Step::Remove(start, end) => {
+                        let mut after = line;
+                        after[start as usize..end as usize].fill(false);
+                        let mut gone = after.iter().zip(&line).filter(|(after, before)| after != before).count() as u32;
+                        if runs(&after).len() > LIMIT {
+                            gone = 0;
+                        } else {
+                            line = after;
+                        }
+                        prop_assert_eq!(set.remove(base + start, base + end, LIMIT), gone);
                     }
                     Step::RemoveBelow(seq) => {
                         line[..seq as usize].fill(false);

@@ -14,8 +14,9 @@ use super::handshake::ticks;
 use super::info::RecoveryCounts;
 use super::marks::Marks;
 use super::prr::Prr;
+use super::ranges::{Insert, RangeSet};
 use super::scoreboard::{Marked, Record};
-use super::segment::Segment;
+use super::segment::{Segment, Transmit};
 use super::send::above;
 use super::seq::SeqNum;
 use super::time::{Duration, Instant};
@@ -42,8 +43,10 @@ pub(super) struct Episode {
     pub(super) prr: Prr,
     /// SND.UNA when it began, while it can be undone.
     marker: Option<SeqNum>,
-    /// Octets sent again in it and not reported as duplicates yet.
-    resent: u32,
+    /// What was sent again in it.
+    copies: Copies,
+    /// A report of a duplicate that comes later than this is not about it.
+    undo_until: Instant,
     /// TSval of its first retransmission.
     stamp: Option<u32>,
     pub(super) frto: Frto,
@@ -52,6 +55,58 @@ pub(super) struct Episode {
     /// When a timeout or fast retransmission last began to send again; means something with `Marks::KARN`.
     pub(super) resent_at: Instant,
     pub(super) counts: RecoveryCounts,
+}
+
+/// Ranges of either kind in [`Copies`].
+const MOST_RANGES: usize = 64;
+
+/// What was sent again in a recovery and is not reported as a duplicate yet.
+#[derive(Clone, Debug, Default)]
+struct Copies {
+    /// Octets whose first such copy is not.
+    first: RangeSet,
+    /// Octets whose second one is not, either.
+    second: RangeSet,
+    /// There were more than these hold.
+    beyond: bool,
+}
+
+impl Copies {
+    /// `[start, end)` is sent again. Of a FIN alone nobody reports a duplicate.
+    fn add(&mut self, start: SeqNum, end: SeqNum) {
+        self.beyond |= start.ge(end);
+        let mut at = start;
+        while at.lt(end) {
+            // Up to the end of what is there, or to the begin of what is.
+            let known = self.first.first_overlap(at, end);
+            let (to, set) = match known {
+                Some((low, high)) if low == at => (high, &mut self.second),
+                Some((low, _)) => (low, &mut self.first),
+                None => (end, &mut self.first),
+            };
+            let len = above(to, at);
+            self.beyond |= set.insert(at, to, MOST_RANGES) != Insert::Added(len);
+            at = to;
+        }
+    }
+
+    /// `[start, end)` has arrived twice. Copies are alike: it is the latest.
+    fn reported(&mut self, start: SeqNum, end: SeqNum) {
+        if self.second.remove(start, end, MOST_RANGES) == 0 {
+            self.first.remove(start, end, MOST_RANGES);
+        }
+    }
+
+    /// Whether all of them are reported.
+    fn none_left(&self) -> bool {
+        self.first.is_empty() && !self.beyond
+    }
+
+    fn clear(&mut self) {
+        self.first.empty();
+        self.second.empty();
+        self.beyond = false;
+    }
 }
 
 /// What one acknowledgment says.
@@ -176,7 +231,7 @@ impl Connection {
             self.count(|counts| counts.dsacks += 1);
             if !by_probe {
                 self.cold.rack.on_dsack(self.hot.snd.una, self.hot.snd.nxt);
-                self.note_dsack(range);
+                self.note_dsack(range, now);
             }
         }
         if self.hot.snd.una.ge(self.hot.snd.recover) {
@@ -187,7 +242,7 @@ impl Connection {
         if self.hot.recovery == Recovery::Loss {
             self.grow(news, now);
         }
-        self.end_recovery_if_done();
+        self.end_recovery_if_done(config, now);
         match self.hot.recovery {
             // Not only what this very ACK tells: what was sent in a recovery and found lost in it is a loss of its own
             // when that recovery ends.
@@ -307,9 +362,17 @@ impl Connection {
     /// A recovery begins, and may be undone.
     pub(super) fn begin_episode(&mut self, recovery: Recovery, now: Instant) {
         let una = self.hot.snd.una;
+        let probe = self.cold.tail.copy();
+        let data_end = self.hot.snd.data_end();
         let episode = self.episode();
         let counts = episode.counts;
-        *episode = Episode { marker: Some(una), reduced_at: now, counts, ..Episode::default() };
+        let mut copies = core::mem::take(&mut episode.copies);
+        copies.clear();
+        if let Some((start, end)) = probe {
+            copies.add(start, end.earlier(data_end));
+        }
+        let undo_until = Instant::MAX;
+        *episode = Episode { marker: Some(una), copies, undo_until, reduced_at: now, counts, ..Episode::default() };
         self.continue_episode(recovery, now);
     }
 
@@ -375,7 +438,7 @@ impl Connection {
     }
 
     /// Everything sent before recovery began is acknowledged (RFC6675-5.A, RFC9937-6.4).
-    pub(super) fn end_recovery_if_done(&mut self) {
+    pub(super) fn end_recovery_if_done(&mut self, config: &Config, now: Instant) {
         if self.hot.recovery == Recovery::Open || self.hot.snd.una.lt(self.hot.snd.recover) {
             return;
         }
@@ -383,6 +446,11 @@ impl Connection {
             self.hot.congestion.exit_recovery();
         }
         self.cold.rack.on_recovered();
+        // The last copy that was sent comes as long after this as it takes at most: as long as the path was silent before the
+        // recovery, and that lasted.
+        let rto = self.cold.rtt.rto(&config.rtt());
+        let episode = self.episode();
+        episode.undo_until = now + rto + (now - episode.reduced_at);
         self.leave_recovery();
     }
 
@@ -397,27 +465,36 @@ impl Connection {
     // ---- undo ------------------------------------------------------------------------------------------------------
 
     /// `segment` leaves again; what undoing needs to know of it.
-    pub(super) fn note_resent(&mut self, octets: u32, now: Instant) {
+    pub(super) fn note_resent(&mut self, segment: &Transmit, now: Instant) {
         let stamp = ticks(now, self.hot.rcv.ts_offset);
         if self.hot.recovery == Recovery::Open {
             return;
         }
         let with_sack = self.hot.marks.has(Marks::SACK);
         let episode = self.episode();
-        episode.resent = episode.resent.saturating_add(octets);
         episode.stamp.get_or_insert(stamp);
         if with_sack {
-            episode.prr.on_sent(octets);
+            episode.copies.add(segment.seq, segment.seq + segment.len);
+            episode.prr.on_sent(above(segment.end_seq(), segment.seq));
         }
     }
 
-    /// A range arrived twice. When that is true of all that was sent again, nothing was lost (RFC 3708).
-    fn note_dsack(&mut self, (left, right): (SeqNum, SeqNum)) {
-        let recover = self.hot.snd.recover;
+    /// A range arrived twice. When that is true of all that was sent again, nothing was lost (RFC 3708). Of all of it, and
+    /// while it can be about that: networks make two of one, too.
+    fn note_dsack(&mut self, (left, right): (SeqNum, SeqNum), now: Instant) {
         let Some(episode) = self.cold.episode.as_mut() else { return };
-        let Some(marker) = episode.marker else { return };
-        if left.ge(marker) && right.le(recover) {
-            episode.resent = episode.resent.saturating_sub(above(right, left));
+        if now > episode.undo_until {
+            episode.marker = None;
+        }
+        if episode.marker.is_some() {
+            episode.copies.reported(left, right);
+        }
+    }
+
+    /// The window is reduced or set for another reason: an earlier reduction cannot be undone any more.
+    pub(super) fn forget_undo(&mut self) {
+        if let Some(episode) = self.cold.episode.as_mut() {
+            episode.marker = None;
         }
     }
 
@@ -442,7 +519,7 @@ impl Connection {
         // RFC3522-3.2
         let older = |stamp| stamps.is_some_and(|stamps| SeqNum(stamps.ecr).lt(SeqNum(stamp)));
         let eifel = config.eifel && in_recovery && news.acked > 0 && news.resent && episode.stamp.is_some_and(older);
-        let dsack = news.dsack.is_some() && episode.stamp.is_some() && episode.resent == 0;
+        let dsack = news.dsack.is_some() && episode.stamp.is_some() && episode.copies.none_left();
         if !(frto || eifel || dsack) {
             return;
         }

@@ -198,3 +198,80 @@ fn a_loss_that_later_data_shows_counts_with_the_flight_it_was_lost_from() {
         host.inject("A 1:1 ack 13001");
     });
 }
+
+// ---- duplicates that are reported ---------------------------------------------------------------------------------
+
+/// RFC 3708: two minutes later a duplicate is reported, of something else or even of what was sent again.
+#[test]
+fn a_duplicate_long_after_a_recovery_does_not_undo_it() {
+    for late in ["9001:10001", "1:1001"] {
+        each_isn(|isn| {
+            let mut host = flying(isn, plain());
+            host.inject("A 1:1 ack 1 <sack 1001:4001>");
+            host.expect("A 1:1001");
+            host.inject("A 1:1 ack 10001");
+            assert_eq!(host.info().ssthresh, 5_000);
+            host.advance(120_000);
+            host.inject(&format!("A 1:1 ack 10001 <sack {late}>"));
+            assert_eq!((host.info().ssthresh, host.info().recovery.undone_by_dsack), (5_000, 0));
+            host.write(1_000);
+            host.expect("A 10001:11001");
+            host.inject("A 1:1 ack 11001");
+            host.inject(&format!("A 1:1 ack 11001 <sack {late}>"));
+            assert_eq!((host.info().ssthresh, host.info().recovery.undone_by_dsack), (5_000, 0));
+        });
+    }
+}
+
+/// RFC 3708: each of the octets that were sent again must be reported, and as often as that was.
+#[test]
+fn duplicates_of_some_or_of_others_do_not_undo_a_recovery() {
+    for (reports, undone) in [
+        (vec!["1:1001", "2001:3001"], 1),
+        (vec!["2001:3001", "1:1001"], 1),
+        (vec!["1:501", "2001:3001", "501:1001"], 1),
+        (vec!["1:1001"], 0),
+        (vec!["1:1001", "1:1001"], 0),
+        (vec!["1:1001", "2001:2501"], 0),
+        (vec!["1:1001", "1001:2001"], 0),
+        (vec!["4001:5001", "5001:6001", "6001:7001"], 0),
+    ] {
+        each_isn(|isn| {
+            let mut host = flying(isn, Config { initial_window: 20, ..plain() });
+            host.inject("A 1:1 ack 1 <sack 1001:2001 3001:10001>");
+            let mut again: Vec<_> = host.take_all().iter().map(|sent| sent.script.seq).collect();
+            host.inject("A 1:1 ack 2001 <sack 3001:10001>");
+            again.extend(host.take_all().iter().map(|sent| sent.script.seq));
+            assert_eq!(again, [1, 2_001]);
+            host.inject("A 1:1 ack 10001");
+            for report in &reports {
+                host.inject(&format!("A 1:1 ack 10001 <sack {report}>"));
+            }
+            assert_eq!(host.info().recovery.undone_by_dsack, undone, "{reports:?}");
+            assert_eq!(host.info().ssthresh == 5_000, undone == 0, "{reports:?}");
+        });
+    }
+}
+
+/// RFC8985-7.4c: what a probe has taken back is another loss than that of the recovery before it.
+#[test]
+fn a_duplicate_does_not_undo_what_a_probe_has_shown() {
+    each_isn(|isn| {
+        let mut host = flying(isn, plain());
+        host.inject("A 1:1 ack 1 <sack 1001:4001>");
+        host.expect("A 1:1001");
+        host.inject("A 1:1 ack 10001");
+        host.write(4_000);
+        host.expect_data(10_001, 14_001, 1_000);
+        host.inject("A 1:1 ack 13001");
+        host.expect_after(100, 320, "A 13001:14001");
+        host.inject("A 1:1 ack 14001");
+        host.write(1_000);
+        host.expect("A 14001:15001");
+        host.inject("A 1:1 ack 15001");
+        assert_eq!(host.info().recovery.tail_losses, 1);
+        let ssthresh = host.info().ssthresh;
+        host.inject("A 1:1 ack 15001 <sack 1:1001>");
+        assert_eq!(host.info().ssthresh, ssthresh);
+    });
+}
