@@ -186,6 +186,8 @@ impl Connection {
     ) {
         let snd = &self.hot.snd;
         let (una, nxt, recover) = (snd.una, snd.nxt, snd.recover);
+        // Nothing below this can still arrive twice: it was never sent, or is older than any window.
+        let least = una - u64::from(snd.max_wnd).min(self.cold.acked) as u32;
         let offset = self.hot.rcv.ts_offset;
         let min_rtt = self.cold.min_rtt;
         let (board, rack) = (&mut self.cold.board, &mut self.cold.rack);
@@ -195,7 +197,8 @@ impl Connection {
             // RFC2883-5a: below the ACK field of this very segment, or within the second block.
             let mut rest = seg.options.sack.iter().skip(1).map(|(left, right)| (SeqNum(left), SeqNum(right)));
             let inside = rest.next().is_some_and(|(low, high)| low.le(left) && right.le(high) && right.le(nxt));
-            if left.lt(right) && (right.le(seg.ack) || inside) && above(right, left) <= snd.max_wnd {
+            let possible = left.ge(least) && left.lt(right) && right.le(nxt) && above(right, left) <= snd.max_wnd;
+            if possible && (right.le(seg.ack) || inside) {
                 news.dsack = config.dsack.then_some((left, right));
                 blocks.next(); // RFC2883-5b
             }
@@ -230,7 +233,10 @@ impl Connection {
             outcome.events |= Events::DSACK;
             self.count(|counts| counts.dsacks += 1);
             if !by_probe {
-                self.cold.rack.on_dsack(self.hot.snd.una, self.hot.snd.nxt);
+                // More duplicates than there were retransmissions: the network makes them.
+                if self.episode().counts.dsacks <= self.cold.retransmits {
+                    self.cold.rack.on_dsack(self.hot.snd.una, self.hot.snd.nxt);
+                }
                 self.note_dsack(range, now);
             }
         }

@@ -2,7 +2,7 @@
 //! are about something else or about nothing at all. The path has a round trip of 100 ms.
 
 use super::harness::{Host, Isn, each_isn, plain};
-use trust::tcp::{Config, CongestionControl};
+use trust::tcp::{Config, CongestionControl, Info};
 
 /// An active open that takes one round trip; the peer's SYN,ACK has these options beside the MSS.
 fn open(isn: Isn, config: Config, options: &str) -> Host {
@@ -273,5 +273,92 @@ fn a_duplicate_does_not_undo_what_a_probe_has_shown() {
         let ssthresh = host.info().ssthresh;
         host.inject("A 1:1 ack 15001 <sack 1:1001>");
         assert_eq!(host.info().ssthresh, ssthresh);
+    });
+}
+
+/// SC-32, RFC2883-5a: below what was ever sent, above it, the wrong way round, empty, too long, out of date.
+#[test]
+fn absurd_blocks_change_nothing() {
+    let state = |info: Info| (info.cwnd, info.ssthresh, info.sacked, info.lost, info.recovery, info.loss_state, info.rto);
+    // With ten segments in flight, and in a recovery that a true report could undo.
+    for recovering in [false, true] {
+        each_isn(|isn| {
+            let mut host = open(isn, Config { tlp: false, ..plain() }, ", sackOK");
+            host.send_and_ack(70_000);
+            host.write(10_000);
+            host.expect_data(70_001, 80_001, 1_000);
+            host.advance(100);
+            if recovering {
+                host.inject("A 1:1 ack 70001 <sack 71001:74001>");
+                host.expect("A 70001:71001");
+            }
+            let before = state(host.info());
+            let (una, nxt) = (70_001_i64, host.sent_upto());
+            let far = [1_i64 << 20, 1 << 28, 1 << 30, (1 << 31) - 1];
+            let mut blocks = vec![
+                (0, 1),             // our SYN
+                (-1_000, 0),        // below it
+                (-1_000, 1_001),    // across it
+                (1, 1_001),         // longer ago than any window
+                (una, una),         // empty
+                (una - 500, una - 500),
+                (una, una - 1_000), // the wrong way round
+                (nxt, una),
+                (una + 2_000, una + 1_000),
+                (nxt, nxt + 1_000), // never sent
+                (nxt - 1_000, nxt + 1),
+                (una, nxt + 1),
+                (una - 66_000, una), // more than any window
+                (una - 69_000, nxt),
+            ];
+            for distance in far {
+                blocks.extend([una, nxt].map(|at| (at - distance, at - distance + 1_000)));
+                blocks.extend([una, nxt].map(|at| (at + distance - 1_000, at + distance)));
+                blocks.extend([(una - distance, una), (una - distance, nxt), (nxt, nxt + distance)]);
+            }
+            for (left, right) in &blocks {
+                for block in [
+                    format!("{left}:{right}"),
+                    // As if it were a duplicate within the second.
+                    format!("{left}:{right} {}:{}", left - 1_000, right + 1_000),
+                    format!("{left}:{right} {left}:{right}"),
+                ] {
+                    host.inject(&format!("A 1:1 ack {una} <sack {block}>"));
+                    host.take_all();
+                    assert_eq!(state(host.info()), before, "{block}");
+                }
+            }
+            // The window for what is late has not grown by it (RFC8985-6.2.4b): a true hole is found as ever.
+            host.inject(&format!("A 1:1 ack {nxt}"));
+            host.take_all();
+            let dsacks = host.info().recovery.dsacks;
+            assert_eq!(dsacks, 0);
+        });
+    }
+}
+
+/// RFC8985-6.2.4b: what the network has made two of was not sent again in vain.
+#[test]
+fn duplicates_that_were_never_sent_twice_leave_less_time_for_what_is_late() {
+    each_isn(|isn| {
+        let mut host = flying(isn, plain());
+        host.inject("A 1:1 ack 1 <sack 1001:2001>");
+        host.inject("A 1:1 ack 10001");
+        for copy in (1..10_001).step_by(1_000) {
+            host.inject(&format!("A 1:1 ack 10001 <sack {copy}:{}>", copy + 1_000));
+            host.take_all();
+            host.write(1_000);
+            host.take();
+            let end = host.sent_upto();
+            host.advance(100);
+            host.inject(&format!("A 1:1 ack {end}"));
+        }
+        let at = host.sent_upto();
+        host.write(5_000);
+        host.expect_data(at, at + 5_000, 1_000);
+        host.advance(100);
+        host.inject(&format!("A 1:1 ack {at} <sack {}:{}>", at + 1_000, at + 4_000));
+        host.expect_after(20, 30, &format!("A {at}:{}", at + 1_000));
+        host.inject(&format!("A 1:1 ack {}", at + 5_000));
     });
 }
