@@ -182,6 +182,7 @@ impl Connection {
         mut news: News,
     ) -> News {
         let with_sack = self.hot.marks.has(Marks::SACK);
+        let stamps = self.telling(stamps);
         let offset = self.hot.rcv.ts_offset;
         let min_rtt = self.cold.min_rtt;
         let (board, rack) = (&mut self.cold.board, &mut self.cold.rack);

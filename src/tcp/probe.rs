@@ -53,6 +53,8 @@ pub(super) struct TailProbe {
     flight: u32,
     /// Where it began.
     start: SeqNum,
+    /// TSval of the first copy of what it sent again.
+    stamp: u32,
     /// How many left. Not in the record of recoveries: a peer that pauses is no reason to have one.
     pub(super) sent: u32,
     /// How many of them repaired a loss, as far as is known.
@@ -61,12 +63,17 @@ pub(super) struct TailProbe {
 
 impl TailProbe {
     pub(super) fn new(una: SeqNum) -> Self {
-        Self { end: una, outstanding: false, resent: false, due: false, sampled: true, flight: 0, start: una, sent: 0, losses: 0 }
+        Self { end: una, outstanding: false, resent: false, due: false, sampled: true, flight: 0, start: una, stamp: 0, sent: 0, losses: 0 }
     }
 
     /// What it sent again, while it is outstanding.
     pub(super) fn copy(&self) -> Option<(SeqNum, SeqNum)> {
         (self.outstanding && self.resent).then_some((self.start, self.end))
+    }
+
+    /// TSval of the first copy, if `start` was probed for.
+    pub(super) fn copy_stamp(&self, start: SeqNum) -> Option<u32> {
+        self.copy().filter(|(begin, _)| *begin == start).map(|_| self.stamp)
     }
 }
 
@@ -152,6 +159,7 @@ impl Connection {
             if len == 0 && !fin {
                 return None;
             }
+            self.cold.tail.stamp = self.first_stamp(data_end - len).unwrap_or_default();
             let segment = self.build_data(data_end - len, len, fin, mss, options);
             self.book_resent(segment, mss, now)
         };

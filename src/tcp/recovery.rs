@@ -49,6 +49,8 @@ pub(super) struct Episode {
     undo_until: Instant,
     /// TSval of its first retransmission.
     stamp: Option<u32>,
+    /// TSval of the oldest segment in flight when it began, as that was sent first.
+    oldest: u32,
     pub(super) frto: Frto,
     /// When the window was reduced last.
     reduced_at: Instant,
@@ -188,6 +190,7 @@ impl Connection {
         let (una, nxt, recover) = (snd.una, snd.nxt, snd.recover);
         // Nothing below this can still arrive twice: it was never sent, or is older than any window.
         let least = una - u64::from(snd.max_wnd).min(self.cold.acked) as u32;
+        let stamps = self.telling(stamps);
         let offset = self.hot.rcv.ts_offset;
         let min_rtt = self.cold.min_rtt;
         let (board, rack) = (&mut self.cold.board, &mut self.cold.rack);
@@ -370,6 +373,7 @@ impl Connection {
         let una = self.hot.snd.una;
         let probe = self.cold.tail.copy();
         let data_end = self.hot.snd.data_end();
+        let oldest = self.first_stamp(una).unwrap_or_else(|| ticks(now, self.hot.rcv.ts_offset));
         let episode = self.episode();
         let counts = episode.counts;
         let mut copies = core::mem::take(&mut episode.copies);
@@ -378,7 +382,8 @@ impl Connection {
             copies.add(start, end.earlier(data_end));
         }
         let undo_until = Instant::MAX;
-        *episode = Episode { marker: Some(una), copies, undo_until, reduced_at: now, counts, ..Episode::default() };
+        *episode =
+            Episode { marker: Some(una), copies, undo_until, oldest, reduced_at: now, counts, ..Episode::default() };
         self.continue_episode(recovery, now);
     }
 
@@ -468,6 +473,20 @@ impl Connection {
         self.episode().frto = Frto::Off;
     }
 
+    /// TSval of the first copy of the segment at `start`, which is in flight.
+    pub(super) fn first_stamp(&self, start: SeqNum) -> Option<u32> {
+        let probed = self.cold.tail.copy_stamp(start);
+        probed.or_else(|| self.cold.board.sent_at(start).map(|sent| ticks(sent, self.hot.rcv.ts_offset)))
+    }
+
+    /// `stamps` where their echo can tell which copy of something has arrived: not that of something before the flight,
+    /// as in each report of what came out of order, or with a peer that echoes amiss.
+    #[inline]
+    pub(super) fn telling(&self, stamps: Option<Timestamps>) -> Option<Timestamps> {
+        let oldest = self.cold.episode.as_ref().map(|episode| SeqNum(episode.oldest));
+        stamps.filter(|stamps| oldest.is_none_or(|oldest| SeqNum(stamps.ecr).ge(oldest)))
+    }
+
     // ---- undo ------------------------------------------------------------------------------------------------------
 
     /// `segment` leaves again; what undoing needs to know of it.
@@ -522,8 +541,11 @@ impl Connection {
         // RFC5682-2.3b, 3.1: without SACK an acknowledgment that also covers what was sent again proves nothing.
         let original = news.original && (with_sack || !news.resent);
         let frto = config.frto && episode.frto != Frto::Off && original;
-        // RFC3522-3.2
-        let older = |stamp| stamps.is_some_and(|stamps| SeqNum(stamps.ecr).lt(SeqNum(stamp)));
+        // RFC3522-3.2. A timestamp of this flight: what else a peer echoes, 0 or always the same, says nothing.
+        let oldest = SeqNum(episode.oldest);
+        let older = |stamp| {
+            stamps.map(|stamps| SeqNum(stamps.ecr)).is_some_and(|echo| echo.ge(oldest) && echo.lt(SeqNum(stamp)))
+        };
         let eifel = config.eifel && in_recovery && news.acked > 0 && news.resent && episode.stamp.is_some_and(older);
         let dsack = news.dsack.is_some() && episode.stamp.is_some() && episode.copies.none_left();
         if !(frto || eifel || dsack) {

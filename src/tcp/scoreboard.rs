@@ -385,6 +385,11 @@ impl Scoreboard {
         self.records.front().is_some_and(Record::resent)
     }
 
+    /// When the octet `seq` of the flight was sent last.
+    pub(super) fn sent_at(&self, seq: SeqNum) -> Option<Instant> {
+        self.records.get(self.index_above(seq)).map(|record| record.sent)
+    }
+
     /// `[start, end)` of the flight leaves once more.
     pub(super) fn resent(&mut self, una: SeqNum, start: SeqNum, end: SeqNum, now: Instant) {
         self.split_at(una, start);
