@@ -374,7 +374,7 @@ impl Connection {
 
     /// Nagle in Minshall's variant (SHLD-7, NAGLE-3): a small segment waits while another small one is unacknowledged.
     /// Never the last one before a FIN (NAGLE-4, KP-15). A corked one waits in any case (NAGLE-5).
-    fn holds_tail(&self) -> bool {
+    pub(super) fn holds_tail(&self) -> bool {
         let marks = self.hot.marks;
         let corked = marks.has(Marks::CORK) && !marks.has(Marks::SWS_OVERRIDE);
         !marks.has(Marks::FIN_QUEUED) && (corked || (marks.has(Marks::NAGLE) && self.hot.snd.small_outstanding()))

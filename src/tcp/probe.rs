@@ -136,7 +136,7 @@ impl Connection {
     }
 
     /// The probe: new data if there is any that the peer allows, beyond cwnd if need be, or the last segment once more
-    /// (RFC8985-7.3b).
+    /// (RFC8985-7.3b). Not what is held back to fill a segment (NAGLE-3, NAGLE-5): the last segment tells as much.
     pub(super) fn probe_tail(&mut self, config: &Config, now: Instant) -> Option<Transmit> {
         self.cold.tail.due = false;
         let options = self.options(now);
@@ -147,7 +147,8 @@ impl Connection {
             return None;
         }
         let whole = unsent.min(mss);
-        let fresh = whole > 0 && room >= whole && self.cold.board.has_room();
+        let held = whole < mss && self.holds_tail();
+        let fresh = whole > 0 && room >= whole && !held && self.cold.board.has_room();
         let segment = if fresh {
             let fin = self.hot.marks.has(Marks::FIN_QUEUED) && whole == unsent && room > whole;
             self.send_new(config, now, whole, fin, mss, options)

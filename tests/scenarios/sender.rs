@@ -469,3 +469,75 @@ fn a_lost_retransmission_is_found_without_rto_where_rack_can() {
         });
     }
 }
+
+// ---- what is kept back ----------------------------------------------------------------------------------------------
+
+/// NAGLE-5, NAGLE-3, RFC8985-7.3b: a probe is no reason to send what is kept back. The last segment goes once more.
+#[test]
+fn a_probe_leaves_alone_what_is_corked_or_waits_for_nagle() {
+    for corked in [true, false] {
+        each_isn(|isn| {
+            let mut host = open(isn, plain(), ", sackOK");
+            host.set_nodelay(corked);
+            host.set_cork(corked);
+            host.write(3_000);
+            host.expect_data(1, 3_001, 1_000);
+            if !corked {
+                host.write(100);
+                host.expect("A 3001:3101");
+            }
+            let end = host.sent_upto();
+            host.write(300);
+            host.expect_nothing();
+            let last = if corked { "A 2001:3001" } else { "A 2101:3101" };
+            assert!(host.expect_after(190, 250, last).retransmission);
+            // Nor do the timeouts after it: they are about what was sent.
+            for sent in { host.advance(5_000); host.take_all() } {
+                assert!(sent.retransmission, "{}", sent.script);
+            }
+            host.inject(&format!("A 1:1 ack {end}"));
+            if corked {
+                host.expect_nothing();
+                host.set_cork(false);
+            }
+            host.expect(&format!("A {end}:{}", end + 300));
+        });
+    }
+}
+
+/// But a full segment, or the end of the stream, waits for nothing (NAGLE-4).
+#[test]
+fn a_probe_takes_what_no_cork_holds_back() {
+    each_isn(|isn| {
+        let mut host = open(isn, plain(), ", sackOK");
+        host.set_cork(true);
+        host.write(11_500);
+        host.expect_data(1, 10_001, 1_000);
+        assert!(!host.expect_after(190, 250, "A 10001:11001").retransmission);
+        host.inject("A 1:1 ack 11001");
+        host.expect_nothing();
+        host.shutdown();
+        host.expect("FA 11001:11501");
+    });
+}
+
+/// MUST-36, NAGLE-5: probes of a closed window carry nothing, and the open window releases only what fills a segment.
+#[test]
+fn a_window_probe_leaves_alone_what_is_corked() {
+    each_isn(|isn| {
+        let mut host = open(isn, plain(), ", sackOK");
+        host.set_cork(true);
+        host.write(1_000);
+        host.expect("A 1:1001");
+        host.inject("A 1:1 ack 1001 win 0");
+        host.write(300);
+        for sent in { host.advance(10_000); host.take_all() } {
+            assert_eq!((sent.script.seq, sent.script.len), (1_000, 0));
+        }
+        host.inject("A 1:1 ack 1001 win 65535");
+        host.expect_nothing();
+        host.write(700);
+        host.expect("A 1001:2001");
+        host.inject("A 1:1 ack 2001");
+    });
+}

@@ -104,6 +104,12 @@ impl Host {
         self.pump();
     }
 
+    pub(crate) fn set_cork(&mut self, on: bool) {
+        self.note(">", &format!("cork {on}"));
+        self.connection().set_cork(on);
+        self.pump();
+    }
+
     /// Relative number behind the highest octet sent so far.
     pub(crate) fn sent_upto(&self) -> i64 {
         self.sent_upto
