@@ -13,7 +13,7 @@ use super::probe::{LossTimer, TailProbe};
 use super::rack::Rack;
 use super::ranges::RangeSet;
 use super::recovery::Episode;
-use super::recv::{RecvSequenceSpace, RightSizing};
+use super::recv::{PastStamps, RecvSequenceSpace, RightSizing};
 use super::report::SackReport;
 use super::rtt::RttEstimator;
 use super::scoreboard::Scoreboard;
@@ -104,6 +104,8 @@ pub(super) struct Cold {
     pub(super) retransmits: u32,
     /// Retransmission timeouts; stays at its maximum, as the next one does.
     pub(super) timeouts: u16,
+    /// What PAWS compares with.
+    pub(super) past_stamps: PastStamps,
     /// Segments dropped as old.
     pub(super) paws_drops: u16,
     /// Octets sent beyond cwnd by limited transmit (RFC5681-3.2.2 does not count them).
@@ -272,6 +274,7 @@ impl Connection {
             episode: None,
             retransmits: 0,
             timeouts: 0,
+            past_stamps: PastStamps::new(ts_recent, 0),
             paws_drops: 0,
             limited_transmit: 0,
             loaded: 0,

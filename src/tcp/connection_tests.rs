@@ -375,8 +375,8 @@ fn sc_69_timestamps_and_paws() {
         assert_eq!(echoed(lab, 2, 101, 100), 1, "the first of those acknowledged together");
         assert_eq!(echoed(lab, 3, 301, 100), 1, "above a hole");
         assert_eq!(echoed(lab, 4, 201, 100), 4, "fills the hole");
-        lab.stamps = Some(Timestamps { val: 3, ecr: 0 });
-        assert_eq!(lab.i("A", 401, 100, 1), ["A 1:1 ack 401"]);
+        lab.stamps = Some(Timestamps { val: u32::MAX, ecr: 0 });
+        assert_eq!(lab.i("A", 401, 100, 1), ["A 1:1 ack 401"], "before the SYN");
         assert_eq!(lab.last.payload, Payload::Ignore);
         assert_eq!(lab.conn.info(&lab.config).paws_drops, 1);
         lab.stamps = None;

@@ -38,7 +38,8 @@ pub struct Info {
     pub retransmits: u64,
     /// Times the retransmission timer fired in earnest; counted up to 65,535.
     pub timeouts: u64,
-    /// Segments dropped because their timestamp was older than one seen before (RFC7323-5.3a); counted up to 65,535.
+    /// Segments dropped because their timestamp was older than those of a second before (RFC7323-5.3a); counted up to
+    /// 65,535.
     pub paws_drops: u64,
     /// What loss recovery has done.
     pub recovery: RecoveryCounts,

@@ -7,6 +7,7 @@ use super::connection::{CloseReason, Connection, Context, Events, Hot, Keep, Out
 use super::handshake::ticks;
 use super::marks::Marks;
 use super::ranges::Insert;
+use super::recv::PastStamps;
 use super::segment::{Segment, Transmit, reset_for};
 use super::send::above;
 use super::seq::SeqNum;
@@ -134,7 +135,7 @@ impl Connection {
         self.text(config, seg, context, outcome);
     }
 
-    /// RFC7323-5.3a, 3.2b; RST is exempt (SM-RST-5), and SYN, which is challenged whatever it carries (SM-SYN-1).
+    /// RFC7323-5.3a with room for what is overtaken ([`PastStamps`]), 3.2b; RST is exempt (SM-RST-5), and SYN, which is challenged whatever it carries (SM-SYN-1).
     fn passes_paws(&mut self, config: &Config, seg: &Segment, now: Instant, outcome: &mut Outcome) -> bool {
         if !self.hot.marks.has(Marks::TIMESTAMPS) || seg.flags.intersects(Flags::RST | Flags::SYN) {
             return true;
@@ -149,6 +150,10 @@ impl Connection {
         };
         if !SeqNum(stamps.val).lt(SeqNum(rcv.ts_recent)) {
             return true;
+        }
+        let least = self.cold.past_stamps.least(rcv.ts_recent, self.hot.received);
+        if SeqNum(stamps.val).ge(SeqNum(least)) {
+            return true; // overtaken, not old; it moves TS.Recent nowhere (RFC7323-4.3a)
         }
         if seconds(now).wrapping_sub(rcv.ts_recent_at) > TS_RECENT_LIFE_SECS {
             return true; // RFC7323-5.5; `renew_timestamp` takes it over once the segment is acceptable
@@ -174,6 +179,7 @@ impl Connection {
         let rcv = &mut self.hot.rcv;
         if seq.le(rcv.acked) && seconds(now).wrapping_sub(rcv.ts_recent_at) > TS_RECENT_LIFE_SECS {
             rcv.ts_recent = stamps.val;
+            self.cold.past_stamps = PastStamps::new(stamps.val, self.hot.received);
         }
     }
 
@@ -435,8 +441,12 @@ impl Connection {
     pub(super) fn note_timestamps(&mut self, seq: SeqNum, len: u32, stamps: Timestamps, now: Instant) {
         let rcv = &mut self.hot.rcv;
         if seq.le(rcv.acked) && SeqNum(stamps.val).ge(SeqNum(rcv.ts_recent)) {
+            let second = seconds(now);
+            if rcv.ts_recent_at != second {
+                self.cold.past_stamps.turn(rcv.ts_recent, self.hot.received);
+            }
             rcv.ts_recent = stamps.val;
-            rcv.ts_recent_at = seconds(now);
+            rcv.ts_recent_at = second;
         }
         if len > 0 {
             rcv.echo_ticks = rcv.echo_ticks.min(ticks(now, rcv.ts_offset).wrapping_sub(stamps.ecr));

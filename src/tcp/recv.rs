@@ -52,6 +52,64 @@ pub(super) struct RecvSequenceSpace {
     pub(super) segments: u8,
 }
 
+/// TS.Recent as it was a second or two ago: what PAWS compares with (RFC 7323 5.3).
+///
+/// By R1 a segment is old that is one tick behind TS.Recent. But a retransmission brings TS.Recent up to its own time, and
+/// where the path reorders, what left before it still comes after it: all of that would be lost once more, and sent again
+/// later still. What PAWS is for is the last time around of the sequence numbers. A segment of then that fits the window of
+/// now, of 2^30 octets at most, left before the peer knew that we had it, so before it saw us within 2^31 octets of where we
+/// are. Hence what is as new as TS.Recent was at any place of the last 2^31 octets is of this time around. Two marks, taken
+/// at most once a second, tell such a place: time enough for whatever is late, in our seconds, since nobody knows how long
+/// the peer's ticks are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PastStamps {
+    older: PastStamp,
+    newer: PastStamp,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct PastStamp {
+    /// TS.Recent.
+    val: u32,
+    /// Octets received in order until then, in units of [`PAST_UNIT`].
+    received: u32,
+}
+
+/// So that a mark that is compared with is never a whole turn of its counter old: that is a terabyte.
+const PAST_UNIT: u64 = 1 << 8;
+/// Octets within which a timestamp tells this time around from the last.
+const PAST_REACH: u64 = 1 << 31;
+
+impl PastStamp {
+    fn new(val: u32, received: u64) -> Self {
+        Self { val, received: (received / PAST_UNIT) as u32 }
+    }
+
+    fn reaches(&self, received: u64) -> bool {
+        u64::from(((received / PAST_UNIT) as u32).wrapping_sub(self.received)) < PAST_REACH / PAST_UNIT
+    }
+}
+
+impl PastStamps {
+    /// TS.Recent is `val`, and nothing is known of before.
+    pub(super) fn new(val: u32, received: u64) -> Self {
+        let only = PastStamp::new(val, received);
+        Self { older: only, newer: only }
+    }
+
+    /// A second in which TS.Recent may change begins; until now it was `val`.
+    #[cold]
+    pub(super) fn turn(&mut self, val: u32, received: u64) {
+        self.older = self.newer;
+        self.newer = PastStamp::new(val, received);
+    }
+
+    /// The least timestamp that is not old, while TS.Recent is `recent`.
+    pub(super) fn least(&self, recent: u32, received: u64) -> u32 {
+        [self.older, self.newer].into_iter().find(|past| past.reaches(received)).map_or(recent, |past| past.val)
+    }
+}
+
 impl RecvSequenceSpace {
     /// RCV.WND as advertised.
     #[inline]

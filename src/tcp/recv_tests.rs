@@ -32,3 +32,26 @@ fn ops_15_how_long_a_period_takes() {
     assert_eq!(sizing.on_read(1_000, 500, Some(Duration::ZERO), at(0)), None);
     assert!(sizing.on_read(1_000, 500, Some(Duration::ZERO), at(0) + shortest).is_some());
 }
+
+/// RFC7323-5.3a: overtaken is what is as new as TS.Recent was a second ago or two; old is what is not, and with 2^31 octets
+/// in between everything before TS.Recent.
+#[test]
+fn paws_leaves_time_to_what_is_late_and_none_to_the_last_time_around() {
+    for start in [0_u32, u32::MAX - 1_500, i32::MAX as u32 - 1_500] {
+        let at = |ticks: u32| start.wrapping_add(ticks);
+        let mut past = PastStamps::new(at(0), 0);
+        assert_eq!(past.least(at(900), 5_000), at(0), "nothing is older than the handshake");
+        past.turn(at(900), 10_000);
+        assert_eq!(past.least(at(1_100), 20_000), at(0));
+        past.turn(at(1_900), 30_000);
+        assert_eq!(past.least(at(2_000), 40_000), at(900));
+        // At 2 Gbit/s and more the marks are soon too far away.
+        let far = 1 << 31;
+        assert_eq!(past.least(at(2_000), 10_000 + far - 256), at(900));
+        assert_eq!(past.least(at(2_000), 10_000 + far), at(1_900));
+        assert_eq!(past.least(at(2_000), 30_000 + far), at(2_000));
+        past.turn(at(2_000), 1 << 50);
+        past.turn(at(3_000), (1 << 50) + 10_000);
+        assert_eq!(past.least(at(3_100), (1 << 50) + 20_000), at(2_000));
+    }
+}

@@ -176,6 +176,7 @@ pub struct Flow {
 pub struct Course {
     world: World,
     hosts: Vec<HostId>,
+    server: HostId,
     meters: Vec<Rc<Cell<Counts>>>,
     reports: Vec<SharedReport>,
 }
@@ -283,7 +284,12 @@ impl Course {
             world.add_link(host, server, stages);
             world.add_link(server, host, back);
         }
-        Self { world, hosts, meters, reports }
+        Self { world, hosts, server, meters, reports }
+    }
+
+    /// What the receiver's stack told last of each connection.
+    pub fn receivers(&mut self) -> Vec<Info> {
+        self.world.host::<ShardHost>(self.server).map(|server| server.infos().copied().collect()).unwrap_or_default()
     }
 
     /// Goes on for `span`. What was received counts from here on.

@@ -105,9 +105,13 @@ fn rfc2883_4c_a_held_duplicate_that_paws_rejects_is_reported() {
         let mut host = Host::established_with(isn, plain(), syn, ack);
         host.inject("A 1001:1501 ack 1 <ts 101 *>");
         host.expect("A 1:1 ack 1 <ts * 100, sack 1001:1501>");
-        host.inject("A 1:501 ack 1 <ts 200 *>");
-        host.expect("A 1:1 ack 501 <ts * 200, sack 1001:1501>");
+        for (at, stamp) in [(1, 200), (101, 1_200), (201, 2_200)] {
+            host.inject(&format!("A {at}:{} ack 1 <ts {stamp} *>", at + 100));
+            host.expect(&format!("A 1:1 ack {} <ts * {stamp}, sack 1001:1501>", at + 100));
+            host.advance(1_000);
+        }
         host.inject("A 1001:1501 ack 1 <ts 101 *>");
-        host.expect("A 1:1 ack 501 <ts * 200, sack 1001:1501 1001:1501>");
+        host.expect("A 1:1 ack 301 <ts * 2200, sack 1001:1501 1001:1501>");
+        assert_eq!(host.info().paws_drops, 1);
     });
 }

@@ -40,16 +40,51 @@ fn rfc7323_3_2d_our_clock_ticks_in_milliseconds_from_an_offset() {
 fn sc_69_rfc7323_5_3a_paws_drops_and_acknowledges() {
     each_isn(|isn| {
         let mut host = stamped(isn, plain());
-        host.inject("PA 1:101 ack 1 <ts 200 *>");
-        host.advance(200);
-        host.expect("A 1:1 ack 101 <ts * 200>");
-        host.inject("PA 101:201 ack 1 <ts 199 *>");
-        host.expect("A 1:1 ack 101 <ts * 200>");
-        assert_eq!(host.readable(), 100);
-        host.inject("PA 101:201 ack 1 <ts 200 *>");
-        assert_eq!(host.readable(), 200, "an equal timestamp is fine");
+        host.inject("PA 1:101 ack 1 <ts 99 *>");
+        host.expect("A 1:1 ack 1 <ts * 100>");
+        assert_eq!(host.readable(), 0, "older than the handshake");
+        seconds_pass(&mut host, 1, 200);
+        // Two seconds later what is older than the first of them is old.
+        host.inject("PA 301:401 ack 1 <ts 199 *>");
+        host.expect("A 1:1 ack 301 <ts * 2200>");
+        assert_eq!((host.readable(), host.info().paws_drops), (300, 2));
+        host.inject("PA 301:401 ack 1 <ts 2200 *>");
+        assert_eq!(host.readable(), 400, "an equal timestamp is fine");
         host.advance(200);
         host.take_all();
+    });
+}
+
+/// Three segments of 100 octets a second apart, at `from` and with timestamps from `stamp` on, and their ACKs.
+fn seconds_pass(host: &mut Host, from: i64, stamp: u32) {
+    for index in 0..3 {
+        let at = from + i64::from(index) * 100;
+        host.inject(&format!("PA {at}:{} ack 1 <ts {} *>", at + 100, stamp + index * 1_000));
+        host.advance(1_000);
+        host.expect(&format!("A 1:1 ack {} <ts * {}>", at + 100, stamp + index * 1_000));
+    }
+}
+
+/// RFC7323-5.3a: a retransmission has overtaken what left before it.
+#[test]
+fn segments_that_others_have_overtaken_are_not_dropped_as_old() {
+    each_isn(|isn| {
+        let mut host = stamped(isn, plain());
+        host.inject("PA 101:201 ack 1 <ts 251 *>");
+        host.take();
+        host.inject("PA 1:101 ack 1 <ts 300 *>");
+        host.expect("A 1:1 ack 201 <ts * 300>");
+        // Before the retransmission and after what it has sent again, up to the time of a second ago.
+        host.inject("PA 201:301 ack 1 <ts 299 *>");
+        host.take_all();
+        host.inject("PA 301:401 ack 1 <ts 252 *>");
+        host.take_all();
+        host.inject("PA 401:501 ack 1 <ts 100 *>");
+        host.take_all();
+        assert_eq!((host.readable(), host.info().paws_drops), (500, 0));
+        // None of them is echoed: TS.Recent does not go back.
+        host.inject("PA 601:701 ack 1 <ts 301 *>");
+        host.expect("A 1:1 ack 501 <ts * 300>");
     });
 }
 
@@ -99,10 +134,9 @@ fn paws_works_across_the_wrap_of_the_timestamp() {
             "S 0:0 win 65535 <mss 1000, ts 4294967290 0>",
             "A 1:1 ack 1 <ts 4294967295 *>",
         );
-        host.inject("PA 1:101 ack 1 <ts 3 *>");
-        assert_eq!(host.readable(), 100);
-        host.inject("PA 101:201 ack 1 <ts 4294967295 *>");
-        assert_eq!(host.readable(), 100);
+        seconds_pass(&mut host, 1, 3);
+        host.inject("PA 301:401 ack 1 <ts 4294967295 *>");
+        assert_eq!(host.readable(), 300);
         host.take_all();
     });
 }
