@@ -314,11 +314,13 @@ impl Connection {
         // not make that less.
         let pipe = snd.flight().saturating_sub(self.cold.board.gone());
         let full = congestion.cwnd().saturating_sub(pipe) < mss;
-        let begins = snd.una.ge(self.cold.loaded_end);
-        if full || begins || pipe > self.cold.loaded && !marks.has(Marks::CWND_LIMITED) {
+        let begins = full || snd.una.ge(self.cold.loaded_end);
+        if begins {
+            marks.put(Marks::CWND_LIMITED, full);
+        }
+        if begins || pipe > self.cold.loaded {
             self.cold.loaded = pipe;
             self.cold.loaded_end = end;
-            marks.put(Marks::CWND_LIMITED, full);
         }
         timers.cancel(Timer::SwsOverride);
         timers.cancel(Timer::Persist);
