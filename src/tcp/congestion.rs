@@ -7,7 +7,7 @@
 use core::fmt;
 use core::str::FromStr;
 
-use super::cubic::Cubic;
+use super::cubic::{Cubic, Memory};
 use super::reno::Reno;
 use super::seq::SeqNum;
 use super::time::{Duration, Instant};
@@ -249,6 +249,14 @@ pub(super) fn scale(octets: u32, numerator: u32, denominator: u32) -> u32 {
     u32::try_from(scaled).unwrap_or(u32::MAX)
 }
 
+/// What a controller and its window were before a reduction. Not a part of them: most connections have none.
+#[derive(Clone, Copy, Debug)]
+pub struct Saved {
+    cwnd: u32,
+    ssthresh: u32,
+    memory: Option<Memory>,
+}
+
 /// One congestion control algorithm with what it remembers.
 ///
 /// An enum, not a trait object: the few algorithms are known, and a match costs less than a pointer.
@@ -312,22 +320,24 @@ impl Controller {
         }
     }
 
-    /// Keeps the state of this moment for [`undo`](Self::undo). To be called before the first reduction of a loss event
-    /// and not at later ones of the same event (RFC9438-4.9).
-    pub fn save(&mut self, window: &CongestionWindow) {
-        match self {
-            Self::Reno(reno) => reno.save(window),
-            Self::Cubic(cubic) => cubic.save(window),
-        }
+    /// The state of this moment for [`undo`](Self::undo). To be called before the first reduction of a loss event and not
+    /// at later ones of the same event (RFC9438-4.9).
+    #[must_use]
+    pub fn save(&self, window: &CongestionWindow) -> Saved {
+        let memory = match self {
+            Self::Reno(_) => None,
+            Self::Cubic(cubic) => Some(cubic.memory),
+        };
+        Saved { cwnd: window.cwnd, ssthresh: window.ssthresh, memory }
     }
 
     /// The loss was none: threshold, window and memory are again what they were at [`save`](Self::save), unless the
-    /// window is larger by now (RFC9438-4.9). `false`, and nothing happens, when nothing is kept; one `save` is good for
-    /// one `undo`. That the larger window does not leave in one burst is the caller's care.
-    pub fn undo(&mut self, window: &mut CongestionWindow) -> bool {
+    /// window is larger by now (RFC9438-4.9). That the larger window does not leave in one burst is the caller's care.
+    pub fn undo(&mut self, window: &mut CongestionWindow, saved: Saved) {
+        window.restore(saved.cwnd, saved.ssthresh);
         match self {
-            Self::Reno(reno) => reno.undo(window),
-            Self::Cubic(cubic) => cubic.undo(window),
+            Self::Reno(reno) => reno.hystart.restart(),
+            Self::Cubic(cubic) => cubic.undo(saved.memory),
         }
     }
 
@@ -340,11 +350,12 @@ impl Controller {
         }
     }
 
-    /// The sender's segment size is `smss` octets now (RFC5681-3.1d).
+    /// The sender's segment size is `smss` octets now (RFC5681-3.1d). What was saved before counts in segments that are no
+    /// more.
     pub fn on_mss_change(&mut self, window: &mut CongestionWindow, smss: u32) {
         let smaller = window.resize_segments(smss);
         match self {
-            Self::Reno(reno) => reno.on_mss_change(),
+            Self::Reno(_) => {}
             Self::Cubic(cubic) => cubic.on_mss_change(smaller),
         }
     }

@@ -515,6 +515,7 @@ impl Connection {
         if self.cold.controller.kind() != kind {
             self.cold.controller = Controller::new(kind, config.hystart);
             self.hot.congestion.forget_credit();
+            self.forget_undo();
         }
     }
 

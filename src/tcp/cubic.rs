@@ -57,16 +57,13 @@ pub struct Cubic {
     pub(super) memory: Memory,
     /// Up to when `elapsed` is counted.
     counted: Instant,
-    /// Window, threshold and memory before the last reduction; a window of zero: none.
-    saved: (u32, u32, Memory),
 }
 
 impl Cubic {
     /// CUBIC at its start, with or without HyStart++ (RFC9438-4.10).
     #[must_use]
     pub const fn new(hystart: bool) -> Self {
-        let memory = Memory::First(HyStart::new(hystart));
-        Self { memory, counted: Instant::ZERO, saved: (0, 0, memory) }
+        Self { memory: Memory::First(HyStart::new(hystart)), counted: Instant::ZERO }
     }
 
     #[inline]
@@ -130,21 +127,10 @@ impl Cubic {
         window.collapse(first.then(|| scale(flight, BETA.0, BETA.1)));
     }
 
-    pub(super) fn save(&mut self, window: &CongestionWindow) {
-        self.saved = (window.cwnd, window.ssthresh, self.memory);
-    }
-
     /// RFC9438-4.9.
-    pub(super) fn undo(&mut self, window: &mut CongestionWindow) -> bool {
-        let (cwnd, ssthresh, memory) = self.saved;
-        if cwnd == 0 {
-            return false;
-        }
-        self.saved.0 = 0;
-        window.restore(cwnd, ssthresh);
-        self.memory = memory;
+    pub(super) fn undo(&mut self, memory: Option<Memory>) {
+        self.memory = memory.unwrap_or(self.memory);
         self.memory.restart_rounds();
-        true
     }
 
     pub(super) fn on_idle_restart(&mut self, window: &CongestionWindow) {
@@ -159,7 +145,6 @@ impl Cubic {
 
     /// `smaller`: new and old size of smaller segments, which keep their number. Then the curve is the same one.
     pub(super) fn on_mss_change(&mut self, smaller: Option<(u32, u32)>) {
-        self.saved.0 = 0;
         let Memory::Later(curve) = &mut self.memory else { return };
         if let Some((new, old)) = smaller {
             for window in [&mut curve.w_max, &mut curve.cwnd_prior, &mut curve.w_est] {

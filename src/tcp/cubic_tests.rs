@@ -242,14 +242,14 @@ fn rfc9438_4_9_undo_brings_the_curve_back() {
             flow.round(ms(50));
         }
         let (cwnd, ssthresh, before) = (flow.window.cwnd(), flow.window.ssthresh(), *curve(&mut flow));
-        flow.control.save(&flow.window);
+        let saved = flow.control.save(&flow.window);
         if timeout {
             flow.control.on_rto(&mut flow.window, flow.now, cwnd, true);
         } else {
             flow.control.on_congestion_event(&mut flow.window, flow.now, cwnd);
         }
         assert!(flow.window.cwnd() < cwnd);
-        assert!(flow.control.undo(&mut flow.window));
+        flow.control.undo(&mut flow.window, saved);
         assert_eq!((flow.window.cwnd(), flow.window.ssthresh()), (cwnd, ssthresh));
         let now = *curve(&mut flow);
         assert_eq!(

@@ -66,8 +66,8 @@ impl Connection {
         rack.repeat_at = Instant::MAX;
         board.lose_all(una, written, |start, record| timed && start != una && !rack.is_overdue(record, now, window));
         if fresh {
-            self.cold.controller.save(&self.hot.congestion);
-            self.begin_episode(Recovery::Loss, now);
+            let saved = self.cold.controller.save(&self.hot.congestion);
+            self.begin_episode(Recovery::Loss, saved, now);
         } else {
             self.continue_episode(Recovery::Loss, now);
         }
@@ -86,8 +86,7 @@ impl Connection {
         }
         // In a recovery the flight also counts what has arrived, behind a hole: it must not raise the threshold.
         let flight = self.hot.snd.flight();
-        let flight =
-            if fresh { self.loss_flight(flight) } else { flight.min(self.hot.congestion.ssthresh()) };
+        let flight = if fresh { self.loss_flight(flight) } else { flight.min(self.hot.congestion.ssthresh()) };
         self.cold.controller.on_rto(&mut self.hot.congestion, now, flight, first);
         self.cold.timeouts = self.cold.timeouts.saturating_add(1);
         outcome.events |= Events::TIMEOUT;

@@ -51,7 +51,7 @@ pub(super) struct TailProbe {
     /// What the path was asked to hold when it was to carry what the probe repeats ([`Connection::loss_flight`]). When the
     /// probe tells of a loss, that is long acknowledged.
     flight: u32,
-    /// Where it began.
+    /// Where that began.
     start: SeqNum,
     /// TSval of the first copy of what it sent again.
     stamp: u32,
@@ -63,7 +63,18 @@ pub(super) struct TailProbe {
 
 impl TailProbe {
     pub(super) fn new(una: SeqNum) -> Self {
-        Self { end: una, outstanding: false, resent: false, due: false, sampled: true, flight: 0, start: una, stamp: 0, sent: 0, losses: 0 }
+        Self {
+            end: una,
+            outstanding: false,
+            resent: false,
+            due: false,
+            sampled: true,
+            flight: 0,
+            start: una,
+            stamp: 0,
+            sent: 0,
+            losses: 0,
+        }
     }
 
     /// What it sent again, while it is outstanding.

@@ -8,7 +8,7 @@
 //! acknowledgments after a timeout (F-RTO, RFC 5682).
 
 use super::config::Config;
-use super::congestion::AckSample;
+use super::congestion::{AckSample, Saved};
 use super::connection::{Connection, Events, Outcome, Recovery};
 use super::handshake::ticks;
 use super::info::RecoveryCounts;
@@ -41,8 +41,8 @@ pub(super) enum Frto {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Episode {
     pub(super) prr: Prr,
-    /// SND.UNA when it began, while it can be undone.
-    marker: Option<SeqNum>,
+    /// What the window was before it, while it can be undone.
+    saved: Option<Saved>,
     /// What was sent again in it.
     copies: Copies,
     /// A report of a duplicate that comes later than this is not about it.
@@ -360,16 +360,16 @@ impl Connection {
         let flight = self.loss_flight(self.hot.snd.flight().saturating_sub(self.cold.limited_transmit));
         self.cold.limited_transmit = 0;
         let (controller, window) = (&mut self.cold.controller, &mut self.hot.congestion);
-        controller.save(window);
+        let saved = controller.save(window);
         let ssthresh = controller.on_congestion_event(window, now, flight);
-        self.begin_episode(Recovery::Fast, now);
+        self.begin_episode(Recovery::Fast, saved, now);
         self.count(|counts| counts.fast_recoveries += 1);
         outcome.events |= Events::FAST_RETRANSMIT;
         ssthresh
     }
 
-    /// A recovery begins, and may be undone.
-    pub(super) fn begin_episode(&mut self, recovery: Recovery, now: Instant) {
+    /// A recovery begins, and may be undone to `saved`.
+    pub(super) fn begin_episode(&mut self, recovery: Recovery, saved: Saved, now: Instant) {
         let una = self.hot.snd.una;
         let probe = self.cold.tail.copy();
         let data_end = self.hot.snd.data_end();
@@ -383,7 +383,7 @@ impl Connection {
         }
         let undo_until = Instant::MAX;
         *episode =
-            Episode { marker: Some(una), copies, undo_until, oldest, reduced_at: now, counts, ..Episode::default() };
+            Episode { saved: Some(saved), copies, undo_until, oldest, reduced_at: now, counts, ..Episode::default() };
         self.continue_episode(recovery, now);
     }
 
@@ -428,7 +428,7 @@ impl Connection {
             let pipe = self.pipe() + news.delivered;
             let episode = self.episode();
             episode.reduced_at = now;
-            episode.marker = None;
+            episode.saved = None;
             episode.prr = Prr::new(pipe);
         }
         if news.delivered > 0 || again {
@@ -509,9 +509,9 @@ impl Connection {
     fn note_dsack(&mut self, (left, right): (SeqNum, SeqNum), now: Instant) {
         let Some(episode) = self.cold.episode.as_mut() else { return };
         if now > episode.undo_until {
-            episode.marker = None;
+            episode.saved = None;
         }
-        if episode.marker.is_some() {
+        if episode.saved.is_some() {
             episode.copies.reported(left, right);
         }
     }
@@ -519,7 +519,7 @@ impl Connection {
     /// The window is reduced or set for another reason: an earlier reduction cannot be undone any more.
     pub(super) fn forget_undo(&mut self) {
         if let Some(episode) = self.cold.episode.as_mut() {
-            episode.marker = None;
+            episode.saved = None;
         }
     }
 
@@ -534,9 +534,7 @@ impl Connection {
         let recovery = self.hot.recovery;
         let with_sack = self.hot.marks.has(Marks::SACK);
         let Some(episode) = self.cold.episode.as_mut() else { return };
-        if episode.marker.is_none() {
-            return;
-        }
+        let Some(saved) = episode.saved else { return };
         let in_recovery = recovery != Recovery::Open;
         // RFC5682-2.3b, 3.1: without SACK an acknowledgment that also covers what was sent again proves nothing.
         let original = news.original && (with_sack || !news.resent);
@@ -551,7 +549,7 @@ impl Connection {
         if !(frto || eifel || dsack) {
             return;
         }
-        episode.marker = None;
+        episode.saved = None;
         let counts = &mut episode.counts;
         if frto {
             counts.undone_by_frto += 1;
@@ -566,7 +564,7 @@ impl Connection {
         if recovery == Recovery::Loss && (frto || eifel) {
             self.cold.rtt.on_spurious_timeout();
         }
-        self.cold.controller.undo(&mut self.hot.congestion);
+        self.cold.controller.undo(&mut self.hot.congestion, saved);
         if in_recovery {
             self.cold.board.forget_lost();
             self.hot.marks.clear(Marks::RTO_REPEAT);

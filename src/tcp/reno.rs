@@ -11,15 +11,13 @@ use super::time::Instant;
 #[derive(Clone, Debug)]
 pub struct Reno {
     pub(super) hystart: HyStart,
-    /// Window and threshold before the last reduction; a window of zero: none.
-    saved: (u32, u32),
 }
 
 impl Reno {
     /// Reno at its start, with or without HyStart++.
     #[must_use]
     pub const fn new(hystart: bool) -> Self {
-        Self { hystart: HyStart::new(hystart), saved: (0, 0) }
+        Self { hystart: HyStart::new(hystart) }
     }
 
     #[inline]
@@ -46,26 +44,8 @@ impl Reno {
         window.collapse(first.then_some(flight / 2));
     }
 
-    pub(super) fn save(&mut self, window: &CongestionWindow) {
-        self.saved = (window.cwnd, window.ssthresh);
-    }
-
-    pub(super) fn undo(&mut self, window: &mut CongestionWindow) -> bool {
-        let (cwnd, ssthresh) = core::mem::take(&mut self.saved);
-        if cwnd == 0 {
-            return false;
-        }
-        window.restore(cwnd, ssthresh);
-        self.hystart.restart();
-        true
-    }
-
     pub(super) fn on_idle_restart(&mut self) {
         self.hystart.restart();
-    }
-
-    pub(super) fn on_mss_change(&mut self) {
-        self.saved = (0, 0);
     }
 }
 
