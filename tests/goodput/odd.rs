@@ -2,9 +2,9 @@
 //! lost, come thinned out, in bursts or over a slow line.
 
 use trust::tcp::CongestionControl::{self, Cubic};
-use trust::tcp::Duration;
+use trust::tcp::{Config, Duration};
 
-use crate::path::{Back, Course, Flow, Path, SEGMENT, ours};
+use crate::path::{Back, Course, Flow, Path, SEGMENT, Sender, ours};
 use crate::table::each;
 
 const MS: Duration = Duration::from_millis(1);
@@ -78,4 +78,31 @@ fn jitter_makes_no_segment_too_old() {
         let drops: u64 = course.receivers().iter().map(|info| info.paws_drops).sum();
         assert_eq!(drops, 0, "{jitter} ms: {flow:?}");
     }
+}
+
+/// RFC 6582: without SACK and timestamps a transfer takes what its losses allow, `1.22 * MSS / (RTT * sqrt(p))`. Hardly more is
+/// sent again than was lost, and the timer is for windows too small for three duplicates.
+#[test]
+fn without_sack_and_timestamps_five_megabytes_come_through_losses() {
+    const AMOUNT: u64 = 5_000_000;
+    // Losses of a million, and how often the timer may fire.
+    let rows = [(1_000, 0), (10_000, 2), (20_000, 2), (50_000, 30)];
+    let short = each(&rows, |&(loss, timeouts)| {
+        let path = Path { loss, ..clean(50, 100) };
+        let sender = Sender::Ours(Config { sack: false, timestamps: false, ..Config::default() });
+        let mut course = Course::of(1, &path, &[sender], AMOUNT);
+        let rate = 1_460 * 1_220_000 / (50 * (u64::from(loss) * 1_000_000).isqrt()); // octets in a ms
+        let most = AMOUNT / rate * 3 / 2;
+        let (mut flow, mut received, mut took) = (Flow::default(), 0, 0);
+        while received < AMOUNT && took < most {
+            flow = course.run(MS * 10)[0];
+            received += flow.received;
+            took += 10;
+        }
+        let again = (flow.sent.octets - flow.sent.fresh) * 1_000_000 / flow.sent.octets;
+        let fired = flow.info.unwrap().timeouts;
+        let good = received == AMOUNT && again <= u64::from(loss) * 3 / 2 && fired <= timeouts;
+        (!good).then(|| format!("loss {loss}: {received} in {took} ms, {again} again, {fired} timeouts: {flow:?}"))
+    });
+    assert!(short.iter().all(Option::is_none), "{short:#?}");
 }
