@@ -281,7 +281,8 @@ fn a_duplicate_does_not_undo_what_a_probe_has_shown() {
 /// SC-32, RFC2883-5a: below what was ever sent, above it, the wrong way round, empty, too long, out of date.
 #[test]
 fn absurd_blocks_change_nothing() {
-    let state = |info: Info| (info.cwnd, info.ssthresh, info.sacked, info.lost, info.recovery, info.loss_state, info.rto);
+    let state =
+        |info: Info| (info.cwnd, info.ssthresh, info.sacked, info.lost, info.recovery, info.loss_state, info.rto);
     // With ten segments in flight, and in a recovery that a true report could undo.
     for recovering in [false, true] {
         each_isn(|isn| {
@@ -298,11 +299,11 @@ fn absurd_blocks_change_nothing() {
             let (una, nxt) = (70_001_i64, host.sent_upto());
             let far = [1_i64 << 20, 1 << 28, 1 << 30, (1 << 31) - 1];
             let mut blocks = vec![
-                (0, 1),             // our SYN
-                (-1_000, 0),        // below it
-                (-1_000, 1_001),    // across it
-                (1, 1_001),         // longer ago than any window
-                (una, una),         // empty
+                (0, 1),          // our SYN
+                (-1_000, 0),     // below it
+                (-1_000, 1_001), // across it
+                (1, 1_001),      // longer ago than any window
+                (una, una),      // empty
                 (una - 500, una - 500),
                 (una, una - 1_000), // the wrong way round
                 (nxt, una),
@@ -492,7 +493,8 @@ fn a_probe_leaves_alone_what_is_corked_or_waits_for_nagle() {
             let last = if corked { "A 2001:3001" } else { "A 2101:3101" };
             assert!(host.expect_after(190, 250, last).retransmission);
             // Nor do the timeouts after it: they are about what was sent.
-            for sent in { host.advance(5_000); host.take_all() } {
+            host.advance(5_000);
+            for sent in host.take_all() {
                 assert!(sent.retransmission, "{}", sent.script);
             }
             host.inject(&format!("A 1:1 ack {end}"));
@@ -531,7 +533,8 @@ fn a_window_probe_leaves_alone_what_is_corked() {
         host.expect("A 1:1001");
         host.inject("A 1:1 ack 1001 win 0");
         host.write(300);
-        for sent in { host.advance(10_000); host.take_all() } {
+        host.advance(10_000);
+        for sent in host.take_all() {
             assert_eq!((sent.script.seq, sent.script.len), (1_000, 0));
         }
         host.inject("A 1:1 ack 1001 win 65535");
