@@ -202,7 +202,7 @@ fn live_through(name: &str, ours: Option<Side>, share: u64) -> Coverage {
 }
 
 /// What must be at work in many of the worlds, by its name in the table.
-const MECHANISMS: [&str; 11] = [
+const MECHANISMS: [&str; 10] = [
     "retransmission timeouts",
     "tail loss probes",
     "reordering timeouts (RACK)",
@@ -211,7 +211,6 @@ const MECHANISMS: [&str; 11] = [
     "undone by F-RTO",
     "undone by Eifel",
     "undone by DSACK",
-    "dropped as old (PAWS)",
     "probes of a closed window",
     "partial acknowledgments (NewReno)",
 ];
