@@ -135,7 +135,8 @@ impl Connection {
         self.text(config, seg, context, outcome);
     }
 
-    /// RFC7323-5.3a with room for what is overtaken ([`PastStamps`]), 3.2b; RST is exempt (SM-RST-5), and SYN, which is challenged whatever it carries (SM-SYN-1).
+    /// RFC7323-5.3a with room for what is overtaken ([`PastStamps`]), 3.2b; RST is exempt (SM-RST-5), and SYN, which is
+    /// challenged whatever it carries (SM-SYN-1).
     fn passes_paws(&mut self, config: &Config, seg: &Segment, now: Instant, outcome: &mut Outcome) -> bool {
         if !self.hot.marks.has(Marks::TIMESTAMPS) || seg.flags.intersects(Flags::RST | Flags::SYN) {
             return true;
