@@ -26,7 +26,9 @@ impl Connection {
     pub(super) fn passes_ack(&mut self, config: &Config, seg: &Segment, now: Instant, outcome: &mut Outcome) -> bool {
         let snd = &self.hot.snd;
         let ahead = seg.ack - snd.una;
-        let too_old = ahead < 0 && above(snd.una, seg.ack) > snd.max_wnd;
+        // RFC5961-5.2, but not below the first octet: what was never sent, nobody acknowledges late.
+        let octets = self.cold.acked + u64::from(self.hot.state == State::FinWait2);
+        let too_old = ahead < 0 && u64::from(above(snd.una, seg.ack)) > octets.min(u64::from(snd.max_wnd));
         if seg.ack.gt(snd.nxt) || too_old {
             // SM-ACK-5 (OPS-30) and SM-ACK-2 (MAY-12).
             outcome.events |= Events::BAD_ACK;

@@ -230,12 +230,13 @@ impl Connection {
             return true;
         }
         let nxt = self.hot.rcv.nxt;
-        // SM-RST-4, as decided: also the right edge of the highest block we hold (the peer cannot know that the rest is
-        // missing), and the number of its FIN.
+        // SM-RST-4, as decided: also the right edge of the highest block we hold, or behind a FIN that waits (the peer cannot
+        // know that the rest is missing), and the number of its FIN.
         let fin_again =
             seg.seq + 1 == nxt && matches!(self.hot.state, State::CloseWait | State::LastAck | State::Closing);
-        let behind_held =
-            self.hot.marks.has(Marks::SACK) && self.cold.held.last().is_some_and(|(_, right)| seg.seq == right);
+        let behind_fin = self.hot.marks.has(Marks::FIN_KNOWN) && seg.seq == self.cold.fin_seq + 1;
+        let behind_held = self.hot.marks.has(Marks::SACK)
+            && (behind_fin || self.cold.held.last().is_some_and(|(_, right)| seg.seq == right));
         if seg.seq == nxt || fin_again || behind_held {
             // In the last states the user has closed and waits for nothing but the acknowledgment of a FIN.
             let all_said = matches!(self.hot.state, State::Closing | State::LastAck) && self.hot.snd.queued == 0;

@@ -43,6 +43,31 @@ fn sm_rst_4_a_reset_behind_held_data() {
     }
 }
 
+/// So does one behind a FIN that waits for data missing here, with data held before it or alone; what lies beside it does not.
+#[test]
+fn sm_rst_4_a_reset_behind_a_held_fin() {
+    for (syn, sack) in [("S 0:0 <mss 1000, sackOK>", true), ("S 0:0 <mss 1000>", false)] {
+        for fin in ["FA 1001:2001 ack 1", "FA 2001:2001 ack 1"] {
+            each_isn(|isn| {
+                let mut host = Host::established_with(isn, plain(), syn, "A 1:1 ack 1");
+                host.inject(fin);
+                host.take();
+                host.inject("R 2003:2003");
+                host.take_all();
+                host.assert_state(State::Established);
+                host.advance(600);
+                host.inject("R 2002:2002");
+                if sack {
+                    host.assert_closed(CloseReason::Reset);
+                } else {
+                    host.expect("A 1:1 ack 1");
+                    host.assert_state(State::Established);
+                }
+            });
+        }
+    }
+}
+
 #[test]
 fn sm_cw_5_abort_in_close_wait_resets() {
     each_isn(|isn| {

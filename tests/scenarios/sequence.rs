@@ -200,6 +200,45 @@ fn sc_28_may_12_a_too_old_ack_drops_the_segment() {
     });
 }
 
+/// RFC5961-5.2 counts from MAX.SND.WND. On a young connection that reaches below the first octet: an ACK of what was never
+/// sent is no late one.
+#[test]
+fn may_12_an_ack_below_the_first_octet_drops_the_segment() {
+    each_isn(|isn| {
+        let mut host = Host::established(isn, plain());
+        for ack in [0, -1, -65_000] {
+            host.inject(&format!("PA 1:11 ack {ack}"));
+            host.expect("A 1:1 ack 1");
+            host.advance(500);
+        }
+        host.send_and_ack(2_000);
+        host.inject("PA 1:11 ack 0");
+        host.expect("A 2001:2001 ack 1");
+        assert_eq!(host.readable(), 0);
+        host.inject("PA 1:11 ack 1");
+        assert_eq!(host.readable(), 10, "late, but no lie");
+        host.take_all();
+    });
+}
+
+/// The acknowledged FIN has used a number, too.
+#[test]
+fn may_12_a_late_ack_is_taken_when_the_fin_is_acknowledged() {
+    each_isn(|isn| {
+        let mut host = Host::established(isn, plain());
+        host.shutdown();
+        host.expect("FA 1:1");
+        host.inject("A 1:1 ack 2");
+        host.assert_state(State::FinWait2);
+        host.inject("PA 1:11 ack 0");
+        host.expect("A 2:2 ack 1");
+        assert_eq!(host.readable(), 0);
+        host.inject("PA 1:11 ack 1");
+        assert_eq!(host.readable(), 10);
+        host.take_all();
+    });
+}
+
 #[test]
 fn sc_29_sm_gen_3_no_ack_flag_no_processing() {
     each_isn(|isn| {
