@@ -407,7 +407,7 @@ impl Connection {
         marks.clear(Marks::UNSCALED);
         let more = window > snd.wnd;
         snd.wnd = window;
-        snd.wl1 = snd.wl1.later(seg.seq);
+        snd.wl1 = seg.seq;
         snd.wl2 = seg.ack;
         snd.max_wnd = snd.max_wnd.max(window);
         if more {

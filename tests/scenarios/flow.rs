@@ -404,3 +404,20 @@ fn sm_ack_6_an_ack_that_advances_brings_its_window_along() {
         host.expect_nothing();
     });
 }
+
+/// So is that on the retransmission behind it, whatever has come out of order before: SND.WL1 is the number of the last update.
+#[test]
+fn sm_ack_6_retransmissions_open_the_window_again() {
+    each_isn(|isn| {
+        let mut host = Host::established_with(isn, plain(), "S 0:0 win 2000 <mss 1000>", "A 1:1 ack 1 win 2000");
+        host.write(10_000);
+        host.expect_data(1, 2_001, 1_000);
+        host.inject("A 1001:1101 ack 1 win 2000");
+        host.expect("A 2001:2001 ack 1");
+        host.inject("A 1:501 ack 2001 win 0");
+        host.expect("A 2001:2001 ack 501");
+        host.inject("A 501:1001 ack 2001 win 2000");
+        host.expect("A 2001:2001 ack 1101");
+        host.expect_data(2_001, 4_001, 1_000);
+    });
+}
