@@ -8,7 +8,7 @@ use trust::wire::tcp::Flags;
 
 use super::facts::Facts;
 use super::script::{Script, Step};
-use super::story::{self, Sent, Story};
+use super::story::{self, RECEIVE, Sent, Story};
 
 /// The first difference of a script.
 pub(crate) struct Difference<'a> {

@@ -15,7 +15,7 @@ use super::smol::Smol;
 /// Seeds of an ordinary run.
 const SEEDS: u64 = 4_000;
 /// Others that have the classes which are rare.
-const RARE: &[u64] = &[4_796, 12_770, 54_731, 90_918, 5_916, 4_569];
+const RARE: &[u64] = &[4_796, 12_770, 54_731, 90_918, 5_916, 4_569, 33_291];
 const SOAK: u64 = 100_000;
 /// Scripts on the kernel, so many at a time.
 const KERNEL: u64 = 40_000;

@@ -52,6 +52,8 @@ impl Kernel {
         for (key, value) in [("tcp_syncookies", "0"), ("tcp_max_syn_backlog", "8192")] {
             std::fs::write(format!("/proc/sys/net/ipv4/{key}"), value).map_err(|e| format!("{key}: {e}"))?;
         }
+        // Shared by all connections, where the kernel has it: it is not what is compared.
+        let _ = std::fs::write("/proc/sys/net/ipv4/tcp_challenge_ack_limit", i32::MAX.to_string());
         let listener = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), None).map_err(|e| e.to_string())?;
         let address = std::net::SocketAddr::from((STACK, PORT));
         listener.bind(&address.into()).map_err(|e| e.to_string())?;

@@ -8,7 +8,7 @@ use super::facts::{Facts, Place};
 use super::script::{Script, Segment, Step, WINDOW};
 
 /// The largest window that a stack can offer without scaling, which no peer here has.
-const RECEIVE: i64 = 65_535;
+pub(crate) const RECEIVE: i64 = 65_535;
 
 /// The connection before a step, as ours has it.
 #[derive(Debug, Clone)]
@@ -39,6 +39,8 @@ pub(crate) struct Story {
     pub(crate) closed: bool,
     /// It has written so many octets.
     pub(crate) written: i64,
+    /// So many steps passed before the handshake was complete.
+    pub(crate) opening: usize,
     /// A segment was answered before the handshake was complete.
     pub(crate) challenged: bool,
     /// How far from RCV.NXT RSTs lay that came in TIME-WAIT.
@@ -97,6 +99,7 @@ impl Story {
             held_fins: Vec::new(),
             closed: false,
             written: 0,
+            opening: 0,
             challenged: false,
             late_resets: Vec::new(),
         };
@@ -130,6 +133,7 @@ impl Story {
         }
         self.waiting = if una == self.una && self.una < before.sent { self.waiting + 1 } else { 0 };
         self.waited = self.waited.max(self.waiting);
+        self.opening += usize::from(!after.app.accepted);
         self.challenged |= !after.app.accepted && after.acks;
         let fin = self.held_fins.iter().any(|fin| *fin + 1 == after.acked);
         let fin = after.app.end || fin && self.held.iter().all(|(_, end)| *end < after.acked);

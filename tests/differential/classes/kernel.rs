@@ -4,7 +4,7 @@ use trust::tcp::State::{CloseWait, Closing, Established, FinWait1, FinWait2, Las
 use trust::wire::tcp::Flags;
 
 use super::super::script::{MSS, Step};
-use super::{Class, Difference, contradicted_fin, keep_alive};
+use super::{Class, Difference, RECEIVE, contradicted_fin, keep_alive};
 
 const ACK: Flags = Flags::ACK;
 const FIN: Flags = Flags::ACK.union(Flags::FIN);
@@ -66,12 +66,15 @@ pub(super) const CLASSES: &[Class] = &[
     },
     Class {
         name: "what a duplicate acknowledged",
-        facts: &["sent-", "sent- fin-"],
+        facts: &["sent-", "sent- fin-", "acks+", "acks-"],
         parted: true,
-        when: |d| d.story.lax_una > d.story.una && sending(d),
+        when: |d| {
+            let fin = d.before.fin && d.story.lax_una == d.before.sent;
+            d.story.lax_una > d.story.una && sending(d) && (d.ours.sent < d.theirs.sent || fin)
+        },
         at: "after such a duplicate, before an acceptable segment with the same ACK",
-        ours: "what is on its way is still unacknowledged, and bounds what is sent",
-        theirs: "sends on",
+        ours: "what is on its way is still unacknowledged, bounds what is sent, and a FIN keeps us from FIN-WAIT-2",
+        theirs: "sends on, and is in the next state",
         why: "as above",
     },
     Class {
@@ -174,19 +177,19 @@ pub(super) const CLASSES: &[Class] = &[
         why: "SM-ACK-2, SM-ACK-5, RFC5961-5.2: nobody who does not know the numbers ends a connection",
     },
     Class {
-        name: "RST beside the window in FIN-WAIT-2 after a close",
-        facts: &["acks-"],
-        parted: false,
+        name: "RST beside RCV.NXT in FIN-WAIT-2 after a close",
+        facts: &["acks-", "acks+"],
+        parted: true,
         when: |d| {
             small_record(d)
-                && d.sends(&[Flags::RST, Flags::RST | ACK], |sent| {
-                    (sent.seq - d.next()).abs() > 1_000 || sent.seq < d.next()
+                && d.sends(&[Flags::RST, Flags::RST.union(ACK)], |sent| {
+                    d.ours.acks == (d.next() + 1..d.next() + RECEIVE).contains(&sent.seq)
                 })
         },
-        at: "FIN-WAIT-2 after a close: a RST outside the window",
-        ours: "nothing",
-        theirs: "an ACK",
-        why: "SM-RST-1, SM-SEQ-7",
+        at: "FIN-WAIT-2 after a close: a RST that is not at RCV.NXT",
+        ours: "challenge ACK in the window, nothing outside",
+        theirs: "ends the wait in the window, an ACK outside",
+        why: "SM-RST-1, SM-RST-3 (RFC5961-3.2)",
     },
     Class {
         name: "SYN in FIN-WAIT-2 after a close",
@@ -275,6 +278,16 @@ pub(super) const CLASSES: &[Class] = &[
         ours: "sends as far as the congestion window of its recovery goes",
         theirs: "the same, with another recovery",
         why: "RFC 5681, 5682, 6298, 8985: compared in tests/goodput. What is compared here must not depend on it",
+    },
+    Class {
+        name: "after a slow handshake",
+        facts: &["sent-"],
+        parted: true,
+        when: |d| d.story.opening > 0 && matches!(d.step, Step::Write(_)),
+        at: "the SYN-ACK was sent twice before it was acknowledged",
+        ours: "an initial window of one segment",
+        theirs: "the same, but it grows otherwise",
+        why: "RFC5681-3.1",
     },
     Class {
         name: "an ACK alone or with data",

@@ -4,7 +4,7 @@ use trust::tcp::State::{CloseWait, Closed, Closing, Established, FinWait1, FinWa
 use trust::wire::tcp::Flags;
 
 use super::super::script::Step;
-use super::{Class, Difference, contradicted_fin, keep_alive};
+use super::{Class, Difference, RECEIVE, contradicted_fin, keep_alive};
 
 const ACK: Flags = Flags::ACK;
 const FIN: Flags = Flags::ACK.union(Flags::FIN);
@@ -12,8 +12,6 @@ const SYN: Flags = Flags::SYN;
 const SYN_ACK: Flags = Flags::SYN.union(Flags::ACK);
 const RST: Flags = Flags::RST;
 const RST_ACK: Flags = Flags::RST.union(Flags::ACK);
-
-const RECEIVE: i64 = 65_535;
 
 fn stale(difference: &Difference) -> bool {
     difference.script.timestamps && difference.sent.is_some_and(|sent| sent.segment.stale)
@@ -290,6 +288,16 @@ pub(super) const CLASSES: &[Class] = &[
         ours: "its ACK counts",
         theirs: "answers it, and does not look at its ACK",
         why: "SM-SEQ-5: keep-alives are the last that a peer says for hours",
+    },
+    Class {
+        name: "after a slow handshake",
+        facts: &["sent-"],
+        parted: true,
+        when: |d| d.story.opening > 0 && matches!(d.step, Step::Write(_)),
+        at: "the SYN-ACK was sent twice before it was acknowledged",
+        ours: "an initial window of one segment",
+        theirs: "has no congestion window unless asked",
+        why: "RFC5681-3.1",
     },
     Class {
         name: "an ACK alone or with data",
