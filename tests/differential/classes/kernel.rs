@@ -281,12 +281,12 @@ pub(super) const CLASSES: &[Class] = &[
     },
     Class {
         name: "after a slow handshake",
-        facts: &["sent-"],
+        facts: &["sent-", "sent+"],
         parted: true,
         when: |d| d.story.opening > 0 && matches!(d.step, Step::Write(_)),
         at: "the SYN-ACK was sent twice before it was acknowledged",
-        ours: "an initial window of one segment",
-        theirs: "the same, but it grows otherwise",
+        ours: "an initial window of one segment, and what probes of its tail add",
+        theirs: "the same, with another round trip, as the second SYN-ACK and the ACK may have crossed",
         why: "RFC5681-3.1",
     },
     Class {
