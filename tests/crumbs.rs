@@ -445,7 +445,8 @@ fn a_flood_of_mutated_packets_breaks_nothing() {
     }
     scene.transfer();
     let counters = scene.rig.counters();
-    assert!(counters.connections <= CONNECTIONS as u64);
+    // Who is half open counts, and may wait beside a full table for one that will give way.
+    assert!(counters.connections - counters.half_open <= CONNECTIONS as u64, "{counters:?}");
     // Everything times out or is reset in the end, and all memory comes back.
     let resets = [scene.echo.rst(), scene.chargen.rst()];
     scene.rig.turn(&resets);
