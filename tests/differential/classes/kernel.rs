@@ -287,7 +287,7 @@ pub(super) const CLASSES: &[Class] = &[
         at: "the SYN-ACK was sent twice before it was acknowledged",
         ours: "an initial window of one segment, and what probes of its tail add",
         theirs: "the same, with another round trip, as the second SYN-ACK and the ACK may have crossed",
-        why: "RFC5681-3.1",
+        why: "RFC5681-3.1c, RFC6928-2b",
     },
     Class {
         name: "an ACK alone or with data",

@@ -221,7 +221,7 @@ pub(super) const CLASSES: &[Class] = &[
         at: "TIME-WAIT: a newer SYN",
         ours: "begins another connection",
         theirs: "silence",
-        why: "SM-TW-5 (RFC 6191, MAY-2)",
+        why: "SM-TW-5a, SM-TW-5e (RFC 6191, MAY-2)",
     },
     Class {
         name: "window of a segment that was overtaken",
@@ -297,7 +297,7 @@ pub(super) const CLASSES: &[Class] = &[
         at: "the SYN-ACK was sent twice before it was acknowledged",
         ours: "an initial window of one segment",
         theirs: "has no congestion window unless asked",
-        why: "RFC5681-3.1",
+        why: "RFC5681-3.1c, RFC6928-2b",
     },
     Class {
         name: "an ACK alone or with data",
