@@ -10,6 +10,7 @@
 //!     gone        in order       gap
 //! ```
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::buffer::packet::PacketBuf;
@@ -143,10 +144,15 @@ impl ReceiveStore {
             }
             piece = copied(holdings, &mut self.taken, piece);
         }
-        // What begins at the same place is shorter, or there would be nothing new in this one.
-        if let Some(shorter) = backlog.held.insert(at, piece) {
-            drop_piece(holdings, &mut self.taken, shorter);
-        }
+        let spare = match backlog.held.entry(at) {
+            Entry::Vacant(place) => {
+                place.insert(piece);
+                return;
+            }
+            Entry::Occupied(mut shorter) if shorter.get().len() < piece.len() => shorter.insert(piece),
+            Entry::Occupied(_) => piece,
+        };
+        drop_piece(holdings, &mut self.taken, spare);
     }
 
     /// First contiguous run of unread octets; empty when there are none.
@@ -308,6 +314,21 @@ mod tests {
             assert_eq!(store.consume(holdings, run.len() as u32), run.len() as u32);
         }
         out
+    }
+
+    /// Of two pieces that begin at the same place the longer one counts, whichever came first.
+    #[test]
+    fn a_shorter_piece_at_the_same_place_takes_nothing_away() {
+        for pieces in [[&b"def"[..], b"d"], [b"d", b"def"]] {
+            let mut pool = PacketPool::new(0, 4, 64);
+            let (mut holdings, mut store) = (Holdings::default(), ReceiveStore::default());
+            for piece in pieces {
+                store.hold(&mut holdings, packet(&mut pool, piece), 3, true);
+            }
+            assert_eq!(store.deliver(&mut holdings, packet(&mut pool, b"abc")), 3);
+            assert_eq!(read_all(&mut store, &mut holdings), b"abcdef");
+            assert_eq!((holdings.packets, holdings.octets), (0, 0));
+        }
     }
 
     #[test]

@@ -29,6 +29,9 @@ impl Default for KeepAlive {
     }
 }
 
+/// How often a connection that waits for an acknowledgment looks whether it is time for a keep-alive, at most.
+const LEAST_LOOK: Duration = Duration::from_millis(100);
+
 /// Keep-alive of one connection; means something with `Marks::KEEP_ALIVE`.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct KeepAliveState {
@@ -196,9 +199,10 @@ impl Cold {
         limit.into_iter().chain(orphan).min()
     }
 
-    /// When to look after the keep-alive, with something unacknowledged at `now`.
+    /// When to look after the keep-alive, with something unacknowledged at `now`: until that is not, there is nothing to do,
+    /// so not at every silence, however short a user may want it.
     fn look_again(&self, marks: Marks, now: Instant) -> Instant {
-        if marks.has(Marks::KEEP_ALIVE) { now + self.keepalive.idle() } else { Instant::MAX }
+        if marks.has(Marks::KEEP_ALIVE) { now + self.keepalive.idle().max(LEAST_LOOK) } else { Instant::MAX }
     }
 
     /// When the timer is to fire that begins to watch for progress now; `Instant::MAX` for never.

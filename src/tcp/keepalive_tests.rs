@@ -71,3 +71,23 @@ fn no_segment_moves_the_timer_of_the_keep_alive() {
         }
     });
 }
+
+/// A keep-alive of 1 ms wakes nobody every millisecond while what was sent is not acknowledged.
+#[test]
+fn a_short_keep_alive_does_not_spin_while_it_waits_for_an_acknowledgment() {
+    const MS: Duration = Duration::from_millis(1);
+    plain(|lab| {
+        lab.conn.set_keepalive(Some(KeepAlive { idle: MS, interval: MS, count: 5 }));
+        lab.conn.on_send(100);
+        lab.drain(&mut Vec::new());
+        let (start, mut wakes) = (lab.now, 0);
+        while let Some(at) = lab.conn.next_timeout().filter(|at| *at <= start + MS * 10_000) {
+            lab.now = at;
+            lab.conn.on_timeout(&lab.config, at);
+            lab.drain(&mut Vec::new());
+            wakes += 1;
+        }
+        assert!((1..=120).contains(&wakes), "{wakes} in 10 s");
+        assert!(lab.conn.close_reason().is_none());
+    });
+}

@@ -111,17 +111,18 @@ impl Rack {
         if record.sent > self.sent || (record.sent == self.sent && record.end.ge(self.end)) {
             return Verdict::Newer;
         }
-        let due = record.sent + self.rtt + window;
-        if due <= now {
+        if self.is_overdue(record, now, window) {
             return Verdict::Lost;
         }
-        *remaining = (*remaining).max(due - now);
+        let due = record.sent + self.rtt + window;
+        *remaining = (*remaining).max(due.saturating_since(now));
         Verdict::Keep
     }
 
-    /// Whether `record` was sent so long ago that it is overdue at `now`, delivered or not (RFC8985-6.3).
+    /// Whether `record` was sent so long ago that it is overdue at `now`, delivered or not (RFC8985-6.3). What was sent again at
+    /// this very moment is not: where a round trip takes no time by our clock it would be sent without end.
     pub(super) fn is_overdue(&self, record: &Record, now: Instant, window: Duration) -> bool {
-        record.sent + self.rtt + window <= now
+        record.sent + self.rtt + window <= now && (record.sent < now || !record.resent())
     }
 }
 

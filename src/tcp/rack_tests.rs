@@ -144,3 +144,19 @@ fn without_a_sample_the_window_is_short_but_not_none() {
     assert_eq!(rack.window(Duration::MAX, None, false), Duration::from_micros(1));
     assert_eq!(rack.window(Duration::ZERO, Some(Duration::ZERO), false), Duration::from_micros(1));
 }
+
+/// A round trip of no time at all, as between two stacks under one virtual clock: what is sent again at that moment is not
+/// lost again at that moment.
+#[test]
+fn what_was_sent_again_just_now_is_not_overdue() {
+    let mut board = Scoreboard::default();
+    for i in 1..=10 {
+        board.sent(UNA + i * 1_000, at(0), Duration::ZERO);
+    }
+    let mut rack = Rack::new(UNA);
+    report(&mut board, &mut rack, 1, 10, at(0));
+    for (now, lost) in [(0, 1_000), (0, 0), (1, 1_000), (1, 0)] {
+        assert_eq!(detect(&mut board, &rack, at(now), Duration::ZERO).0.octets, lost, "at {now} ms");
+        board.resent(UNA, UNA, UNA + 1_000, at(now));
+    }
+}

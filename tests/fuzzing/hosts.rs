@@ -519,7 +519,13 @@ impl World {
                 let packet = &mut queue[place];
                 let len = packet.len();
                 packet[at % len] ^= flip;
-                self.tampered |= packet[0] >> 4 != 4;
+                // But if it was hit before, the two errors may cancel each other out in a sum.
+                let told = packet[0] >> 4 == 4 && !is_sound(packet);
+                if !told && self.honest {
+                    packet[at % len] ^= flip;
+                } else {
+                    self.tampered |= !told;
+                }
             }
             4 => {
                 let len = usize::from(input.word());
@@ -690,6 +696,12 @@ fn blob(text: &str) -> Vec<u8> {
     let mut blob = (text.len() as u32).to_be_bytes().to_vec();
     blob.extend(text.as_bytes());
     blob
+}
+
+/// Whether its checksums are right.
+fn is_sound(packet: &[u8]) -> bool {
+    trust::wire::ip::parse(packet, true)
+        .is_ok_and(|ip| trust::wire::tcp::parse(ip.payload, ip.src, ip.dst, false).is_ok())
 }
 
 fn wire_source(packet: &[u8]) -> Option<IpAddr> {
