@@ -7,13 +7,15 @@
 //! | `odd` | large windows and odd paths, and what a loss on them costs |
 //! | `laws` | what holds whatever the table says |
 //! | `features` | worlds in which one feature makes the difference, with it and without |
-//! | `path`, `smoltcp` | paths, transfers, and a sender of another stack as a measure |
+//! | `path` | paths, and transfers over them |
+//! | `smoltcp`, `limitless` | measures: a sender of another stack, a receiver that nothing limits |
 //!
 //! Time is virtual, seeds are fixed and numbers whole: every machine gets the same table.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod features;
 mod laws;
+mod limitless;
 mod odd;
 mod path;
 mod smoltcp;

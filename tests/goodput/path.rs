@@ -13,6 +13,7 @@ use trust::sim::stages::{Chosen, Delay, Loss, Meanwhile, Outage, Policer, QueueL
 use trust::sim::{Ending, Exit, HostId, Packet, Plan, ShardHost, ShardHostConfig, Stage, World};
 use trust::tcp::{Config, CongestionControl, Duration, Info, Instant, SeqNum};
 
+use crate::limitless::Limitless;
 use crate::smoltcp::SmoltcpSender;
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 200);
@@ -62,6 +63,17 @@ pub enum Back {
     Bursts(Duration),
     /// A line of so many octets per second, with a queue of a tenth of a second.
     Slow(u64),
+    /// Of so many, only the last comes: the first waits no longer than this for the others (RFC 3449 5.2.2).
+    Thinned(u32, Duration),
+}
+
+/// Who receives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Receiver {
+    /// The stack under test.
+    Ours,
+    /// One without limits.
+    Limitless,
 }
 
 /// Packets wait for the next beat, so far apart.
@@ -72,6 +84,38 @@ impl Stage for Beat {
     fn enter(&mut self, packet: Packet, exit: &mut Exit<'_>) {
         let (now, beat) = ((exit.now() - Instant::ZERO).as_nanos(), self.0.as_nanos());
         exit.pass_at(Instant::ZERO + Duration::from_nanos(now.next_multiple_of(beat)), packet);
+    }
+}
+
+/// Lets the last of several acknowledgments through, with its SACK blocks, whatever the others said.
+#[derive(Debug)]
+struct Thin {
+    every: u32,
+    wait: Duration,
+    /// The last that came, how many it stands for, and when it leaves at the latest.
+    last: Option<(Packet, u32, Instant)>,
+}
+
+impl Stage for Thin {
+    fn enter(&mut self, packet: Packet, exit: &mut Exit<'_>) {
+        if packet.view().is_none_or(|view| view.seq_len() > 0) {
+            return exit.pass(packet);
+        }
+        let (count, until) = match self.last.take() {
+            Some((_, count, until)) => (count + 1, until),
+            None => {
+                exit.wake_at(exit.now() + self.wait);
+                (1, exit.now() + self.wait)
+            }
+        };
+        if count == self.every { exit.pass(packet) } else { self.last = Some((packet, count, until)) }
+    }
+
+    fn wake(&mut self, exit: &mut Exit<'_>) {
+        let now = exit.now();
+        if let Some((packet, ..)) = self.last.take_if(|(.., until)| *until <= now) {
+            exit.pass(packet);
+        }
     }
 }
 
@@ -189,6 +233,11 @@ impl Course {
 
     /// Transfers of `amount` octets.
     pub fn of(seed: u64, path: &Path, senders: &[Sender], amount: u64) -> Self {
+        Self::to(Receiver::Ours, seed, path, senders, amount)
+    }
+
+    /// Transfers of `amount` octets to that receiver.
+    pub fn to(receiver: Receiver, seed: u64, path: &Path, senders: &[Sender], amount: u64) -> Self {
         let mut world = World::new(seed);
         let now = world.now();
         let plan = Plan { send: amount, write: (65_536, 65_536), by_reference: true, ..Plan::default() };
@@ -204,17 +253,22 @@ impl Course {
         let send_chunks = |config: &ShardHostConfig| config.send_chunks.max(path.buffers.unwrap_or(0) / 16_384);
         let mut config = ShardHostConfig::new(SERVER, !seed);
         config.tcp = buffers(config.tcp);
-        if path.buffers.is_some() {
-            config.limits.held_octets = Limits::default().held_octets;
+        if let Some(buffers) = path.buffers {
+            // So that the share of one connection is more than its buffer.
+            config.limits.held_octets = Limits::default().held_octets.max(32 * u64::from(buffers));
         }
         let mut server = ShardHost::new(config, now).unwrap();
+        let mut limitless = Limitless::new(SERVER);
         let limit = QueueLimit::Octets(path.queue as usize);
         let line = path.rate.map(|rate| Rc::new(RefCell::new(Rate::new(rate, limit))));
         let policer = path.policer.map(|(rate, burst)| Rc::new(RefCell::new(Policer::new(rate, burst))));
         let (mut hosts, mut meters, mut reports, mut links) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (n, sender) in (0..).zip(senders) {
-            // The sink has nothing to send but must not end its direction: it waits for the peer's end.
-            reports.push(server.listen(PORT + n, Plan { ending: Ending::AfterPeer, ..sink }));
+            reports.push(match receiver {
+                // The sink has nothing to send but must not end its direction: it waits for the peer's end.
+                Receiver::Ours => server.listen(PORT + n, Plan { ending: Ending::AfterPeer, ..sink }),
+                Receiver::Limitless => limitless.listen(PORT + n),
+            });
             let addr = Ipv4Addr::new(10, 0, 0, 1 + n as u8);
             let remote = Endpoint::new(IpAddr::V4(SERVER), PORT + n);
             let start = now + path.rtt * u64::from(n);
@@ -274,12 +328,16 @@ impl Course {
                 Back::Slow(rate) => {
                     returning.push(Box::new(Rate::new(rate, QueueLimit::Octets((rate / 10) as usize))));
                 }
+                Back::Thinned(every, wait) => returning.push(Box::new(Thin { every, wait, last: None })),
             }
             returning.push(Box::new(Delay::new(path.rtt / 2, Duration::ZERO, false, back)));
             links.push((stages, returning));
             meters.push(meter);
         }
-        let server = world.add_host("server", server);
+        let server = match receiver {
+            Receiver::Ours => world.add_host("server", server),
+            Receiver::Limitless => world.add_host("server", limitless),
+        };
         for (&host, (stages, back)) in hosts.iter().zip(links) {
             world.add_link(host, server, stages);
             world.add_link(server, host, back);

@@ -13,6 +13,7 @@ use std::{env, fs, thread};
 use trust::tcp::CongestionControl::{self, Cubic, Reno};
 use trust::tcp::Duration;
 
+use crate::odd;
 use crate::path::{Course, Flow, Path, Sender, ours};
 
 /// Round trip in ms, rate in octets per second, and length of a run in s. The BDP is 8, 42, 83 and 167 packets.
@@ -80,10 +81,11 @@ pub struct Cell {
 /// Measures one sender over `seconds`, averaged over the seeds.
 pub fn measure(path: &Path, sender: Sender, seconds: u64, seeds: u64) -> Cell {
     let flows = (1..=seeds).map(|seed| Course::new(seed, path, &[sender]).run(Duration::from_secs(seconds))[0]);
-    sum(path, seconds, flows)
+    sum(path, seconds * 1_000, flows)
 }
 
-fn sum(path: &Path, seconds: u64, flows: impl IntoIterator<Item = Flow>) -> Cell {
+/// Flows over `path` that were measured for `span` ms each, as one.
+pub fn sum(path: &Path, span: u64, flows: impl IntoIterator<Item = Flow>) -> Cell {
     let (mut seeds, mut received, mut sent, mut again, mut timeouts) = (0, 0, 0, 0, 0);
     for flow in flows {
         seeds += 1;
@@ -94,7 +96,7 @@ fn sum(path: &Path, seconds: u64, flows: impl IntoIterator<Item = Flow>) -> Cell
     }
     let rate = path.policer.map_or(path.rate.unwrap_or(1), |(rate, _)| rate);
     Cell {
-        goodput: received * 1_000 / (rate * seconds * seeds),
+        goodput: received * 1_000 / (rate * span / 1_000 * seeds),
         resent: again * 1_000 / sent.max(1),
         spent: sent * 1_000 / received.max(1),
         timeouts,
@@ -118,7 +120,7 @@ pub fn jain(flows: &[Flow]) -> u64 {
 }
 
 /// A percentage of something in 1/1000.
-fn percent(thousandths: u64) -> String {
+pub fn percent(thousandths: u64) -> String {
     format!("{}.{}", thousandths / 10, thousandths % 10)
 }
 
@@ -164,7 +166,7 @@ impl Row {
             Who::Rival => Sender::Smoltcp(Reno),
         };
         let flow = |seed| Course::new(seed, &path, &[sender]).run(Duration::from_secs(seconds))[0];
-        sum(&path, seconds, (1..=seeds).map(|seed| FLOWS.get((*self, who, seed), || flow(seed))))
+        sum(&path, seconds * 1_000, (1..=seeds).map(|seed| FLOWS.get((*self, who, seed), || flow(seed))))
     }
 }
 
@@ -211,7 +213,7 @@ rate, and Jain's index.
 | --: | --- | --- | --: | --: | --: |
 ";
 
-fn name(control: CongestionControl) -> &'static str {
+pub fn name(control: CongestionControl) -> &'static str {
     match control {
         Reno => "Reno",
         Cubic => "CUBIC",
@@ -268,7 +270,7 @@ fn table() -> String {
         let index = format!("{}.{:03}", index / 1_000, index % 1_000);
         writeln!(out, "| {rtt} | {first} | {second} | {} | {} | {index} |", shares[0], shares[1]).unwrap();
     }
-    out
+    out + &odd::table()
 }
 
 #[test]
