@@ -64,8 +64,8 @@ fn rows() -> Vec<Odd> {
     let row = |name, path, span| Odd { name, path, span, answers: [None; 2] };
     let answered = |row, reno, cubic| Odd { answers: [Some(reno), Some(cubic)], ..row };
     // From 10 segments to 10,000 in rounds of 120 ms.
-    const SLOW_START: &str = "slow start takes ten round trips, 1.2 of the 5 s, and ends where the queue overflows: HyStart++ sees the queue grow when \
-         the window is at its limit of eight segments an ACK";
+    const SLOW_START: &str = "slow start takes ten round trips, 1.2 of the 5 s, and ends where the queue overflows, which holds \
+         less than HyStart++ needs to see it grow (`features`)";
     const LOSS: &str = "as above, and the loss takes a part of the window back";
     let back = |back| Path { back, ..clean(50, 100) };
     let lost = Path { first_loss: Some(100_000), ..clean(120, 1_000) };
@@ -120,7 +120,9 @@ pub fn table() -> String {
         }
         out.push_str("|\n");
         for (control, answer) in CONTROLS.into_iter().zip(row.answers) {
-            answer.map(|answer| write!(notes, "* {}, {}: {answer}\n", row.name, name(control)).unwrap());
+            if let Some(answer) = answer {
+                writeln!(notes, "* {}, {}: {answer}", row.name, name(control)).unwrap();
+            }
         }
     }
     out.push('\n');
