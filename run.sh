@@ -324,10 +324,10 @@ nat_table=trust_nat
 # something is in the way: nothing that exists is changed, but for the forwarding of the interface that leads out.
 nat_on() {
     local tun=$1 address=$2 uplink former chain
-    require nft
     [[ $tun =~ ^[A-Za-z0-9_.-]+$ ]] || die "--nat: $tun is no name for a device here"
     uplink=$(ip -4 route show default | sed -n 's/.* dev \([^ ]*\).*/\1/p' | head -n 1)
     [ -n "$uplink" ] || die "--nat: there is no default route in this namespace, and so no way out"
+    require nft
     mkdir -p "$run" || die "cannot write $run"
     exec 6>>"$run/nat.lock"
     flock -n 6 || die "--nat: another engine of this clone has it already"

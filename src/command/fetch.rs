@@ -23,8 +23,8 @@ use tokio::runtime;
 use tokio::task::JoinHandle;
 use trust::net::Stack;
 
-use super::Error;
 use super::outward::{self, Outward, explain};
+use super::{Error, console};
 
 /// Redirections that are followed before they look like a circle.
 const REDIRECTS: usize = 10;
@@ -70,7 +70,7 @@ impl Fetch {
         let mut left = REDIRECTS;
         let result = loop {
             let (response, connection) = runtime.block_on(get(&stack, remote, &target))?;
-            eprintln!("{:?} {}", response.version(), response.status());
+            console::error().say(format!("{:?} {}\n", response.version(), response.status()));
             let status = response.status();
             let location = response.headers().get(header::LOCATION);
             if let Some(location) = location.filter(|_| self.location && status.is_redirection()) {

@@ -1,6 +1,7 @@
 //! The subcommands of `trust` and what they share: options for the device and the engine.
 
 mod connect;
+mod console;
 mod echo_sockets;
 mod fetch;
 mod forward;
@@ -10,8 +11,10 @@ mod places;
 mod refusal;
 mod serve;
 
+use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -19,7 +22,7 @@ pub(crate) use refusal::Error;
 use trust::device::impair::{Impaired, Impairment};
 use trust::device::plain::PlainDevice;
 use trust::device::{Device, DeviceError, TunDevice, TunOptions};
-use trust::engine::{EngineConfig, Pin, Plan, PlanKind, Steer, usable_cpus};
+use trust::engine::{EngineConfig, EngineError, Pin, Plan, PlanKind, Steer, usable_cpus};
 use trust::shard::{Route, Routes};
 use trust::tcp;
 use trust::tcp::cookie::SynCookies;
@@ -48,6 +51,9 @@ enum Command {
     /// Measure against an iperf3 server, as the stock client does.
     Iperf3(Box<iperf3::Iperf3>),
 }
+
+/// How long the end waits for what was said to be written, where nothing depends on it.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Runs what the command line of this process says.
 pub(crate) fn main() -> Result<(), Error> {
@@ -293,7 +299,7 @@ impl EngineOptions {
     /// The tunables of TCP as the user set them; `None` when only their list was asked for, which is printed.
     fn tcp(&self) -> Result<Option<tcp::Config>, Error> {
         if self.tcp.iter().any(|setting| setting == "help") {
-            print!("{}", tcp::Config::help());
+            write_out(tcp::Config::help().as_bytes())?;
             return Ok(None);
         }
         let congestion = self.congestion.unwrap_or_default();
@@ -406,12 +412,26 @@ impl EngineOptions {
         let filter = std::env::var("TRUST_LOG").unwrap_or(filter);
         let subscriber = tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
-            .with_writer(std::io::stderr)
+            .with_writer(console::error)
             .with_target(false)
             .finish();
         // Fails only if there is one already.
         let _ = tracing::subscriber::set_global_default(subscriber);
     }
+}
+
+/// Writes to standard output as programs do that have nothing else to do meanwhile.
+fn write_out(octets: &[u8]) -> Result<(), Error> {
+    let mut output = std::io::stdout().lock();
+    output.write_all(octets).and_then(|()| output.flush()).map_err(Error::output)
+}
+
+/// Says what went wrong, if anything did, and has what was said before written.
+pub(crate) fn last_words(error: Option<&Error>) {
+    if let Some(error) = error {
+        console::error().say(format!("trust: {error}\n"));
+    }
+    console::finish(LAST_WORDS);
 }
 
 /// Says why there is no device. To remove what has its name is advice for TUN devices only.
@@ -423,6 +443,19 @@ fn no_device(error: DeviceError) -> Error {
         }
         error @ (DeviceError::NameInUse(_) | DeviceError::Busy(_)) => Error::Run(format!("{error} (--tun)")),
         error => error.into(),
+    }
+}
+
+/// Says why there is no engine, and what helps.
+fn no_engine(error: EngineError) -> Error {
+    match &error {
+        EngineError::Memory { .. } => {
+            Error::Run(format!("{error}; --memory 64M needs less, or raise the limit: ulimit -v"))
+        }
+        EngineError::Thread(why) if why.raw_os_error() == Some(libc::EMFILE) => {
+            Error::Run(format!("{error}; raise the limit: ulimit -n 1024"))
+        }
+        _ => error.into(),
     }
 }
 

@@ -10,7 +10,7 @@ use crossbeam::channel::{RecvTimeoutError, bounded};
 use trust::engine::Engine;
 use trust::net::{Stack, TcpStream};
 
-use super::{Address, EngineOptions, Error, Setup};
+use super::{Address, EngineOptions, Error, Setup, console};
 
 /// When to say that nobody has answered: behind the first retransmission of the SYN, which is due after 1 s
 /// (RFC6298-2.1).
@@ -38,7 +38,7 @@ impl Outward {
         self.engine.start_logging();
         self.engine.workers = self.engine.workers.or(Some(workers));
         let Setup { device, plan, config } = self.engine.setup(&[self.address], "trust1", tcp)?;
-        Ok(Some(Engine::start(config, plan, device, &[])?))
+        Ok(Some(Engine::start(config, plan, device, &[]).map_err(super::no_engine)?))
     }
 
     /// The address of a host, by the resolver of this machine, if it can be a peer at all.
@@ -63,10 +63,10 @@ pub(super) fn connect(stack: &Stack, remote: SocketAddrV4) -> Result<TcpStream, 
     let result = thread::scope(|scope| {
         scope.spawn(move || {
             if waiting.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
-                eprintln!(
+                console::error().say(format!(
                     "trust: no answer yet from {remote} (SYN sent again); is an engine running there, and does no firewall \
-                     drop what goes between? going on; ^C ends it"
-                );
+                     drop what goes between? going on; ^C ends it\n"
+                ));
             }
         });
         let result = stack.connect(remote);

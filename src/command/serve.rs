@@ -1,6 +1,6 @@
 //! `trust serve`: an engine with its services until TERM or INT.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use trust::tcp;
 
 use super::echo_sockets::EchoSockets;
 use super::forward::{Forward, Forwarding};
-use super::{Address, EngineOptions, Error, Setup};
+use super::{Address, EngineOptions, Error, Setup, console};
 
 /// Options of `trust serve`.
 #[derive(Debug, Args)]
@@ -120,14 +120,15 @@ impl Serve {
                 }
             })
             .collect();
-        let mut engine = Engine::start(config, plan, device, &factories)?;
+        let mut engine = Engine::start(config, plan, device, &factories).map_err(super::no_engine)?;
         let forwarding = Forwarding::start(&engine.stack(), &forwards)?;
         let echoing = EchoSockets::start(&engine.stack(), &echo_ports)?;
 
         let plan = engine.plan();
         let shape = if plan.kind == PlanKind::Fused { "fused" } else { "pipeline" };
-        println!(
-            "{tun}: mtu {}, {} queues, checksum offload {}, tso {}, plan {shape}, steering {}",
+        let output = console::output();
+        let mut banner = format!(
+            "{tun}: mtu {}, {} queues, checksum offload {}, tso {}, plan {shape}, steering {}\n",
             capabilities.mtu,
             capabilities.queues,
             on(capabilities.checksum_offload),
@@ -145,13 +146,12 @@ impl Serve {
                     StageId::Tx(queue) => format!("tx (queue {queue})"),
                 })
                 .collect();
-            println!("  {} -> {cpu} -> {}", thread.name, stages.join(", "));
+            banner += &format!("  {} -> {cpu} -> {}\n", thread.name, stages.join(", "));
         }
         let mut list: Vec<_> = specs.iter().map(ToString::to_string).collect();
         list.extend(forwards.iter().map(ToString::to_string));
         list.extend(echo_ports.iter().map(|port| format!("echo-sockets:{port}")));
-        println!("ready: {} {}", self.address.ip, list.join(" "));
-        std::io::stdout().flush()?;
+        output.say(banner + &format!("ready: {} {}\n", self.address.ip, list.join(" ")));
 
         let (stop, stopped) = bounded(1);
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
@@ -163,6 +163,7 @@ impl Serve {
         let start = Instant::now();
         let mut before = Sample::take(&engine, start);
         let mut crowd = Crowd::default();
+        let mut told = false;
         loop {
             let interval = Duration::from_secs(self.stats.unwrap_or(1));
             match stopped.recv_timeout(interval) {
@@ -172,10 +173,12 @@ impl Serve {
             }
             let now = Sample::take(&engine, start);
             if self.stats.is_some() {
-                print!("{}", stats_lines(&before, &now));
-                std::io::stdout().flush()?;
+                output.say(stats_lines(&before, &now));
             } else if terminal {
-                eprint!("\r\x1b[K{}", live_line(&before, &now));
+                console::error().say(format!("\r\x1b[K{}", live_line(&before, &now)));
+            }
+            if let Some(error) = output.take_failure().filter(|_| !std::mem::replace(&mut told, true)) {
+                tracing::warn!("standard output cannot be written ({error}); serving on without it");
             }
             if crowd.has_gone(now.shards.iter().map(|shard| shard.connections).sum()) {
                 return_free_pages();
@@ -183,13 +186,22 @@ impl Serve {
             before = now;
         }
         if terminal {
-            eprintln!();
+            console::error().say("\n");
         }
         // First, so that what it resets is still said.
         drop((forwarding, echoing));
         let result = engine.stop();
-        print!("{}", summary(&Sample::take(&engine, start)));
+        output.say(summary(&Sample::take(&engine, start)) + &lost());
         Ok(result?)
+    }
+}
+
+/// What was said and nobody could read, in a line for the summary; nothing if there is none.
+fn lost() -> String {
+    console::finish(super::LAST_WORDS);
+    match [console::error(), console::output()].map(console::Console::unwritten) {
+        [0, 0] => String::new(),
+        [log, output] => format!("  not written: {log} lines of standard error, {output} pieces of standard output\n"),
     }
 }
 

@@ -25,19 +25,21 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use memmap2::MmapOptions;
+
 use self::clock::Clock;
 
 pub use self::builder::{BuildError, Builder};
 pub use crate::config::{EngineConfig, ParseSteerError, Steer};
 
 pub use self::plan::{ParsePinError, ParsePlanError, Pin, Plan, PlanError, PlanKind, StageId, ThreadPlan};
-use self::runner::{Runner, Stage};
+use self::runner::{Alarm, Runner, Stage};
 use self::rx::{Rx, ToWorker};
 use self::tx::{FromWorker, Tx};
 use self::worker::{Control, Farewell, FromRx, Peer, Worker};
 use crate::buffer::packet::PacketPool;
 use crate::buffer::ring::ring;
-use crate::buffer::send_memory::SendMemory;
+use crate::buffer::send_memory::{CHUNK_LEN, SendMemory};
 use crate::buffer::wake::{Interest, Parker, Unparker, parker};
 use crate::device::{BUFFER_LEN, Device, bpf};
 use crate::flow::{Endpoint, FlowHasher, OwnerTable, ShardId, SteeringKeys};
@@ -92,9 +94,17 @@ pub enum EngineError {
     /// The kernel gave no random numbers.
     #[error("no random numbers from the kernel: {0}")]
     Random(String),
-    /// Epoll, eventfd or a thread could not be made.
+    /// Epoll, eventfd, a timer or a thread could not be made.
     #[error("cannot set up a stage thread: {0}")]
     Thread(io::Error),
+    /// There is not so much address space, of which memory is taken as it is needed.
+    #[error("{} MB of address space cannot be had for packets and data to be sent ({error})", octets >> 20)]
+    Memory {
+        /// How much the configuration needs, octets: see [`EngineConfig::set_memory`] and [`EngineConfig::packet_buffers`].
+        octets: u64,
+        /// What the kernel said.
+        error: io::Error,
+    },
     /// A stage thread panicked or lost its device.
     #[error("engine thread {thread} failed: {why}")]
     Failed {
@@ -109,7 +119,7 @@ impl EngineError {
     pub(crate) fn kind(&self) -> io::ErrorKind {
         match self {
             Self::Queues { .. } | Self::Config(_) => io::ErrorKind::InvalidInput,
-            Self::Steering(error) | Self::Thread(error) => error.kind(),
+            Self::Steering(error) | Self::Thread(error) | Self::Memory { error, .. } => error.kind(),
             Self::Random(_) | Self::Failed { .. } => io::ErrorKind::Other,
         }
     }
@@ -215,6 +225,7 @@ impl Engine {
         services: &[ServiceFactory],
     ) -> Result<Self, EngineError> {
         config.tcp.validate()?;
+        check_memory(&config, &plan)?;
         let capabilities = device.capabilities();
         let keys = SteeringKeys::from_random(random()?);
         let (owners, steering) = steer(config.steer, &keys, plan.workers, plan.queues, &mut *device)?;
@@ -384,11 +395,13 @@ impl Engine {
                 stages: waiting.stages.into_iter().map(|(_, stage)| stage).collect(),
                 parker: waiting.parker,
                 poll: waiting.poll,
+                alarm: waiting.alarm,
                 clock,
                 stop: Arc::clone(&stop),
                 busy_poll: config.busy_poll,
                 spin,
             };
+            runner.register().map_err(EngineError::Thread)?;
             let others = engine.unparkers.clone();
             engine.threads.push(spawn(thread, runner, others)?);
         }
@@ -612,6 +625,7 @@ impl Drop for Engine {
 /// A thread to be: what it waits on and the stages it has so far.
 struct Waiting {
     poll: mio::Poll,
+    alarm: Alarm,
     parker: Parker<mio::Waker>,
     stages: Vec<(StageId, Stage)>,
 }
@@ -620,8 +634,9 @@ impl Waiting {
     fn new() -> Result<Self, EngineError> {
         let poll = mio::Poll::new().map_err(EngineError::Thread)?;
         let waker = mio::Waker::new(poll.registry(), runner::WAKER).map_err(EngineError::Thread)?;
+        let alarm = Alarm::new().map_err(EngineError::Thread)?;
         let (parker, _) = parker(waker);
-        Ok(Self { poll, parker, stages: Vec::new() })
+        Ok(Self { poll, alarm, parker, stages: Vec::new() })
     }
 
     /// Adds a stage in its place of the plan's order.
@@ -632,6 +647,21 @@ impl Waiting {
         self.stages.push((id, stage));
         self.stages.sort_by_key(|(id, _)| order(id));
     }
+}
+
+/// Whether there is address space for what is about to be taken of it: an allocation that fails ends the program.
+fn check_memory(config: &EngineConfig, plan: &Plan) -> Result<(), EngineError> {
+    /// For the rest: stacks of threads, tables, the first connections.
+    const OTHER: u64 = 64 << 20;
+    let chunks = u64::from(config.send_chunks) * plan.workers as u64;
+    let packets = config.packet_buffers as u64 * plan.queues as u64;
+    let octets = chunks
+        .saturating_mul(CHUNK_LEN as u64)
+        .saturating_add(packets.saturating_mul(BUFFER_LEN as u64))
+        .saturating_add(OTHER);
+    let refused = |error| EngineError::Memory { octets, error };
+    let len = usize::try_from(octets).map_err(|_| refused(io::ErrorKind::OutOfMemory.into()))?;
+    MmapOptions::new().len(len).map_anon().map(drop).map_err(refused)
 }
 
 fn spawn(

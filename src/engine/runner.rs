@@ -41,6 +41,7 @@ pub(super) struct Runner {
     pub(super) stages: Vec<Stage>,
     pub(super) parker: Parker<mio::Waker>,
     pub(super) poll: mio::Poll,
+    pub(super) alarm: Alarm,
     pub(super) clock: Clock,
     pub(super) stop: Arc<AtomicBool>,
     /// Never park.
@@ -50,10 +51,8 @@ pub(super) struct Runner {
 }
 
 impl Runner {
-    /// Runs until told to stop.
+    /// Runs until told to stop. What it waits on has been [registered](Self::register).
     pub(super) fn run(&mut self) -> io::Result<()> {
-        let alarm = Alarm::new()?;
-        self.register(&alarm)?;
         let mut events = Events::with_capacity(16);
         let backoff = Backoff::new();
         while !self.stop.load(Ordering::Relaxed) {
@@ -72,7 +71,7 @@ impl Runner {
                 continue;
             }
             if drained {
-                self.park(&alarm, &mut events)?;
+                self.park(&mut events)?;
                 backoff.reset();
             }
         }
@@ -116,7 +115,7 @@ impl Runner {
         }
     }
 
-    fn park(&mut self, alarm: &Alarm, events: &mut Events) -> io::Result<()> {
+    fn park(&mut self, events: &mut Events) -> io::Result<()> {
         for stage in &mut self.stages {
             if let Stage::Worker(worker) = stage {
                 worker.before_park();
@@ -145,7 +144,7 @@ impl Runner {
                 Stage::Rx(rx) => rx.rest(self.clock.now()),
             });
             let deadline = deadline.min();
-            let timeout = self.timeout(alarm, deadline)?;
+            let timeout = self.timeout(deadline)?;
             if timeout != Some(std::time::Duration::ZERO) {
                 match self.poll.poll(events, timeout) {
                     Ok(()) => {}
@@ -159,22 +158,23 @@ impl Runner {
     }
 
     /// How long epoll may sleep. A near deadline is left to the alarm; one that has come gives zero.
-    fn timeout(&self, alarm: &Alarm, deadline: Option<Instant>) -> io::Result<Option<std::time::Duration>> {
+    fn timeout(&self, deadline: Option<Instant>) -> io::Result<Option<std::time::Duration>> {
         let Some(deadline) = deadline else { return Ok(None) };
         let left = deadline.saturating_since(self.clock.now());
         if left.is_zero() {
             return Ok(Some(std::time::Duration::ZERO));
         }
         if left < FINE {
-            alarm.set(left)?;
+            self.alarm.set(left)?;
             return Ok(None);
         }
         Ok(Some(std::time::Duration::from_nanos(left.as_nanos())))
     }
 
-    fn register(&self, alarm: &Alarm) -> io::Result<()> {
+    /// Has the poll look at the queues and the alarm: before the thread is there, so that what is missing is told by the start.
+    pub(super) fn register(&self) -> io::Result<()> {
         let registry = self.poll.registry();
-        registry.register(&mut SourceFd(&alarm.fd.as_raw_fd()), ALARM, mio::Interest::READABLE)?;
+        registry.register(&mut SourceFd(&self.alarm.fd.as_raw_fd()), ALARM, mio::Interest::READABLE)?;
         for (index, stage) in self.stages.iter().enumerate() {
             if let Stage::Rx(rx) = stage
                 && let Some(fd) = rx.fd()
@@ -188,12 +188,12 @@ impl Runner {
 
 /// A timer with nanosecond resolution that mio can wait on.
 #[derive(Debug)]
-struct Alarm {
+pub(super) struct Alarm {
     fd: OwnedFd,
 }
 
 impl Alarm {
-    fn new() -> io::Result<Self> {
+    pub(super) fn new() -> io::Result<Self> {
         // SAFETY: no memory is passed; the result is checked.
         let fd = unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_NONBLOCK | libc::TFD_CLOEXEC) };
         if fd < 0 {

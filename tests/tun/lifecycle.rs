@@ -2,9 +2,10 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::Duration;
 
+use crate::fetch::Directory;
 use crate::support::*;
 
 /// Links, addresses, routes and firewall of this namespace.
@@ -122,6 +123,51 @@ pub(crate) fn refusals() -> Outcome {
     }
     // Help is no refusal.
     assert!(must(5, env!("CARGO_BIN_EXE_trust"), &["serve", "--help"]).lines().count() > 20);
+    Ok(())
+}
+
+/// Limits of the process that are too low are refused at the start, in one line that says which; above them it serves.
+pub(crate) fn limits() -> Outcome {
+    need(&["sh", "nc"])?;
+    let limited = |limit: &str| {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit {limit} && exec \"$0\" serve --workers 2"), env!("CARGO_BIN_EXE_trust")]);
+        command
+    };
+    let refusal = |limit: &str| {
+        let script = format!("ulimit {limit} && exec \"$0\" serve --workers 2");
+        let output = run(10, "sh", &["-c", &script, env!("CARGO_BIN_EXE_trust")]);
+        let text = String::from_utf8_lossy(&output.stderr);
+        // Where steering takes a right that is not there, a warning says so first.
+        let own = text.lines().filter(|line| line.starts_with("trust: ")).count();
+        assert!(output.status.code() == Some(1) && own == 1, "{limit}: {}", describe(&output));
+        assert!(!text.contains("panicked") && !text.contains("backtrace"), "{limit}: {text}");
+        text.into_owned()
+    };
+    assert!(refusal("-v 500000").contains("--memory 64M needs less"));
+    let mut served = 0;
+    for files in 5..40 {
+        let limit = format!("-n {files}");
+        let output = run(
+            1,
+            "sh",
+            &["-c", &format!("ulimit {limit} && exec \"$0\" serve --workers 2"), env!("CARGO_BIN_EXE_trust")],
+        );
+        if String::from_utf8_lossy(&output.stdout).contains("ready: ") {
+            // Enough for the start is enough to serve.
+            served += 1;
+            if served > 3 {
+                break;
+            }
+            let engine = Engine::spawn(limited(&limit));
+            echo_exact(10, b"good day");
+            engine.finish();
+        } else {
+            assert!(served == 0, "{limit}: {}", describe(&output));
+            refusal(&limit);
+        }
+    }
+    assert!(served > 3, "not with 40 descriptors");
     Ok(())
 }
 
@@ -280,5 +326,44 @@ pub(crate) fn unprivileged() -> Outcome {
         assert!(workers == 1 || engine.banner.contains("steering learn"), "{text}");
     }
     engine.finish();
+    Ok(())
+}
+
+/// What tests leave behind is found: a process, an interface, a file, firewall rules; and nothing where nothing is left.
+pub(crate) fn leftovers() -> Outcome {
+    need(&["bash", "ip", "nft", "unshare"])?;
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tools/leftovers");
+    let directory = Directory::new("leftovers");
+    let (state, temporary) = (directory.path("state"), directory.path("temporary"));
+    std::fs::create_dir(&temporary).unwrap();
+    let leftovers = |word: &str| {
+        let mut command = bounded(20, script, &[word, &state]);
+        command.env("TMPDIR", &temporary).env("TRUST_TEST_RUN", &state).env("TRUST_PATIENCE", "0").output().unwrap()
+    };
+    let (clean, dirty) = (
+        |output: &Output| output.status.success() && output.stdout.is_empty(),
+        |output: &Output, what: &str| output.status.code() == Some(1) && describe(output).contains(what),
+    );
+    assert!(leftovers("take").status.success());
+    let output = leftovers("compare");
+    assert!(clean(&output), "{}", describe(&output));
+
+    let mut planted = bounded(60, "sleep", &["50"]).env("TRUST_TEST_RUN", &state).spawn().unwrap();
+    eventually(Duration::from_secs(5), "sleep is found", || dirty(&leftovers("compare"), "sleep 50"));
+    planted.kill().unwrap();
+    planted.wait().unwrap();
+    eventually(Duration::from_secs(5), "it goes with what started it", || clean(&leftovers("compare")));
+
+    must(5, "ip", &["tuntap", "add", "dev", "left7", "mode", "tun"]);
+    assert!(dirty(&leftovers("compare"), "left7"));
+    must(5, "ip", &["link", "del", "left7"]);
+    let file = format!("{temporary}/trust-planted");
+    std::fs::write(&file, "").unwrap();
+    assert!(dirty(&leftovers("compare"), "trust-planted"));
+    std::fs::remove_file(file).unwrap();
+    must(5, "nft", &["add", "table", "ip", "planted"]);
+    assert!(dirty(&leftovers("compare"), "planted"));
+    must(5, "nft", &["delete", "table", "ip", "planted"]);
+    assert!(clean(&leftovers("compare")));
     Ok(())
 }

@@ -26,6 +26,7 @@ mod nat;
 #[allow(dead_code)]
 #[path = "../netns/mod.rs"]
 mod netns;
+mod outputs;
 mod stopped;
 #[path = "../crowd/mod.rs"]
 mod streams;
@@ -106,8 +107,12 @@ fn main() -> ExitCode {
         trial("second_engine_is_refused", lifecycle::second_engine),
         trial("lifecycle_refusals_take_one_line", lifecycle::refusals),
         trial("lifecycle_only_a_tun_device_is_to_be_removed", lifecycle::taken_names),
+        trial("lifecycle_low_limits_are_refused_at_the_start", lifecycle::limits),
         trial("lifecycle_run_sh_refuses_in_one_line", lifecycle::run_sh),
         trial("lifecycle_resets_of_iperf3_are_explained", lifecycle::resets),
+        trial("outputs_that_fail_or_are_not_read_stop_no_engine", outputs::serve),
+        trial("outputs_that_fail_or_are_not_read_end_clients_in_order", outputs::clients),
+        trial("lifecycle_what_is_left_behind_is_found", lifecycle::leftovers),
         trial("idle_connections_cost_nothing_fused", lifecycle::idle_fused),
         trial("idle_connections_cost_nothing_pipeline", lifecycle::idle_pipeline),
         trial("unprivileged_serves", lifecycle::unprivileged),

@@ -37,10 +37,11 @@ pub(crate) fn need(programs: &[&str]) -> Outcome {
     Ok(())
 }
 
-/// A command that is killed after `limit` seconds at the latest, and with the thread that starts it.
+/// A command that is killed after `limit` seconds at the latest, and with the thread that starts it: also when what is between,
+/// `timeout`, is killed first.
 pub(crate) fn bounded(limit: u64, program: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new("timeout");
-    command.args(["-k", "1", &limit.to_string(), program]).args(arguments);
+    command.args(["-k", "1", &limit.to_string(), "setpriv", "--pdeathsig", "KILL", program]).args(arguments);
     command.env("PATH", std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin").env("LC_ALL", "C");
     die_with_parent(&mut command);
     command
@@ -211,7 +212,7 @@ impl Summary {
     }
 }
 
-fn number_before(text: &str, words: &str) -> Option<f64> {
+pub(crate) fn number_before(text: &str, words: &str) -> Option<f64> {
     let (before, _) = text.split_once(words)?;
     let start = before.rfind(|c: char| !c.is_ascii_digit() && c != '.').map_or(0, |at| at + 1);
     before[start..].parse().ok()

@@ -27,8 +27,8 @@ use trust::services::iperf3::protocol::{
 
 use self::output::{Outcome, Output};
 use self::streams::{Shared, Stream};
-use super::Error;
 use super::outward::{self, Outward, explain};
+use super::{Error, console};
 
 /// For the server's next word, outside the test itself.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -130,7 +130,9 @@ impl Iperf3 {
         let Some(mut engine) = self.outward.start(workers)? else { return Ok(()) };
         let result = Client::connect(&engine, remote, &self, params).and_then(Client::run);
         engine.stop()?;
-        result
+        // Who reads slowly gets all of it.
+        while !console::output().finish(INTERVAL) {}
+        console::output().take_failure().map_or(result, |error| Err(Error::output(error)))
     }
 
     fn params(&self) -> Params {
@@ -209,6 +211,8 @@ impl<'a> Client<'a> {
         self.expect(state::TEST_RUNNING)?;
 
         let interrupted = Arc::new(AtomicBool::new(false));
+        // The second time it is meant.
+        signal_hook::flag::register_conditional_default(SIGINT, Arc::clone(&interrupted))?;
         signal_hook::flag::register(SIGINT, Arc::clone(&interrupted))?;
         let before = super::serve::cpu_time();
         let start = Instant::now();
@@ -282,6 +286,10 @@ impl<'a> Client<'a> {
         loop {
             if let Some(word) = self.overhear()? {
                 return Err(self.unexpected(word));
+            }
+            if let Some(error) = console::output().take_failure() {
+                self.tell(&[state::CLIENT_TERMINATE])?;
+                return Err(Error::output(error));
             }
             let elapsed = start.elapsed();
             if interrupted.load(Ordering::Relaxed) {

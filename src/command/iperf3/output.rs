@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use trust::services::iperf3::protocol::{CpuUse, Params, PeerResults, StreamResult, stream_id};
 use trust::services::iperf3::report::{RULE, line, scaled};
 
+use super::super::console;
 use super::streams::Stream;
 
 /// How a test came out.
@@ -71,7 +72,7 @@ impl Output {
 
     pub(super) fn say(&self, line: &str) {
         if !self.json {
-            println!("{line}");
+            console::output().say(format!("{line}\n"));
         }
     }
 
@@ -145,21 +146,21 @@ impl Output {
         let accounts: Vec<Account> =
             outcome.streams.iter().enumerate().map(|(index, _)| account(index, outcome)).collect();
         if self.json {
-            println!("{:#}", self.to_json(&accounts, outcome));
+            console::output().say(format!("{:#}\n", self.to_json(&accounts, outcome)));
             return;
         }
         if outcome.streams.len() == 1 {
-            println!("{}", RULE.trim_end());
+            self.say(RULE.trim_end());
         }
-        println!("[ ID]{}Interval           Transfer     Bitrate", self.column());
+        self.say(&format!("[ ID]{}Interval           Transfer     Bitrate", self.column()));
         for sends in [true, false] {
             let of: Vec<_> = (0..accounts.len()).filter(|index| outcome.streams[*index].sends == sends).collect();
             let say = |id: Option<usize>, account: &Account| {
                 let retransmits = account.retransmits.map_or_else(String::new, |count| format!("  {count:3}"));
                 let role = self.role(sends);
                 let rest = format!("{retransmits:<18}sender");
-                println!("{}", line(id, role, 0.0, outcome.seconds, account.sent, &rest));
-                println!("{}", line(id, role, 0.0, outcome.seconds, account.received, &format!("{:18}receiver", "")));
+                self.say(&line(id, role, 0.0, outcome.seconds, account.sent, &rest));
+                self.say(&line(id, role, 0.0, outcome.seconds, account.received, &format!("{:18}receiver", "")));
             };
             let mut sum = Account::default();
             for index in &of {

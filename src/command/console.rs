@@ -1,0 +1,244 @@
+//! Standard output and standard error of a command, each behind a thread of its own.
+//!
+//! A disk may be full, a pipe may have nobody who reads it, a terminal may be stopped: whoever writes there himself ends or
+//! waits with it, and with a shard all its connections. Here lines wait in a bounded queue, what comes beyond it is left out,
+//! and so is what could not be written; both are counted.
+//!
+//! `tracing-appender` has such a writer, but does not count what failed, and says with `println!` that it could not end its
+//! thread: for ever, or with a panic, in the very cases that this is for.
+
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+
+/// Pieces of text that may wait; a line of the log is one.
+const WAITING: usize = 8_192;
+
+/// Octets that are written at once.
+const AT_ONCE: usize = 64 << 10;
+
+static OUTPUT: OnceLock<Console> = OnceLock::new();
+static ERROR: OnceLock<Console> = OnceLock::new();
+
+/// Standard output.
+pub(super) fn output() -> &'static Console {
+    OUTPUT.get_or_init(|| Console::start("stdout", io::stdout(), None))
+}
+
+/// Standard error.
+pub(super) fn error() -> &'static Console {
+    ERROR.get_or_init(|| Console::start("stderr", io::stderr(), Some(left_out)))
+}
+
+/// Gives what was said `limit` to be written, on either; what is not is lost.
+pub(super) fn finish(limit: Duration) {
+    [&OUTPUT, &ERROR].into_iter().filter_map(OnceLock::get).for_each(|console| {
+        console.finish(limit);
+    });
+}
+
+/// What stands in the log where lines are missing.
+fn left_out(lines: u64) -> String {
+    format!("trust: {lines} lines are left out here, since what was before was not read in time\n")
+}
+
+/// See the module. A clone writes to the same place.
+#[derive(Debug, Clone)]
+pub(super) struct Console {
+    queue: Sender<Message>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Pieces of text that were to be written, and that were.
+    said: AtomicU64,
+    written: AtomicU64,
+    /// Pieces that were left out, since this was told last.
+    left_out: AtomicU64,
+    /// What was wrong the first time.
+    failure: Mutex<Option<io::Error>>,
+}
+
+#[derive(Debug)]
+enum Message {
+    Text(Vec<u8>),
+    /// All that was before has been written.
+    Done(Sender<()>),
+}
+
+impl Console {
+    fn start(name: &str, place: impl Write + Send + 'static, notice: Option<fn(u64) -> String>) -> Self {
+        let (queue, waiting) = bounded(WAITING);
+        let shared = Arc::new(Shared::default());
+        let writer = Writer { waiting, shared: Arc::clone(&shared), place, notice, batch: Vec::new(), pieces: 0 };
+        // Without a thread for it the queue has no other end, and everything counts as lost.
+        let _ = thread::Builder::new().name(name.to_owned()).spawn(move || writer.run());
+        Self { queue, shared }
+    }
+
+    /// Writes a piece of text, or leaves it out where too many wait.
+    pub(super) fn say(&self, text: impl Into<Vec<u8>>) {
+        self.shared.said.fetch_add(1, Ordering::Relaxed);
+        if self.queue.try_send(Message::Text(text.into())).is_err() {
+            self.shared.left_out.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits until all is written that ever will be, no longer than `limit`. Whether it is.
+    pub(super) fn finish(&self, limit: Duration) -> bool {
+        let start = Instant::now();
+        let (done, told) = bounded(1);
+        match self.queue.send_timeout(Message::Done(done), limit) {
+            Ok(()) => told.recv_timeout(limit.saturating_sub(start.elapsed())) != Err(RecvTimeoutError::Timeout),
+            Err(error) => error.is_disconnected(),
+        }
+    }
+
+    /// Pieces of text that are not written: left out, failed, or still waiting.
+    pub(super) fn unwritten(&self) -> u64 {
+        let written = self.shared.written.load(Ordering::Acquire);
+        self.shared.said.load(Ordering::Relaxed).saturating_sub(written)
+    }
+
+    /// What went wrong with writing since this was asked last, if anything.
+    pub(super) fn take_failure(&self) -> Option<io::Error> {
+        self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// For the log: each call is one event.
+impl Write for &Console {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        self.say(octets);
+        Ok(octets.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The thread's side.
+struct Writer<W> {
+    waiting: Receiver<Message>,
+    shared: Arc<Shared>,
+    place: W,
+    notice: Option<fn(u64) -> String>,
+    batch: Vec<u8>,
+    pieces: u64,
+}
+
+impl<W: Write> Writer<W> {
+    fn run(mut self) {
+        while let Ok(first) = self.waiting.recv() {
+            let mut next = Some(first);
+            while let Some(message) = next {
+                match message {
+                    Message::Text(text) => {
+                        self.batch.extend_from_slice(&text);
+                        self.pieces += 1;
+                    }
+                    Message::Done(done) => {
+                        self.write();
+                        let _ = done.try_send(());
+                    }
+                }
+                next = if self.batch.len() < AT_ONCE { self.waiting.try_recv().ok() } else { None };
+            }
+            self.write();
+        }
+    }
+
+    fn write(&mut self) {
+        let left_out = self.shared.left_out.swap(0, Ordering::Relaxed);
+        if let Some(notice) = self.notice.filter(|_| left_out > 0) {
+            self.batch.extend_from_slice(notice(left_out).as_bytes());
+        }
+        if self.batch.is_empty() {
+            return;
+        }
+        match self.place.write_all(&self.batch).and_then(|()| self.place.flush()) {
+            Ok(()) => drop(self.shared.written.fetch_add(self.pieces, Ordering::Release)),
+            Err(error) => drop(self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error)),
+        }
+        self.batch.clear();
+        self.pieces = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn what_is_said_is_written_in_order() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let console = Console::start("test", ours, Some(left_out));
+        let lines: Vec<_> = (0..1_000).map(|n| format!("line {n}\n")).collect();
+        lines.iter().for_each(|line| console.say(line.as_str()));
+        assert!(console.finish(SOON));
+        drop(console);
+        let mut text = String::new();
+        theirs.read_to_string(&mut text).unwrap();
+        assert_eq!(text, lines.concat());
+    }
+
+    /// Nobody is held up, and what is missing is counted and said in its place.
+    #[test]
+    fn who_does_not_read_misses_lines_and_holds_nobody_up() {
+        const ALL: u64 = 3 * WAITING as u64;
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let console = Console::start("test", ours, Some(left_out));
+        let line = [b"x".repeat(99), b"\n".to_vec()].concat();
+        (0..ALL).for_each(|_| console.say(line.as_slice()));
+        assert!(!console.finish(Duration::from_millis(10)), "a socket holds less than that");
+        let reader = thread::spawn(move || {
+            let mut text = String::new();
+            theirs.read_to_string(&mut text).map(|_| text)
+        });
+        assert!(console.finish(SOON));
+        let lost = console.unwritten();
+        assert!(lost > 0);
+        drop(console);
+        let text = reader.join().unwrap().unwrap();
+        let (whole, notices): (Vec<_>, Vec<_>) = text.lines().partition(|line| line.len() == 99);
+        assert_eq!(whole.len() as u64, ALL - lost);
+        assert_eq!(notices, [left_out(lost).trim_end()]);
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_counted_and_the_next_is_tried() {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let console = Console::start("test", full, None);
+        for n in 1..=3 {
+            console.say("a line\n");
+            assert!(console.finish(SOON));
+            assert_eq!(console.unwritten(), n);
+            assert_eq!(console.take_failure().unwrap().kind(), io::ErrorKind::StorageFull);
+            assert!(console.take_failure().is_none());
+        }
+    }
+
+    /// The reader has gone: neither a panic nor a signal.
+    #[test]
+    fn a_broken_pipe_is_an_error_like_others() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        drop(theirs);
+        let console = Console::start("test", ours, None);
+        console.say("a line\n");
+        assert!(console.finish(SOON));
+        assert_eq!(console.take_failure().unwrap().kind(), io::ErrorKind::BrokenPipe);
+        assert_eq!(console.unwritten(), 1);
+    }
+}
