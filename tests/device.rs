@@ -163,6 +163,9 @@ struct Peer<'a> {
     snd_nxt: u32,
     rcv_nxt: u32,
     ts_recent: u32,
+    /// What the remote end last offered, and by how much it shifts that.
+    window: u32,
+    shift: u8,
 }
 
 impl<'a> Peer<'a> {
@@ -170,11 +173,23 @@ impl<'a> Peer<'a> {
     fn accept(queues: &'a mut [QueuePair], granted: Capabilities, mss: u16) -> Peer<'a> {
         let any = SocketAddr::from((ENGINE, 0));
         let buf = vec![0; BUFFER_LEN];
-        let mut peer =
-            Peer { queues, granted, queue: 0, buf, local: any, remote: any, snd_nxt: 1000, rcv_nxt: 0, ts_recent: 0 };
+        let mut peer = Peer {
+            queues,
+            granted,
+            queue: 0,
+            buf,
+            local: any,
+            remote: any,
+            snd_nxt: 1000,
+            rcv_nxt: 0,
+            ts_recent: 0,
+            window: 0,
+            shift: 0,
+        };
         let (syn, _, _) = peer.receive();
         assert_eq!(syn.flags, Flags::SYN);
         peer.rcv_nxt = syn.seq.wrapping_add(1);
+        peer.shift = syn.options.window_scale.unwrap();
         let options = TcpOptions { mss: Some(mss), window_scale: Some(7), ..TcpOptions::default() };
         peer.send(Flags::SYN | Flags::ACK, options, &[], 0);
         peer.snd_nxt += 1;
@@ -196,6 +211,7 @@ impl<'a> Peer<'a> {
         if let Some(Timestamps { val, .. }) = header.options.timestamps {
             self.ts_recent = val;
         }
+        self.window = u32::from(header.window) << self.shift;
         (header, payload.to_vec(), got.offload.gso_size)
     }
 
@@ -259,6 +275,7 @@ fn bulk(device: &mut dyn Device, kernel: IpAddr, engine: IpAddr) {
         assert_eq!(stream.local_addr().unwrap().ip(), kernel);
         stream.set_read_timeout(Some(WAIT)).unwrap();
         stream.write_all(&expected).unwrap();
+        std::thread::sleep(Duration::from_millis(50)); // reads when its window is full
         let mut back = vec![0; expected.len()];
         stream.read_exact(&mut back).unwrap();
         assert!(back == expected);
@@ -280,11 +297,18 @@ fn bulk(device: &mut dyn Device, kernel: IpAddr, engine: IpAddr) {
 
     let tso = if kernel.is_ipv4() { granted.tso4 } else { granted.tso6 };
     let burst = if tso { 44 * segment } else { segment };
-    for piece in text.chunks(burst) {
-        let gso_size = if piece.len() > segment { segment as u16 } else { 0 };
-        let before = peer.snd_nxt;
-        peer.send(Flags::ACK | Flags::PSH, TcpOptions::default(), piece, gso_size);
-        peer.snd_nxt = before + piece.len() as u32;
+    let mut rest = text.as_slice();
+    while !rest.is_empty() {
+        // What fits the kernel's window, which stays small for a while when its reader is not run.
+        let room = peer.window as usize / segment * segment;
+        let (piece, behind) = rest.split_at(rest.len().min(burst).min(room));
+        if !piece.is_empty() {
+            let gso_size = if piece.len() > segment { segment as u16 } else { 0 };
+            let before = peer.snd_nxt;
+            peer.send(Flags::ACK | Flags::PSH, TcpOptions::default(), piece, gso_size);
+            peer.snd_nxt = before + piece.len() as u32;
+            rest = behind;
+        }
         while peer.receive().0.ack != peer.snd_nxt {}
     }
     client.join().unwrap();
@@ -322,8 +346,19 @@ fn corrupted() {
     let mut queues = device.take_queues();
     let (local, remote) = ((ENGINE, 1000).into(), (KERNEL, 1000).into());
     let buf = vec![0; BUFFER_LEN];
-    let mut peer =
-        Peer { queues: &mut queues, granted, queue: 0, buf, local, remote, snd_nxt: 1, rcv_nxt: 0, ts_recent: 0 };
+    let mut peer = Peer {
+        queues: &mut queues,
+        granted,
+        queue: 0,
+        buf,
+        local,
+        remote,
+        snd_nxt: 1,
+        rcv_nxt: 0,
+        ts_recent: 0,
+        window: 0,
+        shift: 0,
+    };
     for _ in 0..SEGMENTS {
         peer.send(Flags::ACK, TcpOptions::default(), b"payload", 0);
     }
