@@ -83,9 +83,15 @@ fn ops_46_memory_pressure_refuses_first_what_is_out_of_order_then_more_than_a_sh
     rig.shard.add_service(Some(PORT), service);
     let mut peer = rig.connect(40_000, PORT);
     rig.turn(&[peer.packet_at(5_000, Flags::ACK, &[2; 1_400])]);
-    assert_eq!(rig.counters().held_octets, 0, "out of order is refused");
+    let counters = rig.counters();
+    assert_eq!((counters.held_octets, counters.payload_refused), (0, 0), "beyond its first window");
     let taken = push(&mut rig, &mut peer, 60_000);
     assert!((15_000..25_000).contains(&taken), "guarantee and an eighth of the common half: {taken}");
+    let before = rig.counters();
+    assert!(before.payload_refused > 0);
+    rig.turn(&[peer.packet_at(100, Flags::ACK, &[2; 100])]);
+    assert_eq!(rig.counters().held_octets, before.held_octets, "out of order is refused");
+    assert_eq!(rig.counters().payload_refused, before.payload_refused + 100);
     // Its window has followed; others have their share.
     let mut other = rig.connect(40_001, PORT);
     assert!(push(&mut rig, &mut other, 60_000) > 12_000);

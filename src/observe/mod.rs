@@ -121,6 +121,9 @@ pub fn summary(sample: &Sample) -> String {
          {} resets sent (closed port, data behind our close, or aborted)",
         total.packets_out, total.bytes_out, total.payload_out, total.retransmits, total.resets_out,
     );
+    if total.payload_refused > 0 {
+        let _ = writeln!(text, "  refused {} octets for want of memory; they are sent again", total.payload_refused);
+    }
     let orphans = total.orphans_over_limit + total.orphans_out_of_memory;
     if orphans > 0 {
         let _ = writeln!(

@@ -370,6 +370,7 @@ impl Core {
         gauges.send_chunks_peak = u64::from(self.memory.most_in_use());
         gauges.held_packets = self.holdings.packets;
         gauges.held_octets = self.holdings.octets;
+        gauges.held_octets_peak = self.holdings.most_octets;
     }
 
     /// For how many octets a connection has room, and how many of send memory it may take for `wanted` ones. `None`: its service

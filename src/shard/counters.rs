@@ -90,6 +90,10 @@ counters! {
     segments_duplicate,
     /// TCP payload octets delivered in order.
     payload_in,
+    /// TCP payload octets inside the window that were not kept, for want of memory (OPS-46) or because what is out of
+    /// order lies in too many pieces (OPS-26). The peer sends them again. What comes in a segment that is dropped as a
+    /// whole (for its timestamp, its ACK, a handshake that is refused) is not among them, nor what nobody will read.
+    payload_refused,
     /// TCP payload octets sent, retransmissions included.
     payload_out,
     /// Frames sent again.
@@ -170,6 +174,8 @@ counters! {
     held_packets,
     /// Gauge: octets copied out of packet buffers that connections now hold, and 64 more a copy.
     held_octets,
+    /// Most of them that were held at a time.
+    held_octets_peak,
     /// Turns of the worker that did something.
     turns,
     /// Times the thread parked.
@@ -267,9 +273,10 @@ impl From<Malformed> for DropReason {
 }
 
 impl Counters {
-    /// Counts what a segment or a timer meant for loss recovery.
+    /// Counts what is rare of what a segment or a timer has meant: steps of loss recovery, and octets refused, whose
+    /// number is asked for only then.
     #[inline]
-    pub(super) fn note_recovery(&mut self, events: Events) {
+    pub(super) fn note_events(&mut self, events: Events, refused: impl FnOnce() -> u32) {
         const SOME: [Events; 6] = [
             Events::TIMEOUT,
             Events::FAST_RETRANSMIT,
@@ -278,9 +285,12 @@ impl Counters {
             Events::DSACK,
             Events::UNDONE,
         ];
-        let any = SOME.iter().fold(Events::NONE, |any, event| any | *event);
+        let any = SOME.iter().fold(Events::REFUSED, |any, event| any | *event);
         if !events.intersects(any) {
             return;
+        }
+        if events.contains(Events::REFUSED) {
+            self.payload_refused += u64::from(refused());
         }
         let cells = [
             &mut self.retransmission_timeouts,
@@ -414,16 +424,19 @@ mod tests {
     }
 
     #[test]
-    fn what_recovery_did_is_counted_by_kind() {
+    fn rare_events_are_counted_by_kind() {
         let mut counters = Counters::default();
-        counters.note_recovery(Events::PREDICTED | Events::DUPLICATE_ACK);
+        counters.note_events(Events::PREDICTED | Events::DUPLICATE_ACK, || 9);
         assert_eq!(counters, Counters::default());
-        counters.note_recovery(Events::DSACK | Events::UNDONE);
-        counters.note_recovery(Events::DSACK | Events::FAST_RETRANSMIT);
-        counters.note_recovery(Events::TIMEOUT);
-        counters.note_recovery(Events::PROBE | Events::REORDERING_TIMEOUT);
+        counters.note_events(Events::DSACK | Events::UNDONE, || 9);
+        counters.note_events(Events::DSACK | Events::FAST_RETRANSMIT, || 9);
+        counters.note_events(Events::TIMEOUT, || 9);
+        counters.note_events(Events::PROBE | Events::REORDERING_TIMEOUT, || 9);
+        counters.note_events(Events::REFUSED | Events::OUT_OF_ORDER, || 700);
+        counters.note_events(Events::REFUSED | Events::DSACK, || 7);
         let expected = Counters {
-            dsacks_in: 2,
+            dsacks_in: 3,
+            payload_refused: 707,
             undone_recoveries: 1,
             fast_recoveries: 1,
             retransmission_timeouts: 1,

@@ -483,7 +483,7 @@ impl Shard {
             Phase::Open(connection) => {
                 if connection.next_timeout().is_some_and(|deadline| deadline <= now) {
                     let outcome = connection.on_timeout(&self.core.config.tcp, now);
-                    self.core.counters.note_recovery(outcome.events);
+                    self.core.counters.note_events(outcome.events, || 0);
                     self.outcome(id, outcome, false);
                 }
             }

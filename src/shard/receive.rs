@@ -259,7 +259,7 @@ impl Shard {
         counters.segments_predicted += u64::from(events.contains(Events::PREDICTED));
         counters.segments_out_of_order += u64::from(events.contains(Events::OUT_OF_ORDER));
         counters.segments_duplicate += u64::from(events.contains(Events::DUPLICATE));
-        counters.note_recovery(events);
+        counters.note_events(events, || connection.refused());
         match outcome.payload {
             tcp::Payload::Ignore => core.holdings.released.push(arrival.frame.packet),
             tcp::Payload::Deliver { from, to, released } => {

@@ -65,8 +65,19 @@ pub(crate) struct Holdings {
     pub(crate) packets: u64,
     /// Octets in copies, [`PIECE_COST`] a copy included.
     pub(crate) octets: u64,
+    /// The most that these ever were.
+    pub(crate) most_octets: u64,
     /// Packet buffers given up, to go back to their pools.
     pub(crate) released: Vec<PacketBuf>,
+}
+
+impl Holdings {
+    /// A copy of so many octets was made, or has grown by them.
+    fn take(&mut self, taken: &mut u32, octets: u32) {
+        *taken += octets;
+        self.octets += u64::from(octets);
+        self.most_octets = self.most_octets.max(self.octets);
+    }
 }
 
 /// What a piece has taken of the memory of its shard, octets. A packet held by reference takes none: their number has a
@@ -252,8 +263,7 @@ fn copied(holdings: &mut Holdings, taken: &mut u32, piece: Piece) -> Piece {
     let data = piece.bytes().to_vec();
     drop_piece(holdings, taken, piece);
     let copy = Piece::Copy { data, start: 0 };
-    *taken += cost(&copy);
-    holdings.octets += u64::from(cost(&copy));
+    holdings.take(taken, cost(&copy));
     copy
 }
 
@@ -277,9 +287,7 @@ fn lengthened(holdings: &mut Holdings, taken: &mut u32, run: &mut Piece, offset:
         data.reserve_exact(room - data.len());
     }
     data.extend_from_slice(more);
-    let added = cost(run) - before;
-    *taken += added;
-    holdings.octets += u64::from(added);
+    holdings.take(taken, cost(run) - before);
     true
 }
 
@@ -397,11 +405,12 @@ mod tests {
                 holdings.octets <= octets + (octets + PIECE_COST as u64 * 2).min(room) + 16 * u64::from(PIECE_COST)
             );
         }
+        let most = holdings.octets;
         let filler = packet(&mut pool, &[0xff; 100]);
         assert_eq!(store.deliver(&mut holdings, filler), 1_000_000);
         let bytes = read_all(&mut store, &mut holdings);
         assert!(bytes[100..].chunks(100).zip(0_u32..).all(|(chunk, index)| chunk == [index as u8; 100]));
-        assert_eq!((store.taken(), holdings.octets), (0, 0));
+        assert_eq!((store.taken(), holdings.octets, holdings.most_octets), (0, 0, most));
     }
 
     /// Segments that overlap as they like, in any order, as the protocol hands them over: those that bring something new.

@@ -108,6 +108,8 @@ pub(super) struct Cold {
     pub(super) past_stamps: PastStamps,
     /// Segments dropped as old.
     pub(super) paws_drops: u16,
+    /// Octets of the last segment that was refused, or a part of it.
+    pub(super) refused: u32,
     /// Octets sent beyond cwnd by limited transmit (RFC5681-3.2.2 does not count them).
     pub(super) limited_transmit: u32,
     /// Most octets that were in the network while the window was sent that is being acknowledged.
@@ -276,6 +278,7 @@ impl Connection {
             timeouts: 0,
             past_stamps: PastStamps::new(ts_recent, 0),
             paws_drops: 0,
+            refused: 0,
             limited_transmit: 0,
             loaded: 0,
             loaded_end: una,
@@ -308,6 +311,12 @@ impl Connection {
     #[inline]
     pub fn unread(&self) -> u32 {
         self.hot.rcv.unread
+    }
+
+    /// Octets inside the window that were not kept of the last segment whose outcome says [`Events::REFUSED`].
+    #[must_use]
+    pub fn refused(&self) -> u32 {
+        self.cold.refused
     }
 
     /// Octets in the send store, sent or not.

@@ -462,6 +462,57 @@ fn ops_46_memory_pressure() {
     });
 }
 
+/// Refused is what the peer has to send again: not what is here already, nor what lies beyond the window or the FIN.
+#[test]
+fn ops_46_octets_refused_are_counted() {
+    let refused = |lab: &Lab| lab.last.events.contains(Events::REFUSED).then(|| lab.conn.refused());
+    plain(|lab| {
+        lab.keep(Keep::in_order(0), "A", 1, 1_000, 1, 65_535);
+        assert_eq!(refused(lab), Some(1_000), "all of it");
+        lab.keep(Keep::in_order(700), "A", 1, 1_000, 1, 65_535);
+        assert_eq!(refused(lab), Some(300), "what the room has cut off");
+        lab.keep(Keep::in_order(0), "A", 1, 1_000, 1, 65_535);
+        assert_eq!(refused(lab), Some(300), "the rest once more");
+        lab.i("A", 1_001, 500, 1);
+        assert_eq!(refused(lab), None);
+        lab.keep(Keep::in_order(0), "A", 701, 1_000, 1, 65_535);
+        assert_eq!(refused(lab), Some(500), "the half that is held was not sent in vain");
+        lab.keep(Keep::in_order(0), "A", 1_001, 500, 1, 65_535);
+        assert_eq!(refused(lab), None, "nothing of it is new");
+        lab.keep(Keep::in_order(100), "A", 701, 1_000, 1, 65_535);
+        assert_eq!(refused(lab), Some(400), "in order up to 801, held from 1001 to 1501");
+        lab.keep(Keep::in_order(400), "A", 801, 900, 1, 65_535);
+        assert_eq!(lab.last.payload, Payload::Deliver { from: 0, to: 400, released: 300 });
+        assert_eq!(refused(lab), Some(200), "what comes behind the held octets");
+    });
+    plain(|lab| {
+        lab.i("A", 1, 65_000, 1);
+        lab.keep(Keep::in_order(100), "A", 65_001, 1_000, 1, 65_535);
+        assert_eq!(refused(lab), Some(435), "beyond the window nothing was promised");
+    });
+    plain(|lab| {
+        lab.i("FA", 1_001, 0, 1);
+        lab.keep(Keep::in_order(0), "A", 1, 2_000, 1, 65_535);
+        assert_eq!(refused(lab), Some(1_000), "there is nothing behind a FIN");
+    });
+    // OPS-26: as many pieces as there may be, and one more; what joins two of them is taken.
+    labs(
+        |config, _| config.recv_buffer = BufferLimits { initial: 60_000, max: 60_000 },
+        |lab| {
+            for piece in 1..=64 {
+                lab.i("A", 10 * piece, 1, 1);
+                assert_eq!(refused(lab), None);
+            }
+            lab.i("A", 1_000, 7, 1);
+            assert_eq!(refused(lab), Some(7));
+            lab.i("A", 11, 9, 1);
+            assert_eq!(refused(lab), None);
+            lab.i("A", 1_000, 7, 1);
+            assert_eq!(refused(lab), None);
+        },
+    );
+}
+
 /// A room beyond half of the sequence space is no negative one.
 #[test]
 fn ops_46_any_room_is_room() {

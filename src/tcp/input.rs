@@ -274,6 +274,7 @@ impl Connection {
         if self.hot.marks.has(Marks::FIN_KNOWN) {
             end = end.earlier(self.cold.fin_seq);
         }
+        let wanted = end;
         let start = seg.seq.later(nxt);
         if let Keep::InOrder { room, share } = context.keep
             && end.gt(start)
@@ -286,7 +287,7 @@ impl Connection {
             if kept == start || (behind_gap && kept.lt(end) && most < u32::from(self.hot.rcv.mss)) {
                 // A hole is still reported, so that the peer knows early.
                 self.report_overlap(start, end);
-                outcome.events |= Events::REFUSED;
+                self.refuse(start, end, outcome);
                 outcome.ack_now |= behind_gap;
                 return;
             }
@@ -307,7 +308,27 @@ impl Connection {
             outcome.ack_now = true; // SC-26: a FIN out of order
             outcome.events |= Events::OUT_OF_ORDER;
         }
+        if end.lt(wanted) {
+            self.refuse(end, wanted, outcome);
+        }
+        debug_assert!(self.missing(start, wanted) == 0 || outcome.events.contains(Events::REFUSED));
         self.take_fin(outcome);
+    }
+
+    /// Octets of `[start, end)` that are neither in order nor held.
+    fn missing(&self, start: SeqNum, end: SeqNum) -> u32 {
+        let start = start.later(self.hot.rcv.nxt);
+        above(end, start) - self.cold.held.octets_in(start, end)
+    }
+
+    /// `[start, end)` lies in the window and is not kept: the peer must send it again, but for what of it is here.
+    #[cold]
+    fn refuse(&mut self, start: SeqNum, end: SeqNum, outcome: &mut Outcome) {
+        let refused = self.missing(start, end);
+        if refused > 0 {
+            outcome.events |= Events::REFUSED;
+            self.cold.refused = refused;
+        }
     }
 
     /// Remembers where the peer's FIN is (SM-EST-2), unless it contradicts what is known.
@@ -371,7 +392,7 @@ impl Connection {
                 self.cold.report.touch(start, &self.cold.held);
             }
             Insert::Duplicate => outcome.events |= Events::DUPLICATE,
-            Insert::Full => outcome.events |= Events::REFUSED,
+            Insert::Full => self.refuse(start, end, outcome),
         }
     }
 

@@ -97,7 +97,8 @@ impl Events {
     pub const OUT_OF_WINDOW: Self = Self(1 << 9);
     /// The acknowledgment number was unacceptable (SM-ACK-2, SM-ACK-5).
     pub const BAD_ACK: Self = Self(1 << 10);
-    /// The store had no room (`Keep`), or the reassembly queue no entry (OPS-26).
+    /// Octets inside the window were not kept: the store had no room (`Keep`), or the reassembly queue no entry
+    /// (OPS-26). `Connection::refused` tells how many.
     pub const REFUSED: Self = Self(1 << 11);
     /// A duplicate ACK was counted.
     pub const DUPLICATE_ACK: Self = Self(1 << 12);

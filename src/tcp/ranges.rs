@@ -172,6 +172,13 @@ impl RangeSet {
         low.lt(high).then_some((low, high))
     }
 
+    /// How many octets of `[start, end)` are held.
+    #[must_use]
+    pub fn octets_in(&self, start: SeqNum, end: SeqNum) -> u32 {
+        let ranges = self.list().range(self.first_ending_above(start)..);
+        ranges.take_while(|range| range.0.lt(end)).map(|range| span(range.0.later(start), range.1.earlier(end))).sum()
+    }
+
     /// The ranges from low to high.
     #[must_use]
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (SeqNum, SeqNum)> + ExactSizeIterator + '_ {
@@ -414,6 +421,8 @@ mod tests {
                     let high = low.map(|low| (low..end).find(|at| !line[*at as usize]).unwrap_or(end));
                     let overlap = low.zip(high).map(|(low, high)| (base + low, base + high));
                     prop_assert_eq!(set.first_overlap(base + seq, base + end), overlap);
+                    let held = line[seq as usize..end as usize].iter().filter(|held| **held).count();
+                    prop_assert_eq!(set.octets_in(base + seq, base + end) as usize, held);
                 }
             }
         }
