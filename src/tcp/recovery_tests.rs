@@ -136,6 +136,29 @@ fn rfc8985_6_2_a_lost_retransmission_is_sent_again_without_a_timeout() {
     }
 }
 
+/// What leaves shortly before a retransmission counts as having left at one time (RFC8985-4b), but not together with
+/// what leaves shortly after it: that has not been overtaken when the retransmission arrives.
+#[test]
+fn rfc8985_6_2_what_leaves_behind_a_retransmission_is_not_overtaken_by_it() {
+    flying(
+        |_| {},
+        |lab| {
+            lab.conn.on_send(20_000);
+            assert_eq!(sack(lab, 1, &[(1_001, 3_001)]), ["A 10001:11001 ack 1", "A 11001:12001 ack 1"]);
+            lab.pass(1);
+            assert_eq!(sack(lab, 1, &[(1_001, 4_001)]), ["A 1:1001 ack 1"]);
+            lab.pass(1);
+            assert_eq!(sack(lab, 1, &[(1_001, 10_001)])[0], "A 12001:13001 ack 1");
+            let sent = info(lab).flight;
+            lab.pass(98);
+            sack(lab, 1, &[(1_001, 12_001)]);
+            lab.pass(1);
+            sack(lab, 12_001, &[]);
+            assert_eq!((info(lab).retransmits, info(lab).lost), (1, 0), "{} of {sent} in flight", info(lab).flight);
+        },
+    );
+}
+
 /// SC-64: three overtake the first. The first time this looks like a loss; a D-SACK tells, and after that it does not.
 #[test]
 fn sc_64_reordering_is_learned() {

@@ -42,6 +42,8 @@ const RESENT: u8 = 4;
 const SEVERAL: u8 = 8;
 /// The lower part of one with `SEVERAL`: none of it need have left at `sent`.
 const EARLIER: u8 = 16;
+/// Something was sent again since it left: what leaves now is later than that, and does not join it.
+const CLOSED: u8 = 32;
 
 impl Record {
     /// Whether what was delivered left at `sent`, so that it tells a round trip; else it left at some time before.
@@ -119,7 +121,8 @@ impl Scoreboard {
     }
 
     /// A new transmission ends at `end`. It joins the one before if nothing is known of that and it left at most `grain`
-    /// earlier (RFC8985-4b: finer than a quarter of a round trip).
+    /// earlier (RFC8985-4b: finer than a quarter of a round trip). Not across a retransmission: whatever left before
+    /// one that has arrived is lost, and what left behind it would count as that.
     #[inline]
     pub(super) fn sent(&mut self, end: SeqNum, now: Instant, grain: Duration) {
         let crowded = self.records.len() >= CROWDED;
@@ -412,11 +415,14 @@ impl Scoreboard {
             from = record.end;
             index += 1;
         }
-        // One record for all of it; and for what left before it, when that is as good as now.
         let crowded = self.records.len() >= CROWDED;
+        if let Some(last) = self.records.back_mut().filter(|_| !crowded) {
+            last.flags |= CLOSED;
+        }
+        // One record for all of it; and for what left before it, when that is as good as now.
         let below = first.checked_sub(1).filter(|below| {
             let record = self.records[*below];
-            record.flags & !SEVERAL == RESENT && (crowded || record.sent == now)
+            record.flags & !(SEVERAL | CLOSED) == RESENT && (crowded || record.sent == now)
         });
         let run = below.unwrap_or(first);
         if index > run + 1 {

@@ -43,6 +43,25 @@ fn what_leaves_together_is_one_record() {
     assert_eq!(board.picture(UNA), ".2000 .3000 ", "not beyond the first one's time");
 }
 
+/// What leaves behind a retransmission is a record of its own, as long as there are few.
+#[test]
+fn a_retransmission_ends_the_record_before_it() {
+    let grain = Duration::from_millis(9);
+    let mut board = Scoreboard::default();
+    board.sent(UNA + 1_000, at(0), grain);
+    board.sent(UNA + 2_000, at(1), grain);
+    board.resent(UNA, UNA, UNA + 1_000, at(2));
+    board.sent(UNA + 3_000, at(3), grain);
+    board.sent(UNA + 4_000, at(4), grain);
+    assert_eq!(board.picture(UNA), "r1000 .2000 .4000 ");
+    let mut board = flight(CROWDED as u32);
+    for i in 0..100 {
+        board.resent(UNA, UNA + i * 2_000, UNA + i * 2_000 + 1_000, at(2_000 + u64::from(i)));
+        board.sent(UNA + CROWDED as u32 * 1_000 + i + 1, at(2_000 + u64::from(i)), Duration::ZERO);
+    }
+    assert_eq!(board.len(), CROWDED);
+}
+
 #[test]
 fn the_short_way_of_an_acknowledgment_does_what_the_long_one_does() {
     for (sacked, ack) in [0, 1_000].into_iter().flat_map(|sacked| (1..=3_000).map(move |ack| (sacked, ack))) {
