@@ -290,12 +290,18 @@ impl Connection {
         }
         self.undo_if_spurious(config, news, stamps, outcome);
         if self.hot.recovery == Recovery::Fast && self.hot.snd.una.lt(self.hot.snd.recover) {
-            // RFC6582-3.2.3P: the next hole begins at SND.UNA.
+            // RFC6582-3.2.3P: the next hole begins at SND.UNA. Not where that lies in what this recovery has sent
+            // again: a segment that left in two packets is acknowledged in two steps, and to send from the first of
+            // them, too, would begin a second row of retransmissions, which goes on beside the other to the end of
+            // the hole.
             let congestion = &mut self.hot.congestion;
             let deflated = congestion.cwnd().saturating_sub(news.acked);
             congestion.set_cwnd(deflated.saturating_add(if news.acked >= smss { smss } else { 0 }));
-            self.cold.board.lose_front(self.hot.snd.una, self.hot.snd.written, smss);
-            self.hot.marks.set(Marks::FAST_RTX.with(Marks::PARTIAL_SEEN));
+            self.hot.marks.set(Marks::PARTIAL_SEEN);
+            if !self.cold.board.front_is_resent() {
+                self.cold.board.lose_front(self.hot.snd.una, self.hot.snd.written, smss);
+                self.hot.marks.set(Marks::FAST_RTX);
+            }
             self.count(|counts| counts.partial_acks += 1);
             outcome.events |= Events::PARTIAL_ACK;
             return;

@@ -145,6 +145,23 @@ fn sc_60_newreno() {
     });
 }
 
+/// RFC6582-3.2.3P: a segment may leave in two packets, which are acknowledged one after the other. The first of these
+/// ACKs tells of no hole.
+#[test]
+fn sc_60_half_a_retransmission_is_no_hole() {
+    plain(|lab| {
+        assert_eq!(lab.write(10_000).len(), 10);
+        for _ in 0..2 {
+            assert_eq!(lab.i("A", 1, 0, 1), none());
+        }
+        assert_eq!(lab.i("A", 1, 0, 1), ["A 1:1001 ack 1"]);
+        for hole in 1..4 {
+            assert_eq!(lab.i("A", 1, 0, hole * 1_000 - 399), none());
+            assert_eq!(lab.i("A", 1, 0, hole * 1_000 + 1), numbered(hole, hole + 1));
+        }
+    });
+}
+
 #[test]
 fn sc_65_timeout() {
     plain(|lab| {
