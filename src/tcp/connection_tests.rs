@@ -513,6 +513,22 @@ fn ops_46_octets_refused_are_counted() {
     );
 }
 
+/// As many pieces as the window has segments of this peer, whose link carries less than ours.
+#[test]
+fn ops_26_pieces_are_as_small_as_the_peers_segments() {
+    let wide = |config: &mut Config, opened: &mut Opened| {
+        config.recv_buffer = BufferLimits { initial: 1 << 20, max: 1 << 20 };
+        (opened.receive_window, opened.window_shifts) = (1 << 20, Some((0, 7)));
+        (opened.receive_mss, opened.send_mss) = (60_000, 1_000);
+    };
+    labs(wide, |lab| {
+        for piece in 0..520 {
+            lab.i("A", 1_001 + 2_000 * piece, 1_000, 1);
+            assert!(!lab.last.events.contains(Events::REFUSED), "{piece}");
+        }
+    });
+}
+
 /// A room beyond half of the sequence space is no negative one.
 #[test]
 fn ops_46_any_room_is_room() {

@@ -386,7 +386,7 @@ impl Connection {
         outcome.events |= Events::OUT_OF_ORDER;
         self.hot.quick = config.quick_acks;
         self.report_overlap(start, end);
-        match self.cold.held.insert(start, end, self.hot.rcv.most_ranges()) {
+        match self.cold.held.insert(start, end, self.hot.rcv.most_ranges(self.hot.snd.mss)) {
             Insert::Added(_) => {
                 outcome.payload = Payload::Hold { from, to, offset: above(start, self.hot.rcv.nxt) };
                 self.cold.report.touch(start, &self.cold.held);

@@ -130,12 +130,13 @@ impl RecvSequenceSpace {
     }
 
     /// How many ranges may be held out of order: as many as there are segments in the buffer, so that no pattern of losses
-    /// makes us refuse what fits. Smaller segments than the peer's usual ones get no more (OPS-26).
-    pub(super) fn most_ranges(&self) -> usize {
+    /// makes us refuse what fits. Of segments of the size that we may send: where the peer's link carries less than
+    /// ours, its segments are not as large as we would take them. Smaller ones get no more (OPS-26).
+    pub(super) fn most_ranges(&self, send_mss: u16) -> usize {
         const LEAST: u32 = 64;
         // To sort one in moves 64 KB at most.
         const MOST: u32 = 16_384;
-        (self.buffer / u32::from(self.mss.max(1))).clamp(LEAST, MOST) as usize
+        (self.buffer / u32::from(self.mss.min(send_mss).max(1))).clamp(LEAST, MOST) as usize
     }
 
     /// Least gain that moves the right edge (SWS-5, MUST-39).
