@@ -31,6 +31,8 @@ pub enum Rule {
     ResetAnswered,
     /// No more pure acknowledgments than segments arrived, and one for a timer or a reader.
     AckStorm,
+    /// What fits the window is not refused while there is memory for it.
+    Refused,
     /// What a host holds stays under its caps.
     MemoryCap,
     /// Whoever owes something (octets in flight, octets unsent, a FIN) has a timer running.

@@ -315,6 +315,23 @@ impl ShardHost {
         }
         Ok(())
     }
+
+    /// What fits the window is refused only where memory is short. A connection may hold an eighth of what is free of
+    /// the common half (`shard::shares`). So nobody was ever short of it, whenever a packet came, if the most that
+    /// all together have ever held and one more packet are less than an eighth of what that left.
+    fn check_refused(&mut self) -> Result<(), Violation> {
+        let (capacity, counters) = (self.config.limits.held_octets, self.counters());
+        let most = counters.held_octets_peak;
+        let ample = most + BUFFER_LEN as u64 + 1_024 <= (capacity / 2).saturating_sub(most) / 8;
+        if counters.payload_refused == 0 || !ample {
+            return Ok(());
+        }
+        let detail = format!(
+            "{}: {} octets inside the window were refused, with {most} octets held at most of {capacity}",
+            self.config.addr, counters.payload_refused
+        );
+        Err(Violation::new(Rule::Refused, detail))
+    }
 }
 
 /// What a connection still has to bring to its peer.
@@ -380,6 +397,7 @@ impl Host for ShardHost {
             }
         }
         self.check_memory()?;
+        self.check_refused()?;
         self.check_timers()
     }
 

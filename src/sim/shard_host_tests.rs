@@ -4,7 +4,8 @@
 
 use super::*;
 use crate::shard::{Io, Service};
-use crate::sim::{Failure, HostId, World};
+use crate::sim::stages::{Chosen, Split};
+use crate::sim::{Failure, HostId, Stage, World};
 use crate::tcp::CloseReason;
 
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
@@ -12,17 +13,22 @@ const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 
 /// A world in which a client sends 1 MB and the server expects stream `expected`; it reads slowly.
 fn world(expected: u64) -> (World, HostId, HostId) {
+    world_with(expected, Limits { held_packets: 32, held_octets: 64 << 20, ..Limits::default() }, vec![])
+}
+
+/// The same with limits of the server, over a link with these stages.
+fn world_with(expected: u64, limits: Limits, stages: Vec<Box<dyn Stage>>) -> (World, HostId, HostId) {
     let mut world = World::new(3);
     let now = world.now();
     let plan = Plan { stream: 1, send: 1 << 20, ..Plan::default() };
     let pause = Some((100_000, Duration::from_secs(1)));
     let back = Plan { peer_stream: expected, expect: 1 << 20, read_pause: pause, ..Plan::default() };
     let mut client = ShardHost::new(ShardHostConfig::new(CLIENT, 1), now).unwrap();
-    let mut server = ShardHost::new(ShardHostConfig::new(SERVER, 2), now).unwrap();
+    let mut server = ShardHost::new(ShardHostConfig { limits, ..ShardHostConfig::new(SERVER, 2) }, now).unwrap();
     client.open(now, Endpoint::new(IpAddr::V4(SERVER), 7), plan);
     server.listen(7, back);
     let (client, server) = (world.add_host("client", client), world.add_host("server", server));
-    world.add_link(client, server, vec![]);
+    world.add_link(client, server, stages);
     world.add_link(server, client, vec![]);
     (world, client, server)
 }
@@ -57,6 +63,23 @@ fn ops_46_memory_cap() {
         let result = world.run(100_000);
         assert_eq!(result.is_err(), n < 3, "cap {n}: {result:?}");
         assert!(n == 3 || rule(result) == Rule::MemoryCap);
+    }
+}
+
+/// A server so short of memory that it refuses what lies behind a gap; and the same, thought to have plenty.
+#[test]
+fn refused() {
+    for thought in [64 << 10, 64 << 20] {
+        let limits = Limits { held_packets: 0, held_octets: 64 << 10, ..Limits::default() };
+        let lost = Chosen::new(|n, _| n % 20 == 10);
+        let (mut world, _, server) = world_with(1, limits, vec![Box::new(Split), Box::new(lost)]);
+        world.host::<ShardHost>(server).unwrap().config.limits.held_octets = thought;
+        let result = world.run(100_000);
+        assert!(world.host::<ShardHost>(server).unwrap().counters().payload_refused > 0);
+        assert_eq!(
+            result.map_err(|failure| failure.violation.rule),
+            if thought > limits.held_octets { Err(Rule::Refused) } else { Ok(()) }
+        );
     }
 }
 

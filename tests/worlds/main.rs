@@ -94,6 +94,8 @@ fn live(seed: u64, ours: Option<Side>, coverage: &mut Coverage, show: bool) -> R
     let mut gave_way =
         hosts.map(|host| world.host::<ShardHost>(host).map_or(0, |host| host.counters().orphans_out_of_memory));
     coverage.add("orphans that gave way", gave_way.iter().sum());
+    let refused = hosts.map(|host| world.host::<ShardHost>(host).map_or(0, |host| host.counters().payload_refused));
+    coverage.add("octets refused inside the window", refused.iter().sum());
     for (flow, reports) in recipe.flows.iter().zip(&reports) {
         let reports = [reports[0].read(), reports[1].read()];
         moved += reports[0].received + reports[1].received;
