@@ -8,7 +8,8 @@ use std::net::Ipv4Addr;
 
 use super::invariants::Violation;
 use super::packet::Packet;
-use crate::tcp::Instant;
+use crate::flow::Quad;
+use crate::tcp::{Info, Instant};
 
 /// A host in the world. Packets that arrive at the same time are all handed in before it is polled.
 pub trait Host {
@@ -31,6 +32,17 @@ pub trait Host {
     /// What does not.
     fn check(&mut self) -> Result<(), Violation> {
         Ok(())
+    }
+
+    /// What there is to know of one of its connections; `None`: there is no such one, or the host does not tell.
+    fn info(&mut self, quad: &Quad) -> Option<Info> {
+        let _ = quad;
+        None
+    }
+
+    /// Octets that it has refused although they lay inside the windows it had offered; `None`: it does not tell.
+    fn refused(&mut self) -> Option<u64> {
+        None
     }
 
     /// Whether its sending is held to the rules of [`Invariants`](super::Invariants).

@@ -5,10 +5,12 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::net::IpAddr;
 
 use super::packet::{Packet, View};
-use crate::flow::Endpoint;
-use crate::tcp::SeqNum;
+use super::resends::Resends;
+use crate::flow::{Endpoint, Quad};
+use crate::tcp::{Info, SeqNum};
 use crate::wire::tcp::Flags;
 
 /// The rules.
@@ -31,6 +33,9 @@ pub enum Rule {
     ResetAnswered,
     /// No more pure acknowledgments than segments arrived, and one for a timer or a reader.
     AckStorm,
+    /// A sender whose path loses, and does nothing else to packets, sends no more again than was lost and a little for
+    /// each recovery (`resends`).
+    Resent,
     /// What fits the window is not refused while there is memory for it.
     Refused,
     /// What a host holds stays under its caps.
@@ -91,6 +96,7 @@ struct Side {
     zero_window: bool,
     /// Segments sent to ask whether the peer's window is open again.
     probes: u64,
+    resends: Resends,
 
     /// From the peer's SYN.
     peer_isn: Option<SeqNum>,
@@ -110,6 +116,7 @@ struct Side {
 
 impl Side {
     fn open(&mut self, isn: SeqNum) {
+        self.resends.begin_anew();
         *self = Self {
             isn: Some(isn),
             peer_isn: self.peer_isn,
@@ -122,6 +129,7 @@ impl Side {
             acked: None,
             arrived: self.arrived,
             arrived_resets: self.arrived_resets,
+            resends: std::mem::take(&mut self.resends),
             ..Self::default()
         };
     }
@@ -167,6 +175,7 @@ impl Invariants {
 
     /// A sound packet reaches the host it is for.
     pub fn arrives(&mut self, packet: &Packet, view: &View) {
+        self.side(view.src, view.dst).resends.arrives(packet);
         let segments = packet.wire_segments();
         let side = self.side(view.dst, view.src);
         let (header, seq) = (&view.header, SeqNum(view.header.seq));
@@ -203,6 +212,7 @@ impl Invariants {
     pub fn sends(&mut self, packet: &Packet, view: &View) -> Result<(), Violation> {
         let side = self.side(view.src, view.dst);
         let (header, seq) = (&view.header, SeqNum(view.header.seq));
+        side.resends.leaves(packet, view, side.end);
         if view.has(Flags::RST) {
             if side.arrived > 0 && side.arrived == side.arrived_resets {
                 return Err(Violation::new(Rule::ResetAnswered, "a RST for a RST"));
@@ -223,11 +233,65 @@ impl Invariants {
         if view.has(Flags::ACK) { side.check_ack(view) } else { Ok(()) }
     }
 
+    /// A link loses a packet.
+    pub fn lost(&mut self, packet: &Packet, view: &View) {
+        self.side(view.src, view.dst).resends.loses(packet, view);
+    }
+
+    /// A link repeats a packet, changes it or moves it out of its order.
+    pub fn disturbed(&mut self, view: &View) {
+        self.side(view.src, view.dst).resends.disturbed = true;
+    }
+
+    /// Before [`polled`](Self::polled), looks at what `host` has sent again. `info` tells of its connections.
+    ///
+    /// # Errors
+    ///
+    /// [`Rule::Resent`].
+    pub fn check_resent<F>(&mut self, host: IpAddr, mut info: F) -> Result<(), Violation>
+    where
+        F: FnMut(&Quad) -> Option<Info>,
+    {
+        for index in 0..self.sides.len() {
+            let ((src, dst), side) = &self.sides[index];
+            if src.addr != host || !side.resends.has_news() || !self.is_told_the_truth(index) {
+                continue;
+            }
+            let Some(info) = info(&Quad { local: *src, remote: *dst }) else { continue };
+            let waits = side.resends.is_underway() || self.reverse(index).is_some_and(Resends::is_underway);
+            let side = &mut self.sides[index].1;
+            let flight = (side.end - side.acked.unwrap_or(side.end)).max(0) as u32;
+            side.resends.check(&info, flight, waits)?;
+        }
+        Ok(())
+    }
+
+    /// What goes the other way.
+    fn reverse(&self, index: usize) -> Option<&Resends> {
+        let (src, dst) = self.sides[index].0;
+        self.sides.iter().find(|(name, _)| *name == (dst, src)).map(|(_, side)| &side.resends)
+    }
+
+    /// Whether the sender of a direction has heard the truth of it until now: what was not lost arrived once, as it
+    /// was and in order, and so did all that was said about it.
+    fn is_told_the_truth(&self, index: usize) -> bool {
+        let back = self.reverse(index).is_none_or(|back| !back.disturbed && !back.lossy);
+        back && !self.sides[index].1.resends.disturbed
+    }
+
+    /// Of each direction that [`Rule::Resent`] is held to until the end: wire segments that were sent again, and what
+    /// the sender said of itself then.
+    pub fn resent(&self) -> impl Iterator<Item = (u64, &Info)> {
+        let held = (0..self.sides.len()).filter(|index| self.is_told_the_truth(*index));
+        held.filter_map(|index| self.sides[index].1.resends.looked())
+    }
+
     /// The host has been polled: what arrived before no longer excuses anything.
-    pub fn polled(&mut self, host: std::net::IpAddr) {
+    pub fn polled(&mut self, host: IpAddr) {
         for ((src, _), side) in &mut self.sides {
             if src.addr == host {
                 (side.arrived, side.arrived_resets, side.pure_acks) = (0, 0, 0);
+                side.resends.polled();
             }
         }
     }

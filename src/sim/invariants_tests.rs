@@ -1,4 +1,5 @@
-//! Each rule turns red: a host or a packet that breaks it, and nothing else.
+//! Each rule turns red: a host or a packet that breaks it, and nothing else. What is sent again has tests of its own
+//! (`resends_tests`), and so has what a host is inside (`shard_host_tests`).
 #![allow(clippy::unwrap_used)]
 
 use std::net::{IpAddr, Ipv4Addr};

@@ -27,6 +27,8 @@ pub(super) enum Output {
     Back(Packet),
     /// Something to tell of a packet.
     Note(&'static str, Option<View>),
+    /// Goes nowhere, and why.
+    Lost(&'static str, Packet),
     Wake(Instant),
 }
 
@@ -60,10 +62,11 @@ impl<'a> Exit<'a> {
 
     /// The packet is gone; `event` says how, in a word.
     pub fn lose(&mut self, packet: Packet, event: &'static str) {
-        self.note(&packet, event);
+        self.out.push(Output::Lost(event, packet));
     }
 
-    /// Something happened to a packet that goes on.
+    /// Something happens to a packet that goes on, so that what leaves the link is not what came into it, in that
+    /// order: it is repeated or changed, or may overtake others or be overtaken.
     pub fn note(&mut self, packet: &Packet, event: &'static str) {
         self.out.push(Output::Note(event, packet.view()));
     }

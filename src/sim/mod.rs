@@ -13,7 +13,7 @@
 //! | [`app`] | the applications on it: random writers, readers and endings that know every octet they must get |
 //! | [`link`], [`stages`], [`gro`] | one direction of a link: stages that delay, drop, repeat, cut, merge |
 //! | [`packet`] | a packet on its way |
-//! | [`invariants`] | what must hold after every event, seen from the wire |
+//! | [`invariants`], `resends` | what must hold after every event, seen from the wire |
 //! | [`trace`] | what happened, a line for each event |
 //!
 //! # Invariants
@@ -30,6 +30,7 @@ pub mod host;
 pub mod invariants;
 pub mod link;
 pub mod packet;
+mod resends;
 pub mod shard_host;
 pub mod stages;
 pub mod trace;

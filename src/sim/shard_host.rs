@@ -18,7 +18,7 @@ use super::packet::Packet;
 use crate::buffer::frame::{Completion, RxFrame};
 use crate::device::BUFFER_LEN;
 use crate::embed::{Driver, sole_owner};
-use crate::flow::{Endpoint, FlowHasher, ShardId, SteeringKeys};
+use crate::flow::{Endpoint, FlowHasher, Quad, ShardId, SteeringKeys};
 use crate::shard::ports;
 use crate::shard::{ConnId, Counters, Limits, Offload, Routes, ShardConfig, ShardShared, SharedCookies};
 use crate::tcp::isn::IsnGenerator;
@@ -383,6 +383,16 @@ impl Host for ShardHost {
         let open = self.opens.iter().map(|(at, ..)| *at).min();
         let next = [self.driver.shard.next_deadline(), completion, open].into_iter().flatten().min()?;
         Some(next.saturating_sub(self.config.ahead))
+    }
+
+    fn info(&mut self, quad: &Quad) -> Option<Info> {
+        let shard = &self.driver.shard;
+        let (id, ..) = shard.connections().find(|(_, known, _)| known == quad)?;
+        shard.info(id)
+    }
+
+    fn refused(&mut self) -> Option<u64> {
+        Some(self.counters().payload_refused)
     }
 
     fn check(&mut self) -> Result<(), Violation> {

@@ -40,8 +40,10 @@ impl Stage for Delay {
         let mut at = exit.now() + self.base + up_to(&mut self.rng, self.jitter);
         if !self.overtaking {
             at = at.max(self.last);
-            self.last = at;
+        } else if at < self.last {
+            exit.note(&packet, "overtakes");
         }
+        self.last = self.last.max(at);
         exit.pass_at(at, packet);
     }
 }
@@ -424,13 +426,15 @@ pub enum Meanwhile {
 pub struct Outage {
     windows: Vec<(Instant, Instant)>,
     meanwhile: Meanwhile,
+    /// When the last that is kept goes on.
+    last: Instant,
 }
 
 impl Outage {
     /// Nothing gets through in `from..until` of each window.
     #[must_use]
     pub fn new(windows: Vec<(Instant, Instant)>, meanwhile: Meanwhile) -> Self {
-        Self { windows, meanwhile }
+        Self { windows, meanwhile, last: Instant::ZERO }
     }
 }
 
@@ -441,7 +445,14 @@ impl Stage for Outage {
             None => exit.pass(packet),
             Some((_, until)) => match self.meanwhile {
                 Meanwhile::Lost => exit.lose(packet, "outage"),
-                Meanwhile::Kept => exit.pass_at(*until, packet),
+                Meanwhile::Kept => {
+                    // Of two windows the one that is found first may end first.
+                    if *until < self.last {
+                        exit.note(&packet, "overtakes");
+                    }
+                    self.last = self.last.max(*until);
+                    exit.pass_at(*until, packet);
+                }
             },
         }
     }

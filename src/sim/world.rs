@@ -335,6 +335,16 @@ impl World {
                 }
                 Output::Note(event, view) => {
                     self.trace.add(self.now, self.links[link].place, event, 0, view.as_ref(), 0);
+                    if let Some(view) = view {
+                        self.invariants.disturbed(&view);
+                    }
+                }
+                Output::Lost(event, packet) => {
+                    let view = packet.view();
+                    self.trace.add(self.now, self.links[link].place, event, 0, view.as_ref(), 0);
+                    if let Some(view) = view.filter(|_| !packet.damaged) {
+                        self.invariants.lost(&packet, &view);
+                    }
                 }
             }
         }
@@ -377,12 +387,20 @@ impl World {
         }
         self.outbox = out;
         let place = &mut self.hosts[host];
-        self.invariants.polled(place.addr);
         place.deadline = place.host.next_deadline().map(|at| at.max(self.now));
-        if let Some(violation) = broken {
-            return Err(violation);
-        }
-        place.host.check()
+        let checked = broken.map_or_else(|| place.host.check(), Err).and_then(|()| self.check_resent(host));
+        self.invariants.polled(self.hosts[host].addr);
+        checked
+    }
+
+    /// [`Rule::Resent`], of a host that tells of its connections, towards peers that have refused nothing and say so.
+    fn check_resent(&mut self, host: usize) -> Result<(), Violation> {
+        let Self { hosts, invariants, .. } = self;
+        invariants.check_resent(hosts[host].addr, |quad| {
+            let peer = hosts.iter_mut().find(|place| place.addr == quad.remote.addr)?;
+            let sound = peer.host.refused() == Some(0);
+            hosts[host].host.info(quad).filter(|_| sound)
+        })
     }
 
     /// Finds the link a packet takes: the one to its destination, or else the first.

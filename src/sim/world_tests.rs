@@ -3,7 +3,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::stages::{Delay, Loss, Split};
+use super::gro::Gro;
+use super::stages::{Chosen, Corrupt, Delay, Detour, Duplicate, Loss, Meanwhile, Outage, Reorder, Split};
 use super::*;
 use crate::flow::Endpoint;
 use crate::tcp::{CloseReason, Duration};
@@ -51,6 +52,59 @@ fn a_seed_replays_to_the_same_history() {
     let (again, same, _) = transfer(11, 0.05, 1 << 18);
     assert_eq!((hash, trace), (again, same));
     assert_ne!(hash, transfer(12, 0.05, 1 << 18).0);
+}
+
+/// How many directions of a transfer are held to the losses alone, over a link with these stages there and back.
+fn held(there: Vec<Box<dyn Stage>>, back: Vec<Box<dyn Stage>>) -> usize {
+    let mut world = World::new(4);
+    let now = world.now();
+    let plan = Plan { send: 1 << 20, ..Plan::default() };
+    let mut client = ShardHost::new(ShardHostConfig::new(CLIENT, 1), now).unwrap();
+    let mut server = ShardHost::new(ShardHostConfig::new(SERVER, 2), now).unwrap();
+    client.open(now, Endpoint::new(IpAddr::V4(SERVER), 7), plan);
+    server.listen(7, Plan { stream: 2, peer_stream: 1, expect: 1 << 20, ..Plan::default() });
+    let (client, server) = (world.add_host("client", client), world.add_host("server", server));
+    let delay = |world: &mut World| Delay::new(Duration::from_millis(5), Duration::ZERO, false, world.fork_rng());
+    let lost = Chosen::new(|n, _| n % 50 == 40);
+    let mut stages: Vec<Box<dyn Stage>> = vec![Box::new(Split), Box::new(lost), Box::new(delay(&mut world))];
+    stages.extend(there);
+    world.add_link(client, server, stages);
+    let mut stages: Vec<Box<dyn Stage>> = vec![Box::new(delay(&mut world))];
+    stages.extend(back);
+    world.add_link(server, client, stages);
+    world.run(1_000_000).unwrap();
+    world.invariants().resent().filter(|(resent, _)| *resent > 10).count()
+}
+
+/// The rule about what is sent again knows of everything that a link does besides losing on the way there.
+#[test]
+fn only_losses_on_the_way_there_are_nothing_but_losses() {
+    type Make = fn() -> Box<dyn Stage>;
+    let after = |millis| World::new(4).now() + Duration::from_millis(millis);
+    let outage = move |from, until| (after(from), after(until));
+    let orderly: [Make; 2] = [
+        || Box::new(Delay::new(Duration::from_millis(1), Duration::from_millis(1), false, Rng::with_seed(1))),
+        || Box::new(Gro::new(Duration::from_micros(50))),
+    ];
+    let unruly: [Make; 5] = [
+        || Box::new(Delay::new(Duration::from_millis(1), Duration::from_millis(1), true, Rng::with_seed(1))),
+        || Box::new(Reorder::new(0.1, 3, Duration::from_millis(1), Rng::with_seed(1))),
+        || Box::new(Detour::new(0.1, Duration::from_millis(1), Rng::with_seed(1))),
+        || Box::new(Duplicate::new(0.1, Duration::from_millis(1), Rng::with_seed(1))),
+        || Box::new(Corrupt::new(0.1, Rng::with_seed(1))),
+    ];
+    assert_eq!(held(vec![], vec![]), 1);
+    for make in orderly {
+        assert_eq!((held(vec![make()], vec![]), held(vec![], vec![make()])), (1, 1), "{:?}", make());
+    }
+    for make in unruly {
+        assert_eq!((held(vec![make()], vec![]), held(vec![], vec![make()])), (0, 0), "{:?}", make());
+    }
+    assert_eq!(held(vec![], vec![Box::new(Chosen::nth(&[30]))]), 0, "an acknowledgment is lost");
+    // What is kept first comes last, where one outage lies within another.
+    let kept = |windows| Box::new(Outage::new(windows, Meanwhile::Kept)) as Box<dyn Stage>;
+    assert_eq!(held(vec![kept(vec![outage(20, 200)])], vec![]), 1);
+    assert_eq!(held(vec![kept(vec![outage(40, 100), outage(20, 200)])], vec![]), 0);
 }
 
 /// Two hosts that send whatever they get back.

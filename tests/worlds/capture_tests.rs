@@ -12,6 +12,7 @@ use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
 use pcap_file::pcapng::blocks::interface_description::InterfaceDescriptionOption;
 use trust::sim::World;
 
+use crate::recipe::Kind;
 use crate::{MOST_STEPS, build, capture};
 
 /// A file that goes with the test.
@@ -26,7 +27,7 @@ impl Drop for Captured {
 /// A world in a file, and its trace.
 fn captured(seed: u64, test: &str) -> (Captured, String) {
     let file = Captured(std::env::temp_dir().join(format!("trust-world-{}-{test}.pcapng", std::process::id())));
-    let mut world: World = build(seed, None).world;
+    let mut world: World = build(seed, Kind::Any).world;
     world.trace().keep_all();
     capture::start(&mut world, &file.0).unwrap();
     world.run(MOST_STEPS).unwrap();

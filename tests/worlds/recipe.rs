@@ -54,8 +54,26 @@ pub enum Side {
     Server,
 }
 
-/// What a pair of hosts and their users do. `ours`: the other end is another stack, and less is asked of it.
-pub fn draw(rng: &mut Rng, now: Instant, ours: Option<Side>) -> Recipe {
+/// Kinds of worlds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Both ends are ours, and the links do whatever links do.
+    Any,
+    /// One end is ours; the other is another stack, and less is asked of it.
+    Ours(Side),
+    /// Both ends are ours. One direction of the link loses, and neither repeats, changes or reorders anything.
+    InOrder,
+}
+
+impl Kind {
+    fn ours(self) -> Option<Side> {
+        if let Self::Ours(side) = self { Some(side) } else { None }
+    }
+}
+
+/// What a pair of hosts and their users do.
+pub fn draw(rng: &mut Rng, now: Instant, kind: Kind) -> Recipe {
+    let ours = kind.ours();
     let other_stack = ours.is_some();
     let badness = match rng.u32(0..100) {
         0..15 => 0,
@@ -229,14 +247,25 @@ fn wrap(rng: &mut Rng, client: &mut ShardHostConfig, server: &mut ShardHostConfi
     server.steer_isn(PORT, Endpoint::new(IpAddr::V4(CLIENT), port), flow.start, below(flow.server.send));
 }
 
+/// The link from the client to the server, and the one back.
+pub fn links(rng: &mut Rng, now: Instant, kind: Kind, recipe: &Recipe) -> [Vec<Box<dyn Stage>>; 2] {
+    if kind == Kind::InOrder {
+        let up = recipe.flows.iter().map(|flow| flow.client.send).sum::<u64>();
+        let down = recipe.flows.iter().map(|flow| flow.server.send).sum::<u64>();
+        // Most worlds lose what there is most of.
+        let loses_up = (up >= down) == hit(rng, 0.8);
+        return [loses_up, !loses_up].map(|loses| link_in_order(rng, now, recipe.badness, loses));
+    }
+    [(), ()].map(|()| link(rng, now, recipe.badness, kind != Kind::Any))
+}
+
 /// One direction of the link.
-pub fn link(rng: &mut Rng, now: Instant, badness: u32, other_stack: bool) -> Vec<Box<dyn Stage>> {
+fn link(rng: &mut Rng, now: Instant, badness: u32, other_stack: bool) -> Vec<Box<dyn Stage>> {
     let mut stages: Vec<Box<dyn Stage>> = Vec::new();
     let split = other_stack || hit(rng, 0.9);
     if split {
         stages.push(Box::new(Split));
     }
-    let later = |rng: &mut Rng| now + micros(rng, 1_000, 5_000_000);
     let loss = match badness {
         0 => 0.0,
         1 => rng.f64() * 0.02,
@@ -269,7 +298,7 @@ pub fn link(rng: &mut Rng, now: Instant, badness: u32, other_stack: bool) -> Vec
     let jitter = Duration::from_nanos(base.as_nanos() / 100 * rng.u64(0..20));
     stages.push(Box::new(Delay::new(base, jitter, badness > 0 && hit(rng, 0.2), rng.fork())));
     if badness > 0 {
-        disturb(rng, &mut stages, later);
+        disturb(rng, &mut stages, now);
     }
     if split && hit(rng, 0.3) {
         stages.push(Box::new(Gro::new(micros(rng, 1, 200))));
@@ -277,7 +306,79 @@ pub fn link(rng: &mut Rng, now: Instant, badness: u32, other_stack: bool) -> Vec
     stages
 }
 
-fn disturb(rng: &mut Rng, stages: &mut Vec<Box<dyn Stage>>, later: impl Fn(&mut Rng) -> Instant) {
+/// One direction of a link that may lose (`loses`), but gives everything else in order, once and as it was.
+fn link_in_order(rng: &mut Rng, now: Instant, badness: u32, loses: bool) -> Vec<Box<dyn Stage>> {
+    let mut stages: Vec<Box<dyn Stage>> = Vec::new();
+    if hit(rng, 0.9) {
+        stages.push(Box::new(Split));
+    }
+    if loses {
+        lose(rng, now, badness, &mut stages);
+    }
+    if hit(rng, 0.5) {
+        let limit = match loses {
+            true if hit(rng, 0.5) => QueueLimit::Packets(rng.usize(4..200)),
+            true => QueueLimit::Octets(rng.usize(10_000..500_000)),
+            false => QueueLimit::Packets(usize::MAX),
+        };
+        stages.push(Box::new(Rate::new(log_uniform(rng, 100_000, 1_000_000_000), limit)));
+    }
+    let base = micros(rng, 5, 100_000);
+    let jitter = Duration::from_nanos(base.as_nanos() / 100 * rng.u64(0..20));
+    stages.push(Box::new(Delay::new(base, jitter, false, rng.fork())));
+    if hit(rng, 0.1) {
+        stages.push(Box::new(Outage::new(windows(rng, now), Meanwhile::Kept)));
+    }
+    if hit(rng, 0.3) {
+        stages.push(Box::new(Gro::new(micros(rng, 1, 200))));
+    }
+    stages
+}
+
+/// Whatever loses packets.
+fn lose(rng: &mut Rng, now: Instant, badness: u32, stages: &mut Vec<Box<dyn Stage>>) {
+    if badness == 4 {
+        let good = 0.02 + rng.f64() * 0.3;
+        stages.push(Box::new(BurstLoss::new(rng.f64() * 0.02, good, [0.0, 0.5 + rng.f64() / 2.0], rng.fork())));
+    } else if badness > 0 {
+        stages.push(Box::new(Loss::new(rng.f64() * [0.02, 0.1, 0.3][badness as usize - 1], rng.fork())));
+    }
+    if hit(rng, 0.2) {
+        let nth: Vec<u64> = (0..rng.u32(1..5)).map(|_| rng.u64(0..200)).collect();
+        stages.push(Box::new(Chosen::new(move |n, _| nth.contains(&n))));
+    }
+    if hit(rng, 0.1) {
+        let (rate, burst) = (log_uniform(rng, 100_000, 10_000_000), log_uniform(rng, 70_000, 500_000));
+        stages.push(Box::new(Policer::new(rate, burst)));
+    }
+    if hit(rng, 0.1) {
+        stages.push(Box::new(Outage::new(windows(rng, now), Meanwhile::Lost)));
+    }
+    if hit(rng, 0.05) {
+        stages.push(Box::new(narrow(rng, now)));
+    }
+}
+
+/// A time within the first seconds of a world.
+fn later(rng: &mut Rng, now: Instant) -> Instant {
+    now + micros(rng, 1_000, 5_000_000)
+}
+
+fn windows(rng: &mut Rng, now: Instant) -> Vec<(Instant, Instant)> {
+    let windows = (0..rng.u32(1..4)).map(|_| {
+        let from = later(rng, now);
+        (from, from + micros(rng, 1_000, 5_000_000))
+    });
+    windows.collect()
+}
+
+fn narrow(rng: &mut Rng, now: Instant) -> NarrowMtu {
+    let from = later(rng, now);
+    let until = from + micros(rng, 1_000, 3_000_000);
+    NarrowMtu::new(rng.u16(400..1_500), from, until, None)
+}
+
+fn disturb(rng: &mut Rng, stages: &mut Vec<Box<dyn Stage>>, now: Instant) {
     if hit(rng, 0.2) {
         let (places, wait) = (rng.u64(1..8), micros(rng, 100, 50_000));
         stages.push(Box::new(Reorder::new(rng.f64() * 0.1, places, wait, rng.fork())));
@@ -292,17 +393,11 @@ fn disturb(rng: &mut Rng, stages: &mut Vec<Box<dyn Stage>>, later: impl Fn(&mut 
         stages.push(Box::new(Corrupt::new(rng.f64() * 0.03, rng.fork())));
     }
     if hit(rng, 0.15) {
-        let windows = (0..rng.u32(1..4)).map(|_| {
-            let from = later(rng);
-            (from, from + micros(rng, 1_000, 5_000_000))
-        });
-        let windows = windows.collect();
+        let windows = windows(rng, now);
         let meanwhile = if hit(rng, 0.5) { Meanwhile::Lost } else { Meanwhile::Kept };
         stages.push(Box::new(Outage::new(windows, meanwhile)));
     }
     if hit(rng, 0.08) {
-        let from = later(rng);
-        let until = from + micros(rng, 1_000, 3_000_000);
-        stages.push(Box::new(NarrowMtu::new(rng.u16(400..1_500), from, until, None)));
+        stages.push(Box::new(narrow(rng, now)));
     }
 }
