@@ -78,6 +78,8 @@ package_of() {
         ab) echo apache2-utils ;;
         sshd) echo openssh-server ;;
         ssh | scp) echo openssh-client ;;
+        h2load) echo nghttp2-client ;;
+        nghttpd) echo nghttp2-server ;;
         iperf3 | tshark | ethtool | curl | wrk | socat | tcpdump | strace | python3) echo "$1" ;;
         *) return 1 ;;
     esac
@@ -650,7 +652,7 @@ all_examples() {
 cmd_test() {
     check_rust
     require cc ip unshare setpriv
-    need nsenter flock setsid iperf3 nc ss tshark nft ping curl ab wrk python3 sshd ssh || warn "tests that need the programs above are skipped or fail"
+    need nsenter flock setsid iperf3 nc ss tshark nft ping curl ab wrk python3 sshd ssh h2load nghttpd || warn "tests that need the programs above are skipped or fail"
     if cargo fmt --version >/dev/null 2>&1; then
         step format cargo fmt --all --check
     else

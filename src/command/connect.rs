@@ -60,6 +60,8 @@ enum End {
 }
 
 fn carry(stream: &TcpStream) -> Result<(), End> {
+    // What comes in pieces is somebody's typing, or a protocol's: no piece is to wait for what answers the one before.
+    stream.set_nodelay(true).map_err(End::Connection)?;
     let (tell, told) = bounded(1);
     let writer = stream.try_clone().map_err(End::Connection)?;
     let spawned = thread::Builder::new().name("stdin".to_owned()).spawn(move || {

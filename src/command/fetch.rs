@@ -122,6 +122,7 @@ async fn get(
 ) -> Result<(Response<Incoming>, JoinHandle<hyper::Result<()>>), Error> {
     let stream = outward::connect(stack, remote)?;
     stream.set_linger(Some(LINGER))?;
+    stream.set_nodelay(true)?;
     let stream = TokioIo::new(trust::net::tokio::TcpStream::from(stream));
     let (mut sender, connection) = http1::handshake(stream).await.map_err(|error| broken(remote, &error))?;
     let connection = tokio::spawn(connection);

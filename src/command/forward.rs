@@ -29,11 +29,17 @@ use trust::net::{Stack, tokio as ours};
 use trust::services::KEEPALIVE;
 
 use super::Error;
+use super::complaints::Complaints;
+use super::destination::Destination;
 use super::places::{Place, Places};
 
-/// Connections of one forwarding at once. When there are as many, idle ones give way to new ones, and when none is idle,
-/// new ones are reset.
-const CONNECTIONS: usize = 8_192;
+/// Connections of one forwarding at once, or fewer where fewer files may be open. When there are as many, idle ones give
+/// way to new ones, and when none is idle, new ones are reset.
+pub(super) const CONNECTIONS: usize = 8_192;
+
+/// Connections that wait in the kernel to be accepted: as many as it allows (net.core.somaxconn). Our own stack's
+/// listeners have [`trust::net::BACKLOG`].
+const BACKLOG: u32 = i32::MAX as u32;
 
 thread_local! {
     /// Where octets are while they move: one for all connections, since none keeps it over a wait.
@@ -123,30 +129,33 @@ pub(super) struct Forwarding {
 }
 
 impl Forwarding {
-    /// Listens for all of `wanted`, and begins.
-    pub(super) fn start(stack: &Stack, wanted: &[Forward]) -> Result<Option<Self>, Error> {
+    /// Listens for all of `wanted`, with so many places for each, and begins.
+    pub(super) fn start(stack: &Stack, wanted: &[Forward], places: usize) -> Result<Option<Self>, Error> {
         if wanted.is_empty() {
             return Ok(None);
         }
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let within = runtime.enter();
         for forward in wanted {
             let failed = |error: io::Error| Error::Run(format!("--service {forward}: {error}"));
-            let to = Arc::new(forward.clone());
             match forward.from {
                 From::Ours(port) => {
                     let listener = stack.bind((Ipv4Addr::UNSPECIFIED, port)).map_err(failed)?;
-                    runtime.spawn(from_ours(listener.into(), to));
+                    runtime.spawn(from_ours(listener.into(), Line::open(forward, places)));
                 }
                 From::Kernel(address) => {
-                    let listener = runtime.block_on(kernel::TcpListener::bind(address)).map_err(failed)?;
-                    runtime.spawn(from_kernel(listener, stack.clone(), to));
+                    let listener = listen(address).map_err(failed)?;
+                    runtime.spawn(from_kernel(listener, stack.clone(), Line::open(forward, places)));
                 }
             }
         }
+        drop(within);
         let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new().name("forward".to_owned()).spawn(move || {
             let _ = runtime.block_on(stopped);
-            // With the runtime its tasks go, and with each what it has open.
+            // With the runtime its tasks go, and with each what it has open. A resolver that waits for an answer is left
+            // behind: it may take long.
+            runtime.shutdown_background();
         })?;
         Ok(Some(Self { stop: Some(stop), thread: Some(thread) }))
     }
@@ -161,91 +170,121 @@ impl Drop for Forwarding {
     }
 }
 
-async fn from_ours(listener: ours::TcpListener, to: Arc<Forward>) {
-    let places = Places::new(CONNECTIONS);
+/// What the connections of one forwarding have in common.
+#[derive(Debug)]
+struct Line {
+    name: String,
+    to: Arc<Destination>,
+    places: Arc<Places>,
+    complaints: Arc<Complaints>,
+}
+
+impl Line {
+    /// With so many places, begun in a runtime: a name that leads nowhere is told now, and not only to those who connect.
+    fn open(forward: &Forward, places: usize) -> Arc<Self> {
+        // Our stack has an IPv4 address behind its device, and no other.
+        let ipv4_only = matches!(forward.from, From::Kernel(_));
+        let line = Arc::new(Self {
+            name: forward.to_string(),
+            to: Destination::new(&forward.host, forward.port, ipv4_only),
+            places: Places::new(places),
+            complaints: Complaints::new(forward),
+        });
+        tokio::spawn(Arc::clone(&line.to).look_up());
+        let first = Arc::clone(&line);
+        tokio::spawn(async move {
+            if let Err(error) = first.to.addresses().await {
+                // It may lead somewhere later, when a network is there or an entry is made.
+                tracing::warn!("{}: {error}; until that changes, whoever connects is reset", first.name);
+            }
+        });
+        line
+    }
+
+    /// A place for a new connection. That somebody had to give way for it, or that there is none, is said once in a while.
+    async fn find_place(&self) -> Option<(Place, oneshot::Receiver<()>)> {
+        if self.places.are_taken() {
+            // Who was told to go the last time goes first, so that no more descriptors are open than there are places.
+            tokio::task::yield_now().await;
+        }
+        let now = Instant::now();
+        let place = self.places.take(now);
+        if let Some(news) = self.places.news(now) {
+            let more = if self.places.most() < CONNECTIONS { "; ulimit -n allows no more places" } else { "" };
+            tracing::warn!("{}: {news}{more}", self.name);
+        }
+        place
+    }
+
+    /// A connection that could not be opened is worth a word; how one ends is the business of its ends.
+    fn report(&self, result: io::Result<()>) {
+        if let Err(error) = result {
+            self.complaints.say(&error);
+        }
+    }
+}
+
+async fn from_ours(listener: ours::TcpListener, line: Arc<Line>) {
     // Fails only when the engine has stopped.
     while let Ok((client, _)) = listener.accept().await {
-        let Some((place, told)) = find_place(&places, &to) else {
+        let Some((place, told)) = line.find_place().await else {
             client.reset_on_drop();
             continue;
         };
-        let (to, places) = (Arc::clone(&to), Arc::clone(&places));
+        let line = Arc::clone(&line);
         tokio::spawn(async move {
-            let connect = async {
-                let open = || kernel::TcpStream::connect((to.host.as_str(), to.port));
-                let server = match open().await {
+            let places = &line.places;
+            let open = |address| async move {
+                match kernel::TcpStream::connect(address).await {
                     Err(error) if out_of_descriptors(&error) && places.give_way(Instant::now()) => {
                         tokio::time::sleep(BREATH).await;
-                        open().await?
+                        kernel::TcpStream::connect(address).await
                     }
-                    result => result?,
-                };
-                server.set_nodelay(true)?;
-                Ok(server)
+                    result => result,
+                }
             };
-            report(&to, serve(client, connect, place, told).await);
+            line.report(serve(client, line.to.connect(open), place, told).await);
         });
     }
 }
 
-async fn from_kernel(listener: kernel::TcpListener, stack: Stack, to: Arc<Forward>) {
-    let places = Places::new(CONNECTIONS);
+async fn from_kernel(listener: kernel::TcpListener, stack: Stack, line: Arc<Line>) {
     loop {
         let (client, _) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!("{to}: {error}");
+                line.complaints.say(&error);
                 if out_of_descriptors(&error) {
-                    places.give_way(Instant::now());
+                    line.places.give_way(Instant::now());
                 }
                 tokio::time::sleep(BREATH).await;
                 continue;
             }
         };
-        let Some((place, told)) = find_place(&places, &to) else {
+        let Some((place, told)) = line.find_place().await else {
             client.reset_on_drop();
             continue;
         };
-        let (to, stack) = (Arc::clone(&to), stack.clone());
+        let (line, stack) = (Arc::clone(&line), stack.clone());
         tokio::spawn(async move {
-            let connect = async {
-                let mut last = io::Error::new(ErrorKind::NotFound, "the name has no IPv4 address");
-                for address in kernel::lookup_host((to.host.as_str(), to.port)).await?.filter(SocketAddr::is_ipv4) {
-                    match ours::TcpStream::connect(&stack, address).await {
-                        Ok(server) => {
-                            server.get_ref().set_nodelay(true)?;
-                            return Ok(server);
-                        }
-                        Err(error) => last = error,
-                    }
-                }
-                Err(last)
-            };
-            report(&to, serve(client, connect, place, told).await);
+            let open = |address| ours::TcpStream::connect(&stack, address);
+            line.report(serve(client, line.to.connect(open), place, told).await);
         });
     }
 }
 
-/// A place for a new connection. That somebody had to give way for it, or that there is none, is said once in a while.
-fn find_place(places: &Arc<Places>, to: &Forward) -> Option<(Place, oneshot::Receiver<()>)> {
-    let now = Instant::now();
-    let place = places.take(now);
-    if let Some(news) = places.news(now) {
-        tracing::warn!("{to}: {news}");
-    }
-    place
+/// A listener of the kernel's. Who comes while we are busy waits in its queue.
+fn listen(address: SocketAddr) -> io::Result<kernel::TcpListener> {
+    let socket = if address.is_ipv4() { kernel::TcpSocket::new_v4() } else { kernel::TcpSocket::new_v6() }?;
+    // Connections of an engine before us may still be in TIME-WAIT.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Of the process or of the machine: idle connections have some to give.
 fn out_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
-}
-
-/// A connection that could not be opened is worth a line; how one ends is the business of its ends.
-fn report(to: &Forward, result: io::Result<()>) {
-    if let Err(error) = result {
-        tracing::warn!("{to}: {error}");
-    }
 }
 
 /// Connects to the server, and joins it to the client until both directions have ended, or until another is `told` to
@@ -256,7 +295,7 @@ async fn serve<C: End, S: End>(
     place: Place,
     mut told: oneshot::Receiver<()>,
 ) -> io::Result<()> {
-    client.keep_alive();
+    client.prepare();
     let mut client = Reset(Some(client));
     let server = tokio::select! {
         server = connect => server?,
@@ -264,7 +303,7 @@ async fn serve<C: End, S: End>(
         () = client.get().broken() => return Ok(()),
         _ = &mut told => return Ok(()),
     };
-    server.keep_alive();
+    server.prepare();
     let mut server = Reset(Some(server));
     let ended = {
         let (client, server) = (client.get(), server.get());
@@ -287,40 +326,24 @@ async fn serve<C: End, S: End>(
 async fn carry(from: &impl End, to: &impl End, place: &Place) -> io::Result<()> {
     loop {
         to.writable().await?;
-        from.readable().await?;
-        let Some(mut rest) = move_block(from, to, place)? else { return to.shut_write() };
+        let Some(mut rest) = from.pass_on(to, place).await? else { return to.shut_write() };
         // What the other end had no room for is all that is kept.
         while !rest.is_empty() {
             let _held = place.hold(rest.len());
             to.writable().await?;
-            match to.try_write(&rest) {
-                Ok(len) => {
-                    place.moved(Instant::now());
-                    rest.drain(..len);
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
+            if let Some(len) = unless_blocked(to.try_write(&rest))? {
+                place.moved(Instant::now());
+                rest.drain(..len);
             }
         }
     }
 }
 
-/// Moves what is there and finds room; returns the rest of what was read, `None` at the end of the stream.
-fn move_block(from: &impl End, to: &impl End, place: &Place) -> io::Result<Option<Vec<u8>>> {
-    let unless_blocked = |result: io::Result<usize>| match result {
+fn unless_blocked(result: io::Result<usize>) -> io::Result<Option<usize>> {
+    match result {
         Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
         result => result.map(Some),
-    };
-    BLOCK.with_borrow_mut(|block| {
-        block.resize(place.piece(), 0);
-        let Some(len) = unless_blocked(from.try_read(block))? else { return Ok(Some(Vec::new())) };
-        if len == 0 {
-            return Ok(None);
-        }
-        place.moved(Instant::now());
-        let put = unless_blocked(to.try_write(&block[..len]))?.unwrap_or(0);
-        Ok(Some(block[put..len].to_vec()))
-    })
+    }
 }
 
 /// A connection that is reset when it is dropped before it was told to close: also when its task is.
@@ -346,15 +369,17 @@ impl<E: End> Drop for Reset<E> {
 
 /// What the streams of both stacks can do. Futures of one stream may wait at once, in one task.
 trait End {
-    async fn readable(&self) -> io::Result<()>;
     async fn writable(&self) -> io::Result<()>;
-    fn try_read(&self, block: &mut [u8]) -> io::Result<usize>;
+    /// Waits for octets and moves to the other end what finds room there. Returned is what was read beyond that; `None`: the
+    /// stream has ended.
+    async fn pass_on(&self, to: &impl End, place: &Place) -> io::Result<Option<Vec<u8>>>;
     fn try_write(&self, block: &[u8]) -> io::Result<usize>;
     /// A FIN behind what was written.
     fn shut_write(&self) -> io::Result<()>;
     fn reset_on_drop(&self);
-    /// Has the peer probed when it is silent.
-    fn keep_alive(&self);
+    /// Has the peer probed when it is silent, and what is written sent at once: where one end sends in pieces, so do we,
+    /// and none of them waits here for an ACK that the other end delays (RFC 9293, 3.7.4).
+    fn prepare(&self);
     /// Comes back when the connection is reset or timed out, also while nobody reads or writes.
     async fn broken(&self);
 }
@@ -365,16 +390,22 @@ fn unless_gone(result: io::Result<()>) -> io::Result<()> {
 }
 
 impl End for kernel::TcpStream {
-    async fn readable(&self) -> io::Result<()> {
-        Self::readable(self).await
-    }
-
     async fn writable(&self) -> io::Result<()> {
         Self::writable(self).await
     }
 
-    fn try_read(&self, block: &mut [u8]) -> io::Result<usize> {
-        Self::try_read(self, block)
+    async fn pass_on(&self, to: &impl End, place: &Place) -> io::Result<Option<Vec<u8>>> {
+        self.readable().await?;
+        BLOCK.with_borrow_mut(|block| {
+            block.resize(place.piece(), 0);
+            let Some(len) = unless_blocked(self.try_read(block))? else { return Ok(Some(Vec::new())) };
+            if len == 0 {
+                return Ok(None);
+            }
+            place.moved(Instant::now());
+            let put = unless_blocked(to.try_write(&block[..len]))?.unwrap_or(0);
+            Ok(Some(block[put..len].to_vec()))
+        })
     }
 
     fn try_write(&self, block: &[u8]) -> io::Result<usize> {
@@ -389,8 +420,9 @@ impl End for kernel::TcpStream {
         let _ = self.set_zero_linger();
     }
 
-    fn keep_alive(&self) {
+    fn prepare(&self) {
         // A socket that has broken meanwhile takes no options, and needs none.
+        let _ = self.set_nodelay(true);
         let _ = sockopt::set_tcp_keepidle(self, KEEPALIVE.idle.into())
             .and_then(|()| sockopt::set_tcp_keepintvl(self, KEEPALIVE.interval.into()))
             .and_then(|()| sockopt::set_tcp_keepcnt(self, KEEPALIVE.count.into()))
@@ -407,16 +439,25 @@ impl End for kernel::TcpStream {
 }
 
 impl End for ours::TcpStream {
-    async fn readable(&self) -> io::Result<()> {
-        Self::readable(self).await
-    }
-
     async fn writable(&self) -> io::Result<()> {
         Self::writable(self).await
     }
 
-    fn try_read(&self, block: &mut [u8]) -> io::Result<usize> {
-        Self::try_read(self, block)
+    /// From where the octets came in: what finds no room stays there.
+    async fn pass_on(&self, to: &impl End, place: &Place) -> io::Result<Option<Vec<u8>>> {
+        let mut written = None;
+        let show = |octets: &[u8]| {
+            let result = to.try_write(octets);
+            let taken = *result.as_ref().unwrap_or(&0);
+            written = Some(result);
+            taken
+        };
+        self.read_with(show).await?;
+        let Some(result) = written else { return Ok(None) };
+        if unless_blocked(result)?.is_some() {
+            place.moved(Instant::now());
+        }
+        Ok(Some(Vec::new()))
     }
 
     fn try_write(&self, block: &[u8]) -> io::Result<usize> {
@@ -431,7 +472,8 @@ impl End for ours::TcpStream {
         let _ = self.get_ref().set_linger(Some(Duration::ZERO));
     }
 
-    fn keep_alive(&self) {
+    fn prepare(&self) {
+        let _ = self.get_ref().set_nodelay(true);
         self.get_ref().set_keepalive(Some(KEEPALIVE));
     }
 
@@ -520,12 +562,13 @@ mod tests {
     }
 
     #[test]
-    fn silent_ends_are_probed() {
+    fn silent_ends_are_probed_and_pieces_do_not_wait() {
         let result = joined(async |client, server, ours, _| {
             client.try_write(b"up").unwrap();
             assert_eq!(read(&server).await.unwrap(), b"up");
             assert!(sockopt::socket_keepalive(&ours).unwrap());
             assert_eq!(sockopt::tcp_keepidle(&ours).unwrap(), Duration::from(KEEPALIVE.idle));
+            assert!(sockopt::tcp_nodelay(&ours).unwrap());
             drop((client, server));
         });
         result.unwrap();

@@ -1,7 +1,10 @@
 //! The subcommands of `trust` and what they share: options for the device and the engine.
 
+mod complaints;
 mod connect;
 mod console;
+mod descriptors;
+mod destination;
 mod echo_sockets;
 mod fetch;
 mod forward;
@@ -331,9 +334,7 @@ impl EngineOptions {
                 "--device tun-tap --steer: the plain device has one queue and nothing to steer; leave --steer out";
             return Err(Error::Usage(text.to_owned()));
         }
-        let max_queues = if plain { 1 } else { usize::from(trust::device::tun::MAX_QUEUES) };
-        let plan = Plan::new(self.plan, self.workers, &self.pin, &usable_cpus(), max_queues)
-            .map_err(|error| Error::Usage(error.to_string()))?;
+        let plan = self.plan()?;
         let options = TunOptions {
             name: self.tun.clone().unwrap_or_else(|| tun.to_owned()),
             addresses: addresses.iter().map(|address| (IpAddr::V4(address.kernel_side()), address.prefix)).collect(),
@@ -358,6 +359,13 @@ impl EngineOptions {
         }
         let config = EngineConfig { routes, tcp, ..self.config(addresses, plan.workers) };
         Ok(Setup { device, plan, config })
+    }
+
+    /// Threads and queues. They do not depend on the device, and can be known before there is one.
+    fn plan(&self) -> Result<Plan, Error> {
+        let max_queues = if self.device == Backend::TunTap { 1 } else { usize::from(trust::device::tun::MAX_QUEUES) };
+        Plan::new(self.plan, self.workers, &self.pin, &usable_cpus(), max_queues)
+            .map_err(|error| Error::Usage(error.to_string()))
     }
 
     /// What the options say of an engine with so many workers; routes and tunables of TCP are checked elsewhere.
@@ -448,15 +456,10 @@ fn no_device(error: DeviceError) -> Error {
 
 /// Says why there is no engine, and what helps.
 fn no_engine(error: EngineError) -> Error {
-    match &error {
-        EngineError::Memory { .. } => {
-            Error::Run(format!("{error}; --memory 64M needs less, or raise the limit: ulimit -v"))
-        }
-        EngineError::Thread(why) if why.raw_os_error() == Some(libc::EMFILE) => {
-            Error::Run(format!("{error}; raise the limit: ulimit -n 1024"))
-        }
-        _ => error.into(),
+    if matches!(error, EngineError::Memory { .. }) {
+        return Error::Run(format!("{error}; --memory 64M needs less, or raise the limit: ulimit -v"));
     }
+    error.into()
 }
 
 /// Whether an interface is a TUN or TAP device. By iproute2 and not by /sys, which may show another namespace.

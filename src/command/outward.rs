@@ -77,13 +77,18 @@ pub(super) fn connect(stack: &Stack, remote: SocketAddrV4) -> Result<TcpStream, 
 }
 
 fn resolve(host: &str, port: u16) -> Result<SocketAddrV4, Error> {
-    let found = (host, port).to_socket_addrs().map_err(|error| {
-        let why = error.to_string();
-        let why = why.trim_start_matches("failed to lookup address information: ");
-        Error::Run(format!("{host}: the name cannot be resolved ({why}); give an IPv4 address"))
-    })?;
+    let found = (host, port)
+        .to_socket_addrs()
+        .map_err(|error| Error::Run(format!("{}; give an IPv4 address", why_unresolved(host, &error))))?;
     let mut ipv4 = found.filter_map(|address| if let SocketAddr::V4(address) = address { Some(address) } else { None });
     ipv4.next().ok_or_else(|| Error::Run(format!("{host} has no IPv4 address; give one")))
+}
+
+/// Says what a resolver said of a name.
+pub(super) fn why_unresolved(host: &str, error: &io::Error) -> String {
+    let why = error.to_string();
+    let why = why.trim_start_matches("failed to lookup address information: ");
+    format!("{host}: the name cannot be resolved ({why})")
 }
 
 /// Refuses addresses that nobody but ourselves can have.

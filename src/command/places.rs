@@ -21,7 +21,7 @@ const QUIET: Duration = Duration::from_secs(60);
 const HELD: usize = 16 << 20;
 
 /// Octets read at once, usually and when too many are held.
-const PIECES: [usize; 2] = [32 << 10, 2 << 10];
+const PIECES: [usize; 2] = [64 << 10, 2 << 10];
 
 /// The places of one listener.
 #[derive(Debug)]
@@ -79,6 +79,16 @@ impl Places {
 
     fn stamp(&self, now: Instant) -> u64 {
         u64::try_from(now.saturating_duration_since(self.begin).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// How many there are.
+    pub(super) fn most(&self) -> usize {
+        self.most
+    }
+
+    /// Whether somebody has to go for the next one to have one.
+    pub(super) fn are_taken(&self) -> bool {
+        self.table().open.len() >= self.most
     }
 
     /// A place, and what is told when it is needed by another. `None`: all are taken, by connections that are not idle.

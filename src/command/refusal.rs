@@ -7,6 +7,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use signal_hook::consts::SIGPIPE;
 
 use super::Arguments;
+use super::descriptors::with_remedy;
 
 /// Everything that can end a command early.
 #[derive(Debug)]
@@ -39,7 +40,8 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Usage(text) | Self::Run(text) => f.write_str(text),
+            Self::Usage(text) => f.write_str(text),
+            Self::Run(text) => f.write_str(&with_remedy(text)),
             Self::BrokenPipe => f.write_str("broken pipe"),
         }
     }

@@ -15,8 +15,8 @@ use trust::services::{self, CpuTime, Environment, ParseServiceError, ServiceSpec
 use trust::tcp;
 
 use super::echo_sockets::EchoSockets;
-use super::forward::{Forward, Forwarding};
-use super::{Address, EngineOptions, Error, Setup, console};
+use super::forward::{self, Forward, Forwarding};
+use super::{Address, EngineOptions, Error, Setup, console, descriptors};
 
 /// Options of `trust serve`.
 #[derive(Debug, Args)]
@@ -105,6 +105,13 @@ impl Serve {
                 Wanted::EchoSockets(port) => echo_ports.push(port),
             }
         }
+        // Before there is a device: what cannot be served is not begun.
+        let places = if forwards.is_empty() {
+            0
+        } else {
+            let applications = 1 + usize::from(!echo_ports.is_empty());
+            descriptors::connections(&self.engine.plan()?, applications, forwards.len(), forward::CONNECTIONS)?
+        };
         let Setup { device, plan, config } = self.engine.setup(&[self.address], "trust0", tcp)?;
         let tun = device.name().to_owned();
         let capabilities = device.capabilities();
@@ -121,7 +128,7 @@ impl Serve {
             })
             .collect();
         let mut engine = Engine::start(config, plan, device, &factories).map_err(super::no_engine)?;
-        let forwarding = Forwarding::start(&engine.stack(), &forwards)?;
+        let forwarding = Forwarding::start(&engine.stack(), &forwards, places)?;
         let echoing = EchoSockets::start(&engine.stack(), &echo_ports)?;
 
         let plan = engine.plan();

@@ -13,10 +13,10 @@ use crate::support::*;
 
 /// Where clients connect to, for each way: through our stack to a server of the kernel's, and through the kernel, our stack
 /// and the kernel again.
-const WAYS: [&str; 2] = ["10.7.0.2:6000", "127.0.0.1:6001"];
+pub(crate) const WAYS: [&str; 2] = ["10.7.0.2:6000", "127.0.0.1:6001"];
 
 /// An engine that leads both ways to port 5000 of this namespace.
-fn engine() -> Engine {
+pub(crate) fn engine() -> Engine {
     loopback();
     Engine::start(&["--service", "forward:6000=127.0.0.1:5000", "--service", "reverse:6001=10.7.0.1:5000"])
 }
@@ -28,7 +28,7 @@ pub(crate) fn loopback() {
 
 /// Tests bind this port again and again. A program that another test starts meanwhile has the closed listener open until
 /// its exec, and so long the port is taken.
-fn listener() -> TcpListener {
+pub(crate) fn listener() -> TcpListener {
     let mut bound = None;
     eventually(Duration::from_secs(20), "the port is free", || match TcpListener::bind("0.0.0.0:5000") {
         Ok(listener) => bound.replace(listener).is_none(),
@@ -38,16 +38,16 @@ fn listener() -> TcpListener {
     bound.unwrap()
 }
 
-fn accept(listener: &TcpListener) -> TcpStream {
+pub(crate) fn accept(listener: &TcpListener) -> TcpStream {
     bounded_stream(listener.accept().unwrap().0)
 }
 
-fn connect(way: &str) -> TcpStream {
+pub(crate) fn connect(way: &str) -> TcpStream {
     bounded_stream(TcpStream::connect(way).unwrap())
 }
 
 /// Nothing waits for ever.
-fn bounded_stream(stream: TcpStream) -> TcpStream {
+pub(crate) fn bounded_stream(stream: TcpStream) -> TcpStream {
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     stream.set_write_timeout(Some(Duration::from_secs(60))).unwrap();
     stream

@@ -27,6 +27,7 @@ mod nat;
 #[path = "../netns/mod.rs"]
 mod netns;
 mod outputs;
+mod relay;
 mod stopped;
 #[path = "../crowd/mod.rs"]
 mod streams;
@@ -90,6 +91,12 @@ fn main() -> ExitCode {
         trial("forward_carries_resets_over", forward::resets),
         trial("forward_stalled_readers_stop_the_other_end", forward::back_pressure),
         trial("forward_refusals_take_one_line", forward::refusals),
+        trial("forward_pieces_do_not_wait_for_acks", relay::pieces),
+        trial("forward_http2_streams_do_not_stall", relay::http2),
+        trial("forward_1000_clients_while_stopped", relay::crowd),
+        trial("forward_needs_open_files_and_says_how_many", relay::open_files),
+        trial("forward_places_of_the_vanished_are_free_again", relay::vanished),
+        trial("forward_failures_are_said_once_a_second", relay::failures),
         trial("forward_ssh_session_and_file_copy", forward::secure_shell),
         trial("nat_through_routers_is_exact_and_undone", nat::through_routers),
         trial("nat_ssh_through_routers", nat::secure_shell),

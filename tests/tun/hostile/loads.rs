@@ -146,9 +146,9 @@ pub(crate) fn iperf3_controls(target: &Target) -> Result<Held, String> {
     Ok(held(sockets, Vec::new()))
 }
 
-/// Clients of a forwarded port that are gone without a word.
+/// Clients of a forwarded port that are gone without a word: at full size more than there are places.
 pub(crate) fn forwarded(target: &Target) -> Result<Held, String> {
-    let crowd = Crowd::connect(target, FORWARDED, 0, size(2_000, 4_096))?;
+    let crowd = Crowd::connect(target, FORWARDED, 0, size(2_000, 9_000))?;
     crowd.vanish();
     Ok(held(Vec::new(), vec![crowd]))
 }

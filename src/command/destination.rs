@@ -1,0 +1,164 @@
+//! Where a forwarding leads to: a host, by its address or by a name, which is looked up anew for the connections that come.
+//!
+//! One lookup at a time, and its answer is for all who wait: a resolver takes threads and descriptors, so that a crowd of
+//! clients with a lookup each would take many.
+
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::{Notify, watch};
+
+use super::outward::why_unresolved;
+
+/// What the name leads to, or why it leads nowhere.
+type Found = Result<Arc<[SocketAddr]>, String>;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Destination {
+    host: String,
+    port: u16,
+    /// No other addresses are of use.
+    ipv4_only: bool,
+    /// Somebody waits for an answer.
+    asked: AtomicBool,
+    wanted: Notify,
+    found: watch::Sender<Found>,
+}
+
+impl Destination {
+    pub(super) fn new(host: &str, port: u16, ipv4_only: bool) -> Arc<Self> {
+        let (asked, wanted) = (AtomicBool::new(false), Notify::new());
+        let found = watch::Sender::new(Ok(Arc::from([])));
+        Arc::new(Self { host: host.to_owned(), port, ipv4_only, asked, wanted, found })
+    }
+
+    /// Looks up the name whenever somebody asks; ends with the runtime.
+    pub(super) async fn look_up(self: Arc<Self>) {
+        let host = (self.host.as_str(), self.port);
+        self.answer(|| async move { Ok(tokio::net::lookup_host(host).await?.collect()) }).await;
+    }
+
+    async fn answer<F>(&self, look: impl Fn() -> F)
+    where
+        F: Future<Output = io::Result<Vec<SocketAddr>>>,
+    {
+        loop {
+            self.wanted.notified().await;
+            if self.asked.load(Ordering::Relaxed) {
+                let found = look().await.map_err(|error| why_unresolved(&self.host, &error));
+                // Who has asked meanwhile gets this answer, too.
+                self.asked.store(false, Ordering::Relaxed);
+                drop(self.found.send_replace(found.and_then(|all| self.usable(all))));
+            }
+        }
+    }
+
+    fn usable(&self, mut all: Vec<SocketAddr>) -> Found {
+        all.retain(|address| address.is_ipv4() || !self.ipv4_only);
+        if all.is_empty() { Err(format!("{} has no IPv4 address", self.host)) } else { Ok(all.into()) }
+    }
+
+    /// Where it is now.
+    pub(super) async fn addresses(&self) -> io::Result<Arc<[SocketAddr]>> {
+        if let Ok(address) = self.host.parse::<IpAddr>() {
+            return self.usable(vec![(address, self.port).into()]).map_err(io::Error::other);
+        }
+        let mut found = self.found.subscribe();
+        self.asked.store(true, Ordering::Relaxed);
+        self.wanted.notify_one();
+        found.changed().await.map_err(io::Error::other)?;
+        let found = found.borrow();
+        found.clone().map_err(io::Error::other)
+    }
+
+    /// The first of its addresses that answers.
+    pub(super) async fn connect<S, F>(&self, open: impl Fn(SocketAddr) -> F) -> io::Result<S>
+    where
+        F: Future<Output = io::Result<S>>,
+    {
+        let mut last = io::Error::from(ErrorKind::NotFound);
+        for &address in &*self.addresses().await? {
+            match open(address).await {
+                Ok(server) => return Ok(server),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::cell::Cell;
+    use std::time::Duration;
+
+    use tokio::sync::Semaphore;
+    use tokio::task::JoinSet;
+
+    use super::*;
+
+    fn run(test: impl Future<Output = ()>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async { tokio::time::timeout(Duration::from_secs(60), test).await.unwrap() });
+    }
+
+    #[test]
+    fn a_crowd_that_asks_at_once_costs_one_lookup() {
+        run(async {
+            let destination = Destination::new("host", 80, true);
+            let (lookups, go_on) = (Cell::new(0), Semaphore::new(0));
+            let look = || async {
+                lookups.set(lookups.get() + 1);
+                go_on.acquire().await.unwrap().forget();
+                Ok(vec!["[::1]:80".parse().unwrap(), "10.7.0.1:80".parse().unwrap()])
+            };
+            let mut crowd = JoinSet::new();
+            let asked = async {
+                for _ in 0..1_000 {
+                    let destination = Arc::clone(&destination);
+                    crowd.spawn(async move { destination.addresses().await });
+                }
+                while destination.found.receiver_count() < 1_000 {
+                    tokio::task::yield_now().await;
+                }
+                go_on.add_permits(2);
+                while let Some(answer) = crowd.join_next().await {
+                    assert_eq!(*answer.unwrap().unwrap(), ["10.7.0.1:80".parse().unwrap()]);
+                }
+                // Whoever comes later hears what is so then.
+                assert_eq!(lookups.get(), 1);
+                assert!(destination.addresses().await.is_ok());
+                assert_eq!(lookups.get(), 2);
+            };
+            tokio::select! {
+                () = asked => {}
+                () = destination.answer(look) => unreachable!("it answers for ever"),
+            }
+        });
+    }
+
+    #[test]
+    fn who_has_no_address_of_use_is_told_so_by_name() {
+        run(async {
+            let destination = Destination::new("::1", 80, true);
+            let error = destination.addresses().await.unwrap_err().to_string();
+            assert_eq!(error, "::1 has no IPv4 address");
+            let destination = Destination::new("::1", 80, false);
+            assert_eq!(*destination.addresses().await.unwrap(), ["[::1]:80".parse().unwrap()]);
+
+            let destination = Destination::new("nowhere", 80, false);
+            let look = || async { Err(io::Error::other("failed to lookup address information: no such thing")) };
+            tokio::select! {
+                () = destination.answer(look) => unreachable!("it answers for ever"),
+                found = destination.addresses() => {
+                    let error = found.unwrap_err().to_string();
+                    assert_eq!(error, "nowhere: the name cannot be resolved (no such thing)");
+                }
+            }
+        });
+    }
+}
