@@ -82,6 +82,8 @@ struct World {
     retransmits: u64,
     listeners: Vec<Listener>,
     default_send_limit: usize,
+    /// Of all connections together, of which one may take an eighth of what is free; `None`: plenty.
+    send_memory: Option<usize>,
     gave_way: u32,
     /// Sends that services tried in the call of now, and most of them in one.
     sends: usize,
@@ -133,10 +135,20 @@ impl World {
     }
 }
 
+impl World {
+    /// Octets that a connection may send now.
+    fn room(&self, connection: &Connection) -> usize {
+        let room = connection.send_limit.saturating_sub(connection.sent.len());
+        let Some(memory) = self.send_memory else { return room };
+        let taken: usize = self.connections.iter().map(|other| other.sent.len()).sum();
+        room.min((memory.saturating_sub(taken) / 8).saturating_sub(connection.sent.len()))
+    }
+}
+
 impl Connection {
-    fn put(&mut self, data: &[u8]) -> usize {
+    fn put(&mut self, data: &[u8], room: usize) -> usize {
         assert!(!self.fin, "sending after the end");
-        let taken = data.len().min(self.send_limit.saturating_sub(self.sent.len()));
+        let taken = data.len().min(room);
         self.sent.extend_from_slice(&data[..taken]);
         taken
     }
@@ -208,7 +220,8 @@ impl IoBackend for Backend<'_> {
     fn send(&mut self, conn: ConnId, data: &[u8]) -> usize {
         self.world.sends += 1;
         self.world.most_sends = self.world.most_sends.max(self.world.sends);
-        self.world.find_mut(conn).map_or(0, |c| c.put(data))
+        let room = self.send_room(conn) as usize;
+        self.world.find_mut(conn).map_or(0, |c| c.put(data, room))
     }
     fn send_static(&mut self, conn: ConnId, data: &'static [u8]) -> usize {
         self.send(conn, data)
@@ -219,7 +232,7 @@ impl IoBackend for Backend<'_> {
         if bytes.is_empty() { Ok(()) } else { Err(bytes) }
     }
     fn send_room(&self, conn: ConnId) -> u32 {
-        self.world.find(conn).map_or(0, |c| c.send_limit.saturating_sub(c.sent.len()) as u32)
+        self.world.find(conn).map_or(0, |c| self.world.room(c) as u32)
     }
     fn unsent(&self, conn: ConnId) -> u32 {
         self.world.find(conn).map_or(0, |c| c.sent.len() as u32)
@@ -407,6 +420,7 @@ impl<S: Service> Net<S> {
                 retransmits: 0,
                 listeners: Vec::new(),
                 default_send_limit: 256 * 1024,
+                send_memory: None,
                 gave_way: 0,
                 sends: 0,
                 most_sends: 0,
@@ -464,6 +478,11 @@ impl<S: Service> Net<S> {
         self.world.default_send_limit = limit;
     }
 
+    /// Shards have so much memory for what is sent, as if they were one.
+    pub(super) fn set_send_memory(&mut self, octets: usize) {
+        self.world.send_memory = Some(octets);
+    }
+
     pub(super) fn set_retransmits(&mut self, retransmits: u64) {
         self.world.retransmits = retransmits;
     }
@@ -496,8 +515,13 @@ impl<S: Service> Net<S> {
 
     /// What has been sent to the client since the last call; makes room for more.
     pub(super) fn client_take(&mut self, client: Client) -> Vec<u8> {
+        self.client_take_some(client, usize::MAX)
+    }
+
+    /// The same, so many octets of it at most.
+    pub(super) fn client_take_some(&mut self, client: Client, most: usize) -> Vec<u8> {
         let c = &mut self.world.connections[client];
-        let taken = std::mem::take(&mut c.sent);
+        let taken: Vec<u8> = c.sent.drain(..most.min(c.sent.len())).collect();
         if !taken.is_empty() {
             c.pending.writable = !c.fin;
             c.check_end();
@@ -575,6 +599,15 @@ impl<S: Service> Net<S> {
         for shard in 0..self.services.len() {
             self.call(shard as u16, |service, io| service.stopping(io));
         }
+    }
+
+    /// All shards drain: whether one of them has something left to do.
+    pub(super) fn drain(&mut self) -> bool {
+        let mut left = false;
+        for shard in 0..self.services.len() {
+            self.call(shard as u16, |service, io| left |= service.draining(io));
+        }
+        left
     }
 
     /// Does everything that is to be done, in random order, the clients taking nothing meanwhile.

@@ -1,6 +1,8 @@
 //! HTTP by curl, ab, wrk and Chromium.
 
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use crate::fetch::Directory;
 use crate::support::*;
@@ -43,6 +45,9 @@ pub(crate) fn pages() -> Outcome {
     Ok(())
 }
 
+/// Octets of the largest sized body that is taken.
+const LARGEST: usize = 16 << 20;
+
 /// Sized, chunked, and with `Expect: 100-continue` as curl sends it with a large body.
 pub(crate) fn echo() -> Outcome {
     need(&["curl"])?;
@@ -56,11 +61,64 @@ pub(crate) fn echo() -> Outcome {
         ("expected", &["--data-binary", "@-", "-H", "Expect: 100-continue"]),
     ] {
         let arguments = [extra, &post].concat();
-        let output = pipe(&mut bounded(60, "curl", &arguments), &data);
+        let data = if how == "chunked" { &data } else { &data[..data.len().min(LARGEST)] };
+        let output = pipe(&mut bounded(60, "curl", &arguments), data);
         assert!(output.status.success(), "{how}: {}", describe(&output));
-        assert_same(&output.stdout, &data);
+        assert_same(&output.stdout, data);
     }
     engine.finish();
+    Ok(())
+}
+
+/// A connection, and the head of a request for so many octets with these fields.
+fn post(len: usize, fields: &str) -> TcpStream {
+    let mut stream = TcpStream::connect((ENGINE, 80)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream.set_write_timeout(Some(Duration::from_secs(10))).unwrap();
+    write!(stream, "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: {len}\r\n{fields}\r\n").unwrap();
+    stream
+}
+
+/// Clients that send all before they read any of it, as most libraries do.
+pub(crate) fn echo_whole() -> Outcome {
+    let engine = Engine::start(&[]);
+    for len in [5_000_000, LARGEST] {
+        let data = noise(len, 81);
+        let start = Instant::now();
+        let mut stream = post(len, "Connection: close\r\n");
+        stream.write_all(&data).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let took = start.elapsed();
+        assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"), "{}", answer[..60].escape_ascii());
+        let head = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
+        assert_same(&answer[head..], &data);
+        assert!(took < Duration::from_secs(10), "{len} octets took {took:?}");
+    }
+    engine.finish();
+    Ok(())
+}
+
+/// One that sends all the same sees the answer (RFC 9112 9.6), and one that asks before is told at once.
+pub(crate) fn too_large() -> Outcome {
+    let engine = Engine::start(&[]);
+    let is_refusal = |answer: &str| answer.starts_with("HTTP/1.1 413 Content Too Large\r\n");
+    let len = LARGEST + 1;
+    let mut stream = post(len, "");
+    stream.write_all(&noise(len, 82)).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(is_refusal(&answer) && answer.contains("Connection: close\r\n"), "{answer}");
+    drop(stream);
+    let start = Instant::now();
+    let mut stream = post(len, "Expect: 100-continue\r\n");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(is_refusal(&answer), "{answer}");
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    drop(stream);
+    engine.await_stats("both are closed", Duration::from_secs(10), |now| now.connections == 0);
+    assert_eq!(engine.finish().number(" resets sent"), 0.0);
     Ok(())
 }
 
@@ -68,12 +126,12 @@ pub(crate) fn echo() -> Outcome {
 pub(crate) fn slow_head() -> Outcome {
     need(&["curl"])?;
     let engine = Engine::start(&[]);
-    let mut slow = std::net::TcpStream::connect((ENGINE, 80)).unwrap();
+    let mut slow = TcpStream::connect((ENGINE, 80)).unwrap();
     slow.write_all(b"GET / HTTP/1.1\r\nHost:").unwrap();
     must(10, "curl", &["-sSf", "http://10.7.0.2/"]);
     let mut answer = String::new();
-    slow.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
-    std::io::Read::read_to_string(&mut slow, &mut answer).unwrap();
+    slow.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    slow.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{answer}");
     engine.finish();
     Ok(())

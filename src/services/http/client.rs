@@ -1,8 +1,10 @@
 //! One connection: a request is read, answered, and then the next one.
 //!
 //! What does not fit into the send side waits in `rest`, and nothing else happens before it has gone; so a client that
-//! does not read is not read from either, and no memory of ours grows.
+//! does not read is not read from either, and no memory of ours grows. For what is echoed, the send side is made to fit
+//! first ([`bodies`](super::bodies)).
 
+use super::bodies::{LARGEST, SMALL};
 use super::chunked::Decoder;
 use super::page::Page;
 use super::request::{Framing, HEAD_MAX, Method, Request, Resource, parse};
@@ -17,8 +19,10 @@ pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// For more of a body to come, or more of an answer to go.
 pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(60);
-/// For the client to end its side after our last octet.
+/// For the client to end its side after our last octet, or after its own last one ...
 pub(super) const LINGER: Duration = Duration::from_secs(5);
+/// ... but no longer than this in all. One that is refused in the middle of a long upload may look for the answer late.
+pub(super) const LINGER_MAX: Duration = Duration::from_secs(30);
 /// Octets of a body that nobody wants which are read all the same, so that the connection can be kept.
 pub(super) const UNWANTED_MAX: u64 = 64 * 1024;
 /// Octets that are copied at once where they cannot be forwarded.
@@ -49,8 +53,8 @@ enum Phase {
     Bytes { at: usize, left: u64 },
     /// The body goes back; `begun`: our head has gone.
     Echo { framing: Framing, begun: bool },
-    /// The last answer is queued; `ended`: so is our FIN.
-    Ending { ended: bool },
+    /// The last answer is queued. `until`: so is our FIN, and the connection is closed then at the latest.
+    Ending { until: Option<Instant> },
 }
 
 /// What to do after a step.
@@ -71,6 +75,12 @@ pub(super) struct Client {
     head: Vec<u8>,
     /// Its place in the order in which such heads began.
     pub(super) turn: Option<u64>,
+    /// The number of the body that was let in last, while it or its answer may be here.
+    body: Option<u64>,
+    /// A request has been answered, or is.
+    served: bool,
+    /// Octets of answers that had not been read at the last look.
+    unsent: u32,
     /// The present request leaves the connection open.
     keep: bool,
     /// It is HTTP/1.1.
@@ -85,6 +95,9 @@ impl Client {
             rest: Vec::new(),
             head: Vec::new(),
             turn: None,
+            body: None,
+            served: false,
+            unsent: 0,
             keep: true,
             modern: true,
             deadline: now.saturating_add(IDLE_TIMEOUT),
@@ -121,14 +134,19 @@ impl Client {
         match self.phase {
             Phase::Head if self.rest.is_empty() => {
                 if self.head.is_empty() {
-                    self.phase = Phase::Ending { ended: false };
+                    let unsent = io.unsent(conn);
+                    if std::mem::replace(&mut self.unsent, unsent) != unsent && unsent > 0 {
+                        // The answer is still being read.
+                        return self.extend_deadline(io, IDLE_TIMEOUT);
+                    }
+                    self.phase = Phase::Ending { until: None };
                 } else {
                     self.refuse(site, io, conn, Status::RequestTimeout);
                 }
                 self.drive(site, io, conn);
             }
             // Octets that are queued still go out, at the client's leisure.
-            Phase::Ending { ended: true } => io.close(conn),
+            Phase::Ending { until: Some(_) } => io.close(conn),
             _ => io.abort(conn),
         }
     }
@@ -142,6 +160,18 @@ impl Client {
     pub(super) fn forget_head(&mut self, site: &mut Site) {
         site.heads -= self.head.len();
         self.head = Vec::new();
+    }
+
+    /// The connection is gone: gives back what it had of what all share.
+    pub(super) fn leave(&mut self, site: &mut Site) {
+        self.forget_head(site);
+        self.leave_body(site);
+    }
+
+    fn leave_body(&mut self, site: &mut Site) {
+        if let Some(number) = self.body.take() {
+            site.bodies.leave(number);
+        }
     }
 
     fn extend_deadline(&mut self, io: &Io<'_>, by: Duration) {
@@ -180,10 +210,12 @@ impl Client {
     fn read_head(&mut self, site: &mut Site, io: &mut Io<'_>, conn: ConnId) -> Step {
         let run = io.peek(conn);
         if run.is_empty() {
-            if !io.at_eof(conn) {
+            // Who has an answer and asks for no more is not waited for at the end.
+            let idle = site.draining && self.served && self.head.is_empty();
+            if !idle && !io.at_eof(conn) {
                 return Step::Wait;
             }
-            self.phase = Phase::Ending { ended: false };
+            self.phase = Phase::Ending { until: None };
             return Step::On;
         }
         let before = self.head.len();
@@ -223,11 +255,19 @@ impl Client {
     fn begin(&mut self, site: &mut Site, io: &mut Io<'_>, conn: ConnId, request: Request) {
         site.requests += 1;
         let Request { modern, method, resource, body, keep, expects_continue, html, .. } = request;
-        (self.keep, self.modern) = (keep, modern);
+        (self.keep, self.modern) = (keep && !site.draining, modern);
+        (self.served, self.unsent) = (true, 0);
+        self.leave_body(site);
         let reads = matches!(method, Method::Get | Method::Head);
         let answer = match resource {
             Resource::Missing => Answer::Refusal(Status::NotFound, ""),
             Resource::Echo if matches!(method, Method::Post | Method::Put) => {
+                if let Framing::Sized(octets) = body
+                    && let Err(status) = self.let_in(site, io, conn, octets)
+                {
+                    self.refuse(site, io, conn, status);
+                    return;
+                }
                 if expects_continue && body != Framing::Sized(0) && io.unread(conn) == 0 {
                     self.put(io, conn, CONTINUE);
                 }
@@ -257,6 +297,17 @@ impl Client {
                 self.phase = Phase::Unwanted { framing, left: UNWANTED_MAX, answer, head_only };
             }
         }
+    }
+
+    /// Whether a body of so many octets can be taken whatever the client reads meanwhile.
+    fn let_in(&mut self, site: &mut Site, io: &mut Io<'_>, conn: ConnId, octets: u64) -> Result<(), Status> {
+        if octets > LARGEST {
+            return Err(Status::ContentTooLarge);
+        }
+        if octets > SMALL {
+            self.body = Some(site.bodies.admit(io, conn, octets).ok_or(Status::Unavailable)?);
+        }
+        Ok(())
     }
 
     fn read_unwanted(&mut self, site: &mut Site, io: &mut Io<'_>, conn: ConnId) -> Step {
@@ -353,7 +404,7 @@ impl Client {
             self.phase = Phase::Head;
             self.extend_deadline(io, IDLE_TIMEOUT);
         } else {
-            self.phase = Phase::Ending { ended: false };
+            self.phase = Phase::Ending { until: None };
         }
     }
 
@@ -414,6 +465,9 @@ impl Client {
             io.consume(conn, moved as u32);
             moved
         };
+        if let Some(number) = self.body {
+            site.bodies.took(number, moved as u64);
+        }
         if let Phase::Echo { framing: Framing::Sized(left), .. } = &mut self.phase {
             *left -= moved as u64;
             if *left == 0 {
@@ -460,13 +514,17 @@ impl Client {
     /// Our side ends; what still comes is read away, since unread octets would turn the close into a reset, which may
     /// overtake the answer (RFC 9112 9.6).
     fn end(&mut self, io: &mut Io<'_>, conn: ConnId) -> Step {
-        if let Phase::Ending { ended } = &mut self.phase
-            && !std::mem::replace(ended, true)
-        {
+        let Phase::Ending { until } = &mut self.phase else { return Step::Wait };
+        let now = io.now();
+        let unread = io.unread(conn);
+        if until.is_none() {
             io.shutdown(conn);
-            self.extend_deadline(io, LINGER);
+        } else if unread == 0 {
+            return Step::Wait;
         }
-        io.consume(conn, io.unread(conn));
+        let until = *until.get_or_insert(now.saturating_add(LINGER_MAX));
+        self.deadline = now.saturating_add(LINGER).min(until);
+        io.consume(conn, unread);
         Step::Wait
     }
 }

@@ -7,9 +7,16 @@
 //! | `/echo` | POST, PUT | the body, as it comes; sized or chunked as it came |
 //! | `/favicon.ico` | GET, HEAD | nothing (204) |
 //!
+//! A body for `/echo` that says its size may be sent wholly before any of the answer is read, up to 16 MiB. A larger one
+//! is refused (413), and so is one for which there is no memory now (503), before it is sent if the client asks
+//! (`Expect: 100-continue`). Chunks go back as they come, however many: their sender has to read meanwhile.
+//!
 //! Connections are kept, requests may be pipelined, `Expect: 100-continue` is answered. A head is read where it lies
-//! unless it came in pieces; bodies are never collected. `request` reads heads, `chunked` bodies, `response` writes
-//! heads, `page` is the status page, `client` is one connection; this file joins them to the shard and keeps the time.
+//! unless it came in pieces; bodies are never collected. When the engine drains, connections are closed behind their
+//! present answer.
+//!
+//! `request` reads heads, `chunked` bodies, `bodies` finds their place on the way back, `response` writes heads, `page`
+//! is the status page, `client` is one connection; this file joins them to the shard and keeps the time.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -21,8 +28,11 @@ use crate::shard::{ConnId, Io, Service, budget};
 use crate::tcp::time::{Duration, Instant};
 use crate::tcp::{CloseReason, KeepAlive};
 
+mod bodies;
 mod chunked;
 mod client;
+#[cfg(test)]
+mod echo_tests;
 mod page;
 mod request;
 mod response;
@@ -52,6 +62,8 @@ pub struct Http {
     /// Heads that came in pieces, all in all.
     turns: u64,
     heads_max: usize,
+    /// The engine drains, and of the connections in `watch` so many have not been looked at for that.
+    to_end: usize,
 }
 
 impl fmt::Debug for Http {
@@ -72,6 +84,17 @@ impl Http {
             in_head: BTreeMap::new(),
             turns: 0,
             heads_max: HEADS_MAX,
+            to_end: 0,
+        }
+    }
+
+    /// Ends some of the connections that wait for a next request.
+    fn end_idle(&mut self, io: &mut Io<'_>) {
+        for _ in 0..budget::LOOKS.min(self.to_end) {
+            self.to_end -= 1;
+            if let Some(&(_, conn)) = self.watch.get(self.to_end) {
+                self.drive(io, conn);
+            }
         }
     }
 
@@ -134,11 +157,19 @@ impl Service for Http {
 
     fn closed(&mut self, _io: &mut Io<'_>, conn: ConnId, _reason: CloseReason) {
         if let Some(mut client) = self.clients.remove(&conn) {
-            client.forget_head(&mut self.site);
+            client.leave(&mut self.site);
             if let Some(turn) = client.turn {
                 self.in_head.remove(&turn);
             }
         }
+    }
+
+    fn draining(&mut self, io: &mut Io<'_>) -> bool {
+        if !std::mem::replace(&mut self.site.draining, true) {
+            self.to_end = self.watch.len();
+        }
+        self.end_idle(io);
+        self.to_end > 0
     }
 
     fn timer(&mut self, io: &mut Io<'_>, _token: u64) {
@@ -154,9 +185,14 @@ impl Service for Http {
                 return self.tick_at(io, now);
             }
             self.watch.pop_front();
+            let to_end = self.to_end > 0;
+            self.to_end -= usize::from(to_end);
             let Some(client) = self.clients.get_mut(&conn) else { continue };
             self.watch.push_back((now.saturating_add(WATCH), conn));
             client.check_deadline(&mut self.site, io, conn);
+            if to_end {
+                self.drive(io, conn);
+            }
         }
         if let Some(&(at, _)) = self.watch.front() {
             self.tick_at(io, at.max(now.saturating_add(TICK)));

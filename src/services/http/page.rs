@@ -40,7 +40,7 @@ impl Page<'_> {
              you         {} -> {}, rtt {rtt:.3} ms, congestion window {cwnd}\n\
              \n\
              GET  /bytes/N  N octets\n\
-             POST /echo     what you send\n",
+             POST /echo     what you send, up to 16 MiB or in chunks\n",
             quad.remote, quad.local,
         )
     }
@@ -67,7 +67,7 @@ impl Page<'_> {
              </ul>\n\
              <p><code>{} &rarr; {}</code></p>\n\
              <h2>More</h2>\n\
-             <p><a href=\"/bytes/1000\">GET <code>/bytes/N</code></a> sends N octets, POST <code>/echo</code> what you send.</p>\n\
+             <p><a href=\"/bytes/1000\">GET <code>/bytes/N</code></a> sends N octets, POST <code>/echo</code> what you send, up to 16 MiB or in chunks.</p>\n\
              <footer>Up {up} s, since {since}</footer>\n",
             quad.remote, quad.local,
         );

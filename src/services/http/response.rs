@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use time::OffsetDateTime;
 
+use super::bodies::Bodies;
 use crate::services::WallClock;
 use crate::tcp::time::{Duration, Instant};
 
@@ -23,6 +24,7 @@ pub(super) enum Status {
     ExpectationFailed,
     FieldsTooLarge,
     NotImplemented,
+    Unavailable,
     VersionNotSupported,
 }
 
@@ -40,6 +42,7 @@ impl Status {
             Self::ExpectationFailed => "417 Expectation Failed",
             Self::FieldsTooLarge => "431 Request Header Fields Too Large",
             Self::NotImplemented => "501 Not Implemented",
+            Self::Unavailable => "503 Service Unavailable",
             Self::VersionNotSupported => "505 HTTP Version Not Supported",
         }
     }
@@ -74,7 +77,7 @@ pub(super) const TEXT: &str = "text/plain; charset=utf-8";
 pub(super) const HTML: &str = "text/html; charset=utf-8";
 pub(super) const OCTETS: &str = "application/octet-stream";
 
-/// What all connections of a shard share: buffer, clock and counts.
+/// What all connections of a shard share: buffer, clock, memory and counts.
 pub(super) struct Site {
     clock: WallClock,
     started: SystemTime,
@@ -85,6 +88,9 @@ pub(super) struct Site {
     pub(super) scratch: Vec<u8>,
     /// Octets of heads that came in pieces and are not complete.
     pub(super) heads: usize,
+    pub(super) bodies: Bodies,
+    /// The engine is about to stop: no connection is kept behind its answer.
+    pub(super) draining: bool,
     pub(super) open: usize,
     pub(super) accepted: u64,
     pub(super) requests: u64,
@@ -100,6 +106,8 @@ impl Site {
             dated: None,
             scratch: Vec::new(),
             heads: 0,
+            bodies: Bodies::default(),
+            draining: false,
             open: 0,
             accepted: 0,
             requests: 0,

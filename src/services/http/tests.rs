@@ -14,13 +14,13 @@ use crate::tcp::time::Duration;
 
 const DATE: &str = concat!("Server: trust/", env!("CARGO_PKG_VERSION"), "\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n");
 
-fn server(seed: u64) -> Net<Http> {
+pub(super) fn server(seed: u64) -> Net<Http> {
     let clock = || UNIX_EPOCH + std::time::Duration::from_secs(784_111_777);
     Net::new(1, seed, |_| Http::new(Arc::new(clock)))
 }
 
 /// Runs until nothing comes any more.
-fn take(net: &mut Net<Http>, conn: Client) -> Vec<u8> {
+pub(super) fn take(net: &mut Net<Http>, conn: Client) -> Vec<u8> {
     let mut got = Vec::new();
     loop {
         net.run();
@@ -33,7 +33,7 @@ fn take(net: &mut Net<Http>, conn: Client) -> Vec<u8> {
 }
 
 /// What is answered to `text` on a connection of its own, and whether the server ends it.
-fn ask(text: &[u8]) -> (String, bool) {
+pub(super) fn ask(text: &[u8]) -> (String, bool) {
     let mut net = server(1);
     let conn = net.connect(0);
     net.client_send(conn, text);
@@ -46,23 +46,23 @@ fn ok(kind: &str, len: usize, connection: &str, body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\n{DATE}Content-Type: {kind}\r\nContent-Length: {len}\r\n{connection}\r\n{body}")
 }
 
-fn octets(len: usize, body: &str) -> String {
+pub(super) fn octets(len: usize, body: &str) -> String {
     ok("application/octet-stream", len, "", body)
 }
 
-fn refusal(status: &str, more: &str) -> String {
+pub(super) fn refusal(status: &str, more: &str) -> String {
     let len = status.len() + 1;
     format!(
         "HTTP/1.1 {status}\r\n{DATE}Content-Type: text/plain; charset=utf-8\r\nContent-Length: {len}\r\n{more}\r\n{status}\n"
     )
 }
 
-fn get(path: &str) -> Vec<u8> {
+pub(super) fn get(path: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").into_bytes()
 }
 
 /// A request to `/echo` with these fields and what follows the head.
-fn post(fields: &str, rest: &[u8]) -> Vec<u8> {
+pub(super) fn post(fields: &str, rest: &[u8]) -> Vec<u8> {
     let mut text = format!("POST /echo HTTP/1.1\r\nHost: x\r\n{fields}\r\n").into_bytes();
     text.extend_from_slice(rest);
     text
@@ -303,7 +303,7 @@ fn pipelined_requests_are_answered_in_order_however_they_are_cut() {
 }
 
 /// The body of an answer in chunks.
-fn unchunk(mut text: &str) -> String {
+pub(super) fn unchunk(mut text: &str) -> String {
     let mut body = String::new();
     loop {
         let (size, rest) = text.split_once("\r\n").unwrap();

@@ -1,6 +1,6 @@
 //! What greedy, silent and vanished clients do: each load takes what it can get and keeps it until it is dropped.
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ impl Drop for Held {
 }
 
 /// An ordinary socket whose receive buffer is as small as the kernel makes it.
-fn small_socket(to: SocketAddr) -> Result<TcpStream, String> {
+pub(crate) fn small_socket(to: SocketAddr) -> Result<TcpStream, String> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).map_err(|e| e.to_string())?;
     socket.set_recv_buffer_size(2_304).map_err(|e| e.to_string())?;
     socket.connect_timeout(&SockAddr::from(to), Duration::from_secs(3)).map_err(|e| format!("connect: {e}"))?;
@@ -102,6 +102,35 @@ pub(crate) fn unread(target: &Target) -> Result<Held, String> {
     let sockets = sockets(target, 7, size(1_000, 3_000));
     press(&sockets, &[b'u'; 65_536], 400_000);
     Ok(held(sockets, Vec::new()))
+}
+
+/// Each announces the largest body that is taken, sends as much of it as goes, and reads nothing.
+pub(crate) fn unread_bodies(target: &Target) -> Result<Held, String> {
+    const LARGEST: usize = 16 << 20;
+    let sockets = sockets(target, 80, size(100, 8_000));
+    let head = format!("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: {LARGEST}\r\n\r\n");
+    press(&sockets, head.as_bytes(), head.len());
+    press(&sockets, &[b'b'; 65_536], LARGEST);
+    Ok(held(sockets, Vec::new()))
+}
+
+/// Fifteen megabytes, more than lie on their way, come back from http, or word that there is no memory for them now: soon,
+/// either way.
+pub(crate) fn http_echo_serves(target: &Target) -> Result<Duration, String> {
+    const LEN: usize = 15_000_000;
+    let start = Instant::now();
+    let said = |error: std::io::Error| format!("after {:?}: {error}", start.elapsed());
+    let mut stream = TcpStream::connect(target.at(80)).map_err(said)?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).map_err(said)?;
+    stream.set_write_timeout(Some(Duration::from_secs(5))).map_err(said)?;
+    let head = format!("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: {LEN}\r\nConnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&vec![b'x'; LEN])).map_err(said)?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).map_err(said)?;
+    if answer.starts_with(b"HTTP/1.1 503 ") || (answer.starts_with(b"HTTP/1.1 200 ") && answer.len() > LEN) {
+        return Ok(start.elapsed());
+    }
+    Err(format!("{} octets: {}", answer.len(), answer[..answer.len().min(60)].escape_ascii()))
 }
 
 /// Those that ask for much and never read, beside those that send much and never acknowledge what comes back.

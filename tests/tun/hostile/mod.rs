@@ -29,6 +29,7 @@ use socket2::SockAddr;
 
 use self::honest::{Transfer, Visits, exact, visit};
 use self::loads::Held;
+pub(crate) use self::loads::small_socket;
 use crate::crowd::tool;
 use crate::fetch::{Killed, listens, listens_in};
 use crate::forward::loopback;
@@ -107,10 +108,18 @@ struct Load {
 /// Readers and writers beside worker threads, everything on each thread, one shard.
 const PLANS: [&[&str]; 3] = [&["--plan", "fused"], &["--plan", "pipeline"], &["--workers", "1"]];
 
-const LOADS: [Load; 7] = [
+const LOADS: [Load; 8] = [
     Load { name: "holders_of_one_octet", take: loads::holders, arguments: &[], plan: PLANS[2], also: None },
     Load { name: "http_pipeliners", take: loads::pipeliners, arguments: &[], plan: PLANS[0], also: None },
     Load { name: "unread_echoes", take: loads::unread, arguments: &[], plan: PLANS[1], also: None },
+    // What nobody reads gives way after half a minute, if it is more than others leave.
+    Load {
+        name: "unread_http_echoes",
+        take: loads::unread_bodies,
+        arguments: &[],
+        plan: PLANS[0],
+        also: Some((loads::http_echo_serves, Duration::from_secs(35))),
+    },
     Load {
         name: "readers_beside_writers",
         take: loads::readers_and_writers,
