@@ -8,7 +8,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use trust::config::{EngineConfig, ParseSteerError, Steer};
 use trust::device::memory::{MemoryDevice, MemoryOptions, MemoryPort};
-use trust::device::{DeviceError, TunDevice, TunOptions};
+use trust::device::{AddressError, DeviceError, HostAddress, TunDevice, TunOptions};
 use trust::engine::{Engine, EngineError, Handle, Pin, Plan, PlanError, PlanKind};
 use trust::flow::{Endpoint, Quad, ShardId};
 use trust::net::{EventQueue, Incoming, SocketEvent, SocketLimits, Stack, TcpListener, TcpSocket, TcpStream};
@@ -59,6 +59,7 @@ fn public_types_keep_their_promises() {
     key::<Endpoint>();
     key::<Quad>();
     key::<ShardId>();
+    key::<HostAddress>();
     key::<ServiceName>();
     key::<ServiceSpec>();
 
@@ -68,6 +69,7 @@ fn public_types_keep_their_promises() {
     error::<PlanError>();
     error::<DeviceError>();
     error::<PrefixError>();
+    error::<AddressError>();
     error::<ConnectError>();
     error::<ListenError>();
     error::<tcp::ConfigError>();
@@ -128,6 +130,7 @@ fn errors_tell_themselves_in_one_line() {
         Box::new("x".parse::<Pin>().map(drop).expect_err("no CPU")),
         Box::new("x".parse::<PlanKind>().map(drop).expect_err("no plan")),
         Box::new("x".parse::<ServiceSpec>().map(drop).expect_err("no service")),
+        Box::new("x".parse::<HostAddress>().map(drop).expect_err("no address")),
         Box::new(PlanError::NoWorkers),
     ];
     for error in errors {

@@ -49,6 +49,7 @@ fn main() -> ExitCode {
         netns::trial("tcp_bulk_both_ways_without_offload", || tcp_bulk_both_ways(&mut tun(2, false))),
         netns::trial("tcp_bulk_both_ways_on_tun_tap", || tcp_bulk_both_ways(&mut plain())),
         netns::trial("ipv6_address_and_super_segments", ipv6),
+        netns::trial("several_addresses_lie_on_one_device", several_addresses),
         netns::trial("kernel_accepts_cut_super_segments", || {
             let bad_network = "tx.dup=0.05,tx.reorder=0.1,seed=1".parse().unwrap();
             let mut device = Impaired::new(tun(2, true), bad_network);
@@ -326,6 +327,29 @@ fn ipv6() {
     bulk(&mut device, IpAddr::V6(kernel), IpAddr::V6(engine));
 }
 
+/// From each of its addresses the kernel reaches the others of that network, through the device.
+fn several_addresses() {
+    let sides: Vec<Ipv4Addr> = [7, 8, 9].map(|second| Ipv4Addr::new(10, second, 0, 1)).into();
+    let options =
+        || TunOptions { addresses: sides.iter().map(|side| ((*side).into(), 24)).collect(), ..<_>::default() };
+    for plain in [false, true] {
+        let mut device: Box<dyn Device> = if plain {
+            Box::new(PlainDevice::create(&options()).unwrap())
+        } else {
+            Box::new(TunDevice::create(&options()).unwrap())
+        };
+        let mut queues = device.take_queues();
+        let mut buf = vec![0; BUFFER_LEN];
+        for &side in &sides {
+            let far = Ipv4Addr::from(u32::from(side) + 1);
+            UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap().send_to(b"x", (far, 7)).unwrap();
+            let (_, got) = next(&mut queues, &mut buf, UDP);
+            let packet = ip::parse(&buf[got.start..got.start + got.len], true).unwrap();
+            assert_eq!((packet.src, packet.dst), (IpAddr::V4(side), IpAddr::V4(far)));
+        }
+    }
+}
+
 fn name_in_use() {
     let _first = tun(2, true);
     let second = TunDevice::create(&TunOptions { queues: 2, ..TunOptions::default() }).unwrap_err();
@@ -379,7 +403,7 @@ fn bad_options() {
         TunOptions { queues: 257, ..good() },
         TunOptions { mtu: 67, ..good() },
         TunOptions { addresses: vec![(IpAddr::V4(KERNEL), 33)], ..good() },
-        TunOptions { addresses: vec![(IpAddr::V4(KERNEL), 24), (IpAddr::V4(ENGINE), 24)], ..good() },
+        TunOptions { addresses: vec![(IpAddr::V4(KERNEL), 24), (IpAddr::V4(KERNEL), 16)], ..good() },
     ];
     for options in bad {
         let error = TunDevice::create(&options).unwrap_err();

@@ -7,6 +7,7 @@
 //! | file | holds |
 //! | --- | --- |
 //! | [`tun`] | the multi-queue TUN device with virtio-net header and offloads (crate `tun-rs` creates it) |
+//! | `host_address` | which addresses go on the two sides of it |
 //! | [`plain`] | a single plain queue on the crate `tun-tap`: no offload, no second queue |
 //! | [`memory`] | a pair of devices joined in memory, and a raw port for tests |
 //! | [`impair`] | seeded loss, reordering, duplication and corruption around any device |
@@ -94,6 +95,7 @@
 
 pub mod bpf;
 mod fd;
+mod host_address;
 pub mod impair;
 pub mod memory;
 pub mod plain;
@@ -110,6 +112,7 @@ use crate::flow::{OwnerTable, SteeringKeys};
 use crate::wire::vnet::{RxOffload, TxOffload};
 
 pub use fd::MAX_PAYLOAD_SLICES;
+pub use host_address::{AddressError, HostAddress, no_host};
 pub use tun::{DeviceError, TunDevice, TunOptions};
 
 /// Octets a receive buffer must have: the largest IP packet and room for the header of the driver in front of it.

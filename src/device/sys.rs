@@ -92,9 +92,42 @@ fn set_ipv4_field(name: &str, field: libc::Ioctl, address: Ipv4Addr) -> io::Resu
 /// Sets the number of packets an interface queues, by one rtnetlink request: the ioctl (`SIOCSIFTXQLEN`) wants
 /// CAP_NET_ADMIN of the whole machine, this one only that of the network namespace.
 pub(super) fn set_tx_queue_len(name: &str, packets: u32) -> io::Result<()> {
-    let c_name = CString::new(name)?;
+    // struct ifinfomsg: family, type, index, flags, which of them change.
+    let mut body = vec![0; 4];
+    body.extend_from_slice(&interface_index(name)?.to_ne_bytes());
+    body.extend_from_slice(&[0; 8]);
+    push_attribute(&mut body, libc::IFLA_TXQLEN, packets.to_ne_bytes());
+    rtnetlink(libc::RTM_NEWLINK, 0, &body)
+}
+
+/// Gives an interface one more IPv4 address: the ioctls know of one only.
+pub(super) fn add_ipv4(name: &str, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
+    // struct ifaddrmsg: family, prefix, flags, scope (universe), index.
+    let mut body = vec![libc::AF_INET as u8, prefix, 0, libc::RT_SCOPE_UNIVERSE];
+    body.extend_from_slice(&interface_index(name)?.to_ne_bytes());
+    push_attribute(&mut body, libc::IFA_LOCAL, address.octets());
+    push_attribute(&mut body, libc::IFA_ADDRESS, address.octets());
+    rtnetlink(libc::RTM_NEWADDR, libc::NLM_F_CREATE | libc::NLM_F_EXCL, &body)
+}
+
+fn interface_index(name: &str) -> io::Result<u32> {
+    let name = CString::new(name)?;
     // SAFETY: the pointer is a NUL-terminated string that outlives the call.
-    let index = unsafe { libc::if_nametoindex(c_name.as_ptr()) };
+    match unsafe { libc::if_nametoindex(name.as_ptr()) } {
+        0 => Err(io::Error::last_os_error()),
+        index => Ok(index),
+    }
+}
+
+/// A struct rtattr with four octets.
+fn push_attribute(body: &mut Vec<u8>, kind: u16, value: [u8; 4]) {
+    body.extend_from_slice(&8u16.to_ne_bytes());
+    body.extend_from_slice(&kind.to_ne_bytes());
+    body.extend_from_slice(&value);
+}
+
+/// One request to rtnetlink, and its answer. Numbers are in the machine's order.
+fn rtnetlink(kind: u16, flags: libc::c_int, body: &[u8]) -> io::Result<()> {
     let socket = {
         // SAFETY: plain numbers go in, a new descriptor or -1 comes out.
         let fd = unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_ROUTE) };
@@ -102,17 +135,13 @@ pub(super) fn set_tx_queue_len(name: &str, packets: u32) -> io::Result<()> {
         // SAFETY: the descriptor is new and nobody else's.
         File::from(unsafe { OwnedFd::from_raw_fd(fd) })
     };
-    // struct nlmsghdr, struct ifinfomsg, struct rtattr with one u32; numbers in the machine's order.
-    let mut request = Vec::with_capacity(40);
-    request.extend_from_slice(&40u32.to_ne_bytes());
-    request.extend_from_slice(&libc::RTM_NEWLINK.to_ne_bytes());
-    request.extend_from_slice(&((libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16).to_ne_bytes());
-    request.extend_from_slice(&[0; 12]); // sequence, port, family, type
-    request.extend_from_slice(&index.to_ne_bytes());
-    request.extend_from_slice(&[0; 8]); // flags, which of them change
-    request.extend_from_slice(&8u16.to_ne_bytes());
-    request.extend_from_slice(&libc::IFLA_TXQLEN.to_ne_bytes());
-    request.extend_from_slice(&packets.to_ne_bytes());
+    // struct nlmsghdr: length, type, flags, sequence, port.
+    let mut request = Vec::with_capacity(16 + body.len());
+    request.extend_from_slice(&(16 + body.len() as u32).to_ne_bytes());
+    request.extend_from_slice(&kind.to_ne_bytes());
+    request.extend_from_slice(&((libc::NLM_F_REQUEST | libc::NLM_F_ACK | flags) as u16).to_ne_bytes());
+    request.extend_from_slice(&[0; 8]);
+    request.extend_from_slice(body);
     (&socket).write_all(&request)?;
     // NLMSG_ERROR: a struct nlmsghdr, then 0 or a negative errno.
     let mut answer = [0; 256];

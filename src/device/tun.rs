@@ -27,10 +27,10 @@ pub const MAX_QUEUES: u16 = 256;
 pub struct TunOptions {
     /// Name of the interface, at most 15 octets; it must not exist yet. Empty: the kernel picks `tun<N>`.
     pub name: String,
-    /// Addresses of the KERNEL's side with prefix length: at most one IPv4 address, any number of IPv6 addresses. The
-    /// engine answers for other addresses in the same prefix.
+    /// Addresses of the KERNEL's side with prefix length, any number. The engine answers for other addresses in the same
+    /// prefixes.
     pub addresses: Vec<(IpAddr, u8)>,
-    /// Far end of the link for the kernel, where the prefix alone does not say it (IPv4 /32).
+    /// Far end of the link for the kernel, where the prefix of the first IPv4 address does not say it (/32).
     pub peer: Option<Ipv4Addr>,
     /// Largest IP packet in octets (68..=65,535; IPv6 wants 1,280).
     pub mtu: u16,
@@ -135,8 +135,7 @@ pub(super) fn check_options(options: &TunOptions) -> Result<(), DeviceError> {
     if options.mtu < 68 {
         return Err(DeviceError::Options(format!("MTU {}: IPv4 needs at least 68 (RFC 791), use 1500", options.mtu)));
     }
-    let mut ipv4 = 0;
-    for (address, prefix) in &options.addresses {
+    for (index, (address, prefix)) in options.addresses.iter().enumerate() {
         let longest = if address.is_ipv4() { 32 } else { 128 };
         if *prefix > longest {
             return Err(DeviceError::Options(format!("{address}/{prefix}: a prefix is at most {longest}")));
@@ -144,10 +143,9 @@ pub(super) fn check_options(options: &TunOptions) -> Result<(), DeviceError> {
         if address.is_ipv6() && options.mtu < 1280 {
             return Err(DeviceError::Options(format!("MTU {}: IPv6 needs at least 1280 (RFC 8200)", options.mtu)));
         }
-        ipv4 += usize::from(address.is_ipv4());
-    }
-    if ipv4 > 1 {
-        return Err(DeviceError::Options("more than one IPv4 address for the kernel's side: give one".to_owned()));
+        if options.addresses[..index].iter().any(|(other, _)| other == address) {
+            return Err(DeviceError::Options(format!("{address} is given twice for the kernel's side: leave one out")));
+        }
     }
     match std::fs::OpenOptions::new().read(true).write(true).open(NODE) {
         Ok(_) => {}
@@ -174,13 +172,20 @@ pub(super) fn failed(what: &'static str, name: &str) -> impl FnOnce(io::Error) -
     move |source| DeviceError::Configure { what, name: name.to_owned(), source }
 }
 
-/// MTU, queue length, IPv6 addresses and "up", for both backends; IPv4 is up to the caller (before this).
+/// MTU, queue length, addresses and "up", for both backends; the first IPv4 address is up to the caller (before this).
 pub(super) fn configure(device: &SyncDevice, name: &str, options: &TunOptions) -> Result<(), DeviceError> {
     device.set_mtu(options.mtu).map_err(failed("set the MTU", name))?;
     sys::set_tx_queue_len(name, options.tx_queue_len).map_err(failed("set the queue length", name))?;
+    let first = ipv4_of(options);
     for (address, prefix) in &options.addresses {
-        if let IpAddr::V6(address) = address {
-            device.add_address_v6(*address, *prefix).map_err(failed("set the IPv6 address", name))?;
+        match address {
+            IpAddr::V4(address) if first.is_some_and(|(first, _)| first == *address) => {}
+            IpAddr::V4(address) => {
+                sys::add_ipv4(name, *address, *prefix).map_err(failed("add an IPv4 address", name))?;
+            }
+            IpAddr::V6(address) => {
+                device.add_address_v6(*address, *prefix).map_err(failed("set the IPv6 address", name))?;
+            }
         }
     }
     device.enabled(true).map_err(failed("bring up the link", name))
@@ -245,6 +250,7 @@ impl TunDevice {
     }
 }
 
+/// The first IPv4 address, which belongs to the making of the interface.
 pub(super) fn ipv4_of(options: &TunOptions) -> Option<(Ipv4Addr, u8)> {
     options.addresses.iter().find_map(|(address, prefix)| match address {
         IpAddr::V4(address) => Some((*address, *prefix)),

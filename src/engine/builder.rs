@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::{Engine, EngineConfig, EngineError, Pin, Plan, PlanKind, ServiceFactory, Steer, usable_cpus};
 use crate::device::tun::MAX_QUEUES;
-use crate::device::{Device, DeviceError, TunDevice, TunOptions};
+use crate::device::{AddressError, Device, DeviceError, HostAddress, TunDevice, TunOptions, no_host};
 use crate::net::SocketLimits;
 use crate::shard::{Limits, PrefixError, Route, Routes};
 use crate::tcp::cookie::SynCookies;
@@ -24,6 +24,14 @@ pub enum BuildError {
     /// The engine did not start.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// One of our addresses cannot be, or leaves nothing for the kernel's side.
+    #[error("{address}: {why}")]
+    Address {
+        /// The one.
+        address: IpAddr,
+        /// Why not, and what to take.
+        why: AddressError,
+    },
     /// Something is missing or contradictory.
     #[error("{0}")]
     Options(&'static str),
@@ -35,7 +43,7 @@ impl BuildError {
         match self {
             Self::Device(error) => error.kind(),
             Self::Engine(error) => error.kind(),
-            Self::Plan(_) | Self::Options(_) => io::ErrorKind::InvalidInput,
+            Self::Plan(_) | Self::Address { .. } | Self::Options(_) => io::ErrorKind::InvalidInput,
         }
     }
 }
@@ -51,6 +59,7 @@ impl From<BuildError> for io::Error {
 /// How an engine is to be; made by [`Engine::builder`].
 ///
 /// Without more words it opens a TUN device `trust0` with 10.7.0.1/24 for the kernel's side and answers for 10.7.0.2.
+/// With other [addresses](Self::address) the kernel's side has one in each of their networks: the first that is not ours.
 #[must_use = "a builder does nothing until `start`"]
 pub struct Builder {
     device: Option<(Box<dyn Device>, usize)>,
@@ -59,10 +68,19 @@ pub struct Builder {
     workers: Option<usize>,
     pin: Pin,
     config: EngineConfig,
+    /// An address was named: the default one counts no more, unless it is among them.
+    named: bool,
+    /// Prefixes of our addresses, where one was said.
+    networks: Vec<(IpAddr, u8)>,
+    /// `None`: nobody said any.
+    kernel: Option<Vec<(IpAddr, u8)>>,
     services: Vec<ServiceFactory>,
     /// `None`: nobody said any.
     routes: Option<Routes>,
 }
+
+/// The prefix of an address for which none was said, if the device is to be a TUN device of ours.
+const USUAL_PREFIX: u8 = 24;
 
 impl std::fmt::Debug for Builder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -79,6 +97,9 @@ impl Default for Builder {
             workers: None,
             pin: Pin::default(),
             config: EngineConfig::new(vec![IpAddr::V4(Ipv4Addr::new(10, 7, 0, 2))]),
+            named: false,
+            networks: Vec::new(),
+            kernel: None,
             services: Vec::new(),
             routes: None,
         }
@@ -99,19 +120,22 @@ impl Builder {
         self
     }
 
-    /// The kernel's address on the TUN device, with the length of its prefix (default 10.7.0.1/24).
+    /// The kernel's address on the TUN device, with the length of its prefix. Called again, the kernel's side has several.
+    /// Default: in the network of each address of ours the first that is not ours, so 10.7.0.1/24.
     pub fn kernel_address(mut self, address: IpAddr, prefix: u8) -> Self {
-        self.tun.addresses = vec![(address, prefix)];
+        self.kernel.get_or_insert_default().push((address, prefix));
         self
     }
 
-    /// The engine's own address (default 10.7.0.2). Called again, the engine answers for several.
+    /// The engine's own address (default 10.7.0.2). Called again, the engine answers for several. On a TUN device it is in a
+    /// network of 24 bits unless [`network`](Self::network) says another prefix.
     pub fn address(mut self, address: IpAddr) -> Self {
-        let default = Self::default().config.addresses;
-        if self.config.addresses == default {
+        if !std::mem::replace(&mut self.named, true) {
             self.config.addresses.clear();
         }
-        self.config.addresses.push(address);
+        if !self.config.addresses.contains(&address) {
+            self.config.addresses.push(address);
+        }
         self
     }
 
@@ -124,6 +148,7 @@ impl Builder {
     /// The prefix is longer than the address.
     pub fn network(mut self, address: IpAddr, prefix: u8) -> Result<Self, PrefixError> {
         let route = Route::on_link(address, prefix)?;
+        self.networks.push((address, prefix));
         self = self.address(address);
         Ok(self.route(route))
     }
@@ -225,12 +250,20 @@ impl Builder {
     ///
     /// See [`BuildError`].
     pub fn start(self) -> Result<Engine, BuildError> {
-        let Self { device, mut tun, plan, workers, pin, mut config, services, routes } = self;
+        let Self { device, mut tun, plan, workers, pin, mut config, named: _, networks, kernel, services, routes } =
+            self;
         if let Some(routes) = routes {
             config.routes = routes;
         }
         if config.addresses.is_empty() {
             return Err(BuildError::Options("an engine needs an address: Builder::address"));
+        }
+        check(&config.addresses, &networks)?;
+        if device.is_none() {
+            tun.addresses = match kernel {
+                Some(kernel) => beside(kernel, &config.addresses)?,
+                None => kernel_sides(&config.addresses, &networks)?,
+            };
         }
         let queues = device.as_ref().map_or(usize::from(MAX_QUEUES), |(_, queues)| *queues);
         let workers = if device.is_some() { workers.or(Some(queues)) } else { workers };
@@ -246,21 +279,73 @@ impl Builder {
     }
 }
 
+/// Refuses what cannot be our address on any device.
+fn check(addresses: &[IpAddr], networks: &[(IpAddr, u8)]) -> Result<(), BuildError> {
+    for &address in addresses {
+        if let Some(why) = no_host(address) {
+            return Err(BuildError::Address { address, why: AddressError::NoHost(why) });
+        }
+    }
+    for &(address, prefix) in networks {
+        if let IpAddr::V4(ip) = address
+            && let Err(why @ AddressError::Edge(_)) = HostAddress::new(ip, prefix)
+        {
+            return Err(BuildError::Address { address, why });
+        }
+    }
+    Ok(())
+}
+
+/// Addresses of the kernel's side as they were said.
+fn beside(kernel: Vec<(IpAddr, u8)>, ours: &[IpAddr]) -> Result<Vec<(IpAddr, u8)>, BuildError> {
+    match ours.iter().find(|address| kernel.iter().any(|(other, _)| other == *address)) {
+        Some(&address) => Err(BuildError::Address { address, why: AddressError::Taken }),
+        None => Ok(kernel),
+    }
+}
+
+/// An address for the kernel's side in each network of ours.
+fn kernel_sides(addresses: &[IpAddr], networks: &[(IpAddr, u8)]) -> Result<Vec<(IpAddr, u8)>, BuildError> {
+    let mut taken: Vec<Ipv4Addr> =
+        addresses.iter().filter_map(|address| if let IpAddr::V4(ip) = address { Some(*ip) } else { None }).collect();
+    let (mut known, mut sides): (Vec<HostAddress>, _) = (Vec::new(), Vec::new());
+    for &address in addresses {
+        let refused = |why| BuildError::Address { address, why };
+        let IpAddr::V4(ip) = address else { return Err(refused(AddressError::Ipv6)) };
+        let said = networks.iter().find(|(network, _)| *network == address);
+        if said.is_none() && known.iter().any(|network| network.covers(ip)) {
+            continue;
+        }
+        let network = HostAddress::new(ip, said.map_or(USUAL_PREFIX, |(_, prefix)| *prefix)).map_err(refused)?;
+        // Of the same length, it is the same network.
+        if !known.iter().any(|other| other.prefix() == network.prefix() && other.covers(ip)) {
+            let kernel = network.kernel_side(&taken).ok_or(refused(AddressError::Full))?;
+            taken.push(kernel);
+            sides.push((IpAddr::V4(kernel), network.prefix()));
+        }
+        known.push(network);
+    }
+    Ok(sides)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::memory::{MemoryOptions, pair};
 
     #[test]
     fn errors_have_kinds_and_speak_of_no_command() {
         let kernel = |errno| io::Error::from_raw_os_error(errno);
         let name = || "trust0".to_owned();
-        let cases: [(BuildError, io::ErrorKind); 8] = [
+        let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let cases: [(BuildError, io::ErrorKind); 9] = [
             (DeviceError::NameInUse(name()).into(), io::ErrorKind::AddrInUse),
             (DeviceError::Busy(name()).into(), io::ErrorKind::AddrInUse),
             (DeviceError::NotPermitted(name()).into(), io::ErrorKind::PermissionDenied),
             (DeviceError::NodeAccess.into(), io::ErrorKind::PermissionDenied),
             (DeviceError::NodeMissing.into(), io::ErrorKind::NotFound),
             (DeviceError::NameInvalid("a b".to_owned()).into(), io::ErrorKind::InvalidInput),
+            (BuildError::Address { address, why: AddressError::Prefix }, io::ErrorKind::InvalidInput),
             (EngineError::Steering(kernel(libc::EPERM)).into(), io::ErrorKind::PermissionDenied),
             (EngineError::Queues { device: 1, plan: 2 }.into(), io::ErrorKind::InvalidInput),
         ];
@@ -272,5 +357,111 @@ mod tests {
             assert_eq!(error.to_string(), text);
             assert!(error.downcast::<BuildError>().is_ok());
         }
+    }
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    /// Our addresses, and those of the kernel's side that go with them.
+    fn sides(builder: &Builder) -> Result<(String, String), String> {
+        let list = |addresses: &mut dyn Iterator<Item = String>| addresses.collect::<Vec<_>>().join(" ");
+        let (ours, networks) = (&builder.config.addresses, &builder.networks);
+        check(ours, networks).map_err(|error| error.to_string())?;
+        let kernel = kernel_sides(ours, networks).map_err(|error| error.to_string())?;
+        let kernel = list(&mut kernel.iter().map(|(address, prefix)| format!("{address}/{prefix}")));
+        Ok((list(&mut ours.iter().map(ToString::to_string)), kernel))
+    }
+
+    #[test]
+    fn each_address_that_is_named_counts() {
+        let builder = Engine::builder;
+        for (builder, ours) in [
+            (builder(), "10.7.0.2"),
+            (builder().address(ip("10.7.0.2")), "10.7.0.2"),
+            (builder().address(ip("10.7.0.2")).address(ip("10.7.0.3")), "10.7.0.2 10.7.0.3"),
+            (builder().address(ip("10.7.0.3")).address(ip("10.7.0.2")), "10.7.0.3 10.7.0.2"),
+            (builder().address(ip("10.7.0.2")).address(ip("10.7.0.2")), "10.7.0.2"),
+            (builder().network(ip("10.7.0.2"), 24).expect("short").address(ip("10.9.0.2")), "10.7.0.2 10.9.0.2"),
+        ] {
+            assert_eq!(sides(&builder).expect("good").0, ours);
+        }
+    }
+
+    #[test]
+    fn the_kernels_side_has_an_address_in_each_network() {
+        let network = |builder: Builder, address, prefix| builder.network(ip(address), prefix).expect("short enough");
+        let with = |addresses: &[&str]| addresses.iter().fold(Engine::builder(), |builder, a| builder.address(ip(a)));
+        for (builder, kernel) in [
+            (with(&[]), "10.7.0.1/24"),
+            (with(&["10.9.0.2"]), "10.9.0.1/24"),
+            (with(&["10.9.0.1"]), "10.9.0.2/24"),
+            (with(&["10.9.0.1", "10.9.0.2"]), "10.9.0.3/24"),
+            (with(&["10.9.0.2", "10.9.1.2", "10.9.0.7"]), "10.9.0.1/24 10.9.1.1/24"),
+            (network(with(&[]), "10.9.200.7", 16), "10.9.0.1/16"),
+            (network(with(&["10.9.0.2"]), "10.11.0.5", 30), "10.9.0.1/24 10.11.0.6/30"),
+            // It was said where it lies: in a network that is there already.
+            (network(with(&[]), "10.9.200.7", 16).address(ip("10.9.3.3")), "10.9.0.1/16"),
+            // One network in the other is a network all the same.
+            (network(network(with(&[]), "10.9.0.2", 16), "10.9.8.2", 24), "10.9.0.1/16 10.9.8.1/24"),
+            (network(network(with(&[]), "10.9.8.2", 16), "10.9.0.2", 24), "10.9.0.1/16 10.9.0.3/24"),
+        ] {
+            assert_eq!(sides(&builder).expect("good").1, kernel);
+        }
+    }
+
+    #[test]
+    fn addresses_that_cannot_be_are_refused_with_what_to_take() {
+        let with = |address| Engine::builder().address(ip(address));
+        for (builder, said) in [
+            (with("127.0.0.1"), "127.0.0.1: loopback, which never leaves the kernel; take one of a private network"),
+            (with("0.0.0.0"), "0.0.0.0: \"this network\""),
+            (with("224.0.0.5"), "224.0.0.5: multicast"),
+            (with("255.255.255.255"), "255.255.255.255: reserved or broadcast"),
+            (with("::1"), "::1: loopback"),
+            (with("ff02::1"), "ff02::1: multicast"),
+            (
+                with("10.9.0.0"),
+                "10.9.0.0: the network's own or its broadcast address; take one between, like 10.9.0.1/24",
+            ),
+            (with("10.9.0.255"), "10.9.0.255: the network's own"),
+            (with("10.7.0.2").network(ip("10.9.0.8"), 29).expect("short"), "10.9.0.8: the network's own"),
+            (with("10.7.0.2").network(ip("10.9.0.8"), 32).expect("short"), "10.9.0.8: the prefix must leave room"),
+            (with("10.9.0.5").network(ip("10.9.0.6"), 30).expect("short"), "10.9.0.6: no address of its network"),
+            (with("fd00::2"), "fd00::2: an IPv6 address says nothing of the kernel's side"),
+        ] {
+            let error = sides(&builder).expect_err(said);
+            assert!(error.starts_with(said), "{error}");
+        }
+    }
+
+    /// On a device of the caller's own there is no kernel's side; what no host can have nobody can have there either.
+    #[test]
+    fn a_device_of_ones_own_asks_for_no_kernels_side() {
+        let start = |address: &str, prefix| {
+            let (device, other) = pair(&MemoryOptions::default()).expect("in memory");
+            let builder = Engine::builder().device(device, 1).pin(Pin::None);
+            let started = match prefix {
+                Some(prefix) => builder.network(ip(address), prefix).expect("short enough"),
+                None => builder.address(ip(address)),
+            };
+            let result = started.start().map(drop).map_err(|error| error.to_string());
+            drop(other);
+            result
+        };
+        for (address, prefix) in [("10.9.0.0", None), ("10.9.0.8", Some(32)), ("10.9.0.8", Some(31)), ("fd00::2", None)]
+        {
+            assert_eq!(start(address, prefix), Ok(()), "{address}");
+        }
+        for (address, prefix) in [("127.0.0.1", None), ("10.9.0.0", Some(24)), ("::", None)] {
+            assert!(start(address, prefix).expect_err("no host").starts_with(address));
+        }
+    }
+
+    #[test]
+    fn the_kernels_side_is_as_it_was_said() {
+        let said = vec![(ip("10.9.0.1"), 24), (ip("fd00::1"), 64)];
+        assert_eq!(beside(said.clone(), &[ip("10.9.0.2"), ip("fd00::2")]).expect("good"), said);
+        let error = beside(said, &[ip("10.9.0.1")]).expect_err("the same").to_string();
+        assert!(error.starts_with("10.9.0.1: the kernel's side has this address"), "{error}");
     }
 }

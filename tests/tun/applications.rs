@@ -186,3 +186,25 @@ pub(crate) fn two_engines() -> Outcome {
     assert_eq!(connecting.timed_out, 0);
     Ok(())
 }
+
+/// Engines of the builder that name their addresses, and nothing of the kernel's side, are reached at each of them.
+pub(crate) fn builder_addresses() -> Outcome {
+    let [a, b, c, d]: [Ipv4Addr; 4] =
+        [[10, 7, 0, 2], [10, 7, 0, 3], [10, 9, 0, 2], [10, 11, 200, 7]].map(Ipv4Addr::from);
+    let named =
+        |ours: &[Ipv4Addr]| ours.iter().fold(Engine::builder(), |builder, ours| builder.address((*ours).into()));
+    let wider = named(&[a]).network(d.into(), 16).map_err(|error| error.to_string())?;
+    for (builder, ours) in [(named(&[a, b]), vec![a, b]), (named(&[c]), vec![c]), (wider, vec![a, d])] {
+        let engine = builder.start().unwrap();
+        let listener = engine.bind((Ipv4Addr::UNSPECIFIED, 7)).unwrap();
+        for &ours in &ours {
+            let limit = Duration::from_secs(5);
+            let client = std::net::TcpStream::connect_timeout(&SocketAddr::from((ours, 7)), limit)
+                .unwrap_or_else(|error| panic!("{ours}: {error}"));
+            assert_eq!(listener.accept().unwrap().1, client.local_addr().unwrap());
+        }
+    }
+    let error = named(&[Ipv4Addr::LOCALHOST]).start().unwrap_err().to_string();
+    assert!(error.starts_with("127.0.0.1: loopback"), "{error}");
+    Ok(())
+}
