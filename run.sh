@@ -45,7 +45,7 @@ usage: ./run.sh [COMMAND]
   demo                      one minute: ping, echo, iperf3, 100 clients; the same on the kernel's TCP; ratios
   bench [--quick]           the interleaved comparison with the kernel; says first how long it takes
   test                      everything: format, lints, unit, integration and doc tests, loom, the whole by stock tools
-  stop                      end the running engine
+  stop                      end the running engine; connections that are open have as long as `serve --drain` says (3 s)
   help                      this text
 
   --host [OPTION...]        serve in the CURRENT namespace: device trust0 and 10.7.0.1/24, nothing else is touched.
@@ -570,17 +570,21 @@ cmd_load() {
     exit "$status"
 }
 
-# Asks the running engine to end, and kills it when it has not after 5 s.
+# Asks the running engine to end, and kills it when it has not 5 s after the time that open connections have (--drain).
 end_engine() {
-    local pid _
+    local pid words=() drain limit i
     pid=$(engine_pid)
     [ -n "$pid" ] || die "an engine is just starting; try again"
+    mapfile -d '' -t words 2>/dev/null <"/proc/$pid/cmdline"
+    drain=$(option drain 3 ${words[@]+"${words[@]}"})
+    [[ $drain =~ ^[0-9]{1,5}$ ]] || drain=3
+    limit=$((5 + 10#$drain))
     kill -TERM "$pid" 2>/dev/null || die "process $pid belongs to $(stat -c %U "/proc/$pid" 2>/dev/null || echo another user); use sudo"
-    for _ in {1..100}; do
+    for ((i = 0; i < limit * 20; i++)); do
         running || return 0
         sleep 0.05
     done
-    warn "no answer within 5 s: killing it"
+    warn "no answer within $limit s: killing it"
     # It leads a process group of its own.
     kill -KILL -- "-$pid" 2>/dev/null
     sleep 0.2

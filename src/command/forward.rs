@@ -25,6 +25,7 @@ use rustix::net::sockopt;
 use tokio::net as kernel;
 use tokio::runtime;
 use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
 use trust::net::{Stack, tokio as ours};
 use trust::services::KEEPALIVE;
 
@@ -126,6 +127,10 @@ impl FromStr for Forward {
 pub(super) struct Forwarding {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
+    /// The tasks that listen on the kernel's side.
+    kernel: Vec<AbortHandle>,
+    /// Those of each forwarding.
+    places: Vec<Arc<Places>>,
 }
 
 impl Forwarding {
@@ -136,16 +141,19 @@ impl Forwarding {
         }
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let within = runtime.enter();
+        let (mut kernel, mut taken) = (Vec::new(), Vec::new());
         for forward in wanted {
             let failed = |error: io::Error| Error::Run(format!("--service {forward}: {error}"));
+            let line = Line::open(forward, places);
+            taken.push(Arc::clone(&line.places));
             match forward.from {
                 From::Ours(port) => {
                     let listener = stack.bind((Ipv4Addr::UNSPECIFIED, port)).map_err(failed)?;
-                    runtime.spawn(from_ours(listener.into(), Line::open(forward, places)));
+                    runtime.spawn(from_ours(listener.into(), line));
                 }
                 From::Kernel(address) => {
                     let listener = listen(address).map_err(failed)?;
-                    runtime.spawn(from_kernel(listener, stack.clone(), Line::open(forward, places)));
+                    kernel.push(runtime.spawn(from_kernel(listener, stack.clone(), line)).abort_handle());
                 }
             }
         }
@@ -157,7 +165,22 @@ impl Forwarding {
             // behind: it may take long.
             runtime.shutdown_background();
         })?;
-        Ok(Some(Self { stop: Some(stop), thread: Some(thread) }))
+        Ok(Some(Self { stop: Some(stop), thread: Some(thread), kernel, places: taken }))
+    }
+
+    /// Takes no connections from the kernel any more. Those from our stack end with its listeners.
+    pub(super) fn close_listeners(&self) {
+        self.kernel.iter().for_each(AbortHandle::abort);
+        // A matter of one turn of the thread, which waits for nothing but its sockets.
+        let start = Instant::now();
+        while !self.kernel.iter().all(AbortHandle::is_finished) && start.elapsed() < BREATH {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Whether no connection is open: each has a place.
+    pub(super) fn is_idle(&self) -> bool {
+        self.places.iter().all(|places| places.are_free())
     }
 }
 

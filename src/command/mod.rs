@@ -13,6 +13,7 @@ mod outward;
 mod places;
 mod refusal;
 mod serve;
+mod wanted;
 
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
@@ -22,6 +23,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use refusal::Error;
+pub(crate) use trust::device::HostAddress as Address;
 use trust::device::impair::{Impaired, Impairment};
 use trust::device::plain::PlainDevice;
 use trust::device::{Device, DeviceError, TunDevice, TunOptions};
@@ -109,72 +111,9 @@ enum Log {
     Segments,
 }
 
-/// Our address with the length of the prefix that the kernel's side shares.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Address {
-    ip: Ipv4Addr,
-    prefix: u8,
-}
-
-impl Address {
-    /// Whether an address is in our prefix.
-    fn covers(self, other: Ipv4Addr) -> bool {
-        (u32::from(self.ip) ^ u32::from(other)) >> (32 - u32::from(self.prefix)) == 0
-    }
-
-    /// To the other hosts of its network.
-    fn route(self) -> Route {
-        Route::on_link(self.ip.into(), self.prefix).expect("8 to 30 bits: see from_str")
-    }
-
-    /// The address for the kernel's side: the first of the prefix that is not ours.
-    fn kernel_side(self) -> Ipv4Addr {
-        let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
-        let network = u32::from(self.ip) & mask;
-        let first = Ipv4Addr::from(network + 1);
-        if first == self.ip { Ipv4Addr::from(network + 2) } else { first }
-    }
-}
-
-/// Why no host on a network can have this address (RFC 1122, 3.2.1.3), if so.
-fn no_host(ip: Ipv4Addr) -> Option<&'static str> {
-    match ip.octets()[0] {
-        0 => Some("\"this network\", no host's address"),
-        127 => Some("loopback, which never leaves the kernel"),
-        224..=239 => Some("multicast, no host's address"),
-        240.. => Some("reserved or broadcast, no host's address"),
-        _ => None,
-    }
-}
-
-impl FromStr for Address {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || "not an IPv4 address with the length of its prefix, like 10.7.0.2/24".to_owned();
-        let (ip, prefix) = text.split_once('/').ok_or_else(wrong)?;
-        let ip = ip.parse().map_err(|_| wrong())?;
-        let prefix: u8 = prefix.parse().map_err(|_| wrong())?;
-        if let Some(why) = no_host(ip) {
-            return Err(format!("{why}; take one of a private network, like 10.7.0.2/24"));
-        }
-        if !(8..=30).contains(&prefix) {
-            return Err("the prefix must leave room for two hosts: 8 to 30 bits, like 10.7.0.2/24".to_owned());
-        }
-        let mask = u32::MAX << (32 - u32::from(prefix));
-        let network = u32::from(ip) & mask;
-        if [network, network | !mask].contains(&u32::from(ip)) {
-            let first = Ipv4Addr::from(network + 1);
-            return Err(format!("the network's own or its broadcast address; take one between, like {first}/{prefix}"));
-        }
-        Ok(Self { ip, prefix })
-    }
-}
-
-impl std::fmt::Display for Address {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.ip, self.prefix)
-    }
+/// The address for the kernel's side, beside ours.
+fn kernel_side(ours: Address) -> Ipv4Addr {
+    ours.kernel_side(&[ours.ip()]).expect("a network has room for two hosts: see HostAddress::new")
 }
 
 /// A route as written: `NETWORK/PREFIX` or `default`, perhaps with `,src=ADDRESS`. There is no next hop to name: behind a
@@ -337,7 +276,7 @@ impl EngineOptions {
         let plan = self.plan()?;
         let options = TunOptions {
             name: self.tun.clone().unwrap_or_else(|| tun.to_owned()),
-            addresses: addresses.iter().map(|address| (IpAddr::V4(address.kernel_side()), address.prefix)).collect(),
+            addresses: addresses.iter().map(|ours| (IpAddr::V4(kernel_side(*ours)), ours.prefix())).collect(),
             mtu: self.mtu,
             queues: plan.queues as u16,
             offload: !plain && self.offload != Some(Switch::Off),
@@ -370,7 +309,7 @@ impl EngineOptions {
 
     /// What the options say of an engine with so many workers; routes and tunables of TCP are checked elsewhere.
     fn config(&self, addresses: &[Address], workers: usize) -> EngineConfig {
-        let mut config = EngineConfig::new(addresses.iter().map(|address| IpAddr::V4(address.ip)).collect());
+        let mut config = EngineConfig::new(addresses.iter().map(|address| IpAddr::V4(address.ip())).collect());
         config.steer = self.steer.unwrap_or_default();
         config.busy_poll = self.busy_poll;
         config.log_connections = self.log.contains(&Log::Connections);
@@ -386,15 +325,16 @@ impl EngineOptions {
     fn routes(&self, addresses: &[Address]) -> Result<Routes, Error> {
         let mut routes = Routes::none();
         for (index, address) in addresses.iter().enumerate() {
-            if let Some(other) = addresses[..index].iter().find(|other| other.covers(address.ip)) {
+            if let Some(other) = addresses[..index].iter().find(|other| other.covers(address.ip())) {
                 let text = format!("--address {address}: its network is that of {other} already; take another one");
                 return Err(Error::Usage(text));
             }
-            routes.add(address.route());
+            let route = Route::on_link(address.ip().into(), address.prefix());
+            routes.add(route.expect("30 bits at most: see HostAddress::new"));
         }
         for RouteArgument { route, source } in &self.route {
             if let Some(source) = source
-                && !addresses.iter().any(|address| address.ip == *source)
+                && !addresses.iter().any(|address| address.ip() == *source)
             {
                 return Err(Error::Usage(format!(
                     "--route: src={source} is no address of ours; --address makes it one"
@@ -493,7 +433,16 @@ fn memory(text: &str) -> Result<u64, String> {
     };
     let octets = digits.parse::<u64>().ok().and_then(|count| count.checked_mul(1 << unit));
     let right = |octets: &u64| (LEAST_MEMORY..=1 << 40).contains(octets);
-    octets.filter(right).ok_or_else(|| "not a size from 16M to 1024G".to_owned())
+    octets.filter(right).ok_or_else(|| {
+        let size = "not a size from 16M to 1024G";
+        // What is no whole number of a unit is one of the next smaller.
+        match digits.parse::<f64>().map(|count| (count * f64::from(1 << unit >> 20)) as u64) {
+            Ok(megabytes) if digits.contains('.') && right(&(megabytes << 20)) => {
+                format!("{size} in whole numbers; take {megabytes}M")
+            }
+            _ => size.to_owned(),
+        }
+    })
 }
 
 fn mtu(text: &str) -> Result<u16, String> {
@@ -516,20 +465,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernel_gets_the_first_address_that_is_not_ours() {
-        let kernel = |text: &str| text.parse::<Address>().unwrap().kernel_side().to_string();
-        assert_eq!(kernel("10.7.0.2/24"), "10.7.0.1");
-        assert_eq!(kernel("10.7.0.1/24"), "10.7.0.2");
-        assert_eq!(kernel("10.7.0.6/30"), "10.7.0.5");
-    }
-
-    #[test]
     fn memory_is_a_size_and_is_shared_out_to_the_shards() {
         for (text, octets) in [("16M", Some(16 << 20)), ("2g", Some(2 << 30)), ("33554432", Some(32 << 20))] {
             assert_eq!(memory(text).ok(), octets, "{text}");
         }
-        for text in ["", "M", "1M", "-1G", "1.5G", "9999999999G", "1025G", "1T", "öG"] {
+        for text in
+            ["", "M", "1M", "-1G", "9999999999G", "1025G", "1T", "öG", "0.01G", "-1.5G", "1e3G", "1.5T", "2000.5G"]
+        {
             assert_eq!(memory(text).unwrap_err(), "not a size from 16M to 1024G", "{text}");
+        }
+        for (text, remedy) in [("1.5G", "1536M"), ("0.25g", "256M"), ("100.7M", "100M"), ("1.1G", "1126M")] {
+            assert_eq!(
+                memory(text).unwrap_err(),
+                format!("not a size from 16M to 1024G in whole numbers; take {remedy}")
+            );
+            assert!(memory(remedy).is_ok());
         }
         let mut config = EngineConfig::new(Vec::new());
         config.set_memory(256 << 20, 2);
@@ -590,7 +540,7 @@ mod tests {
             let Command::Serve(serve) = Arguments::try_parse_from(line).map_err(|e| e.to_string())?.command else {
                 unreachable!()
             };
-            serve.engine_options().routes(&["10.7.0.2/24".parse()?]).map_err(|error| error.to_string())
+            serve.engine_options().routes(&["10.7.0.2/24".parse().unwrap()]).map_err(|error| error.to_string())
         };
         let network = |text: &str, prefix| Route::to(text.parse().unwrap(), prefix).unwrap();
         let table = |more: &[Route]| {
@@ -614,23 +564,6 @@ mod tests {
         ] {
             let error = routes(&["--route", wrong]).unwrap_err();
             assert!(error.contains(said), "{wrong}: {error}");
-        }
-    }
-
-    #[test]
-    fn a_prefix_covers_its_own_addresses_only() {
-        let ours: Address = "10.7.1.2/24".parse().unwrap();
-        for (other, covered) in
-            [([10, 7, 1, 1], true), ([10, 7, 1, 255], true), ([10, 7, 0, 2], false), ([10, 8, 1, 2], false)]
-        {
-            assert_eq!(ours.covers(other.into()), covered, "{other:?}");
-        }
-    }
-
-    #[test]
-    fn addresses_that_no_host_can_have_are_refused() {
-        for text in ["10.7.0.2", "10.7.0.0/24", "10.7.0.255/24", "10.7.0.2/31", "ten/24", "10.7.0.2/x"] {
-            assert!(text.parse::<Address>().is_err(), "{text}");
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use crossbeam::channel::{RecvTimeoutError, bounded};
+use trust::device::no_host;
 use trust::engine::Engine;
 use trust::net::{Stack, TcpStream};
 
@@ -93,15 +94,15 @@ pub(super) fn why_unresolved(host: &str, error: &io::Error) -> String {
 
 /// Refuses addresses that nobody but ourselves can have.
 fn check_remote(host: &str, remote: Ipv4Addr, ours: Address) -> Result<(), Error> {
-    let kernel = ours.kernel_side();
+    let kernel = super::kernel_side(ours);
     let why = if remote.is_loopback() {
         format!(
             "loopback is not reached from our stack, which is on a subnet of its own behind a TUN device; \
              {kernel} is the kernel of this namespace"
         )
-    } else if remote == ours.ip {
+    } else if remote == ours.ip() {
         format!("this is our own address; {kernel} is the kernel of this namespace, and --address gives us another")
-    } else if let Some(why) = super::no_host(remote) {
+    } else if let Some(why) = no_host(remote.into()) {
         format!("{why}; give the address of one host")
     } else {
         return Ok(());

@@ -91,6 +91,11 @@ impl Places {
         self.table().open.len() >= self.most
     }
 
+    /// Whether nobody has one.
+    pub(super) fn are_free(&self) -> bool {
+        self.table().open.is_empty()
+    }
+
     /// A place, and what is told when it is needed by another. `None`: all are taken, by connections that are not idle.
     pub(super) fn take(self: &Arc<Self>, now: Instant) -> Option<(Place, oneshot::Receiver<()>)> {
         let stamp = self.stamp(now);

@@ -162,6 +162,9 @@ mod tests {
             ("serve --impair loss=2", "--impair loss=2", "from 0 to 1"),
             ("serve --stats 0", "--stats 0", "from 1"),
             ("serve --stats -1", "--stats -1", "from 1"),
+            ("serve --drain -1", "--drain -1", "from 0"),
+            ("serve --drain 1.5", "--drain 1.5", "from 0"),
+            ("serve --memory 1.5G", "--memory 1.5G", "take 1536M"),
             ("serve --stats soon", "--stats soon", "from 1"),
             ("serve --mtu 1", "--mtu 1:", "576 to 65520"),
             ("serve --mtu -5", "--mtu -5", "576 to 65520"),
@@ -216,6 +219,7 @@ mod tests {
             "serve",
             "serve --workers 1 --pin 0 --stats 1 --mtu 576 --impair loss=0.1,seed=3",
             "serve --service echo:4242 --service iperf3:5202 --address 192.168.7.1/30 --plan fused --busy-poll",
+            "serve --no-default-services --drain 0 --service echo:80",
             "connect localhost 7 --address 10.7.9.2/24 --tun trust9",
         ] {
             let words = std::iter::once("trust").chain(line.split_whitespace());

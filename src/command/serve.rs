@@ -1,22 +1,25 @@
-//! `trust serve`: an engine with its services until TERM or INT.
+//! `trust serve`: an engine with its services until TERM, INT or HUP, and for a while beyond that.
 
-use std::io::IsTerminal;
-use std::str::FromStr;
+use std::io::{self, IsTerminal};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use crossbeam::channel::{RecvTimeoutError, bounded};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use trust::engine::{Engine, PlanKind, ServiceFactory, StageId};
 use trust::observe::{Sample, live_line, stats_lines, summary};
-use trust::services::{self, CpuTime, Environment, ParseServiceError, ServiceSpec};
+use trust::services::{self, CpuTime, Environment};
 use trust::tcp;
 
 use super::echo_sockets::EchoSockets;
-use super::forward::{self, Forward, Forwarding};
+use super::forward::{self, Forwarding};
+use super::wanted::{Services, Wanted};
 use super::{Address, EngineOptions, Error, Setup, console, descriptors};
+
+/// How often it is looked whether another signal has come.
+const MOMENT: Duration = Duration::from_millis(20);
 
 /// Options of `trust serve`.
 #[derive(Debug, Args)]
@@ -25,11 +28,21 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "ADDRESS/PREFIX", default_value = "10.7.0.2/24")]
     address: Address,
 
-    /// One more service on one more port, like echo:4242 (the usual ports are served anyway); forward:PORT=HOST:PORT, what
-    /// comes to our port goes to a host by the kernel; reverse:[ADDRESS:]PORT=HOST:PORT, what comes to the kernel's port
-    /// (127.0.0.1, unless told) goes to a host by our stack; echo-sockets:PORT, echo as an application on sockets.
+    /// One more service on one more port, like echo:4242; a port of a default service it takes over, like echo:80;
+    /// forward:PORT=HOST:PORT, what comes to our port goes to a host by the kernel; reverse:[ADDRESS:]PORT=HOST:PORT, what
+    /// comes to the kernel's port (127.0.0.1, unless told) goes to a host by our stack; echo-sockets:PORT, echo as an
+    /// application on sockets.
     #[arg(long, value_name = "NAME:PORT")]
     service: Vec<Wanted>,
+
+    /// Only what --service names, and not echo, discard, daytime, chargen, http and iperf3 on their usual ports.
+    #[arg(long)]
+    no_default_services: bool,
+
+    /// At TERM, INT or HUP: take no new connections, and let those that are open end by themselves for so long, before they
+    /// are reset; another signal resets them at once. 0: none has that time.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = drain, allow_negative_numbers = true)]
+    drain: u64,
 
     /// Print counters every so many seconds.
     #[arg(long, value_name = "SECONDS", value_parser = super::seconds, allow_negative_numbers = true)]
@@ -37,33 +50,6 @@ pub(crate) struct Serve {
 
     #[command(flatten)]
     engine: EngineOptions,
-}
-
-/// One `--service`.
-#[derive(Debug, Clone)]
-enum Wanted {
-    Service(ServiceSpec),
-    Forward(Forward),
-    EchoSockets(u16),
-}
-
-impl FromStr for Wanted {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text.contains('=') || text.starts_with("forward:") || text.starts_with("reverse:") {
-            return text.parse().map(Self::Forward);
-        }
-        if let Some(port) = text.strip_prefix("echo-sockets:") {
-            let port = port.parse().ok().filter(|port| *port != 0);
-            return port.map(Self::EchoSockets).ok_or_else(|| format!("`{text}` has no port from 1 to 65535"));
-        }
-        text.parse().map(Self::Service).map_err(|error| match error {
-            // What the library does not have, this command has beside it.
-            ParseServiceError::UnknownName(_) => format!("{error}, forward, reverse, echo-sockets"),
-            error => error.to_string(),
-        })
-    }
 }
 
 impl Serve {
@@ -80,31 +66,8 @@ impl Serve {
         let Some(tcp) = self.engine.tcp()? else { return Ok(()) };
         return_large_allocations();
         self.engine.start_logging();
-        let mut signals = Signals::new([SIGTERM, SIGINT])?;
-        let mut specs = services::default_services();
-        let mut forwards: Vec<Forward> = Vec::new();
-        let mut echo_ports: Vec<u16> = Vec::new();
-        for wanted in self.service {
-            let (text, port) = match &wanted {
-                Wanted::Service(spec) => (spec.to_string(), Some(spec.port)),
-                Wanted::Forward(forward) => (forward.to_string(), forward.port()),
-                Wanted::EchoSockets(port) => (format!("echo-sockets:{port}"), Some(*port)),
-            };
-            let taken = |port| {
-                specs.iter().any(|known| known.port == port)
-                    || forwards.iter().any(|known| known.port() == Some(port))
-                    || echo_ports.contains(&port)
-            };
-            if let Some(port) = port.filter(|port| taken(*port)) {
-                let why = "has a service already; choose another port";
-                return Err(Error::Usage(format!("--service {text}: port {port} {why}")));
-            }
-            match wanted {
-                Wanted::Service(spec) => specs.push(spec),
-                Wanted::Forward(forward) => forwards.push(forward),
-                Wanted::EchoSockets(port) => echo_ports.push(port),
-            }
-        }
+        let mut signals = signals()?;
+        let Services { specs, forwards, echo_ports } = Services::new(self.service, !self.no_default_services)?;
         // Before there is a device: what cannot be served is not begun.
         let places = if forwards.is_empty() {
             0
@@ -158,12 +121,16 @@ impl Serve {
         let mut list: Vec<_> = specs.iter().map(ToString::to_string).collect();
         list.extend(forwards.iter().map(ToString::to_string));
         list.extend(echo_ports.iter().map(|port| format!("echo-sockets:{port}")));
-        output.say(banner + &format!("ready: {} {}\n", self.address.ip, list.join(" ")));
+        if list.is_empty() {
+            list.push("(no services)".to_owned());
+        }
+        output.say(banner + &format!("ready: {} {}\n", self.address.ip(), list.join(" ")));
 
         let (stop, stopped) = bounded(1);
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-            if let Some(signal) = signals.forever().next() {
-                let _ = stop.send(signal);
+            for signal in signals.forever() {
+                // One that nobody has taken yet says as much.
+                let _ = stop.try_send(signal);
             }
         })?;
         let terminal = std::io::stderr().is_terminal();
@@ -171,10 +138,15 @@ impl Serve {
         let mut before = Sample::take(&engine, start);
         let mut crowd = Crowd::default();
         let mut told = false;
+        let mut signalled = false;
         loop {
             let interval = Duration::from_secs(self.stats.unwrap_or(1));
             match stopped.recv_timeout(interval) {
-                Ok(_) | Err(RecvTimeoutError::Disconnected) => break,
+                Ok(_) => {
+                    signalled = true;
+                    break;
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) if engine.has_failed() => break,
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -195,6 +167,9 @@ impl Serve {
         if terminal {
             console::error().say("\n");
         }
+        if signalled && self.drain > 0 {
+            drain_for(Duration::from_secs(self.drain), &engine, forwarding.as_ref(), &stopped);
+        }
         // First, so that what it resets is still said.
         drop((forwarding, echoing));
         let result = engine.stop();
@@ -210,6 +185,44 @@ fn lost() -> String {
         [0, 0] => String::new(),
         [log, output] => format!("  not written: {log} lines of standard error, {output} pieces of standard output\n"),
     }
+}
+
+/// The signals that end us. Who has started us with SIGHUP ignored, like nohup, wants us to outlive the terminal.
+fn signals() -> io::Result<Signals> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    let hangup = (ignored >> (SIGHUP - 1) & 1 == 0).then_some(SIGHUP);
+    Signals::new([SIGTERM, SIGINT].into_iter().chain(hangup))
+}
+
+/// Lets what is open end by itself, for so long at most or until another signal comes. The kernel's listeners close first:
+/// what they take would be opened on our stack.
+fn drain_for(limit: Duration, engine: &Engine, forwarding: Option<&Forwarding>, signals: &Receiver<i32>) {
+    let start = Instant::now();
+    if let Some(forwarding) = forwarding {
+        forwarding.close_listeners();
+    }
+    let mut told = false;
+    loop {
+        let left = limit.saturating_sub(start.elapsed());
+        // Of a connection that has ended on our stack the kernel's side may still have octets to get.
+        let ended = engine.drain(left.min(MOMENT)) && forwarding.is_none_or(Forwarding::is_idle);
+        if ended || left.is_zero() || engine.has_failed() {
+            return;
+        }
+        if !std::mem::replace(&mut told, true) {
+            tracing::warn!("connections are open and have {limit:?} to end; another signal resets them at once");
+        }
+        if signals.recv_timeout(Duration::from_millis(1)) != Err(RecvTimeoutError::Timeout) {
+            return;
+        }
+    }
+}
+
+fn drain(text: &str) -> Result<u64, String> {
+    let right = |n: &u64| *n <= 86_400;
+    text.parse().ok().filter(right).ok_or_else(|| "not a whole number of seconds from 0 to 86400".to_owned())
 }
 
 fn on(granted: bool) -> &'static str {

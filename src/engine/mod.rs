@@ -36,7 +36,7 @@ pub use self::plan::{ParsePinError, ParsePlanError, Pin, Plan, PlanError, PlanKi
 use self::runner::{Alarm, Runner, Stage};
 use self::rx::{Rx, ToWorker};
 use self::tx::{FromWorker, Tx};
-use self::worker::{Control, Farewell, FromRx, Peer, Worker};
+use self::worker::{Control, Farewell, FromRx, Left, Peer, Worker};
 use crate::buffer::packet::PacketPool;
 use crate::buffer::ring::ring;
 use crate::buffer::send_memory::{CHUNK_LEN, SendMemory};
@@ -200,7 +200,7 @@ impl Handle {
 /// Messages that may wait for a shard.
 const CONTROL_QUEUE: usize = 4_096;
 
-/// How long a shutdown waits for the answer of a shard.
+/// How long a drain or a shutdown waits for the answer of a shard.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// A stop waits as long for the last words of the shards as they get on with them, and in any case no longer than this ...
@@ -209,7 +209,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// ... and without anything moving so long: on a busy machine a thread may have to wait for its turn.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// How often a shutdown looks whether peers have acknowledged what they were owed.
+/// How often a drain or a shutdown looks what is left.
 const ASK_AGAIN: Duration = Duration::from_millis(5);
 
 impl Engine {
@@ -509,12 +509,58 @@ impl Engine {
         self.stop.load(Ordering::Relaxed) || self.threads.iter().any(JoinHandle::is_finished)
     }
 
+    /// Takes no new connections any more, and waits until those that are open have ended, or `timeout` is over. `true`: none
+    /// is open, and nothing is owed; `false`: some are, or the engine [has failed](Self::has_failed). The engine goes on
+    /// either way: call this again to go on waiting (it may be with no timeout, just to know), and then
+    /// [`stop`](Self::stop), which resets what is left, or [`shutdown`](Self::shutdown), which waits for what was closed.
+    ///
+    /// Listeners are closed at the beginning, those of services for good: SYNs are answered with resets, `accept` hands out
+    /// what is ready and then says `ConnectionAborted`. Services are asked to come to an end
+    /// ([`Service::draining`]): HTTP closes connections behind their present answer. Open is a connection that its
+    /// application or service has not closed, whatever its peer has done, and one that is being opened.
+    ///
+    /// ```
+    /// # use std::io::{Read, Write};
+    /// # use std::net::{IpAddr, Ipv4Addr, Shutdown};
+    /// # use std::time::Duration;
+    /// # use trust::device::memory::{MemoryOptions, pair};
+    /// # use trust::engine::{Engine, Pin};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (a, b) = pair(&MemoryOptions::default())?;
+    /// # let start = |device, last| {
+    /// #     let address = IpAddr::V4(Ipv4Addr::new(10, 0, 0, last));
+    /// #     Engine::builder().device(device, 1).address(address).pin(Pin::None).start()
+    /// # };
+    /// # let (mut engine, other) = (start(a, 2)?, start(b, 1)?);
+    /// let listener = engine.bind("10.0.0.2:80")?;
+    /// let mut client = other.connect("10.0.0.2:80")?;
+    /// let (mut stream, _) = listener.accept()?;
+    /// assert!(!engine.drain(Duration::ZERO), "the stream is open");
+    /// assert!(other.connect("10.0.0.2:80").is_err(), "there is no listener any more");
+    ///
+    /// stream.write_all(b"good bye")?;
+    /// stream.shutdown(Shutdown::Write)?;
+    /// let mut text = String::new();
+    /// client.read_to_string(&mut text)?;
+    /// drop((stream, client));
+    /// assert!(engine.drain(Duration::from_secs(30)));
+    /// engine.stop()?;
+    /// # assert_eq!(text, "good bye");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use = "what is still open is reset by a stop"]
+    pub fn drain(&self, timeout: Duration) -> bool {
+        self.settles(timeout, |left| !left.owes && !left.open)
+    }
+
     /// Stops when everything that applications and services have sent and closed has been acknowledged, or `timeout` is
     /// over. Listeners are closed at the beginning: SYNs are answered with resets, `accept` hands out what is ready and then
     /// says `ConnectionAborted`. `true`: nothing was owed any more; `false`: it took too long, and the rest is lost.
     ///
     /// Only connections that were closed are waited for (a stream: when its last handle was dropped); those that are still
-    /// open, and what is written to them meanwhile, are reset in the end as by [`stop`](Self::stop).
+    /// open, and what is written to them meanwhile, are reset in the end as by [`stop`](Self::stop). To let them end by
+    /// themselves, [`drain`](Self::drain) before.
     ///
     /// ```
     /// # use std::io::{Read, Write};
@@ -544,17 +590,8 @@ impl Engine {
     ///
     /// As [`stop`](Self::stop).
     pub fn shutdown(mut self, timeout: Duration) -> Result<bool, EngineError> {
-        let start = Instant::now();
-        let mut owes = self.owes();
-        while owes && !self.has_failed() {
-            let left = timeout.saturating_sub(start.elapsed());
-            if left.is_zero() {
-                break;
-            }
-            std::thread::sleep(left.min(ASK_AGAIN));
-            owes = self.owes();
-        }
-        self.stop().map(|()| !owes)
+        let settled = self.settles(timeout, |left| !left.owes);
+        self.stop().map(|()| settled)
     }
 
     /// Stops all threads and waits for them: what is open is reset, and what is owed to peers is lost; see
@@ -585,13 +622,30 @@ impl Engine {
 }
 
 impl Engine {
-    /// Has the shards close their listeners; whether one of them owes something, or does not say.
-    fn owes(&self) -> bool {
+    /// Has the shards close their listeners, and asks what is left until it is as wanted, or `timeout` is over. Whether it is.
+    fn settles(&self, timeout: Duration, wanted: impl Fn(Left) -> bool) -> bool {
+        let start = Instant::now();
+        loop {
+            if wanted(self.left()) {
+                return true;
+            }
+            let more = timeout.saturating_sub(start.elapsed());
+            if more.is_zero() || self.has_failed() {
+                return false;
+            }
+            std::thread::sleep(more.min(ASK_AGAIN));
+        }
+    }
+
+    /// What is left in all shards together; of one that does not say, the worst is thought.
+    fn left(&self) -> Left {
         let (said, answers) = crossbeam::channel::bounded(self.peers.len());
         let asked = self.peers.iter().filter(|peer| peer.send(Control::Drain(said.clone())).is_ok()).count();
         drop(said);
-        let settled = (0..asked).filter(|_| answers.recv_timeout(LAST_WORDS) == Ok(false)).count();
-        settled < self.peers.len()
+        let answers: Vec<_> = (0..asked).map_while(|_| answers.recv_timeout(LAST_WORDS).ok()).collect();
+        let silent = answers.len() < self.peers.len();
+        let any = |of: fn(&Left) -> bool| silent || answers.iter().any(of);
+        Left { owes: any(|left| left.owes), open: any(|left| left.open) }
     }
 
     /// Lets the services say what they have to say at the end, and the shards reset what is open.

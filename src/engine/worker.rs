@@ -30,10 +30,19 @@ pub(super) enum Control {
     Message { service: u16, from: ShardId, message: Message },
     /// Open a connection for a service.
     Connect { service: u16, remote: Endpoint },
-    /// No listeners any more; and is something owed to a peer? See [`Shard::drain`].
-    Drain(crossbeam::channel::Sender<bool>),
+    /// No listeners any more; and what is left?
+    Drain(crossbeam::channel::Sender<Left>),
     /// The engine is about to stop.
     Stopping,
+}
+
+/// What a shard without listeners still has to do with peers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Left {
+    /// Something that was said and closed has not been acknowledged: see [`Shard::drain`].
+    pub(super) owes: bool,
+    /// A connection is open.
+    pub(super) open: bool,
 }
 
 /// The way to another shard's control plane.
@@ -79,8 +88,8 @@ pub(super) struct Worker {
     published: Arc<PublishedCounters>,
     publish_at: Instant,
     parks: u64,
-    /// Who asks whether something is owed.
-    asked: Option<crossbeam::channel::Sender<bool>>,
+    /// Who asks what is left.
+    asked: Option<crossbeam::channel::Sender<Left>>,
     /// The services have heard of the stop: so many turns are left for what they say to get into the ring.
     last_turns: Option<u32>,
     /// All connections have been reset.
@@ -184,7 +193,8 @@ impl Worker {
         }
         // Behind the mail: what was closed before the question counts.
         if let Some(asked) = self.asked.take() {
-            let _ = asked.send(self.shard.drain());
+            let owes = self.shard.drain();
+            let _ = asked.send(Left { owes, open: self.shard.has_open() });
         }
         let due = self.shard.next_deadline().is_some_and(|deadline| deadline <= now);
         if work > 0 || due || self.shard.has_work() {

@@ -101,6 +101,8 @@ pub(crate) struct Core {
     pub(crate) cookies: Cookies,
     /// Active opens that are not established.
     pub(crate) connecting: usize,
+    /// Connections that their service has closed.
+    pub(crate) detached: usize,
     pub(crate) listeners: Listeners,
     /// Connections that have as many octets in the tx ring as they may, and wait for completions.
     pub(crate) ring_blocked: usize,
@@ -159,6 +161,7 @@ impl Core {
             half_open,
             cookies,
             connecting: 0,
+            detached: 0,
             listeners: Listeners::default(),
             ring_blocked: 0,
             echoes: Strangers::echo(),
@@ -274,6 +277,7 @@ impl Core {
                 self.idle.remove(id.slot);
             }
             self.connecting -= usize::from(matches!(conn.phase, Phase::Handshake(_)));
+            self.detached -= usize::from(conn.detached);
             self.listeners.orphan(conn.listener);
         }
     }
@@ -567,6 +571,7 @@ impl IoBackend for Core {
             return;
         }
         conn.detached = true;
+        self.detached += 1;
         match &mut conn.phase {
             Phase::Open(connection) => {
                 let reset = connection.close();

@@ -254,6 +254,13 @@ impl Shard {
         owes || self.core.orphans.count > 0
     }
 
+    /// Whether a connection is open that its service has not closed, or that is about to open for it. A peer's handshake that
+    /// is not complete does not count.
+    #[must_use]
+    pub fn has_open(&self) -> bool {
+        self.core.conns.len() > self.core.detached
+    }
+
     /// Opens a connection to `remote` for the service with that index, which then hears `accepted` or `closed`. `None`: no
     /// address of that family, no port free or the shard is full; the service hears `closed` of an id that names nothing.
     pub fn connect(&mut self, service: u16, remote: Endpoint) -> Option<ConnId> {

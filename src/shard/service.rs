@@ -78,9 +78,10 @@ pub trait Service: Send {
         let _ = (io, from, message);
     }
 
-    /// The engine is to stop as soon as nobody owes anything to a peer, and asks again and again: whether this service holds
-    /// something that is still to be sent before it closes a connection. Listeners are closed, and connections that were
-    /// closed ([`Io::close`]) are waited for anyway.
+    /// The engine is to stop soon, and asks again and again: whether this service holds something that is still to be sent
+    /// before it closes a connection. Listeners are closed, connections that were closed ([`Io::close`]) are waited for, and
+    /// perhaps those that are open ([`Engine::drain`](crate::engine::Engine::drain)): now is the time to end those with
+    /// whose peers all is said, and to begin nothing that takes long.
     fn draining(&mut self, io: &mut Io<'_>) -> bool {
         let _ = io;
         false

@@ -53,7 +53,8 @@ pub(crate) fn bounded_stream(stream: TcpStream) -> TcpStream {
     stream
 }
 
-fn reset(stream: TcpStream) {
+/// Ends a connection at once.
+pub(crate) fn reset(stream: TcpStream) {
     SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
 }
 
@@ -236,10 +237,11 @@ pub(crate) fn refusals() -> Outcome {
     let _taken = TcpListener::bind("127.0.0.1:6001").map_err(|e| e.to_string())?;
     for (service, status, said) in [
         ("forward:6000=nowhere", 2, "forward:PORT=HOST:PORT"),
-        ("forward:7=127.0.0.1:22", 2, "port 7 has a service already"),
+        ("forward:4242=127.0.0.1:22", 2, "port 4242 has a service already"),
         ("reverse:6001=127.0.0.1:22", 1, "Address already in use"),
     ] {
-        let output = run(10, env!("CARGO_BIN_EXE_trust"), &["serve", "--service", service]);
+        let words = ["serve", "--service", "echo:4242", "--service", service];
+        let output = run(10, env!("CARGO_BIN_EXE_trust"), &words);
         let text = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(status), "{service}: {}", describe(&output));
         // Unprivileged there is a warning about steering before it.

@@ -110,7 +110,7 @@ pub(crate) fn refusals() -> Outcome {
         (&["serve", "--pin", "999"], 2, "--pin 999: this process may not use such a CPU; there are "),
         (&["serve", "--pin", "0", "--workers", "2"], 2, "--pin names fewer CPUs (1) than --workers 2"),
         (&["serve", "--pin", "0,0"], 2, "named twice"),
-        (&["serve", "--service", "echo:7"], 2, "choose another port"),
+        (&["serve", "--service", "echo:4242", "--service", "http:4242"], 2, "choose another port"),
         (&["serve", "--tun", "a/b"], 2, "--tun"),
         (&["serve", "--tun", "lo"], 1, "choose another name"),
         (&["connect", "localhost", "7"], 2, "10.7.1.1"),
@@ -168,6 +168,29 @@ pub(crate) fn limits() -> Outcome {
         }
     }
     assert!(served > 3, "not with 40 descriptors");
+    Ok(())
+}
+
+/// A usual port goes to another service, and only what is asked for is served.
+pub(crate) fn ports() -> Outcome {
+    let echoes = |port| answers(&TcpStream::connect((ENGINE, port)).unwrap());
+    let ready = |engine: &Engine, services: &str| {
+        let wanted = format!("ready: 10.7.0.2 {services}");
+        assert!(engine.banner.lines().any(|line| line == wanted), "{}", engine.banner);
+    };
+    let engine = Engine::start(&["--service", "echo:80"]);
+    ready(&engine, "echo:7 discard:9 daytime:13 chargen:19 iperf3:5201 echo:80");
+    echoes(7);
+    echoes(80);
+    engine.finish();
+    let engine = Engine::start(&["--no-default-services", "--service", "echo:80"]);
+    ready(&engine, "echo:80");
+    echoes(80);
+    assert!(TcpStream::connect((ENGINE, 7)).is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused));
+    engine.finish();
+    let engine = Engine::start(&["--no-default-services"]);
+    ready(&engine, "(no services)");
+    engine.finish();
     Ok(())
 }
 

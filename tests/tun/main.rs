@@ -12,6 +12,7 @@ mod capture;
 mod combinations;
 mod connect;
 mod crowd;
+mod drain;
 mod fetch;
 mod forward;
 mod hostile;
@@ -62,6 +63,8 @@ fn main() -> ExitCode {
         trial("http_bytes_are_exact", http::bytes),
         trial("http_pages_heads_and_refusals", http::pages),
         trial("http_echo_is_exact", http::echo),
+        trial("http_echo_takes_bodies_whole", http::echo_whole),
+        trial("http_echo_refuses_what_is_too_large", http::too_large),
         trial("http_slow_head_is_given_up", http::slow_head),
         trial("http_ab_keeps_connections", http::ab),
         trial("http_wrk_256_connections", http::wrk),
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
         trial("hyper_curl_is_exact", applications::hyper_curl),
         trial("echo_sockets_is_exact", applications::echo_sockets),
         trial("tokio_streams_between_two_engines", applications::two_engines),
+        trial("addresses_of_the_builder_are_reached", applications::builder_addresses),
         trial("connect_is_exact_both_ways", connect::both_ways),
         trial("connect_half_closed_is_exact", connect::half_closed),
         trial("connect_is_refused_at_once", connect::refused),
@@ -110,6 +114,11 @@ fn main() -> ExitCode {
         trial("keep_alive_must_24_kernel_answers_and_silence", keepalive::silence),
         trial("term_ends_it_cleanly", lifecycle::term),
         trial("int_ends_it_cleanly", lifecycle::int),
+        trial("drain_finishes_answers", drain::answers),
+        trial("drain_by_each_signal_until_the_last_connection_or_another_signal", drain::signals),
+        trial("drain_ends_when_its_time_is_up", drain::limit),
+        trial("drain_carries_forwarded_connections_on", drain::forwards),
+        trial("ports_are_given_to_other_services", lifecycle::ports),
         trial("killed_hard_leaves_nothing", lifecycle::killed),
         trial("second_engine_is_refused", lifecycle::second_engine),
         trial("lifecycle_refusals_take_one_line", lifecycle::refusals),

@@ -233,10 +233,11 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// `trust serve --stats 1 ARGUMENTS`, ready.
+    /// `trust serve --stats 1 --drain 0 ARGUMENTS`, ready.
     pub(crate) fn start(arguments: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_trust"));
-        command.args(["serve", "--stats", "1"]).args(arguments);
+        // What a test leaves open is not waited for.
+        command.args(["serve", "--stats", "1", "--drain", "0"]).args(arguments);
         Self::spawn(command)
     }
 
