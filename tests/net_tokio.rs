@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use trust::device::memory::{MemoryOptions, pair};
@@ -115,4 +117,92 @@ async fn names_and_lists_of_addresses_are_taken() {
     });
     listener.accept().await.unwrap();
     connecting.await.unwrap();
+}
+
+/// Whatever way a stream, or a listener, has come to tokio: what is taken back blocks.
+#[tokio::test]
+async fn what_is_taken_out_of_tokio_blocks() {
+    let (server, client) = engines();
+    let address = SocketAddr::new(SERVER, 13);
+    let std_listener = server.stack().bind(address).unwrap();
+    std_listener.set_nonblocking(true).unwrap();
+    let listener = TcpListener::from(std_listener);
+    let connected = TcpStream::connect(&client.stack(), address).await.unwrap();
+    let (accepted, _) = listener.accept().await.unwrap();
+    let mut nonblocking = trust::net::TcpSocket::new(&client.stack()).connect_nonblocking(address).unwrap();
+    nonblocking.set_read_timeout(None).unwrap();
+    let (_peer, _) = listener.accept().await.unwrap();
+    assert_eq!(nonblocking.read(&mut [0; 1]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    let mut streams = [connected, accepted, TcpStream::from(nonblocking)].map(TcpStream::into_inner);
+    for stream in &mut streams {
+        const PATIENCE: Duration = Duration::from_millis(50);
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let start = Instant::now();
+        assert_eq!(stream.read(&mut [0; 1]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert!(start.elapsed() >= PATIENCE, "it did not wait");
+    }
+    let listener = listener.into_inner();
+    let late = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(50));
+        client.connect(address).map(|stream| (client, stream))
+    });
+    listener.accept().unwrap();
+    late.join().unwrap().unwrap();
+}
+
+/// Threads that block and tasks, at one listener and at one stream: none waits for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn threads_and_tasks_wait_side_by_side() {
+    const EACH: usize = 3;
+    let (server, client) = engines();
+    let address = SocketAddr::new(SERVER, 14);
+    for _ in 0..20 {
+        let blocking = server.stack().bind(address).unwrap();
+        let listener = Arc::new(TcpListener::from(blocking.try_clone().unwrap()));
+        let tasks: Vec<_> = (0..EACH)
+            .map(|_| {
+                let listener = Arc::clone(&listener);
+                tokio::spawn(async move { listener.accept().await.unwrap().0.into_inner() })
+            })
+            .collect();
+        let threads: Vec<_> = (0..EACH)
+            .map(|_| {
+                let listener = blocking.try_clone().unwrap();
+                std::thread::spawn(move || listener.accept().unwrap().0)
+            })
+            .collect();
+        let stack = client.stack();
+        let streams: Vec<_> = (0..2 * EACH).map(|_| stack.connect(address).unwrap()).collect();
+        let mut accepted = Vec::new();
+        for task in tasks {
+            accepted.push(task.await.unwrap());
+        }
+        accepted.extend(threads.into_iter().map(|thread| thread.join().unwrap()));
+        // And they wait for one octet each, from one stream.
+        let stream = accepted.pop().unwrap();
+        let mut peer = streams.iter().find(|peer| peer.local_addr().unwrap() == stream.peer_addr().unwrap()).unwrap();
+        let tasks: Vec<_> = (0..EACH)
+            .map(|_| {
+                let mut stream = TcpStream::from(stream.try_clone().unwrap());
+                tokio::spawn(async move { stream.read_u8().await.unwrap() })
+            })
+            .collect();
+        let threads: Vec<_> = (0..EACH)
+            .map(|_| {
+                let mut stream = stream.try_clone().unwrap();
+                let mut octet = [0; 1];
+                std::thread::spawn(move || stream.read_exact(&mut octet).map(|()| octet[0]).unwrap())
+            })
+            .collect();
+        peer.write_all(&[0, 1, 2]).unwrap();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        peer.write_all(&[3, 4, 5]).unwrap();
+        let mut got = Vec::new();
+        for task in tasks {
+            got.push(task.await.unwrap());
+        }
+        got.extend(threads.into_iter().map(|thread| thread.join().unwrap()));
+        got.sort_unstable();
+        assert_eq!(got, [0, 1, 2, 3, 4, 5]);
+    }
 }

@@ -3,6 +3,7 @@
 //! * [`ring`]: the single-producer single-consumer ring, the only road between two stages;
 //! * [`octets`]: the same for octets without bounds between them, for the threads of an application;
 //! * [`wake`]: how a stage that ran out of work goes to sleep without missing what arrives meanwhile;
+//! * `wakers`: the same for any number of tasks;
 //! * [`packet`]: receive buffers, owned, moved through rings, never copied;
 //! * [`send_memory`]: blocks of memory for data to be sent, leased to the device by the slice;
 //! * [`frame`]: what travels in the rings: a received packet, a frame to be sent, the completion of one.
@@ -26,3 +27,6 @@ pub mod ring;
 pub mod send_memory;
 pub(crate) mod sync;
 pub mod wake;
+// Of the models the whole of it is seen, of the library what sockets use.
+#[cfg_attr(any(loom, not(feature = "tokio")), allow(dead_code))]
+pub(crate) mod wakers;

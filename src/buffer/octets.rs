@@ -259,6 +259,11 @@ impl OctetWriter {
         self.queued()
     }
 
+    /// Octets written in the queue's whole life. Wraps around.
+    pub fn written(&self) -> usize {
+        self.tail
+    }
+
     /// Sets how many octets the queue holds at most. May lie below what it holds already: there is no room then until the
     /// reader has taken enough.
     pub fn set_capacity(&mut self, capacity: usize) {
@@ -456,6 +461,11 @@ impl OctetReader {
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.known() == 0 && self.len() == 0
+    }
+
+    /// Octets taken in the queue's whole life. Wraps around, as [`OctetWriter::written`].
+    pub fn taken(&self) -> usize {
+        self.head
     }
 
     /// The first octets to be read, as many as lie in one piece. Empty when there is nothing to be read.

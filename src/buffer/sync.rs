@@ -1,4 +1,5 @@
-//! Atomics, shared ownership and raw cells as [`super::ring`], [`super::octets`] and [`super::wake`] use them.
+//! Atomics, locks, shared ownership and raw cells as [`super::ring`], [`super::octets`], [`super::wake`] and
+//! [`super::wakers`] use them.
 //!
 //! With `--cfg loom` the same names come from the model checker, so that it explores the very source which ships. Nothing
 //! but names belongs here.
@@ -7,14 +8,14 @@
 pub(crate) use loom::{
     cell::UnsafeCell,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence},
     },
 };
 
 #[cfg(not(loom))]
 pub(crate) use std::sync::{
-    Arc,
+    Arc, Mutex, MutexGuard,
     atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence},
 };
 

@@ -358,6 +358,20 @@ impl Watchable for TcpStream {
     }
 }
 
+impl TcpStream {
+    /// Who watches this stream watches `other` from now on.
+    pub(super) fn watch_instead(&self, other: &Self) {
+        let watch = &self.handle().socket.watch;
+        if let Some(registration) = watch.load_full()
+            && let Some(queue) = registration.queue.upgrade()
+        {
+            replace(watch, None);
+            let Registration { private, token, interests, .. } = *registration;
+            other.watch_by(Some(Watch { queue: &queue, private, token, interests }));
+        }
+    }
+}
+
 impl Watchable for TcpListener {
     fn watch_by(&self, watch: Option<Watch<'_>>) {
         let subject = Subject::Listener(Arc::downgrade(self.listening()));

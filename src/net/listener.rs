@@ -9,6 +9,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+#[cfg(feature = "tokio")]
+use std::task::Poll;
 use std::time;
 
 use arc_swap::ArcSwapOption;
@@ -18,6 +20,7 @@ use crossbeam::queue::SegQueue;
 use super::accepting::{Next, Order};
 use super::events::Registration;
 use super::mail::Command;
+use super::settings::Initial;
 use super::socket::Handle;
 use super::stack::Stack;
 use super::stream::TcpStream;
@@ -79,8 +82,10 @@ pub(crate) struct Listening {
     pub(crate) queued: AtomicUsize,
     /// Their places: so many there may be.
     pub(crate) places: Arc<AcceptQueue>,
-    /// What they begin with.
+    /// What they begin with, from the handshake on.
     pub(crate) options: ListenOptions,
+    /// What they begin with when they are open.
+    pub(crate) initial: Initial,
     pub(crate) waiting: Waiters,
     pub(crate) watch: ArcSwapOption<Registration>,
     /// The engine has stopped, or is about to.
@@ -163,7 +168,13 @@ struct Inner {
 
 impl TcpListener {
     /// Listens on every shard; returns when all of them do.
-    pub(crate) fn open(stack: &Stack, local: SocketAddr, backlog: usize, options: ListenOptions) -> io::Result<Self> {
+    pub(crate) fn open(
+        stack: &Stack,
+        local: SocketAddr,
+        backlog: usize,
+        options: ListenOptions,
+        initial: Initial,
+    ) -> io::Result<Self> {
         let shards = stack.mails().len();
         let listening = Arc::new(Listening {
             tag: stack.new_tag(),
@@ -176,6 +187,7 @@ impl TcpListener {
             // One more than it says, as Linux has it.
             places: Arc::new(AcceptQueue::new(backlog.saturating_add(1))),
             options,
+            initial,
             waiting: Waiters::default(),
             watch: ArcSwapOption::empty(),
             stopped: AtomicBool::new(false),
@@ -245,27 +257,28 @@ impl TcpListener {
         }
     }
 
-    /// As [`accept`](Self::accept), for a task: cancel safe, no connection is lost.
+    /// As [`accept`](Self::accept), for a task: cancel safe, no connection is lost. `wait` looks as
+    /// [`Waiters::poll`] does, in whatever place.
     #[cfg(feature = "tokio")]
     pub(crate) fn poll_accept(
         &self,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<io::Result<(TcpStream, SocketAddr)>> {
-        use std::task::Poll;
+        mut wait: impl FnMut(&dyn Fn() -> bool) -> Poll<()>,
+    ) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
         let listening = &self.inner.listening;
         loop {
             match self.take() {
                 Next::Ready(ready) => return Poll::Ready(Ok(self.accepted(ready))),
                 Next::Held(at) => {
+                    // First the place: the reminder may come at once.
+                    let _ = wait(&|| false);
                     self.remind(at);
-                    let _ = listening.waiting.poll(context, || false);
                     return Poll::Pending;
                 }
                 Next::Nothing if listening.stopped.load(Ordering::Acquire) => {
                     return Poll::Ready(Err(super::stack::stopped()));
                 }
                 Next::Nothing => {
-                    if listening.waiting.poll(context, || listening.is_ready()).is_pending() {
+                    if wait(&|| listening.is_ready()).is_pending() {
                         return Poll::Pending;
                     }
                 }

@@ -2,8 +2,10 @@
 //! `accept`. No descriptor and no runtime of ours: a task's waker is called by the shard.
 //!
 //! Cancel safety: `accept`, `readable`, `writable`, `peek` and every read and write lose nothing when their future is
-//! dropped before it is done; a dropped `connect` gives the connection up. One task waits in each direction of a stream:
-//! when two wait for the same one, the last that asked is woken.
+//! dropped before it is done; a dropped `connect` gives the connection up. Any number of tasks may wait for the same thing,
+//! through one stream or listener or through clones, beside threads that block: all are woken, and who comes first gets it.
+//! Only the `AsyncRead` and `AsyncWrite` of one stream, which nobody can share, know one task for each direction, the last
+//! that asked.
 //!
 //! ```
 //! use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -46,18 +48,36 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::socket::is;
+use super::socket::{Handle, is};
 use super::{Stack, TcpSocket};
+use crate::buffer::wakers::Place;
 
 /// An asynchronous [`TcpStream`](super::TcpStream).
 #[derive(Debug)]
 pub struct TcpStream {
     inner: super::TcpStream,
+    places: Places,
+}
+
+/// Where the task waits that reads by `poll_read`, and the one that writes by `poll_write`.
+#[derive(Debug)]
+struct Places {
+    handle: Arc<Handle>,
+    reading: Place,
+    writing: Place,
+}
+
+impl Drop for Places {
+    fn drop(&mut self) {
+        self.handle.socket.reading.leave(self.reading);
+        self.handle.socket.writing.leave(self.writing);
+    }
 }
 
 impl From<super::TcpStream> for TcpStream {
     fn from(inner: super::TcpStream) -> Self {
-        Self { inner }
+        let places = Places { handle: Arc::clone(inner.handle()), reading: Place::new(), writing: Place::new() };
+        Self { inner, places }
     }
 }
 
@@ -72,7 +92,12 @@ impl TcpStream {
         let addresses: Vec<SocketAddr> = address.to_socket_addrs()?.collect();
         let mut last = None;
         for address in addresses {
-            match Self::open(TcpSocket::new(stack), address).await {
+            // Nor does the socket with all its options: a task would have to keep it.
+            let attempt = match TcpSocket::new(stack).start(address) {
+                Ok(stream) => Self::opened(stream).await,
+                Err(error) => Err(error),
+            };
+            match attempt {
                 Ok(stream) => return Ok(stream),
                 Err(error) => last = Some(error),
             }
@@ -86,13 +111,15 @@ impl TcpStream {
     ///
     /// As [`Stack::connect`].
     pub async fn open(socket: TcpSocket, address: SocketAddr) -> io::Result<Self> {
-        let inner = socket.connect_nonblocking(address)?;
-        let socket = &inner.handle().socket;
-        poll_fn(|context| socket.writing.poll(context, || socket.state() & (is::CONNECTED | is::CLOSED) != 0)).await;
-        if socket.state() & is::CONNECTED == 0 {
-            return Err(socket.take_error().unwrap_or_else(super::stack::stopped));
-        }
-        Ok(Self { inner })
+        Self::opened(socket.start(address)?).await
+    }
+
+    /// Waits for the end of the handshake.
+    async fn opened(stream: super::TcpStream) -> io::Result<Self> {
+        let socket = &stream.handle().socket;
+        socket.writing.until(|| socket.state() & (is::CONNECTED | is::CLOSED) != 0).await;
+        stream.check_connected()?;
+        Ok(stream.into())
     }
 
     /// The stream underneath, for options, addresses and `info`.
@@ -101,9 +128,11 @@ impl TcpStream {
         &self.inner
     }
 
-    /// The blocking stream.
+    /// The blocking stream; where an [embedded](crate::embed) host shares the thread, it is non-blocking as all are.
     #[must_use]
     pub fn into_inner(self) -> super::TcpStream {
+        // Fails where nobody may wait.
+        let _ = self.inner.set_nonblocking(false);
         self.inner
     }
 
@@ -131,7 +160,7 @@ impl TcpStream {
     ///
     /// Never: what is wrong is told by the read.
     pub async fn readable(&self) -> io::Result<()> {
-        poll_fn(|context| self.poll_readable(context)).await;
+        self.inner.handle().socket.reading.until(|| self.inner.is_readable()).await;
         Ok(())
     }
 
@@ -141,16 +170,15 @@ impl TcpStream {
     ///
     /// Never: what is wrong is told by the write.
     pub async fn writable(&self) -> io::Result<()> {
-        poll_fn(|context| self.poll_writable(context)).await;
+        self.inner.handle().socket.writing.until(|| self.inner.is_writable()).await;
         Ok(())
     }
 
     /// Waits until there is no connection any more: both directions have ended, or it was reset, or has timed out. Why,
-    /// `take_error` of [`get_ref`](Self::get_ref) tells. It waits in the reader's place: beside a read in the same task,
-    /// not in another.
+    /// `take_error` of [`get_ref`](Self::get_ref) tells.
     pub async fn closed(&self) {
         let socket = &self.inner.handle().socket;
-        poll_fn(|context| socket.reading.poll(context, || socket.state() & is::CLOSED != 0)).await;
+        socket.reading.until(|| socket.state() & is::CLOSED != 0).await;
     }
 
     /// Reads what is there.
@@ -174,15 +202,19 @@ impl TcpStream {
         if buffer.is_empty() {
             return Ok(0);
         }
-        self.inner.try_transmit(false, false, |writer| writer.write(buffer))
+        self.inner.try_transmit_slices(&[IoSlice::new(buffer)], 0, false)
     }
 
-    /// Reads without taking.
+    /// Reads without taking, as [`peek`](super::TcpStream::peek) of a blocking stream does.
     ///
     /// # Errors
     ///
     /// As reading.
     pub async fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Some(asked) = self.inner.ask_to_show(buffer.len()) {
+            let socket = &self.inner.handle().socket;
+            socket.reading.until(|| socket.has_shown(asked)).await;
+        }
         loop {
             match self.inner.try_peek(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable().await?,
@@ -234,11 +266,11 @@ impl TcpStream {
     }
 
     fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
-        self.inner.handle().socket.reading.poll(context, || self.inner.is_readable())
+        self.places.handle.socket.reading.poll(self.places.reading, context, || self.inner.is_readable())
     }
 
     fn poll_writable(&self, context: &mut Context<'_>) -> Poll<()> {
-        self.inner.handle().socket.writing.poll(context, || self.inner.is_writable())
+        self.places.handle.socket.writing.poll(self.places.writing, context, || self.inner.is_writable())
     }
 
     fn receive(&self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -272,18 +304,7 @@ impl TcpStream {
             return Poll::Ready(Ok(0));
         }
         loop {
-            let sent = self.inner.try_transmit(false, false, |writer| {
-                let mut done = 0;
-                for buffer in buffers {
-                    let put = writer.write(buffer);
-                    done += put;
-                    if put < buffer.len() {
-                        break;
-                    }
-                }
-                done
-            });
-            match sent {
+            match self.inner.try_transmit_slices(buffers, 0, false) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(self.poll_writable(context)),
                 result => return Poll::Ready(result),
             }
@@ -417,7 +438,7 @@ impl OwnedReadHalf {
         }
         other.forget();
         // Ours is the last one now.
-        Ok(Arc::try_unwrap(self.stream).unwrap_or_else(|stream| TcpStream { inner: stream.inner.clone_handle() }))
+        Ok(Arc::try_unwrap(self.stream).unwrap_or_else(|stream| stream.inner.clone_handle().into()))
     }
 }
 
@@ -465,16 +486,22 @@ impl TcpListener {
     ///
     /// `ConnectionAborted` when the engine has stopped.
     pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        poll_fn(|context| self.poll_accept(context)).await
+        let mut waiting = self.inner.listening().waiting.enter();
+        let accepting = poll_fn(|context| self.inner.poll_accept(|ready| waiting.poll(context, ready)));
+        let (stream, address) = accepting.await?;
+        Ok((stream.into(), address))
     }
 
-    /// As [`accept`](Self::accept), by hand.
+    /// As [`accept`](Self::accept), by hand. A task that polls no more may be woken once more for it; of more than 32 that
+    /// poll by hand at once some are woken for nothing, and have to ask again.
     ///
     /// # Errors
     ///
     /// As [`accept`](Self::accept).
     pub fn poll_accept(&self, context: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
-        self.inner.poll_accept(context).map_ok(|(stream, address)| (stream.into(), address))
+        let waiting = &self.inner.listening().waiting;
+        let accepted = self.inner.poll_accept(|ready| waiting.poll(Place::BY_HAND, context, ready));
+        accepted.map_ok(|(stream, address)| (stream.into(), address))
     }
 
     /// The address it listens on.
@@ -486,9 +513,10 @@ impl TcpListener {
         self.inner.local_addr()
     }
 
-    /// The blocking listener.
+    /// The blocking listener; as [`TcpStream::into_inner`].
     #[must_use]
     pub fn into_inner(self) -> super::TcpListener {
+        let _ = self.inner.set_nonblocking(false);
         self.inner
     }
 }

@@ -1,37 +1,33 @@
 //! How an application waits for a shard: as a thread (futex), as a task (waker), or in an event queue.
 //!
-//! The rule is that of [`crate::buffer::wake`]: announce, look again, wait. The shard, after it has published something,
-//! reads one word; only an announcement makes it do more. Several threads and one task may wait at the same place.
+//! The rule is that of [`crate::buffer::wakers`]: announce, look again, wait. The shard, after it has published something,
+//! reads one word; only an announcement makes it do more. Any number of threads and tasks may wait at the same place.
 
-use std::sync::atomic::{AtomicU32, Ordering, fence};
+use std::future::poll_fn;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use atomic_waker::AtomicWaker;
 use rustix::thread::futex;
 use rustix::time::Timespec;
 
+use crate::buffer::wakers::{Place, Wakers};
+
 /// A thread sleeps, or is about to.
 const THREAD: u32 = 1;
-/// A task has left its waker.
-const TASK: u32 = 2;
 
 /// The places where the applications of one socket wait for one direction of it.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
-    announced: AtomicU32,
-    /// Counts wake-ups; threads sleep on it.
-    sequence: AtomicU32,
-    waker: AtomicWaker,
+    wakers: Wakers,
 }
 
 impl Waiters {
     /// Blocks until `ready` says so or the deadline has passed; tells whether `ready` did.
     pub(crate) fn wait(&self, deadline: Option<Instant>, mut ready: impl FnMut() -> bool) -> bool {
         loop {
-            let sequence = self.sequence.load(Ordering::Relaxed);
-            self.announced.fetch_or(THREAD, Ordering::Relaxed);
-            fence(Ordering::SeqCst);
+            let sequence = self.wakers.sequence().load(Ordering::Relaxed);
+            self.wakers.announce(THREAD);
             if ready() {
                 return true;
             }
@@ -46,47 +42,76 @@ impl Waiters {
                 }
             };
             // Woken, timed out, interrupted or the sequence has moved: all are answered by another look.
-            let _ = futex::wait(&self.sequence, futex::Flags::PRIVATE, sequence, timeout.as_ref());
+            let _ = futex::wait(self.wakers.sequence(), futex::Flags::PRIVATE, sequence, timeout.as_ref());
         }
-    }
-
-    #[cfg_attr(not(feature = "tokio"), allow(dead_code))] // Tasks are tokio's.
-    /// As [`wait`](Self::wait), for a task. At most one task waits at a time: the last one that asked.
-    pub(crate) fn poll(&self, context: &mut Context<'_>, mut ready: impl FnMut() -> bool) -> Poll<()> {
-        if ready() {
-            return Poll::Ready(());
-        }
-        self.waker.register(context.waker());
-        self.announced.fetch_or(TASK, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-        if ready() { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// How often who waited has been woken.
     pub(crate) fn wakes(&self) -> u32 {
-        self.sequence.load(Ordering::Relaxed)
+        self.wakers.sequence().load(Ordering::Relaxed)
     }
 
     /// Something that is waited for may have come: to be called after it was published. One load when nobody waits.
     #[inline]
     pub(crate) fn notify(&self) {
-        fence(Ordering::SeqCst);
-        if self.announced.load(Ordering::Relaxed) != 0 {
-            self.wake();
+        if self.wakers.notify() & THREAD != 0 {
+            self.wake_threads();
         }
     }
 
     #[cold]
-    fn wake(&self) {
-        let announced = self.announced.swap(0, Ordering::SeqCst);
-        if announced != 0 {
-            self.sequence.fetch_add(1, Ordering::SeqCst);
+    fn wake_threads(&self) {
+        let _ = futex::wake(self.wakers.sequence(), futex::Flags::PRIVATE, i32::MAX as u32);
+    }
+}
+
+/// For tasks, which are tokio's.
+#[cfg_attr(not(feature = "tokio"), allow(dead_code))]
+impl Waiters {
+    /// One look of a task that waits in `place`, which stays its own until it [leaves](Self::leave).
+    pub(crate) fn poll(&self, place: Place, context: &Context<'_>, ready: impl FnMut() -> bool) -> Poll<()> {
+        self.wakers.poll(place, context, ready)
+    }
+
+    /// Whoever waits in `place` waits no more.
+    pub(crate) fn leave(&self, place: Place) {
+        self.wakers.leave(place);
+    }
+
+    /// A task comes to wait, once or several times.
+    pub(crate) fn enter(&self) -> Waiting<'_> {
+        Waiting { waiters: self, place: None }
+    }
+
+    /// Waits as [`wait`](Self::wait) does. Given up before it is done, it leaves nothing behind.
+    pub(crate) async fn until(&self, mut ready: impl FnMut() -> bool) {
+        let mut waiting = self.enter();
+        poll_fn(|context| waiting.poll(context, &mut ready)).await;
+    }
+}
+
+/// A task that waits, with a place of its own from its first look on that finds nothing. Dropped, it leaves.
+#[derive(Debug)]
+#[cfg_attr(not(feature = "tokio"), allow(dead_code))]
+pub(crate) struct Waiting<'a> {
+    waiters: &'a Waiters,
+    place: Option<Place>,
+}
+
+#[cfg_attr(not(feature = "tokio"), allow(dead_code))]
+impl Waiting<'_> {
+    pub(crate) fn poll(&mut self, context: &Context<'_>, mut ready: impl FnMut() -> bool) -> Poll<()> {
+        if ready() {
+            return Poll::Ready(());
         }
-        if announced & THREAD != 0 {
-            let _ = futex::wake(&self.sequence, futex::Flags::PRIVATE, i32::MAX as u32);
-        }
-        if announced & TASK != 0 {
-            self.waker.wake();
+        self.waiters.poll(*self.place.get_or_insert_with(Place::new), context, ready)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(place) = self.place {
+            self.waiters.leave(place);
         }
     }
 }
@@ -101,8 +126,9 @@ fn timespec(duration: Duration) -> Timespec {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::pin::pin;
     use std::sync::Arc;
-    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::{AtomicBool, AtomicU32};
     use std::task::Wake;
     use std::thread;
 
@@ -151,12 +177,32 @@ mod tests {
         let count = Arc::new(Count(AtomicU32::new(0)));
         let waker = Arc::clone(&count).into();
         let mut context = Context::from_waker(&waker);
+        let there = AtomicBool::new(false);
+        let mut waiting = pin!(waiters.until(|| there.load(Ordering::Relaxed)));
         waiters.notify();
         assert_eq!(count.0.load(Ordering::Relaxed), 0);
-        assert!(waiters.poll(&mut context, || false).is_pending());
+        for times in 1..3 {
+            assert!(waiting.as_mut().poll(&mut context).is_pending());
+            waiters.notify();
+            waiters.notify();
+            assert_eq!(count.0.load(Ordering::Relaxed), times);
+        }
+        there.store(true, Ordering::Relaxed);
+        assert!(waiting.as_mut().poll(&mut context).is_ready());
+    }
+
+    /// However many begin to wait and give up, a socket on which nothing happens keeps nothing of them.
+    #[test]
+    fn who_gives_up_leaves_nothing_behind() {
+        let waiters = Waiters::default();
+        let count = Arc::new(Count(AtomicU32::new(0)));
+        for _ in 0..3 {
+            let waker = Arc::clone(&count).into();
+            let given_up = Box::pin(waiters.until(|| false)).as_mut().poll(&mut Context::from_waker(&waker));
+            assert!(given_up.is_pending());
+        }
+        assert_eq!(Arc::strong_count(&count), 1);
         waiters.notify();
-        waiters.notify();
-        assert_eq!(count.0.load(Ordering::Relaxed), 1);
-        assert!(waiters.poll(&mut context, || true).is_ready());
+        assert_eq!(count.0.load(Ordering::Relaxed), 0);
     }
 }
