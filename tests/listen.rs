@@ -8,7 +8,7 @@ mod rig;
 use std::net::{IpAddr, Ipv4Addr};
 
 use door::{ALSO_OURS, ANY, Door, HERE, Heard, PORT, door, door_with, remote, syn_to, v4};
-use rig::{OURS, PEER, Peer};
+use rig::{OURS, PEER, Peer, Rig};
 use trust::flow::{Endpoint, Quad};
 use trust::services::echo::Echo;
 use trust::shard::{ConnectOptions, DropReason, ListenError, ListenOptions};
@@ -346,7 +346,7 @@ fn connections_inherit_from_their_listener() {
     let (mut rig, door) = door();
     let local = Endpoint::new(ANY, PORT);
     door.listen(&mut rig, ANY, PORT, 1).unwrap();
-    let options = ListenOptions { ttl: Some(5), tos: Some(0x20), mss: Some(1_200) };
+    let options = ListenOptions { ttl: Some(5), tos: Some(0x20), mss: Some(1_200), ..ListenOptions::default() };
     door.ask(&mut rig, move |io| io.set_listen_options(local, &options));
     rig.turn(&[Peer::new(40_000, PORT).syn()]);
     let syn_ack = rig.next();
@@ -356,4 +356,39 @@ fn connections_inherit_from_their_listener() {
     rig.turn(&[data]);
     let echoed = rig.next();
     assert_eq!((echoed.packet[8], echoed.packet[1], echoed.payload.len()), (5, 0x20, 1_200));
+}
+
+/// What SYNs have been answered with holds for their connections, whatever the listener's options become; the scale, of
+/// which a half-open connection keeps nothing, for all later ones, too.
+#[test]
+fn a_listeners_window_scale_stays_as_it_was_offered_first() {
+    for cookies in [SynCookies::Off, SynCookies::Always] {
+        let (mut rig, door) = door_with(|config| config.limits.syn_cookies = cookies);
+        let local = Endpoint::new(ANY, PORT);
+        door.listen(&mut rig, ANY, PORT, 1).unwrap();
+        let set = |rig: &mut Rig, octets| {
+            let options = ListenOptions { receive_buffer: Some(octets), ..ListenOptions::default() };
+            door.ask(rig, move |io| io.set_listen_options(local, &options));
+        };
+        set(&mut rig, 8_192);
+        set(&mut rig, 300_000);
+        let mut peers = [Peer::new(40_000, PORT), Peer::new(40_001, PORT)];
+        let mut offered = Vec::new();
+        for peer in &mut peers {
+            rig.turn(&[peer.syn()]);
+            let header = rig.next().header;
+            offered.push((header.window, header.options.window_scale));
+            (peer.seq, peer.ack) = (header.ack, header.seq.wrapping_add(1));
+            set(&mut rig, 20_000);
+        }
+        assert_eq!(offered, [(65_535, Some(3)), (20_000, Some(3))]);
+        rig.turn(&peers.map(|peer| peer.ack()));
+        let accepted = |heard| if let Heard::Accepted { conn, .. } = heard { Some(conn) } else { None };
+        let conns: Vec<_> = door.heard().into_iter().filter_map(accepted).collect();
+        assert_eq!(conns.len(), 2);
+        for conn in conns {
+            let info = door.ask(&mut rig, move |io| io.info(conn)).unwrap();
+            assert_eq!((info.window_shifts.1, info.receive_buffer), (3, 20_000));
+        }
+    }
 }

@@ -4,6 +4,7 @@
 //! Runs on the shard's thread: no lock, no wait, and a signal only where somebody announced that he waits.
 
 use std::collections::{HashMap, VecDeque};
+use std::mem::discriminant;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,7 +13,7 @@ use bytes::Bytes;
 
 use super::listener::{HalfOpen, Listening, Opening, Ready};
 use super::mail::{Answer, Command, Mail};
-use super::options::{Change, Settings};
+use super::settings::Change;
 use super::socket::{Birth, Capacities, End, Key, errno_of, is, socket, want};
 use crate::buffer::octets::OctetBudget;
 use crate::flow::{Endpoint, Quad, ShardId};
@@ -44,6 +45,8 @@ struct Entry {
     active: bool,
     /// It is on the list of those that may hold memory.
     warm: bool,
+    /// What was set before the connection is open: as far as that counted for nothing yet, it does then.
+    early: Vec<Change>,
 }
 
 /// How long a socket is idle before the memory of its queues goes, at least; twice that at most.
@@ -136,12 +139,18 @@ impl Agent {
     }
 
     fn connect(&mut self, io: &mut Io<'_>, birth: Birth) {
-        let Birth { end, remote, options } = birth;
+        let Birth { end, remote, mut options } = birth;
+        // The SYN heeds what has been set meanwhile.
+        let mut early = Vec::new();
+        while let Some(change) = end.socket.next_change() {
+            change.join(&mut options);
+            early.push(change);
+        }
         match io.connect(remote, &options) {
             Ok(conn) => {
                 let _ = end.socket.local.set(SocketAddr::from(io.quad(conn).local));
                 end.socket.notify_writers();
-                self.take_in(io, end, conn);
+                self.take_in(io, end, conn, early);
             }
             Err(error) => end.socket.close(match error {
                 ConnectError::AddressInUse => libc::EADDRINUSE,
@@ -152,10 +161,10 @@ impl Agent {
         }
     }
 
-    fn take_in(&mut self, io: &mut Io<'_>, end: End, conn: ConnId) {
+    fn take_in(&mut self, io: &mut Io<'_>, end: End, conn: ConnId, changes: Vec<Change>) {
         let key = self.sockets.insert_with(|key| {
             end.socket.adopt(key);
-            Entry {
+            let mut entry = Entry {
                 end,
                 conn,
                 rest: Bytes::new(),
@@ -167,7 +176,10 @@ impl Agent {
                 finishing: false,
                 active: false,
                 warm: false,
-            }
+                early: Vec::new(),
+            };
+            changes.into_iter().for_each(|change| entry.hear(io, change));
+            entry
         });
         io.set_user(conn, word(key));
         // What the application asked for meanwhile.
@@ -178,17 +190,16 @@ impl Agent {
     fn heed(&mut self, io: &mut Io<'_>, key: Key) {
         let Some(entry) = self.sockets.get_mut(key) else { return };
         let wants = entry.end.socket.wants();
-        // Until the handshake is complete there is nothing that options could change: they wait.
-        if entry.end.socket.state() & is::CONNECTED != 0 {
-            while let Some(change) = entry.end.socket.next_change() {
-                entry.apply(io, change);
-            }
+        while let Some(change) = entry.end.socket.next_change() {
+            entry.hear(io, change);
         }
         if wants & want::ABORT != 0 {
             io.abort(entry.conn);
             return;
         }
-        if wants & want::ROOM != 0 {
+        if wants & want::SHOW != 0 {
+            entry.show(io);
+        } else if wants & want::ROOM != 0 {
             entry.receive(io);
         }
         entry.closing |= wants & want::CLOSE != 0;
@@ -270,6 +281,26 @@ impl Entry {
         }
     }
 
+    /// An option was set.
+    fn hear(&mut self, io: &mut Io<'_>, change: Change) {
+        self.apply(io, change);
+        if self.end.socket.state() & is::CONNECTED == 0 {
+            let kind = discriminant(&change);
+            self.early.retain(|before| discriminant(before) != kind);
+            self.early.push(change);
+        }
+    }
+
+    /// What has been set so far, and cannot have counted for a handshake, does now.
+    fn catch_up(&mut self, io: &mut Io<'_>) {
+        for change in std::mem::take(&mut self.early) {
+            self.apply(io, change);
+        }
+        while let Some(change) = self.end.socket.next_change() {
+            self.apply(io, change);
+        }
+    }
+
     fn apply(&mut self, io: &mut Io<'_>, change: Change) {
         let conn = self.conn;
         match change {
@@ -282,13 +313,19 @@ impl Entry {
             Change::KeepAlive(keepalive) => io.set_keepalive(conn, keepalive),
             Change::UserTimeout(limit) => io.set_user_timeout(conn, limit),
             Change::Congestion(kind) => io.set_congestion(conn, kind),
-            Change::SendBuffer(octets) => io.set_send_buffer(conn, octets),
+            Change::SendBuffer(octets) => {
+                io.set_send_buffer(conn, octets);
+                self.look_for_writers(io);
+            }
             Change::ReceiveBuffer(octets) => {
                 self.end.incoming.set_capacity(octets as usize);
                 self.end.socket.set_receive_capacity(octets as usize);
                 io.set_receive_buffer(conn, octets);
             }
-            Change::NotSentLowWater(octets) => io.set_notsent_lowat(conn, octets),
+            Change::NotSentLowWater(octets) => {
+                io.set_notsent_lowat(conn, octets);
+                self.look_for_writers(io);
+            }
             Change::Ttl(ttl) => io.set_ttl(conn, ttl),
             Change::Tos(tos) => io.set_tos(conn, tos),
         }
@@ -300,6 +337,7 @@ impl Entry {
         loop {
             let run = io.peek(self.conn);
             if run.is_empty() {
+                self.end.socket.caught_up();
                 break;
             }
             let octets = self.end.incoming.write(run);
@@ -319,6 +357,34 @@ impl Entry {
             self.end.socket.set(is::ENDED);
         } else if moved {
             self.end.socket.notify_readers();
+        }
+    }
+
+    /// The same beyond the capacity of the socket's queue, for a peek that would see it: as much as Linux would keep in one
+    /// buffer, and the queue beside it.
+    fn show(&mut self, io: &mut Io<'_>) {
+        let (asked, octets) = self.end.socket.look();
+        let capacity = self.end.incoming.capacity();
+        let most = capacity.saturating_add(io.info(self.conn).map_or(0, |info| info.receive_buffer as usize));
+        self.end.incoming.set_capacity(octets.clamp(capacity, most));
+        self.receive(io);
+        self.end.incoming.set_capacity(capacity);
+        self.end.socket.shown(asked);
+    }
+
+    /// There may be room for writers that nothing else has made.
+    fn look_for_writers(&mut self, io: &mut Io<'_>) {
+        let not_sent = if self.end.socket.limits_unsent() {
+            let not_sent = io.not_sent(self.conn) as usize + self.rest.len();
+            self.end.socket.set_sent(self.end.outgoing.taken(), not_sent);
+            not_sent
+        } else {
+            0
+        };
+        let waits_on = self.end.socket.freed_room(&self.end.outgoing, not_sent);
+        if waits_on && self.end.socket.limits_unsent() {
+            // Octets that are sent make room, whether or not the connection had too little.
+            io.await_room(self.conn);
         }
     }
 
@@ -374,9 +440,9 @@ impl Entry {
                 io.shutdown(self.conn);
             }
         }
-        if moved {
-            self.active = true;
-            self.end.socket.freed_room(&self.end.outgoing);
+        self.active |= moved;
+        if moved || self.end.socket.limits_unsent() {
+            self.look_for_writers(io);
         }
     }
 }
@@ -418,10 +484,8 @@ impl Service for Agent {
 
     fn accepted(&mut self, io: &mut Io<'_>, conn: ConnId) {
         if let Some(entry) = self.sockets.get_mut(key(io.user(conn))) {
+            entry.catch_up(io);
             entry.end.socket.set(is::CONNECTED);
-            while let Some(change) = entry.end.socket.next_change() {
-                entry.apply(io, change);
-            }
             entry.send(io);
             entry.note_owing(io, &mut self.owing);
             if entry.is_newly_warm() {
@@ -434,11 +498,11 @@ impl Service for Agent {
         let listening = Arc::clone(listening);
         let quad = io.quad(conn);
         let remote = SocketAddr::from(quad.remote);
-        let settings = Settings::with_ttl(listening.ttl.load(Ordering::Relaxed));
-        let (handle, end) = socket(&self.mail, remote, self.capacities, &self.budget, settings);
+        let initial = listening.initial.with_ttl(listening.ttl.load(Ordering::Relaxed));
+        let (handle, end) = socket(&self.mail, remote, self.capacities, &self.budget, &initial);
         let _ = end.socket.local.set(SocketAddr::from(quad.local));
         end.socket.set(is::CONNECTED);
-        self.take_in(io, end, conn);
+        self.take_in(io, end, conn, initial.changes().collect());
         // Counted before it can be taken.
         listening.queued.fetch_add(1, Ordering::AcqRel);
         listening.ready.push(Ready { ticket: io.ticket(conn), from: quad.remote.addr, handle });

@@ -11,10 +11,11 @@
 //!
 //! | file | holds |
 //! | --- | --- |
-//! | `stack` | [`Stack`], the way in; [`TcpSocket`], a socket before it is open |
+//! | `stack` | [`Stack`], the way in |
+//! | `unopened` | [`TcpSocket`], a socket before it is open |
 //! | `listener`, `stream` | what programs use |
 //! | `uncopied` | reading and writing without a copy |
-//! | `options` | what can be set |
+//! | `options`, `settings` | what can be set, and how it is kept |
 //! | `events` | readiness for mio: [`EventQueue`] |
 //! | `socket` | what both sides of a socket share |
 //! | `mail`, `wait` | how commands reach a shard, how applications wait |
@@ -29,21 +30,26 @@ mod mail;
 mod options;
 #[cfg(test)]
 mod order_tests;
+mod settings;
 mod socket;
 mod stack;
 mod stream;
 #[cfg(feature = "tokio")]
 pub mod tokio;
 mod uncopied;
+mod unopened;
 mod wait;
+#[cfg(test)]
+mod writing_tests;
 
 pub use self::events::{EventQueue, SocketEvent, Watchable};
 pub use self::listener::{Incoming, TcpListener};
 pub(crate) use self::mail::{Mail, Reader};
 pub use self::options::ConnectOptions;
 pub(crate) use self::stack::Parts;
-pub use self::stack::{BACKLOG, SocketLimits, Stack, TcpSocket};
+pub use self::stack::{BACKLOG, SocketLimits, Stack};
 pub use self::stream::TcpStream;
+pub use self::unopened::TcpSocket;
 
 // As std's sockets. A closure of the caller's (`read_with`) that panics has taken nothing; locks do not care for poison.
 impl std::panic::UnwindSafe for Stack {}

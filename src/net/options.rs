@@ -1,144 +1,21 @@
-//! Options of a socket: what is kept beside it, and what travels to its shard.
+//! Options of a stream, and what it tells of its connection.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::mail::{Answer, Command};
+use super::settings::{Change, LEAST_BUFFER};
 use super::socket::is;
 use super::stream::{TcpStream, not_connected};
 use crate::tcp::{self, CongestionControl, Info, KeepAlive};
 
 pub use crate::shard::ConnectOptions;
 
-/// An option that the shard must hear of.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Change {
-    NoDelay(bool),
-    Cork(bool),
-    QuickAck(bool),
-    KeepAlive(Option<KeepAlive>),
-    UserTimeout(Option<tcp::Duration>),
-    Congestion(CongestionControl),
-    SendBuffer(u32),
-    ReceiveBuffer(u32),
-    NotSentLowWater(Option<u32>),
-    Ttl(u8),
-    Tos(u8),
-}
-
 /// Has the shard read its mail, where the caller has it at hand.
 pub(crate) type Serve<'a> = Option<&'a mut dyn FnMut()>;
 
-/// No buffer is smaller, octets.
-const LEAST_BUFFER: u32 = 2_048;
-
 /// What Linux allows for TCP_MAXSEG.
 const MAXSEG: std::ops::RangeInclusive<u16> = 88..=32_767;
-
-/// No limit, in [`Settings`]' words of nanoseconds.
-const NONE: u64 = u64::MAX;
-
-/// What a socket's handle remembers, shared by all clones.
-#[derive(Debug)]
-pub(crate) struct Settings {
-    nonblocking: AtomicBool,
-    read_timeout: AtomicU64,
-    write_timeout: AtomicU64,
-    linger: AtomicU64,
-    nodelay: AtomicBool,
-    /// A call that asked has heard that the connection is there.
-    told_connected: AtomicBool,
-    /// Set seldom, read more seldom; the shard never comes here.
-    rare: Mutex<Rare>,
-}
-
-/// Options that differ from the engine's configuration.
-#[derive(Debug, Clone, Copy, Default)]
-struct Rare {
-    keepalive: bool,
-    times: Option<KeepAlive>,
-    user_timeout: Option<Option<Duration>>,
-    congestion: Option<CongestionControl>,
-    cork: bool,
-    quickack: Option<bool>,
-    send_buffer: Option<u32>,
-    receive_buffer: Option<u32>,
-    notsent_lowat: Option<u32>,
-    ttl: Option<u8>,
-    tos: u8,
-    maxseg: Option<u16>,
-    oobinline: bool,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            nonblocking: AtomicBool::new(false),
-            read_timeout: AtomicU64::new(NONE),
-            write_timeout: AtomicU64::new(NONE),
-            linger: AtomicU64::new(NONE),
-            nodelay: AtomicBool::new(false),
-            told_connected: AtomicBool::new(true),
-            rare: Mutex::default(),
-        }
-    }
-}
-
-fn load(word: &AtomicU64) -> Option<Duration> {
-    match word.load(Ordering::Relaxed) {
-        NONE => None,
-        nanos => Some(Duration::from_nanos(nanos)),
-    }
-}
-
-fn store(word: &AtomicU64, value: Option<Duration>) {
-    let nanos = value.map_or(NONE, |value| u64::try_from(value.as_nanos()).unwrap_or(NONE).min(NONE - 1));
-    word.store(nanos, Ordering::Relaxed);
-}
-
-impl Settings {
-    pub(crate) fn nonblocking(&self) -> bool {
-        self.nonblocking.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn set_nonblocking(&self, nonblocking: bool) {
-        self.nonblocking.store(nonblocking, Ordering::Relaxed);
-    }
-
-    pub(crate) fn read_timeout(&self) -> Option<Duration> {
-        load(&self.read_timeout)
-    }
-
-    pub(crate) fn set_read_timeout(&self, timeout: Option<Duration>) {
-        store(&self.read_timeout, timeout);
-    }
-
-    pub(crate) fn write_timeout(&self) -> Option<Duration> {
-        load(&self.write_timeout)
-    }
-
-    pub(crate) fn set_write_timeout(&self, timeout: Option<Duration>) {
-        store(&self.write_timeout, timeout);
-    }
-
-    pub(crate) fn linger(&self) -> Option<Duration> {
-        load(&self.linger)
-    }
-
-    pub(crate) fn set_linger(&self, linger: Option<Duration>) {
-        store(&self.linger, linger);
-    }
-
-    pub(crate) fn nodelay(&self) -> bool {
-        self.nodelay.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn set_nodelay(&self, nodelay: bool) {
-        self.nodelay.store(nodelay, Ordering::Relaxed);
-    }
-}
 
 /// The place of fast open.
 pub(crate) fn no_fastopen(wanted: bool) -> io::Result<()> {
@@ -146,28 +23,6 @@ pub(crate) fn no_fastopen(wanted: bool) -> io::Result<()> {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "TCP Fast Open is not implemented"));
     }
     Ok(())
-}
-
-impl Settings {
-    /// Those of a connection that was accepted with this TTL.
-    pub(crate) fn with_ttl(ttl: u8) -> Self {
-        let settings = Self::default();
-        settings.rare().ttl = Some(ttl);
-        settings
-    }
-
-    /// A connect that does not wait has begun: [`told_connected`](Self::told_connected) is `false` once.
-    pub(crate) fn connecting(&self) {
-        self.told_connected.store(false, Ordering::Relaxed);
-    }
-
-    pub(crate) fn told_connected(&self) -> bool {
-        self.told_connected.swap(true, Ordering::Relaxed)
-    }
-
-    fn rare(&self) -> std::sync::MutexGuard<'_, Rare> {
-        self.rare.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// Options beyond those of `std`, and what the connection looks like from inside.
@@ -205,16 +60,17 @@ impl TcpStream {
         self.handle().settings.rare().times.unwrap_or_default()
     }
 
-    /// Limits how long octets may stay unacknowledged (TCP_USER_TIMEOUT, RFC 5482); `None`: as the engine has it.
+    /// Limits how long octets may stay unacknowledged (TCP_USER_TIMEOUT, RFC 5482), and how long a handshake that goes on
+    /// takes; `None`: as the engine has it.
     pub fn set_user_timeout(&self, limit: Option<Duration>) {
-        self.handle().settings.rare().user_timeout = Some(limit);
+        self.handle().settings.rare().user_timeout = limit;
         self.handle().socket.change(Change::UserTimeout(limit.map(tcp::Duration::from)));
     }
 
     /// What [`set_user_timeout`](Self::set_user_timeout) was given last.
     #[must_use]
     pub fn user_timeout(&self) -> Option<Duration> {
-        self.handle().settings.rare().user_timeout.flatten()
+        self.handle().settings.rare().user_timeout
     }
 
     /// Goes on with another congestion control (TCP_CONGESTION).
@@ -282,7 +138,8 @@ impl TcpStream {
     }
 
     /// Octets that may wait to be read (SO_RCVBUF); switches auto-tuning off. Taken as given. A window that the peer has
-    /// is not taken back (SHLD-14).
+    /// is not taken back (SHLD-14), and more than the handshake's scale can express is not offered: for both,
+    /// [set](super::TcpSocket::set_receive_buffer) it before the connection is opened.
     pub fn set_receive_buffer(&self, octets: u32) {
         let octets = octets.max(LEAST_BUFFER);
         self.handle().settings.rare().receive_buffer = Some(octets);
@@ -295,9 +152,12 @@ impl TcpStream {
         self.handle().settings.rare().receive_buffer
     }
 
-    /// Octets that may be queued unsent (TCP_NOTSENT_LOWAT); `None`: as many as the send buffer takes.
+    /// Octets that may be queued unsent (TCP_NOTSENT_LOWAT), wherever they lie; `None`: as many as the queue and the send
+    /// buffer take. With a limit, which is rounded up to a multiple of 256, a stream is writable when no more than half of
+    /// that is unsent, and a write takes no more than what is missing to it.
     pub fn set_notsent_lowat(&self, octets: Option<u32>) {
         self.handle().settings.rare().notsent_lowat = octets;
+        self.handle().socket.limit_unsent(octets);
         self.handle().socket.change(Change::NotSentLowWater(octets));
     }
 

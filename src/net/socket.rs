@@ -13,7 +13,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwapOption;
@@ -21,12 +21,13 @@ use crossbeam::queue::SegQueue;
 
 use super::events::Registration;
 use super::mail::{Command, Mail};
-use super::options::{Change, ConnectOptions, Settings};
+use super::options::ConnectOptions;
+use super::settings::{Change, Initial, Settings};
 use super::wait::Waiters;
 use crate::buffer::octets::{OctetBudget, OctetReader, OctetWriter, octet_queue};
 use crate::flow::Endpoint;
 use crate::shard::slab;
-use crate::tcp::{CloseReason, Info};
+use crate::tcp::{self, CloseReason, Info};
 
 /// Names a socket in its shard's agent.
 pub(crate) type Key = slab::Key;
@@ -47,9 +48,11 @@ pub(crate) mod want {
     pub(crate) const CHANGE: u32 = 32;
     /// The shard does not know the socket yet and will look at the bell when it does.
     pub(crate) const UNBORN: u32 = 64;
+    /// A peek would see more than the full incoming queue holds.
+    pub(crate) const SHOW: u32 = 128;
 }
 
-/// What has become of the socket. The first bits are only ever set; `CHOKED`, `FULL` and `MORE` come and go.
+/// What has become of the socket. The first bits are only ever set; `CHOKED`, `FULL`, `MORE` and `BEHIND` come and go.
 pub(crate) mod is {
     /// The handshake is complete.
     pub(crate) const CONNECTED: u32 = 1;
@@ -69,6 +72,8 @@ pub(crate) mod is {
     pub(crate) const FULL: u32 = 128;
     /// The application has promised more: what it wrote last is to wait for it.
     pub(crate) const MORE: u32 = 256;
+    /// The connection holds received octets for which the incoming queue had no room.
+    pub(crate) const BEHIND: u32 = 512;
 }
 
 /// See the module.
@@ -98,6 +103,25 @@ pub(crate) struct Socket {
     send_low: AtomicU32,
     /// When so few octets are left in the incoming queue, a shard that found it full is told.
     receive_low: AtomicU32,
+    /// Octets written that may be unsent (TCP_NOTSENT_LOWAT); [`UNLIMITED`].
+    most_unsent: AtomicU32,
+    /// Octets written that were sent, at least; kept while there is such a limit. Counts as the outgoing queue does.
+    sent: AtomicUsize,
+    look: Look,
+}
+
+/// No limit for unsent octets.
+const UNLIMITED: u32 = u32::MAX;
+
+/// A peek that would see more than lies in the full incoming queue.
+#[derive(Debug, Default)]
+struct Look {
+    /// Octets that it would see.
+    octets: AtomicU32,
+    /// How often that was asked for.
+    asked: AtomicU32,
+    /// Up to which of them the shard has brought what there is.
+    shown: AtomicU32,
 }
 
 /// What may be left in a queue of that capacity when who waits for room in it is told: enough that the other side has
@@ -131,6 +155,9 @@ impl Socket {
             writer: Mutex::new(writer),
             send_low: AtomicU32::new(low(capacities.send)),
             receive_low: AtomicU32::new(low(capacities.receive)),
+            most_unsent: AtomicU32::new(UNLIMITED),
+            sent: AtomicUsize::new(0),
+            look: Look::default(),
         }
     }
 
@@ -199,7 +226,16 @@ impl Socket {
 
     /// Sets state bits and tells everybody who waits.
     pub(crate) fn set(&self, bits: u32) {
+        self.mark(bits);
+        self.notify_all();
+    }
+
+    /// Sets state bits. To be followed by [`notify_all`](Self::notify_all).
+    pub(crate) fn mark(&self, bits: u32) {
         self.state.fetch_or(bits, Ordering::AcqRel);
+    }
+
+    pub(crate) fn notify_all(&self) {
         self.notify_readers();
         self.notify_writers();
     }
@@ -215,10 +251,55 @@ impl Socket {
         }
     }
 
-    /// The outgoing queue is full. Who wants to wait looks once more at its room afterwards.
-    pub(crate) fn found_no_room(&self) {
-        self.state.fetch_or(is::FULL, Ordering::Relaxed);
+    /// The outgoing queue is full. Who wants to wait looks once more at its room afterwards, and if this says `true`, has
+    /// the shard look as well ([`want::SEND`]): what it has sent meanwhile, nobody else knows.
+    pub(crate) fn found_no_room(&self) -> bool {
+        let before = self.state.fetch_or(is::FULL, Ordering::Relaxed);
         fence(Ordering::SeqCst);
+        before & is::FULL == 0 && self.limits_unsent()
+    }
+
+    /// Limits the octets written and not sent.
+    pub(crate) fn limit_unsent(&self, octets: Option<u32>) {
+        self.most_unsent.store(tcp::unsent_limit(octets).unwrap_or(UNLIMITED), Ordering::Relaxed);
+    }
+
+    pub(crate) fn limits_unsent(&self) -> bool {
+        self.most_unsent.load(Ordering::Relaxed) != UNLIMITED
+    }
+
+    /// How many octets may be written behind the `written` first ones of the stream, as far as the limit for unsent ones goes.
+    pub(crate) fn may_write(&self, written: usize) -> usize {
+        match self.most_unsent.load(Ordering::Relaxed) {
+            UNLIMITED => usize::MAX,
+            most => (most as usize).saturating_sub(self.unsent(written)),
+        }
+    }
+
+    /// How many of the `written` first octets of the stream are unsent, at most.
+    fn unsent(&self, written: usize) -> usize {
+        written.wrapping_sub(self.sent.load(Ordering::Acquire))
+    }
+
+    /// Whether who waits to write may, with so many octets unsent: no more than half of what is allowed.
+    fn is_below_limit(&self, unsent: usize) -> bool {
+        let most = self.most_unsent.load(Ordering::Relaxed);
+        most == UNLIMITED || unsent <= most as usize / 2
+    }
+
+    /// Has the shard bring what the incoming queue had no room for, as far as a look at `octets` goes. Tells what to ask
+    /// [`has_shown`](Self::has_shown) for.
+    pub(crate) fn ask_to_show(&self, octets: usize) -> u32 {
+        self.look.octets.fetch_max(u32::try_from(octets).unwrap_or(u32::MAX), Ordering::Relaxed);
+        let asked = self.look.asked.fetch_add(1, Ordering::AcqRel).wrapping_add(1);
+        self.ring(want::SHOW);
+        asked
+    }
+
+    /// Whether the shard has brought what it was asked for, or never will.
+    pub(crate) fn has_shown(&self, asked: u32) -> bool {
+        let ahead = asked.wrapping_sub(self.look.shown.load(Ordering::Acquire)) as i32;
+        ahead <= 0 || self.state() & is::CLOSED != 0
     }
 
     /// The outgoing queue takes so many octets from now on.
@@ -254,8 +335,31 @@ impl Socket {
 
     /// The incoming queue is full. The caller looks once more at its room afterwards.
     pub(crate) fn choke(&self) {
-        self.state.fetch_or(is::CHOKED, Ordering::Relaxed);
+        self.state.fetch_or(is::CHOKED | is::BEHIND, Ordering::Relaxed);
         fence(Ordering::SeqCst);
+    }
+
+    /// All that was received lies in the incoming queue.
+    pub(crate) fn caught_up(&self) {
+        if self.state.load(Ordering::Relaxed) & is::BEHIND != 0 {
+            self.state.fetch_and(!is::BEHIND, Ordering::AcqRel);
+        }
+    }
+
+    /// For a peek: what it has asked for, to be said when that is [shown](Self::shown), and the octets that it would see.
+    pub(crate) fn look(&self) -> (u32, usize) {
+        let asked = self.look.asked.load(Ordering::Acquire);
+        (asked, self.look.octets.swap(0, Ordering::Relaxed) as usize)
+    }
+
+    pub(crate) fn shown(&self, asked: u32) {
+        self.look.shown.store(asked, Ordering::Release);
+        self.notify_readers();
+    }
+
+    /// So many octets have left the outgoing queue, of which `not_sent` were not sent.
+    pub(crate) fn set_sent(&self, taken: usize, not_sent: usize) {
+        self.sent.store(taken.wrapping_sub(not_sent), Ordering::Release);
     }
 
     /// The incoming queue takes so many octets from now on.
@@ -263,16 +367,20 @@ impl Socket {
         self.receive_low.store(low(octets), Ordering::Relaxed);
     }
 
-    /// After octets were taken out of the outgoing queue: a writer is told if it waits for room, and there is a fair amount
-    /// of it.
-    pub(crate) fn freed_room(&self, outgoing: &OctetReader) {
+    /// After octets were taken out of the outgoing queue, or sent, and `not_sent` of those taken are not: a writer is told if
+    /// it waits for room, and there is a fair amount of it. Whether one waits on.
+    pub(crate) fn freed_room(&self, outgoing: &OctetReader, not_sent: usize) -> bool {
         fence(Ordering::SeqCst);
-        if self.state.load(Ordering::Relaxed) & is::FULL != 0
-            && outgoing.len() <= self.send_low.load(Ordering::Relaxed) as usize
-        {
-            self.state.fetch_and(!is::FULL, Ordering::AcqRel);
-            self.notify_writers();
+        if self.state.load(Ordering::Relaxed) & is::FULL == 0 {
+            return false;
         }
+        let queued = outgoing.len();
+        if queued > self.send_low.load(Ordering::Relaxed) as usize || !self.is_below_limit(queued + not_sent) {
+            return true;
+        }
+        self.state.fetch_and(!is::FULL, Ordering::AcqRel);
+        self.notify_writers();
+        false
     }
 
     #[inline]
@@ -393,12 +501,22 @@ impl Handle {
     /// Whether there is room to write, and if it is the rest of a queue that was full, a fair amount of it. If not, the
     /// writers are told when there is.
     pub(crate) fn has_room(&self) -> bool {
+        let socket = &self.socket;
         let writer = self.writer();
-        let enough = || writer.room() > 0 && (!self.socket.is_full() || writer.room() >= writer.capacity().div_ceil(3));
-        enough() || {
-            self.socket.found_no_room();
-            enough()
+        let enough = || {
+            let rest = !socket.is_full() || writer.room() >= writer.capacity().div_ceil(3);
+            rest && writer.room() > 0 && socket.is_below_limit(socket.unsent(writer.written()))
+        };
+        if enough() {
+            return true;
         }
+        let asks = socket.found_no_room();
+        let enough = enough();
+        drop(writer);
+        if asks {
+            socket.ring(want::SEND);
+        }
+        enough
     }
 }
 
@@ -429,14 +547,20 @@ pub(crate) fn socket(
     remote: SocketAddr,
     capacities: Capacities,
     budget: &Arc<OctetBudget>,
-    settings: Settings,
+    initial: &Initial,
 ) -> (Handle, End) {
+    let settings = Settings::from(initial);
+    let capacities = Capacities {
+        send: initial.send_buffer().map_or(capacities.send, |octets| octets as usize),
+        receive: initial.receive_buffer().map_or(capacities.receive, |octets| octets as usize),
+    };
     if !mail.may_wait() {
         settings.set_nonblocking(true);
     }
     let (writer, outgoing) = octet_queue(capacities.send, budget);
     let (incoming, reader) = octet_queue(capacities.receive, budget);
     let socket = Arc::new(Socket::new(Arc::clone(mail), remote, capacities, reader, writer));
+    socket.limit_unsent(initial.notsent_lowat());
     let end = End { socket: Arc::clone(&socket), outgoing, incoming };
     (Handle { socket, settings }, end)
 }

@@ -1,4 +1,4 @@
-//! [`Stack`]: what applications open sockets on; and [`TcpSocket`]: a socket before it is connected or listens.
+//! [`Stack`]: what applications open sockets on.
 
 use std::collections::HashSet;
 use std::io;
@@ -10,13 +10,14 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 
 use super::listener::TcpListener;
-use super::mail::{Command, Mail};
-use super::options::{ConnectOptions, Settings};
-use super::socket::{Birth, Capacities, is, socket, want};
+use super::mail::Mail;
+use super::settings::Initial;
+use super::socket::{Capacities, End, Handle, socket};
 use super::stream::TcpStream;
+use super::unopened::TcpSocket;
 use crate::buffer::octets::OctetBudget;
 use crate::flow::{EPHEMERAL_PORTS, Endpoint, OwnerTable, Quad, ShardId, SteeringKeys};
-use crate::shard::{ListenOptions, Routes};
+use crate::shard::Routes;
 use crate::tcp::Instant;
 
 /// Completed connections that a listener keeps for `accept` unless told otherwise (Linux: net.core.somaxconn).
@@ -227,14 +228,14 @@ impl Stack {
         TcpSocket::new(self).connect_until(*address, std::time::Instant::now().checked_add(timeout))
     }
 
-    fn is_ours(&self, address: IpAddr) -> bool {
+    pub(super) fn is_ours(&self, address: IpAddr) -> bool {
         let same_family = |ours: &IpAddr| ours.is_ipv4() == address.is_ipv4();
         self.shared.addresses.contains(&address)
             || (address.is_unspecified() && self.shared.addresses.iter().any(same_family))
     }
 
     /// Reserves an address to listen on.
-    fn reserve(&self, local: SocketAddr) -> io::Result<SocketAddr> {
+    pub(super) fn reserve(&self, local: SocketAddr) -> io::Result<SocketAddr> {
         let mut listening = self.shared.listening.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = |address: SocketAddr, listening: &HashSet<SocketAddr>| {
             let any: IpAddr =
@@ -266,7 +267,7 @@ impl Stack {
     }
 
     /// The shard that is to carry a connection: the quad's owner where our port is fixed, else the next one in turn.
-    fn shard_for(&self, local: Option<SocketAddr>, remote: SocketAddr) -> ShardId {
+    pub(super) fn shard_for(&self, local: Option<SocketAddr>, remote: SocketAddr) -> ShardId {
         match local {
             Some(local) if local.port() != 0 => {
                 let quad = Quad { local: self.source(local, remote), remote: remote.into() };
@@ -279,8 +280,13 @@ impl Stack {
         }
     }
 
+    /// Both ends of a socket for a connection to `remote` that a shard is to open.
+    pub(super) fn socket_on(&self, mail: &Arc<Mail>, remote: SocketAddr, initial: &Initial) -> (Handle, End) {
+        socket(mail, remote, self.shared.capacities, &self.shared.budget, initial)
+    }
+
     /// The local end with its address filled in: the one that the route to the remote end says.
-    fn source(&self, local: SocketAddr, remote: SocketAddr) -> Endpoint {
+    pub(super) fn source(&self, local: SocketAddr, remote: SocketAddr) -> Endpoint {
         let addr = if local.ip().is_unspecified() {
             // Without a route any will do: the shard refuses.
             self.shared.routes.source(remote.ip(), &self.shared.addresses).ok().flatten().unwrap_or(local.ip())
@@ -304,162 +310,4 @@ fn each<T>(address: impl ToSocketAddrs, mut attempt: impl FnMut(SocketAddr) -> i
 
 pub(crate) fn no_address() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "could not resolve to any addresses")
-}
-
-/// A socket that is not connected yet: options, a local address, then [`connect`](Self::connect) or
-/// [`listen`](Self::listen).
-///
-/// ```
-/// use trust::net::TcpSocket;
-///
-/// # use std::net::{IpAddr, Ipv4Addr};
-/// # use trust::device::memory::{MemoryOptions, pair};
-/// # use trust::engine::{Engine, Pin};
-/// # fn main() -> std::io::Result<()> {
-/// # let (a, b) = pair(&MemoryOptions::default())?;
-/// # let start = |device, last| {
-/// #     let address = IpAddr::V4(Ipv4Addr::new(10, 0, 0, last));
-/// #     Engine::builder().device(device, 1).address(address).pin(Pin::None).start()
-/// # };
-/// # let (serving, connecting) = (start(a, 2)?, start(b, 1)?);
-/// # let (server, client) = (serving.stack(), connecting.stack());
-/// let any_port = TcpSocket::new(&server).bind("10.0.0.2:0".parse().expect("an address"))?;
-/// let listener = any_port.listen(16)?;
-///
-/// let mut socket = TcpSocket::new(&client).bind("10.0.0.1:4000".parse().expect("an address"))?;
-/// socket.options_mut().syn_retries = Some(2);
-/// let stream = socket.connect(listener.local_addr()?)?;
-/// assert_eq!(stream.local_addr()?.port(), 4000);
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug)]
-pub struct TcpSocket {
-    stack: Stack,
-    local: Option<SocketAddr>,
-    options: ConnectOptions,
-}
-
-impl TcpSocket {
-    /// A socket of `stack`.
-    #[must_use]
-    pub fn new(stack: &Stack) -> Self {
-        Self { stack: stack.clone(), local: None, options: ConnectOptions::default() }
-    }
-
-    /// Gives it a local address; port 0 leaves the choice open.
-    ///
-    /// # Errors
-    ///
-    /// `AddrNotAvailable`: the address is not ours.
-    pub fn bind(mut self, local: SocketAddr) -> io::Result<Self> {
-        if !self.stack.is_ours(local.ip()) {
-            return Err(io::Error::from_raw_os_error(libc::EADDRNOTAVAIL));
-        }
-        self.local = Some(local);
-        Ok(self)
-    }
-
-    /// Options for connections that this socket opens; TTL, DSCP and segment size also for those it accepts.
-    pub fn options_mut(&mut self) -> &mut ConnectOptions {
-        &mut self.options
-    }
-
-    /// Would send the first octets with the SYN (TCP_FASTOPEN_CONNECT, RFC 7413).
-    ///
-    /// # Errors
-    ///
-    /// `Unsupported` unless `false`: there is no fast open here yet.
-    pub fn set_fastopen_connect(&mut self, on: bool) -> io::Result<()> {
-        super::options::no_fastopen(on)
-    }
-
-    /// Listens; up to `backlog` completed connections wait for `accept`.
-    ///
-    /// # Errors
-    ///
-    /// `AddrInUse`; `InvalidInput` without a local address; or the engine has stopped.
-    pub fn listen(self, backlog: usize) -> io::Result<TcpListener> {
-        let local = self.local.ok_or(io::ErrorKind::InvalidInput)?;
-        let local = self.stack.reserve(local)?;
-        let ConnectOptions { ttl, tos, mss, .. } = self.options;
-        TcpListener::open(&self.stack, local, backlog, ListenOptions { ttl, tos, mss })
-    }
-
-    /// Connects and waits for it.
-    ///
-    /// # Errors
-    ///
-    /// See [`Stack::connect`].
-    pub fn connect(self, remote: SocketAddr) -> io::Result<TcpStream> {
-        self.connect_until(remote, None)
-    }
-
-    fn connect_until(self, remote: SocketAddr, deadline: Option<std::time::Instant>) -> io::Result<TcpStream> {
-        if !self.stack.may_wait() {
-            return Err(must_not_wait());
-        }
-        let stream = self.start(remote)?;
-        let socket = &stream.handle().socket;
-        let settled = || socket.state() & (is::CONNECTED | is::CLOSED) != 0;
-        if !socket.writing.wait(deadline, settled) {
-            socket.ring(want::ABORT);
-            return Err(io::Error::from_raw_os_error(libc::ETIMEDOUT));
-        }
-        if socket.state() & is::CONNECTED == 0 {
-            return Err(socket.take_error().unwrap_or_else(stopped));
-        }
-        Ok(stream)
-    }
-
-    /// Connects without waiting: the stream, non-blocking, becomes writable when the handshake is complete or has failed;
-    /// `take_error` then tells which. Our own end is known at once, on an [embedded](crate::embed) host that shares its
-    /// thread after the next poll.
-    ///
-    /// # Errors
-    ///
-    /// When no connection can be tried at all.
-    pub fn connect_nonblocking(self, remote: SocketAddr) -> io::Result<TcpStream> {
-        let stream = self.start(remote)?;
-        stream.set_nonblocking(true)?;
-        stream.handle().settings.connecting();
-        Ok(stream)
-    }
-
-    fn start(self, remote: SocketAddr) -> io::Result<TcpStream> {
-        let Self { stack, local, mut options } = self;
-        let first = stack.shard_for(local, remote).index();
-        options.local = local.map(|local| stack.source(local, remote));
-        let mails = stack.mails();
-        // Where the choice of the port is ours, another shard may have one.
-        let others = if local.is_none_or(|local| local.port() == 0) { mails.len() } else { 1 };
-        let mut stream = Self::start_on(&stack, &mails[first], remote, &options)?;
-        for next in 1..others {
-            if !stream.handle().socket.found_no_port() {
-                break;
-            }
-            stream = Self::start_on(&stack, &mails[(first + next) % mails.len()], remote, &options)?;
-        }
-        Ok(stream)
-    }
-
-    fn start_on(
-        stack: &Stack,
-        mail: &Arc<Mail>,
-        remote: SocketAddr,
-        options: &ConnectOptions,
-    ) -> io::Result<TcpStream> {
-        let (handle, end) = socket(mail, remote, stack.shared.capacities, &stack.shared.budget, Settings::default());
-        if !mail.send(Command::Connect(Box::new(Birth { end, remote: remote.into(), options: *options }))) {
-            return Err(stopped());
-        }
-        let stream = TcpStream::new(handle);
-        // The shard chooses our end in its next turn: known when this returns, as with the kernel, if somebody else runs
-        // the shard meanwhile.
-        let socket = &stream.handle().socket;
-        if mail.may_wait() {
-            socket.writing.wait(None, || socket.local.get().is_some() || socket.state() & is::CLOSED != 0);
-        }
-        Ok(stream)
-    }
 }

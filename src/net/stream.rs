@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use mio::{Interest, Registry, Token, event};
 
 use super::events::Descriptor;
-use super::options::Change;
+use super::settings::Change;
 use super::socket::{Handle, is, want};
+use super::unopened::TcpSocket;
 use crate::buffer::octets::{OctetReader, OctetWriter};
 
 /// A TCP connection of a [`Stack`](super::Stack).
@@ -61,20 +62,29 @@ pub struct TcpStream {
     handle: Arc<Handle>,
     /// With a `mio::Registry`, if the stream is in one itself.
     descriptor: Descriptor,
+    /// What it was connected by, if that did not wait: it may be tried again.
+    origin: Option<Arc<TcpSocket>>,
 }
 
 impl TcpStream {
     pub(crate) fn new(handle: Handle) -> Self {
-        Self { handle: Arc::new(handle), descriptor: Descriptor::default() }
+        Self { handle: Arc::new(handle), descriptor: Descriptor::default(), origin: None }
+    }
+
+    /// It came from there, by a connect that did not wait.
+    pub(crate) fn coming_from(mut self, origin: Arc<TcpSocket>) -> Self {
+        self.handle.settings.connecting();
+        self.origin = Some(origin);
+        self
     }
 
     pub(crate) fn handle(&self) -> &Arc<Handle> {
         &self.handle
     }
 
-    #[cfg(feature = "tokio")]
     pub(crate) fn clone_handle(&self) -> Self {
-        Self { handle: Arc::clone(&self.handle), descriptor: Descriptor::default() }
+        let origin = self.origin.clone();
+        Self { handle: Arc::clone(&self.handle), descriptor: Descriptor::default(), origin }
     }
 
     /// The address of our end.
@@ -105,38 +115,91 @@ impl TcpStream {
     ///
     /// Never; as `std` has it.
     pub fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self { handle: Arc::clone(&self.handle), descriptor: Descriptor::default() })
+        Ok(self.clone_handle())
     }
 
-    /// What connect(2) says of a socket that was connected before: nothing new is begun.
+    /// connect(2) on a socket that has been there before. Of an attempt that goes on or has succeeded it tells; after one
+    /// that has failed, by [`connect_nonblocking`](TcpSocket::connect_nonblocking), the first call tells that, and the next
+    /// one tries anew: with the options that are set by then, from the local address that the socket was bound to, if it
+    /// was. An event queue or a `mio::Registry` that watches the stream goes on doing so. Clones of the stream stay what
+    /// they are: handles on the attempt that has failed.
     ///
     /// # Errors
     ///
-    /// `EALREADY` while the handshake goes on, `EISCONN` after it, else the pending error or `ECONNABORTED`; the first
-    /// call after a non-blocking connect has succeeded returns `Ok`.
-    pub fn connect_again(&self, _remote: SocketAddr) -> io::Result<()> {
-        let socket = &self.handle.socket;
+    /// `EALREADY` while the handshake goes on, `EISCONN` after it (but the first call after a non-blocking connect has
+    /// succeeded returns `Ok`); the pending error, or `ECONNABORTED` if it was taken, after an attempt that has failed; of a
+    /// new one `EINPROGRESS` where the stream is non-blocking, else as [`Stack::connect`](super::Stack::connect).
+    pub fn connect_again(&mut self, remote: SocketAddr) -> io::Result<()> {
+        let (socket, settings) = (&self.handle.socket, &self.handle.settings);
+        let errno = |errno| Err(io::Error::from_raw_os_error(errno));
         let state = socket.state();
-        if state & is::CONNECTED == 0 {
-            if let Some(error) = socket.take_error() {
-                return Err(error);
-            }
-            let errno = if state & is::CLOSED != 0 { libc::ECONNABORTED } else { libc::EALREADY };
-            return Err(io::Error::from_raw_os_error(errno));
+        if state & is::CONNECTED != 0 {
+            return if settings.told() { errno(libc::EISCONN) } else { Ok(()) };
         }
-        if self.handle.settings.told_connected() {
-            return Err(io::Error::from_raw_os_error(libc::EISCONN));
+        if state & is::CLOSED == 0 {
+            return errno(libc::EALREADY);
+        }
+        let told = settings.told();
+        if let Some(error) = socket.take_error() {
+            return Err(error);
+        }
+        let Some(origin) = self.origin.as_ref().filter(|_| told) else { return errno(libc::ECONNABORTED) };
+        let new = origin.start_again(remote, settings)?;
+        let nonblocking = settings.nonblocking();
+        self.watch_instead(&new);
+        self.handle = new.handle;
+        if nonblocking {
+            self.handle.settings.connecting();
+            return errno(libc::EINPROGRESS);
+        }
+        self.await_connected(None)
+    }
+
+    /// Waits for the end of the handshake.
+    pub(crate) fn await_connected(&self, deadline: Option<Instant>) -> io::Result<()> {
+        let socket = &self.handle.socket;
+        let settled = || socket.state() & (is::CONNECTED | is::CLOSED) != 0;
+        if !socket.writing.wait(deadline, settled) {
+            socket.ring(want::ABORT);
+            return Err(io::Error::from_raw_os_error(libc::ETIMEDOUT));
+        }
+        self.check_connected()
+    }
+
+    /// What the handshake, which is over, has come to.
+    pub(crate) fn check_connected(&self) -> io::Result<()> {
+        let socket = &self.handle.socket;
+        if socket.state() & is::CONNECTED == 0 {
+            return Err(socket.take_error().unwrap_or_else(super::stack::stopped));
         }
         Ok(())
     }
 
-    /// Reads without taking: the same octets come again.
+    /// Reads without taking: the same octets come again. It sees all that was received, up to a full socket queue and
+    /// receive buffer, as far as `buffer` has room, and the [memory of all queues](super::SocketLimits::queued) has. What the
+    /// queue had no room for the shard has to bring, which takes about a turn: a non-blocking call sees without it what lies
+    /// in the queue, and the stream becomes readable anew when there is more to be seen.
     ///
     /// # Errors
     ///
     /// As reading.
     pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Some(asked) = self.ask_to_show(buffer.len())
+            && !self.handle.settings.nonblocking()
+        {
+            let socket = &self.handle.socket;
+            socket.reading.wait(None, || socket.has_shown(asked));
+        }
         self.receive(|reader| look(reader, buffer))
+    }
+
+    /// Asks for what lies behind the full queue, if there is something and a look at `octets` would see it. Then it is worth
+    /// while to wait until the socket [has shown](super::socket::Socket::has_shown) it.
+    pub(crate) fn ask_to_show(&self, octets: usize) -> Option<u32> {
+        let socket = &self.handle.socket;
+        // First the state: what the shard has brought before it said that there is no more, is in the queue then.
+        let more = socket.state() & (is::BEHIND | is::CLOSED) == is::BEHIND;
+        (more && self.handle.reader().len() < octets).then(|| socket.ask_to_show(octets))
     }
 
     /// Writes with the promise of more (MSG_MORE): what does not fill a segment waits for the next write without it, for at
@@ -175,7 +238,11 @@ impl TcpStream {
             socket.set(is::SHUT_READ);
         }
         if matches!(how, Shutdown::Write | Shutdown::Both) {
-            socket.set(is::SHUT_WRITE);
+            // What another handle is writing lies in the queue before the shard hears of the end, or is refused.
+            let writer = self.handle.writer();
+            socket.mark(is::SHUT_WRITE);
+            drop(writer);
+            socket.notify_all();
             socket.ring(want::SHUT_WRITE);
         }
         Ok(())
@@ -331,15 +398,17 @@ impl TcpStream {
         Err(io::Error::from_raw_os_error(libc::EAGAIN))
     }
 
-    /// One try to send: `WouldBlock` when there is no room. `put` returns how much it put; `nothing`: there is nothing to
-    /// put, only to be told whether it could be.
+    /// One try to send: `WouldBlock` when there is no room. `put` is told how much it may put at most, and returns how much
+    /// it did; `nothing`: there is nothing to put, only to be told whether it could be.
     pub(crate) fn try_transmit(
         &self,
         nothing: bool,
         more: bool,
-        put: impl FnOnce(&mut OctetWriter) -> usize,
+        put: impl FnOnce(&mut OctetWriter, usize) -> usize,
     ) -> io::Result<usize> {
         let socket = &self.handle.socket;
+        let mut writer = self.handle.writer();
+        // Under the lock: see `shutdown`.
         let state = socket.state();
         if let Some(error) = socket.take_error() {
             return Err(error);
@@ -353,21 +422,24 @@ impl TcpStream {
         if nothing {
             return Ok(0);
         }
-        let mut writer = self.handle.writer();
-        let sent = put(&mut writer);
+        let most = socket.may_write(writer.written());
+        let sent = put(&mut writer, most);
         if sent == 0 {
             drop(writer);
-            socket.found_no_room();
+            if socket.found_no_room() {
+                socket.ring(want::SEND);
+            }
             // Nobody tells of what was freed meanwhile: we do.
             if self.handle.has_room() {
                 socket.notify_writers();
             }
             return Err(io::Error::from_raw_os_error(libc::EAGAIN));
         }
-        drop(writer);
+        // Before another write, which may promise something else.
         if more != (state & is::MORE != 0) {
             socket.promise_more(more);
         }
+        drop(writer);
         socket.ring(want::SEND);
         Ok(sent)
     }
@@ -437,14 +509,20 @@ impl TcpStream {
         }
     }
 
-    fn try_transmit_slices(&self, buffers: &[IoSlice<'_>], mut skip: usize, more: bool) -> io::Result<usize> {
+    /// As [`try_transmit`](Self::try_transmit), with what follows the `skip` first octets of `buffers`.
+    pub(crate) fn try_transmit_slices(
+        &self,
+        buffers: &[IoSlice<'_>],
+        mut skip: usize,
+        more: bool,
+    ) -> io::Result<usize> {
         let nothing = buffers.iter().all(|buffer| buffer.is_empty());
-        self.try_transmit(nothing, more, |writer| {
+        self.try_transmit(nothing, more, |writer, most| {
             let mut sent = 0;
             for buffer in buffers {
                 let rest = buffer.get(skip..).unwrap_or_default();
                 skip = skip.saturating_sub(buffer.len());
-                let put = writer.write(rest);
+                let put = writer.write(&rest[..rest.len().min(most - sent)]);
                 sent += put;
                 if put < rest.len() {
                     break;

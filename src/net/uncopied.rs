@@ -6,7 +6,7 @@
 use std::io;
 use std::mem;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use super::stream::TcpStream;
 use crate::buffer::octets::{LEAST_PIECE, OctetWriter};
@@ -26,7 +26,7 @@ impl TcpStream {
     }
 
     pub(crate) fn try_write_bytes(&self, bytes: &mut Bytes) -> io::Result<usize> {
-        self.try_transmit(bytes.is_empty(), false, |writer| push(writer, bytes))
+        self.try_transmit(bytes.is_empty(), false, |writer, most| push(writer, bytes, most))
     }
 
     /// Reads in place: `take` is shown the first octets that are there, as many as lie in one piece, and says how many of
@@ -43,13 +43,17 @@ impl TcpStream {
     }
 }
 
-fn push(writer: &mut OctetWriter, bytes: &mut Bytes) -> usize {
+/// Puts at most so many octets.
+fn push(writer: &mut OctetWriter, bytes: &mut Bytes, most: usize) -> usize {
     let before = bytes.len();
     // A crumb would be copied: better to wait for more room.
     if writer.room() < before.min(LEAST_PIECE).min(writer.capacity().div_ceil(3)) {
         return 0;
     }
-    if let Err(rest) = writer.push_bytes(mem::take(bytes)) {
+    if most < before {
+        let rest = writer.push_bytes(bytes.slice(..most)).map_or_else(|rest| rest.len(), |()| 0);
+        bytes.advance(most - rest);
+    } else if let Err(rest) = writer.push_bytes(mem::take(bytes)) {
         *bytes = rest;
     }
     before - bytes.len()

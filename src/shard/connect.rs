@@ -56,7 +56,7 @@ impl Core {
         {
             params.iss = floor + 1;
         }
-        let mut handshake = Handshake::connect(&self.config.tcp, params, self.now);
+        let mut handshake = Handshake::connect(&self.config.tcp, params, self.now).wishing(options.wishes());
         if let Some(count) = options.syn_retries {
             handshake.set_syn_retries(count);
         }

@@ -513,6 +513,12 @@ impl IoBackend for Core {
         room.min(conn.send.room_within(self.send_allowance(id)))
     }
 
+    fn await_room(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.wants_room = true;
+        }
+    }
+
     fn unsent(&self, id: ConnId) -> u32 {
         self.conns.get(id).map_or(0, |conn| conn.send.len())
     }
@@ -630,6 +636,10 @@ impl IoBackend for Core {
     }
 
     fn set_user_timeout(&mut self, id: ConnId, limit: Option<Duration>) {
+        if let Some(Conn { phase: Phase::Handshake(handshake), .. }) = self.conns.get_mut(id) {
+            handshake.set_user_timeout(limit);
+            self.touch(id);
+        }
         self.tune(id, |connection, _| connection.set_user_timeout(limit));
     }
 
@@ -643,6 +653,9 @@ impl IoBackend for Core {
     }
 
     fn set_receive_buffer(&mut self, id: ConnId, octets: u32) {
+        if let Some(Conn { phase: Phase::Handshake(handshake), .. }) = self.conns.get_mut(id) {
+            handshake.set_receive_buffer(octets);
+        }
         self.tune(id, |connection, _| connection.set_receive_buffer(octets));
     }
 

@@ -13,6 +13,7 @@ use super::budget::{self, Work};
 use super::core::Core;
 use super::opening::{AcceptQueue, ListenError, ListenOptions};
 use crate::flow::Endpoint;
+use crate::tcp::{self, Wishes};
 
 /// Names a listener in a connection that has none.
 pub(crate) const NO_LISTENER: u32 = u32::MAX;
@@ -32,6 +33,8 @@ struct Listener {
     service: u16,
     backlog: u32,
     options: ListenOptions,
+    /// The window scale of its SYN-ACKs. What was answered is kept elsewhere, or nowhere, without it: it stays as it was first.
+    shift: Option<u8>,
     /// Tells it from all others that were ever opened on this shard.
     identity: u64,
     /// Children in SYN-RECEIVED: records, not connections.
@@ -99,6 +102,7 @@ impl Listeners {
             service,
             backlog,
             options: ListenOptions::default(),
+            shift: None,
             identity: self.opened,
             half_open: 0,
             children: 0,
@@ -194,6 +198,22 @@ impl Listeners {
     /// What a listener's connections begin with.
     pub(crate) fn options(&self, index: u32) -> ListenOptions {
         self.all.get(index as usize).map_or_else(ListenOptions::default, |listener| listener.options)
+    }
+
+    /// What the handshakes of a listener's connections are to heed.
+    pub(crate) fn wishes(&self, index: u32) -> Wishes {
+        self.all
+            .get(index as usize)
+            .map_or_else(Wishes::default, |listener| Wishes { shift: listener.shift, ..listener.options.wishes() })
+    }
+
+    /// The same for a SYN that is answered now.
+    pub(crate) fn wishes_of_syn(&mut self, index: u32, config: &tcp::Config) -> Wishes {
+        let mut wishes = self.wishes(index);
+        if let Some(listener) = self.all.get_mut(index as usize) {
+            wishes.shift = Some(*listener.shift.get_or_insert_with(|| wishes.offered_shift(config)));
+        }
+        wishes
     }
 
     /// A child in SYN-RECEIVED was made.

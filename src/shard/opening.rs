@@ -5,6 +5,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::flow::{Endpoint, ShardId};
+use crate::tcp::{Duration, Wishes};
 use crate::wire;
 
 /// The fields of the IP headers of a connection that its user may set.
@@ -91,6 +92,11 @@ pub struct ConnectOptions {
     /// How often the SYN is repeated, with doubled intervals, before the open fails. Without it the time decides:
     /// [`connect_timeout`](crate::tcp::Config::connect_timeout).
     pub syn_retries: Option<u8>,
+    /// For how long the handshake may go on, and then [`Io::set_user_timeout`](super::Io::set_user_timeout) (MUST-21).
+    pub user_timeout: Option<Duration>,
+    /// As [`Io::set_receive_buffer`](super::Io::set_receive_buffer), and the window of the SYN is no larger, its scale no larger
+    /// than that needs.
+    pub receive_buffer: Option<u32>,
     /// The word to keep with the connection ([`Io::user`](super::Io::user)).
     pub user: u64,
 }
@@ -137,4 +143,22 @@ pub struct ListenOptions {
     pub tos: Option<u8>,
     /// As [`ConnectOptions::mss`].
     pub mss: Option<u16>,
+    /// As [`ConnectOptions::user_timeout`].
+    pub user_timeout: Option<Duration>,
+    /// As [`ConnectOptions::receive_buffer`]. The window scale stays the one that the listener's first SYN was answered with.
+    pub receive_buffer: Option<u32>,
+}
+
+impl ConnectOptions {
+    /// What the handshake is to heed.
+    pub(crate) fn wishes(&self) -> Wishes {
+        Wishes { receive_buffer: self.receive_buffer, user_timeout: self.user_timeout, shift: None }
+    }
+}
+
+impl ListenOptions {
+    /// What handshakes are to heed.
+    pub(crate) fn wishes(&self) -> Wishes {
+        Wishes { receive_buffer: self.receive_buffer, user_timeout: self.user_timeout, shift: None }
+    }
 }

@@ -81,7 +81,8 @@ impl Shard {
         {
             params.iss = floor + 1;
         }
-        let handshake = Handshake::accept(&core.config.tcp, params, syn, core.now);
+        let wishes = core.listeners.wishes_of_syn(target.listener, &core.config.tcp);
+        let handshake = Handshake::accept(&core.config.tcp, params, syn, core.now).wishing(wishes);
         let ip = IpFields::default().with(options.ttl, options.tos);
         let ticket = core.shared.tickets.fetch_add(1, Ordering::Relaxed);
         if !core.add_half_open(quad, target, ip, ticket, &handshake) {
@@ -128,7 +129,7 @@ impl Shard {
         }
         let core = &mut self.core;
         let Some(record) = core.half_open.at(slot) else { return Err((DropReason::NoConnection, arrival.frame)) };
-        let mut handshake = record.handshake.unpack();
+        let mut handshake = core.unpack(&place, record);
         let takes = core.listeners.take_place(place.listener);
         match handshake.on_segment(&core.config.tcp, segment, core.now) {
             // SC-19: as if this segment had been lost. The SYN-ACK is repeated.
@@ -179,7 +180,8 @@ impl Shard {
         syn.options.timestamps = segment.options.timestamps;
         let earliest = core.now - EPOCH * 2;
         let config = &core.config.tcp;
-        let mut handshake = Handshake::recall(config, params, &syn, earliest, core.now);
+        let wishes = core.listeners.wishes(target.listener);
+        let mut handshake = Handshake::recall(config, params, &syn, earliest, core.now).wishing(wishes);
         let outcome = handshake.on_segment(config, segment, core.now);
         let HandshakeOutcome::Established { connection, rest } = outcome else { return ByCookie::NoCookie };
         if !core.listeners.take_place(target.listener) {
@@ -234,7 +236,8 @@ impl Core {
         if iss_floor.is_some_and(|floor| !stamped && !params.iss.gt(floor)) {
             return Err(DropReason::BacklogFull);
         }
-        let mut handshake = Handshake::accept(&self.config.tcp, params, syn, self.now);
+        let wishes = self.listeners.wishes_of_syn(target.listener, &self.config.tcp);
+        let mut handshake = Handshake::accept(&self.config.tcp, params, syn, self.now).wishing(wishes);
         let Some(syn_ack) = handshake.poll_transmit(&self.config.tcp, self.now) else { return Ok(()) };
         let ip = IpFields::default().with(options.ttl, options.tos);
         self.send_control(quad, ip, &syn_ack);
@@ -266,6 +269,11 @@ impl Core {
             self.listeners.enter_handshake(target.listener);
         }
         added
+    }
+
+    /// The handshake of a record.
+    fn unpack(&self, place: &Place, record: &Record) -> Handshake {
+        record.handshake.unpack().wishing(self.listeners.wishes(place.listener))
     }
 
     /// Takes out a half-open record.
@@ -329,7 +337,7 @@ impl Core {
                 return;
             }
             let (Some(place), Some(record)) = (self.half_open.place(slot), self.half_open.at(slot)) else { return };
-            let mut handshake = record.handshake.unpack();
+            let mut handshake = self.unpack(&place, record);
             let syn_ack: Option<Transmit> = handshake.poll_transmit(&self.config.tcp, self.now);
             let Some(packed) = HalfOpen::pack(&handshake) else { return };
             self.half_open.update(slot, packed);
@@ -347,7 +355,7 @@ impl Core {
         {
             records += 1;
             let (Some(place), Some(record)) = (self.half_open.place(slot), self.half_open.at(slot)) else { break };
-            let mut handshake = record.handshake.unpack();
+            let mut handshake = self.unpack(&place, record);
             let outcome = handshake.on_timeout(&self.config.tcp, self.now);
             self.half_open_outcome(slot, &place, &handshake, outcome);
         }

@@ -159,6 +159,7 @@ pub trait IoBackend {
     fn send_static(&mut self, conn: ConnId, data: &'static [u8]) -> usize;
     fn send_bytes(&mut self, conn: ConnId, bytes: Bytes) -> Result<(), Bytes>;
     fn send_room(&self, conn: ConnId) -> u32;
+    fn await_room(&mut self, conn: ConnId);
     fn unsent(&self, conn: ConnId) -> u32;
     fn forward(&mut self, from: ConnId, to: ConnId) -> usize;
     fn shutdown(&mut self, conn: ConnId);
@@ -197,7 +198,7 @@ pub trait IoBackend {
 ///
 /// No method blocks; only those that open something can fail. With a [`ConnId`] that is no longer alive they do nothing
 /// and yield zero. What is set on a connection counts from when it is open ([`Service::accepted`]); only the fields of the IP
-/// header count before, too.
+/// header, the user timeout and the receive buffer count before, too. Of the buffer the SYN has said what it has said.
 pub struct Io<'a> {
     backend: &'a mut dyn IoBackend,
 }
@@ -331,6 +332,12 @@ impl<'a> Io<'a> {
     #[must_use]
     pub fn send_room(&self, conn: ConnId) -> u32 {
         self.backend.send_room(conn)
+    }
+
+    /// Asks for [`Service::writable`] as a [`send`](Io::send) does that found too little room.
+    #[inline]
+    pub fn await_room(&mut self, conn: ConnId) {
+        self.backend.await_room(conn);
     }
 
     /// Octets accepted and not yet acknowledged by the peer, whether on their way or still queued.

@@ -189,12 +189,7 @@ impl Config {
     /// 14 (RFC7323-2.3b).
     #[must_use]
     pub fn receive_shift(&self) -> u8 {
-        let largest = self.recv_buffer.max.max(self.recv_buffer.initial);
-        let mut shift = 0;
-        while shift < 14 && (largest >> shift) > 65_535 {
-            shift += 1;
-        }
-        shift
+        shift_for(self.recv_buffer.max.max(self.recv_buffer.initial))
     }
 
     /// The part of the settings that the RTT estimator needs.
@@ -214,6 +209,15 @@ impl Config {
     pub fn initial_cwnd(&self, mss: u32) -> u32 {
         initial_window(mss, u32::from(self.initial_window.max(1)))
     }
+}
+
+/// The window shift for a buffer of so many octets at most (OPS-17).
+pub(super) fn shift_for(largest: u32) -> u8 {
+    let mut shift = 0;
+    while shift < 14 && (largest >> shift) > 65_535 {
+        shift += 1;
+    }
+    shift
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! It has no behaviour: it is unpacked for each segment and each timeout, and packed again.
 
 use super::challenge::Limiter;
-use super::handshake::{FirstWindow, Handshake};
+use super::handshake::{FirstWindow, Handshake, Wishes};
 use super::seq::SeqNum;
 use super::state::State;
 use super::time::Instant;
@@ -66,7 +66,7 @@ impl HalfOpen {
         })
     }
 
-    /// The handshake as it was.
+    /// The handshake as it was, but for [`Wishes`]: those are the listener's.
     #[must_use]
     pub fn unpack(&self) -> Handshake {
         let has = |bit: u8| self.bits & bit != 0;
@@ -88,6 +88,7 @@ impl HalfOpen {
             peer_shift,
             scale: peer_shift.is_some(),
             first_window: FirstWindow::ALL[usize::from(self.timeouts >> WINDOW_SHIFT)],
+            wishes: Wishes::default(),
             timeouts: self.timeouts(),
             syn_retries: None,
             hastened: 0,

@@ -4,13 +4,14 @@
 //! backlogs and cookies belong to the table that holds it.
 
 use super::challenge::Limiter;
-use super::config::Config;
+use super::config::{Config, shift_for};
 use super::connection::{CloseReason, Connection, Opened};
 use super::marks::Marks;
 use super::segment::{Segment, Transmit, reset_for};
 use super::seq::SeqNum;
 use super::state::State;
 use super::time::{Duration, Instant};
+use super::tuning::within_bounds;
 use crate::wire::options::{TcpOptions, Timestamps};
 use crate::wire::tcp::Flags;
 
@@ -82,6 +83,32 @@ impl OpenParams {
     }
 }
 
+/// What the user has set before the connection is open, as far as the handshake heeds it. The connection begins with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wishes {
+    /// Octets that may lie unread (SO_RCVBUF of Linux). Our SYN offers no larger window, and no larger scale than it needs.
+    pub receive_buffer: Option<u32>,
+    /// The window scale that our SYN offers, where it is settled already.
+    pub shift: Option<u8>,
+    /// For how long the handshake may go on (MUST-21; TCP_USER_TIMEOUT of Linux), if other limits do not end it before. Zero
+    /// means as long as they allow. A passive open is ended with the first repetition of its SYN-ACK that would come later.
+    pub user_timeout: Option<Duration>,
+}
+
+impl Wishes {
+    /// The window shift of our SYN.
+    #[must_use]
+    pub fn offered_shift(&self, config: &Config) -> u8 {
+        self.shift.unwrap_or_else(|| {
+            self.receive_buffer.map_or_else(|| config.receive_shift(), |octets| shift_for(within_bounds(octets)))
+        })
+    }
+
+    fn limit(&self) -> Option<Duration> {
+        self.user_timeout.filter(|limit| !limit.is_zero())
+    }
+}
+
 /// A connection that is being opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Handshake {
@@ -107,6 +134,7 @@ pub struct Handshake {
     pub(super) peer_shift: Option<u8>,
     pub(super) scale: bool,
     pub(super) first_window: FirstWindow,
+    pub(super) wishes: Wishes,
     /// Times our SYN or SYN-ACK was repeated because the timer fired.
     pub(super) timeouts: u8,
     /// So many repetitions end an active open, where the user says so; else time does.
@@ -161,6 +189,7 @@ impl Handshake {
             peer_shift: None,
             scale: config.window_scale,
             first_window: params.first_window,
+            wishes: Wishes::default(),
             timeouts: 0,
             syn_retries: None,
             hastened: 0,
@@ -207,6 +236,24 @@ impl Handshake {
         self.syn_retries = Some(count);
     }
 
+    /// What the user has set so far. To be said before the first [`poll_transmit`](Self::poll_transmit), and of a passive
+    /// open that was [kept](super::half_open) again.
+    #[must_use]
+    pub fn wishing(mut self, wishes: Wishes) -> Self {
+        self.wishes = wishes;
+        self
+    }
+
+    /// As [`Connection::set_user_timeout`], from when the open began.
+    pub fn set_user_timeout(&mut self, limit: Option<Duration>) {
+        self.wishes.user_timeout = limit;
+    }
+
+    /// As [`Connection::set_receive_buffer`]. What our SYN has said of window and scale, if it has left, still holds.
+    pub fn set_receive_buffer(&mut self, octets: u32) {
+        self.wishes.receive_buffer = Some(octets);
+    }
+
     /// SYN-SENT, SYN-RECEIVED or CLOSED.
     #[must_use]
     pub fn state(&self) -> State {
@@ -223,7 +270,9 @@ impl Handshake {
     /// [`poll_transmit`](Self::poll_transmit).
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
-        self.deadline
+        // A passive open keeps step with all others that were repeated as often: see `Wishes`.
+        let limit = self.wishes.limit().filter(|_| !self.passive).map_or(Instant::MAX, |limit| self.started + limit);
+        self.deadline.map(|deadline| deadline.min(limit))
     }
 
     /// Whether [`poll_transmit`](Self::poll_transmit) has something.
@@ -258,7 +307,8 @@ impl Handshake {
 
     /// Octets our SYN advertises; the field cannot be scaled (RFC7323-2.2c).
     fn receive_window(&self, config: &Config) -> u16 {
-        u16::try_from(config.recv_buffer.initial).unwrap_or(u16::MAX).min(self.first_window.most())
+        let buffer = self.wishes.receive_buffer.map_or(config.recv_buffer.initial, within_bounds);
+        u16::try_from(buffer).unwrap_or(u16::MAX).min(self.first_window.most())
     }
 
     /// The SYN or SYN-ACK that is due.
@@ -272,6 +322,8 @@ impl Handshake {
             if self.passive {
                 // Nothing counts from the SYN's arrival; one time less to keep (see `HalfOpen`).
                 self.started = now;
+            } else {
+                self.wishes.shift = Some(self.wishes.offered_shift(config));
             }
             self.deadline = Some(self.next_deadline(config, now));
         } else {
@@ -282,7 +334,7 @@ impl Handshake {
         let mut syn = Transmit::bare(self.iss, ack, flags, self.receive_window(config));
         syn.options = TcpOptions {
             mss: Some(self.mss),
-            window_scale: self.scale.then(|| config.receive_shift()),
+            window_scale: self.scale.then(|| self.wishes.offered_shift(config)),
             sack_permitted: self.sack,
             timestamps: self.stamps(now),
             ..TcpOptions::default()
@@ -299,9 +351,11 @@ impl Handshake {
 
     /// The timer fired: the SYN is repeated with doubled intervals (SM-SS-8, SM-SR-8, KP-10), or the open fails.
     pub fn on_timeout(&mut self, config: &Config, now: Instant) -> HandshakeOutcome {
-        let Some(deadline) = self.deadline else { return HandshakeOutcome::Wait };
-        if now < deadline {
+        if self.next_timeout().is_none_or(|next| now < next) {
             return HandshakeOutcome::Wait;
+        }
+        if self.wishes.limit().is_some_and(|limit| now - self.started >= limit) {
+            return self.fail(CloseReason::UserTimeout);
         }
         if core::mem::take(&mut self.hastens) {
             // No timeout: nothing was lost. The next one counts from here.
@@ -318,15 +372,19 @@ impl Handshake {
             }
         };
         if over {
-            self.state = State::Closed;
-            self.deadline = None;
-            self.due = false;
-            return HandshakeOutcome::Closed(CloseReason::TimedOut);
+            return self.fail(CloseReason::TimedOut);
         }
         self.timeouts = self.timeouts.saturating_add(1);
         self.due = true;
         self.deadline = Some(self.next_deadline(config, now));
         HandshakeOutcome::Wait
+    }
+
+    fn fail(&mut self, reason: CloseReason) -> HandshakeOutcome {
+        self.state = State::Closed;
+        self.deadline = None;
+        self.due = false;
+        HandshakeOutcome::Closed(reason)
     }
 
     /// RFC6298-5.5; an active open is not kept waiting for its end.
@@ -454,7 +512,7 @@ impl Handshake {
             rest.flags = rest.flags.without(Flags::SYN);
             rest.seq = seg.seq + 1;
         }
-        let shifts = self.peer_shift.map(|shift| (shift, config.receive_shift()));
+        let shifts = self.peer_shift.map(|shift| (shift, self.wishes.offered_shift(config)));
         let peer_shift = shifts.map_or(0, |(shift, _)| shift);
         let scaled = u32::from(seg.window) << peer_shift;
         let opened = Opened {
@@ -482,6 +540,12 @@ impl Handshake {
         self.deadline = None;
         self.due = false;
         let mut connection = Connection::new(config, &opened, now);
+        if let Some(octets) = self.wishes.receive_buffer {
+            connection.fix_receive_buffer(octets);
+        }
+        if self.wishes.user_timeout.is_some() {
+            connection.set_user_timeout(self.wishes.user_timeout);
+        }
         // RFC7323-3.2b SHOULD drop what lacks a negotiated timestamp. A client that leaves it out of this segment leaves it out of
         // all, or its path does: to drop them would be a connection that never opens, and nothing says why. Like Linux we take
         // its segments as they come, without PAWS where there is no timestamp, and go on sending ours.
@@ -507,7 +571,7 @@ impl Handshake {
             return HandshakeOutcome::Wait;
         }
         let mut ack = Transmit::bare(self.iss + 1, self.irs + 1, Flags::ACK, 0);
-        let shift = if self.scale { config.receive_shift() } else { 0 };
+        let shift = if self.scale { self.wishes.offered_shift(config) } else { 0 };
         ack.window = self.receive_window(config) >> shift;
         ack.options.timestamps = self.stamps(now);
         HandshakeOutcome::Reply(ack)

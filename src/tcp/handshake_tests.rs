@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::tcp::{Context, Keep};
+use crate::tcp::{Context, HalfOpen, Keep};
 
 const ISS: SeqNum = SeqNum(u32::MAX);
 const IRS: SeqNum = SeqNum(i32::MAX as u32);
@@ -248,5 +248,65 @@ fn the_round_trip_of_a_repeated_syn_is_told_by_the_timestamp() {
         answer.options.timestamps = Some(Timestamps { val: 7, ecr: first.wrapping_add(echo) });
         let (connection, _) = opened(handshake.on_segment(&config, &answer, t(1_100)));
         assert_eq!(connection.info(&config).srtt, rtt.map(Duration::from_millis), "{echo}");
+    }
+}
+
+/// MUST-21, with the passive open's step by step: see [`Wishes`].
+#[test]
+fn must_21_a_user_timeout_ends_an_open() {
+    let config = Config::default();
+    let wishes = Wishes { user_timeout: Some(Duration::from_millis(2_500)), ..Wishes::default() };
+    let mut new = connecting(&config).wishing(wishes);
+    assert_eq!(new.next_timeout(), Some(t(1_000)));
+    assert!(matches!(new.on_timeout(&config, t(1_000)), HandshakeOutcome::Wait));
+    assert_eq!(new.next_timeout(), Some(t(2_500)), "not after 3 s");
+    let mut raised = new.clone();
+    raised.set_user_timeout(None);
+    assert!(matches!(raised.on_timeout(&config, t(2_500)), HandshakeOutcome::Wait));
+    assert_eq!(raised.next_timeout(), Some(t(3_000)));
+    assert!(matches!(new.on_timeout(&config, t(2_499)), HandshakeOutcome::Wait));
+    assert!(matches!(new.on_timeout(&config, t(2_500)), HandshakeOutcome::Closed(CloseReason::UserTimeout)));
+    assert_eq!((new.state(), new.next_timeout()), (State::Closed, None));
+
+    let mut new = accepting(&config, TcpOptions::default()).wishing(wishes);
+    assert!(matches!(new.on_timeout(&config, t(1_000)), HandshakeOutcome::Wait));
+    assert_eq!(new.next_timeout(), Some(t(3_000)));
+    assert!(matches!(new.on_timeout(&config, t(3_000)), HandshakeOutcome::Closed(CloseReason::UserTimeout)));
+    // Zero means none.
+    let mut new = connecting(&config).wishing(Wishes { user_timeout: Some(Duration::ZERO), ..Wishes::default() });
+    assert!(matches!(new.on_timeout(&config, t(1_000)), HandshakeOutcome::Wait));
+}
+
+/// OPS-17 for a buffer that the user has set: window and scale of the SYN, and what the connection begins with.
+#[test]
+fn ops_17_a_receive_buffer_of_the_user_bounds_what_the_syn_offers() {
+    let config = Config::default();
+    let scaled = TcpOptions { window_scale: Some(7), ..TcpOptions::default() };
+    for (octets, buffer, window, shift) in
+        [(1, 256, 256, 0), (5_000, 5_000, 5_000, 0), (200_000, 200_000, 65_535, 2), (u32::MAX, 1 << 30, 65_535, 14)]
+    {
+        let wishes = Wishes { receive_buffer: Some(octets), ..Wishes::default() };
+        let mut new = Handshake::connect(&config, params(), t(0)).wishing(wishes);
+        let syn = new.poll_transmit(&config, t(0)).unwrap();
+        assert_eq!((syn.window, syn.options.window_scale), (window, Some(shift)));
+        // What comes later must not change the scale.
+        new.set_receive_buffer(100_000);
+        let mut answer = seg(SYN_ACK, 0, 1);
+        answer.options = scaled;
+        let (connection, _) = opened(new.on_segment(&config, &answer, t(10)));
+        let info = connection.info(&config);
+        assert_eq!((info.receive_buffer, info.window_shifts), (100_000, (7, shift)));
+
+        let mut syn = seg(Flags::SYN, 0, 0);
+        syn.options = scaled;
+        let mut new = Handshake::accept(&config, params(), &syn, t(0)).wishing(wishes);
+        let answer = new.poll_transmit(&config, t(0)).unwrap();
+        assert_eq!((answer.window, answer.options.window_scale), (window, Some(shift)));
+        let packed = HalfOpen::pack(&new).unwrap();
+        let mut kept = packed.unpack().wishing(wishes);
+        let (connection, _) = opened(kept.on_segment(&config, &seg(Flags::ACK, 1, 1), t(10)));
+        let info = connection.info(&config);
+        assert_eq!((info.receive_buffer, info.window_shifts), (buffer, (7, shift)));
+        assert_eq!(info.receive_window, u32::from(window), "none is promised before the peer hears of it");
     }
 }

@@ -79,7 +79,7 @@ pub use config::{BufferLimits, Config};
 pub use congestion::CongestionControl;
 pub use connection::{Connection, Opened};
 pub use half_open::HalfOpen;
-pub use handshake::{FirstWindow, Handshake, HandshakeOutcome, OpenParams};
+pub use handshake::{FirstWindow, Handshake, HandshakeOutcome, OpenParams, Wishes};
 pub use info::{Info, LossState, RecoveryCounts};
 pub use keepalive::KeepAlive;
 pub use outcome::{CloseReason, Context, Events, Keep, Outcome, Payload};
@@ -89,6 +89,7 @@ pub use settings::{ConfigError, Key};
 pub use state::State;
 pub use time::{Duration, Instant};
 pub use time_wait::{TimeWait, TimeWaitOutcome};
+pub(crate) use tuning::unsent_limit;
 
 #[cfg(test)]
 mod congestion_lab;

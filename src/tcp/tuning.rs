@@ -19,6 +19,20 @@ const LOW_WATER_UNIT: u32 = 256;
 /// Segments acknowledged at once when the user asks for it and the configuration for none (OPS-6).
 const QUICK: u8 = 16;
 
+/// A buffer of so many octets, as far as it may be had.
+pub(super) fn within_bounds(octets: u32) -> u32 {
+    octets.clamp(BUFFER.0, BUFFER.1)
+}
+
+/// How many octets may be unsent where [`Connection::set_notsent_lowat`] was given `octets`; `None`: as many as the buffer holds.
+pub(crate) fn unsent_limit(octets: Option<u32>) -> Option<u32> {
+    low_water_units(octets).map(|units| u32::from(units) * LOW_WATER_UNIT)
+}
+
+fn low_water_units(octets: Option<u32>) -> Option<u16> {
+    octets.and_then(|octets| u16::try_from(octets.max(1).div_ceil(LOW_WATER_UNIT)).ok())
+}
+
 impl Connection {
     /// Keeps everything back that does not fill a segment, until this is switched off, the stream ends, or nothing else
     /// happened for [`Config::sws_override`] (NAGLE-5; TCP_CORK of Linux). Stronger than
@@ -42,7 +56,7 @@ impl Connection {
     /// more (SO_SNDBUF). What is queued above it stays queued.
     pub fn set_send_buffer(&mut self, octets: u32) {
         let snd = &mut self.hot.snd;
-        snd.limit = octets.clamp(BUFFER.0, BUFFER.1);
+        snd.limit = within_bounds(octets);
         self.hot.marks.put(Marks::ROOM_FULL, snd.queued >= snd.limit);
         self.hot.marks.set(Marks::SEND_FIXED);
     }
@@ -51,11 +65,16 @@ impl Connection {
     /// nothing back of the window that the peer knows of (SHLD-14); a larger one is limited by the shift that was
     /// negotiated.
     pub fn set_receive_buffer(&mut self, octets: u32) {
-        self.hot.rcv.buffer = octets.clamp(BUFFER.0, BUFFER.1);
-        self.hot.marks.set(Marks::RECV_FIXED);
+        self.fix_receive_buffer(octets);
         if self.hot.state.can_receive() && self.hot.rcv.worth_an_update() {
             self.hot.marks.set(Marks::ACK_DUE.with(Marks::POLL));
         }
+    }
+
+    /// As [`set_receive_buffer`](Self::set_receive_buffer), while nobody is told yet.
+    pub(super) fn fix_receive_buffer(&mut self, octets: u32) {
+        self.hot.rcv.buffer = within_bounds(octets);
+        self.hot.marks.set(Marks::RECV_FIXED);
     }
 
     /// The store has room for `share` octets besides those that are unread (OPS-46): the buffer follows, and with it the
@@ -77,7 +96,7 @@ impl Connection {
     /// How many octets may be queued that were never sent (TCP_NOTSENT_LOWAT): [`send_room`](Self::send_room) leaves
     /// room for no more. Rounded up to a multiple of 256. `None`, and from 16 MiB on: as many as the buffer holds.
     pub fn set_notsent_lowat(&mut self, octets: Option<u32>) {
-        let units = octets.and_then(|octets| u16::try_from(octets.max(1).div_ceil(LOW_WATER_UNIT)).ok());
+        let units = low_water_units(octets);
         self.hot.marks.put(Marks::LOWAT, units.is_some());
         self.cold.low_water = units.unwrap_or(0);
     }

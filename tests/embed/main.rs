@@ -2,10 +2,14 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod again;
+mod early;
 mod link;
+mod peeking;
 mod property;
 mod queues;
 mod sockets;
 mod threads;
 mod transfers;
+mod unsent;
 mod vanished;

@@ -212,11 +212,14 @@ impl World {
     fn odd_calls(&mut self, input: &mut Input<'_>) {
         let (what, value) = (input.octet(), input.word());
         let Some(socket) = self.socket(input) else { return };
-        let stream = &socket.stream;
+        // Only to sockets, and nobody else has that port.
+        let sockets = socket.host == CLIENT && matches!(socket.other, Other::Socket);
+        let port = if sockets { PORTS[usize::from(value) % PORTS.len()] } else { 1 };
+        let stream = &mut socket.stream;
         match what % 8 {
             0 => drop(stream.try_clone()),
             1 => drop(stream.take_error()),
-            2 => drop(stream.connect_again(SocketAddr::new(ADDRESSES[SERVER][0], 1))),
+            2 => drop(stream.connect_again(SocketAddr::new(ADDRESSES[SERVER][0], port))),
             3 => drop(stream.set_maxseg(value.into())),
             4 => drop(stream.maxseg()),
             5 => stream.set_oobinline(value & 1 != 0),

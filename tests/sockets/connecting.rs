@@ -32,6 +32,7 @@ crate::behaviours! {
     started_connect_waits_at_a_black_hole,
     again_while_in_progress,
     again_when_connected,
+    again_after_a_failure,
     dropped_while_in_progress,
     shutdown_while_in_progress,
     many_at_once_after_bind,
@@ -221,16 +222,49 @@ fn started_connect_waits_at_a_black_hole<S: Stack>(stack: &S) {
 }
 
 fn again_while_in_progress<S: Stack>(stack: &S) {
-    let client = stack.start_connect(stack.black_hole()).unwrap();
-    assert_errno(stack.connect_again(&client, stack.black_hole()), libc::EALREADY);
+    let mut client = stack.start_connect(stack.black_hole()).unwrap();
+    assert_errno(stack.connect_again(&mut client, stack.black_hole()), libc::EALREADY);
 }
 
 fn again_when_connected<S: Stack>(stack: &S) {
     let (_listener, address) = listener(stack);
-    let client = stack.start_connect(address).unwrap();
+    let mut client = stack.start_connect(address).unwrap();
     eventually("connected", || client.peer_addr().is_ok());
-    stack.connect_again(&client, address).expect("the first call after the handshake says that it is done");
-    assert_errno(stack.connect_again(&client, address), libc::EISCONN);
+    stack.connect_again(&mut client, address).expect("the first call after the handshake says that it is done");
+    assert_errno(stack.connect_again(&mut client, address), libc::EISCONN);
+}
+
+/// The failure is told, by `take_error` or by connect itself; the next connect tries anew, and waits if the stream blocks.
+fn again_after_a_failure<S: Stack>(stack: &S) {
+    for (taken, blocking) in [(false, false), (true, false), (false, true)] {
+        let closed = closed_port(stack);
+        let mut client = stack.start_connect(closed).unwrap();
+        eventually("refused", || {
+            if taken {
+                client.take_error().unwrap().is_some()
+            } else {
+                stack
+                    .connect_again(&mut client, closed)
+                    .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+            }
+        });
+        if taken {
+            assert_errno(stack.connect_again(&mut client, closed), libc::ECONNABORTED);
+        }
+        let (listener, address) = listener(stack);
+        if blocking {
+            client.set_nonblocking(false).unwrap();
+            stack.connect_again(&mut client, address).unwrap();
+        } else {
+            assert_errno(stack.connect_again(&mut client, address), libc::EINPROGRESS);
+            eventually("connected", || client.peer_addr().is_ok());
+            assert!(client.take_error().unwrap().is_none());
+        }
+        let (server, from) = listener.accept().unwrap();
+        assert_eq!(from, client.local_addr().unwrap());
+        assert_eq!(client.write_ref(b"at last").unwrap(), 7);
+        assert_eq!(read_some(&server, 7), b"at last");
+    }
 }
 
 fn dropped_while_in_progress<S: Stack>(stack: &S) {

@@ -28,6 +28,7 @@ crate::behaviours! {
     buffers_have_a_least_size,
     receive_buffer_limits_what_waits,
     notsent_lowat_round_trip,
+    notsent_lowat_limits_what_waits,
     tos_round_trip,
     tos_keeps_the_ecn_bits,
     info_of_a_fresh_connection,
@@ -257,6 +258,28 @@ fn notsent_lowat_round_trip<S: Stack>(stack: &S) {
         client.set_notsent_lowat(octets).unwrap();
         assert_eq!(client.notsent_lowat().unwrap(), octets);
     }
+}
+
+/// However much the buffers would take. Linux looks at the limit once for each piece of up to 64 KB.
+fn notsent_lowat_limits_what_waits<S: Stack>(stack: &S) {
+    let (listener, address) = listener(stack);
+    let (limited, limited_server) = connect_to(stack, &listener, address);
+    let (free, _free_server) = connect_to(stack, &listener, address);
+    limited.set_notsent_lowat(16_384).unwrap();
+    fill(&limited);
+    fill(&free);
+    let (unsent, more) = (limited.not_sent().unwrap(), free.not_sent().unwrap());
+    assert!(unsent <= 100_000 && 2 * unsent < more, "{unsent} against {more}");
+    // Who waits goes on when the peer reads.
+    limited_server.set_nonblocking(true).unwrap();
+    std::thread::scope(|scope| {
+        let writing = scope.spawn(|| limited.write_ref(&[7; 100_000]).unwrap());
+        eventually("written", || {
+            let _ = limited_server.read_ref(&mut [0; 50_000]);
+            writing.is_finished()
+        });
+        assert_eq!(writing.join().unwrap(), 100_000);
+    });
 }
 
 fn tos_round_trip<S: Stack>(stack: &S) {

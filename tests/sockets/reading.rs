@@ -18,6 +18,7 @@ crate::behaviours! {
     vectored_fills_in_order,
     peek_does_not_consume,
     peek_waits_for_data,
+    peek_sees_all_that_is_unread,
     peek_at_the_end_is_zero,
     timeout_is_would_block,
     timeout_of_peek_is_would_block,
@@ -135,6 +136,19 @@ fn peek_waits_for_data<S: Stack>(stack: &S) {
         client.write_all(b"x").unwrap();
         assert_eq!(peeking.join().unwrap(), 1);
     });
+}
+
+/// As far as there is room for it, wherever a stack keeps it.
+fn peek_sees_all_that_is_unread<S: Stack>(stack: &S) {
+    let (client, server) = pair(stack);
+    fill(&client);
+    let unread = server.unread().unwrap() as usize;
+    assert!(unread > 30_000, "{unread}");
+    let mut into = vec![0; unread];
+    assert_eq!(server.peek(&mut into[..1_000]).unwrap(), 1_000);
+    assert_eq!(server.peek(&mut into).unwrap(), unread);
+    assert!(into.iter().all(|octet| *octet == 0x5a));
+    assert!(server.unread().unwrap() as usize >= unread, "a peek takes nothing");
 }
 
 fn peek_at_the_end_is_zero<S: Stack>(stack: &S) {

@@ -48,7 +48,7 @@ pub(crate) trait Stack: Send + Sync + Sized + 'static {
     /// Begins to connect and does not wait: a non-blocking stream, as `mio::net::TcpStream::connect` gives it.
     fn start_connect(&self, remote: SocketAddr) -> io::Result<Self::Stream>;
     /// connect(2) on a stream that has been there before.
-    fn connect_again(&self, stream: &Self::Stream, remote: SocketAddr) -> io::Result<()>;
+    fn connect_again(&self, stream: &mut Self::Stream, remote: SocketAddr) -> io::Result<()>;
 }
 
 /// `std::net::TcpListener`.

@@ -98,8 +98,8 @@ impl Stack for Std {
         }
     }
 
-    fn connect_again(&self, stream: &TcpStream, remote: SocketAddr) -> io::Result<()> {
-        SockRef::from(stream).connect(&remote.into())
+    fn connect_again(&self, stream: &mut TcpStream, remote: SocketAddr) -> io::Result<()> {
+        SockRef::from(&*stream).connect(&remote.into())
     }
 }
 

@@ -135,7 +135,7 @@ impl<O: Origin> Stack for Ours<O> {
         TcpSocket::new(&self.client).connect_nonblocking(remote).map(Socket::new)
     }
 
-    fn connect_again(&self, stream: &Socket, remote: SocketAddr) -> io::Result<()> {
+    fn connect_again(&self, stream: &mut Socket, remote: SocketAddr) -> io::Result<()> {
         stream.0.connect_again(remote)
     }
 }
