@@ -94,7 +94,7 @@ impl Connection {
         }
         let with_sack = self.hot.marks.has(Marks::SACK);
         if with_sack && !seg.options.sack.is_empty() {
-            self.take_sack(config, seg, stamps, now, &mut news);
+            self.take_sack(config, seg, now, &mut news);
         }
         self.sample(config, &mut news, stamps, now);
         if with_sack {
@@ -128,7 +128,7 @@ impl Connection {
         outcome: &mut Outcome,
     ) {
         let mut news = News { flight: self.pipe(), ..News::default() };
-        self.take_sack(config, seg, stamps, now, &mut news);
+        self.take_sack(config, seg, now, &mut news);
         if news.sacked > 0 || news.dsack.is_some() {
             self.recover_with_sack(config, &news, stamps, now, outcome);
             self.arm_loss_timer(config, now);

@@ -178,20 +178,11 @@ impl Connection {
     }
 
     /// Takes the SACK blocks of `seg` over (RFC 2018, RFC 2883 5).
-    pub(super) fn take_sack(
-        &mut self,
-        config: &Config,
-        seg: &Segment,
-        stamps: Option<Timestamps>,
-        now: Instant,
-        news: &mut News,
-    ) {
+    pub(super) fn take_sack(&mut self, config: &Config, seg: &Segment, now: Instant, news: &mut News) {
         let snd = &self.hot.snd;
         let (una, nxt, recover) = (snd.una, snd.nxt, snd.recover);
         // Nothing below this can still arrive twice: it was never sent, or is older than any window.
         let least = una - u64::from(snd.max_wnd).min(self.cold.acked) as u32;
-        let stamps = self.telling(stamps);
-        let offset = self.hot.rcv.ts_offset;
         let min_rtt = self.cold.min_rtt;
         let (board, rack) = (&mut self.cold.board, &mut self.cold.rack);
         let before = board.sacked();
@@ -211,7 +202,8 @@ impl Connection {
             if left.gt(una) && left.lt(right) && right.le(nxt) {
                 board.sack(una, left, right, |start, record| {
                     news.note(start, record, recover, now);
-                    rack.on_delivered(record, now, min_rtt, echo_older(record, stamps, offset));
+                    // The echo is of what came last in order (RFC7323-4.3b), and tells nothing of this.
+                    rack.on_delivered(record, now, min_rtt, false);
                 });
             }
         }
@@ -480,7 +472,7 @@ impl Connection {
     }
 
     /// `stamps` where their echo can tell which copy of something has arrived: not that of something before the flight,
-    /// as in each report of what came out of order, or with a peer that echoes amiss.
+    /// as with a peer that echoes amiss.
     #[inline]
     pub(super) fn telling(&self, stamps: Option<Timestamps>) -> Option<Timestamps> {
         let oldest = self.cold.episode.as_ref().map(|episode| SeqNum(episode.oldest));

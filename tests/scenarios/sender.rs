@@ -419,6 +419,31 @@ fn an_echo_of_nothing_in_flight_proves_no_needless_timeout() {
     }
 }
 
+/// RFC8985-6.2.2a: a report has an echo of what came in order, from before the probe, and yet tells of the probe: what was
+/// lost before it is found.
+#[test]
+fn what_a_probe_brings_tells_of_a_longer_tail() {
+    for options in [", sackOK", ", sackOK, ts 100 *"] {
+        each_isn(|isn| {
+            let mut host = open(isn, plain(), options);
+            let size = if options.contains("ts") { 988 } else { 1_000 };
+            let at = |segment: i64| 1 + segment * size;
+            host.write(10 * size as u32);
+            let stamps = host.take().script.options.and_then(|options| options.timestamps);
+            let echo = stamps.map_or(String::new(), |(val, _)| format!("ts 101 {}", val.unwrap()));
+            host.take_all();
+            host.advance(100);
+            host.inject(&format!("A 1:1 ack {} <{echo}>", at(6)));
+            host.expect_after(150, 250, &format!("A {}:{}", at(9), at(10)));
+            host.advance(100);
+            let comma = if echo.is_empty() { "" } else { ", " };
+            host.inject(&format!("A 1:1 ack {} <{echo}{comma}sack {}:{}>", at(6), at(9), at(10)));
+            host.expect(&format!("A {}:{}", at(6), at(7)));
+            assert_eq!((host.info().timeouts, host.info().recovery.fast_recoveries), (0, 1));
+        });
+    }
+}
+
 /// RFC3522-3.2: a segment that was probed for has an echo of its first copy, too.
 #[test]
 fn the_echo_of_what_was_probed_for_still_proves() {
