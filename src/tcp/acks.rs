@@ -187,10 +187,12 @@ impl Connection {
         let stamps = self.telling(stamps);
         let offset = self.hot.rcv.ts_offset;
         let min_rtt = self.cold.min_rtt;
+        let since = self.cold.episode.as_ref().map_or(Instant::MAX, |episode| episode.reduced_at);
         let (board, rack) = (&mut self.cold.board, &mut self.cold.rack);
         board.acknowledge(una, ack, |start, record| {
             news.note(start, record, recover, now);
             news.resent |= record.resent();
+            news.copied |= record.resent() && record.sent >= since;
             if with_sack {
                 rack.on_delivered(record, now, min_rtt, echo_older(record, stamps, offset));
             }

@@ -53,7 +53,7 @@ pub(super) struct Episode {
     oldest: u32,
     pub(super) frto: Frto,
     /// When the window was reduced last.
-    reduced_at: Instant,
+    pub(super) reduced_at: Instant,
     /// When a timeout or fast retransmission last began to send again; means something with `Marks::KARN`.
     pub(super) resent_at: Instant,
     pub(super) counts: RecoveryCounts,
@@ -126,6 +126,8 @@ pub(super) struct News {
     pub(super) original: bool,
     /// Something that was sent again is acknowledged.
     pub(super) resent: bool,
+    /// Something that was sent again in this recovery is.
+    pub(super) copied: bool,
     /// A range that arrived twice (RFC 2883).
     pub(super) dsack: Option<(SeqNum, SeqNum)>,
     /// Round trip of the latest that arrived and was sent once only.
@@ -531,12 +533,13 @@ impl Connection {
         // RFC5682-2.3b, 3.1: without SACK an acknowledgment that also covers what was sent again proves nothing.
         let original = news.original && (with_sack || !news.resent);
         let frto = config.frto && episode.frto != Frto::Off && original;
-        // RFC3522-3.2. A timestamp of this flight: what else a peer echoes, 0 or always the same, says nothing.
+        // RFC3522-3.2. A timestamp of this flight: what else a peer echoes, 0 or always the same, says nothing. Nor does
+        // that of a copy which the recovery before has sent.
         let oldest = SeqNum(episode.oldest);
         let older = |stamp| {
             stamps.map(|stamps| SeqNum(stamps.ecr)).is_some_and(|echo| echo.ge(oldest) && echo.lt(SeqNum(stamp)))
         };
-        let eifel = config.eifel && in_recovery && news.acked > 0 && news.resent && episode.stamp.is_some_and(older);
+        let eifel = config.eifel && in_recovery && news.copied && episode.stamp.is_some_and(older);
         let dsack = news.dsack.is_some() && episode.stamp.is_some() && episode.copies.none_left();
         if !(frto || eifel || dsack) {
             return;

@@ -444,6 +444,57 @@ fn what_a_probe_brings_tells_of_a_longer_tail() {
     }
 }
 
+/// RFC3522-3.2: what one recovery has sent again last is acknowledged in the next. That is no echo of a first copy.
+#[test]
+fn the_echo_of_an_earlier_recoverys_copy_proves_nothing() {
+    each_isn(|isn| {
+        let mut host = open(isn, Config { initial_window: 20, ..plain() }, ", sackOK, ts 100 *");
+        let at = |segment: i64| 1 + segment * 988;
+        let stamp = |host: &mut Host, segment| {
+            let sent = host.take_all().into_iter().find(|sent| sent.script.seq == at(segment)).unwrap();
+            sent.script.options.unwrap().timestamps.unwrap().0.unwrap()
+        };
+        // The ACK below segment `ack`, with the report of these others.
+        let ack = |host: &mut Host, ack, echo: u32, reported: &[(i64, i64)]| {
+            let blocks: String =
+                reported.iter().map(|(left, right)| format!(" {}:{}", at(*left), at(*right))).collect();
+            host.inject(&format!("A 1:1 ack {} <ts 101 {echo}, sack{blocks}>", at(ack)));
+        };
+        host.write(40 * 988);
+        let echo = stamp(&mut host, 0);
+        host.advance(100);
+        // 0 and 10 of 20 are lost.
+        ack(&mut host, 0, echo, &[(1, 5)]);
+        let copy_of_0 = stamp(&mut host, 0);
+        host.advance(1);
+        ack(&mut host, 0, echo, &[(1, 10)]);
+        host.take_all();
+        host.advance(2);
+        ack(&mut host, 0, echo, &[(11, 20), (1, 10)]);
+        let copy_of_10 = stamp(&mut host, 10);
+        assert!(host.sent_upto() >= at(28));
+        // So are 20 and 24, which left in this recovery. It finds the first, and the next begins with the other.
+        host.advance(97);
+        ack(&mut host, 10, copy_of_0, &[(11, 20)]);
+        host.take_all();
+        host.advance(1);
+        ack(&mut host, 10, copy_of_0, &[(21, 23), (11, 20)]);
+        let copy_of_20 = stamp(&mut host, 20);
+        host.advance(2);
+        ack(&mut host, 20, copy_of_10, &[(21, 24)]);
+        host.take_all();
+        host.advance(1);
+        ack(&mut host, 20, copy_of_10, &[(25, 28), (21, 24)]);
+        stamp(&mut host, 24);
+        let ssthresh = host.info().ssthresh;
+        host.advance(97);
+        ack(&mut host, 24, copy_of_20, &[(25, 28)]);
+        host.take_all();
+        assert_eq!((host.info().recovery.fast_recoveries, host.info().recovery.undone_by_eifel), (2, 0));
+        assert_eq!(host.info().ssthresh, ssthresh);
+    });
+}
+
 /// RFC3522-3.2: a segment that was probed for has an echo of its first copy, too.
 #[test]
 fn the_echo_of_what_was_probed_for_still_proves() {
