@@ -186,7 +186,8 @@ impl Connection {
         if len < lost && len < mss && !(len == window && start == una) {
             return None;
         }
-        let fin = room > len && (window > len || forced) && end.gt(start + len) && self.fin_at(start + len);
+        // KP-15: the FIN rides on the last data also when that leaves once more; it takes none of cwnd.
+        let fin = (room > 0 && window > len || forced) && end.gt(start + len) && self.fin_at(start + len);
         if len == 0 && !fin {
             return None;
         }

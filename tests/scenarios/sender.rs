@@ -547,6 +547,23 @@ fn a_lost_retransmission_is_found_without_rto_where_rack_can() {
     }
 }
 
+// ---- what is sent again ---------------------------------------------------------------------------------------------
+
+/// KP-15: the FIN rides on the last data also when that is sent again, and fills a segment.
+#[test]
+fn a_fin_rides_on_what_is_sent_again() {
+    each_isn(|isn| {
+        let mut host = open(isn, plain(), "");
+        host.write(1_000);
+        host.expect("A 1:1001");
+        host.shutdown();
+        host.expect("FA 1001:1001");
+        host.expect_after(250, 350, "FA 1:1001");
+        host.expect_nothing();
+        host.inject("A 1:1 ack 1002");
+    });
+}
+
 // ---- what is kept back ----------------------------------------------------------------------------------------------
 
 /// NAGLE-5, NAGLE-3, RFC8985-7.3b: a probe is no reason to send what is kept back. The last segment goes once more.
