@@ -38,7 +38,7 @@ impl Connection {
         }
         loop {
             if (self.cold.board.lost() > 0 || self.hot.marks.has(Marks::FAST_RTX))
-                && let Some(segment) = self.resend(now, max_len)
+                && let Some(segment) = self.resend(config, now, max_len)
             {
                 return Some(segment);
             }
@@ -159,7 +159,7 @@ impl Connection {
 
     /// What is lost, lowest first, as the window allows; the first of a recovery in any case.
     #[cold]
-    fn resend(&mut self, now: Instant, max_len: u32) -> Option<Transmit> {
+    fn resend(&mut self, config: &Config, now: Instant, max_len: u32) -> Option<Transmit> {
         let forced = self.hot.marks.take(Marks::FAST_RTX);
         let una = self.hot.snd.una;
         let (start, end) = self.cold.board.first_lost(una)?;
@@ -192,7 +192,9 @@ impl Connection {
             return None;
         }
         let segment = self.build_data(start, len, fin, mss, options);
-        Some(self.book_resent(segment, mss, now))
+        let segment = self.book_resent(segment, mss, now);
+        self.arm_loss_timer(config, now); // RFC6298-5.0: no ACK need come that would
+        Some(segment)
     }
 
     /// Books what leaves again.

@@ -225,7 +225,7 @@ fn a_duplicate_long_after_a_recovery_does_not_undo_it() {
     }
 }
 
-/// RFC 3708: each of the octets that were sent again must be reported, and as often as that was.
+/// RFC 3708: each of the octets that were sent again must be reported.
 #[test]
 fn duplicates_of_some_or_of_others_do_not_undo_a_recovery() {
     for (reports, undone) in [
@@ -253,6 +253,23 @@ fn duplicates_of_some_or_of_others_do_not_undo_a_recovery() {
             assert_eq!(host.info().ssthresh == 5_000, undone == 0, "{reports:?}");
         });
     }
+}
+
+/// RFC 3708: a segment that was sent again twice, by a recovery and by the timer in it, must be reported twice.
+#[test]
+fn two_copies_that_were_needless_are_two_duplicates() {
+    each_isn(|isn| {
+        let mut host = flying(isn, plain());
+        host.inject("A 1:1 ack 1 <sack 1001:4001>");
+        host.expect("A 1:1001");
+        host.expect_after(250, 350, "A 1:1001");
+        assert_eq!((host.info().timeouts, host.info().cwnd), (1, 1_000));
+        host.inject("A 1:1 ack 10001");
+        for undone in [0, 1] {
+            host.inject("A 1:1 ack 10001 <sack 1:1001>");
+            assert_eq!((host.info().recovery.undone_by_dsack, host.info().cwnd > 5_000), (undone, undone == 1));
+        }
+    });
 }
 
 /// RFC8985-7.4c: what a probe has taken back is another loss than that of the recovery before it.
@@ -562,6 +579,27 @@ fn a_fin_rides_on_what_is_sent_again() {
         host.expect_nothing();
         host.inject("A 1:1 ack 1002");
     });
+}
+
+/// RFC6298-5.0: the timer leaves what was sent again an RTO of its own, also where no ACK follows that would move it.
+#[test]
+fn a_fast_retransmission_has_its_own_rto() {
+    for options in ["", ", sackOK"] {
+        each_isn(|isn| {
+            let mut host = open(isn, plain(), options);
+            host.write(4_000);
+            host.expect_data(1, 4_001, 1_000);
+            host.advance(100);
+            for end in [2_001, 3_001, 4_001] {
+                let report = if options.is_empty() { String::new() } else { format!(" <sack 1001:{end}>") };
+                host.inject(&format!("A 1:1 ack 1{report}"));
+            }
+            host.expect("A 1:1001");
+            assert!(host.expect_after(300, 310, "A 1:1001").retransmission);
+            assert_eq!(host.info().timeouts, 1);
+            host.inject("A 1:1 ack 4001");
+        });
+    }
 }
 
 // ---- what is kept back ----------------------------------------------------------------------------------------------
