@@ -323,7 +323,10 @@ impl Connection {
         }
         if begins || pipe > self.cold.loaded {
             self.cold.loaded = pipe;
-            self.cold.loaded_end = end;
+            // What follows a full window is not full for being more.
+            if begins || !marks.has(Marks::CWND_LIMITED) {
+                self.cold.loaded_end = end;
+            }
         }
         timers.cancel(Timer::SwsOverride);
         timers.cancel(Timer::Persist);
@@ -361,6 +364,7 @@ impl Connection {
         }
         if by_cwnd < by_window {
             marks.set(Marks::CWND_LIMITED);
+            self.cold.loaded_end = snd.nxt;
         }
         let len = (usable - usable % mss).min(whole_segments(max_len, mss));
         if len == 0 {

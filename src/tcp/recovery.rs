@@ -275,6 +275,7 @@ impl Connection {
             return;
         }
         let snd = &self.hot.snd;
+        let full = self.hot.marks.has(Marks::CWND_LIMITED) && snd.una.le(self.cold.loaded_end);
         let sample = AckSample {
             now,
             acked: news.acked,
@@ -283,7 +284,7 @@ impl Connection {
             srtt: self.cold.rtt.srtt().unwrap_or_default(),
             una: snd.una,
             nxt: snd.nxt,
-            cwnd_limited: self.hot.marks.has(Marks::CWND_LIMITED) || self.hot.recovery == Recovery::Loss,
+            cwnd_limited: full || self.hot.recovery == Recovery::Loss,
         };
         self.cold.controller.on_ack(&mut self.hot.congestion, &sample);
     }

@@ -125,6 +125,28 @@ fn application_limited_senders_do_not_grow_cwnd() {
     }
 }
 
+/// RFC9438-5.8: a flight that is larger than the full window before it is not full for that. In slow start it proves
+/// twice of itself.
+#[test]
+fn what_follows_a_full_window_does_not_have_its_growth() {
+    for congestion in CongestionControl::ALL {
+        each_isn(|isn| {
+            let mut host = Host::established(isn, Config { congestion, ..plain() });
+            host.write(10_000);
+            host.expect_data(1, 10_001, 1_000);
+            for ack in (1_001..=5_001).step_by(1_000) {
+                host.inject(&format!("A 1:1 ack {ack}"));
+            }
+            host.write(6_000);
+            host.expect_data(10_001, 16_001, 1_000);
+            for ack in (6_001..=16_001).step_by(1_000) {
+                host.inject(&format!("A 1:1 ack {ack}"));
+            }
+            assert_eq!(host.info().cwnd, 22_000);
+        });
+    }
+}
+
 /// So many segments leave and are acknowledged one by one. Gives what is next.
 fn round(host: &mut Host, at: i64, segments: u32) -> i64 {
     let end = at + i64::from(segments) * 1_000;
