@@ -162,12 +162,12 @@ impl Connection {
     fn resend(&mut self, config: &Config, now: Instant, max_len: u32) -> Option<Transmit> {
         let forced = self.hot.marks.take(Marks::FAST_RTX);
         let una = self.hot.snd.una;
-        let (start, end) = self.cold.board.first_lost(una)?;
         if !forced && self.frto() == Frto::Probing {
             return None;
         }
         let options = self.options(now);
         let mss = self.effective_mss(&options);
+        let (start, end) = self.cold.board.first_lost(una, mss)?;
         let snd = &self.hot.snd;
         let end = end.earlier(snd.written);
         let lost = above(end.earlier(snd.data_end()), start);

@@ -22,6 +22,9 @@ const CROWDED: usize = 256;
 /// so that costs at most a needless retransmission.
 const FULL: usize = 1_024;
 
+/// Reported octets that leave once more between two losses, rather than headers of their own for the second.
+const LITTLE: u32 = 40;
+
 /// Records whose memory a connection keeps when nothing is in flight.
 const KEPT: usize = 4;
 
@@ -373,14 +376,29 @@ impl Scoreboard {
         self.lost = 0;
     }
 
-    /// The lowest range that is lost and was not sent again.
-    pub(super) fn first_lost(&self, una: SeqNum) -> Option<(SeqNum, SeqNum)> {
+    /// The lowest range that is lost and was not sent again. If that fills no segment of `mss` octets, what else is
+    /// lost within one belongs to it, with the little that the peer reported in between. A peer that reports single
+    /// octets would else be sent a segment for each gap, and answer each of them.
+    pub(super) fn first_lost(&self, una: SeqNum, mss: u32) -> Option<(SeqNum, SeqNum)> {
         if self.lost == 0 {
             return None;
         }
         let first = self.records.iter().position(|record| record.has(LOST))?;
-        let end = self.records.range(first..).take_while(|record| record.has(LOST)).last()?.end;
-        Some((self.start(first, una), end))
+        let start = self.start(first, una);
+        let mut end = self.records.range(first..).take_while(|record| record.has(LOST)).last()?.end;
+        let (full, mut from) = (start + mss, start);
+        for record in self.records.range(first..) {
+            if from.ge(full) {
+                break;
+            }
+            if record.has(LOST) {
+                end = end.later(record.end.earlier(full));
+            } else if !record.has(SACKED) || above(record.end, from) > LITTLE {
+                break;
+            }
+            from = record.end;
+        }
+        Some((start, end))
     }
 
     /// Whether the octet at SND.UNA was sent more than once.

@@ -113,18 +113,46 @@ fn lost_and_sent_again() {
     let mut board = flight(5);
     sack(&mut board, 3_000, 4_000);
     assert_eq!(lose(&mut board, 3_000).octets, 3_000);
-    assert_eq!(board.first_lost(UNA), Some((UNA, UNA + 3_000)), "one range of three records");
+    assert_eq!(board.first_lost(UNA, 1_000), Some((UNA, UNA + 3_000)), "one range of three records");
     board.resent(UNA, UNA, UNA + 1_500, at(100));
     assert_eq!(board.picture(UNA), "r1500 l2000 l3000 s4000 .5000 ");
-    assert_eq!(board.first_lost(UNA), Some((UNA + 1_500, UNA + 3_000)));
+    assert_eq!(board.first_lost(UNA, 1_000), Some((UNA + 1_500, UNA + 3_000)));
     board.resent(UNA, UNA + 1_500, UNA + 3_000, at(100));
     assert_eq!(board.picture(UNA), "r3000 s4000 .5000 ");
-    assert_eq!(board.first_lost(UNA), None);
+    assert_eq!(board.first_lost(UNA, 1_000), None);
     let marked = lose(&mut board, 3_000);
     assert_eq!(marked, Marked { octets: 3_000, resent: Some(at(100)) });
     board.forget_lost();
     assert_eq!((board.lost(), board.gone()), (0, 1_000));
     board.check(UNA, UNA + 5_000);
+}
+
+/// OPS-24: a peer that reports single octets is sent a segment, not one for each gap.
+#[test]
+fn what_is_lost_within_a_segment_goes_as_one() {
+    let mut board = flight(4);
+    for left in [300, 600, 1_200, 2_900] {
+        sack(&mut board, left, left + 1);
+    }
+    sack(&mut board, 3_500, 4_000);
+    lose(&mut board, 3_500);
+    assert_eq!(board.first_lost(UNA, 250), Some((UNA, UNA + 300)), "what fills a segment is for itself");
+    assert_eq!(board.first_lost(UNA, 300), Some((UNA, UNA + 300)));
+    assert_eq!(board.first_lost(UNA, 301), Some((UNA, UNA + 300)), "there is nothing behind the gap");
+    assert_eq!(board.first_lost(UNA, 1_000), Some((UNA, UNA + 1_000)));
+    board.resent(UNA, UNA, UNA + 1_000, at(50));
+    assert_eq!(board.first_lost(UNA, 1_000), Some((UNA + 1_000, UNA + 2_000)));
+    board.resent(UNA, UNA + 1_000, UNA + 2_000, at(50));
+    assert_eq!(board.picture(UNA), "r2000 l2900 s2901 l3000 l3500 s4000 ", "reports of it are forgotten");
+    board.resent(UNA, UNA + 2_900, UNA + 3_000, at(51));
+    assert_eq!(board.first_lost(UNA, 2_000), Some((UNA + 2_000, UNA + 2_900)), "not beyond what is on its way");
+    board.check(UNA, UNA + 4_000);
+    for (reported, end) in [(LITTLE, 1_000), (LITTLE + 1, 300)] {
+        let mut board = flight(2);
+        sack(&mut board, 300, 300 + reported);
+        lose(&mut board, 1_000);
+        assert_eq!(board.first_lost(UNA, 1_000), Some((UNA, UNA + end)), "what is more than headers is not sent again");
+    }
 }
 
 #[test]
@@ -175,7 +203,7 @@ fn ops_24_a_hostile_peer_does_not_make_it_grow() {
     let marked = lose(&mut board, 200_000);
     assert!(marked.octets > 0);
     let mut time = 1_000;
-    while let Some((start, end)) = board.first_lost(UNA) {
+    while let Some((start, end)) = board.first_lost(UNA, 1_000) {
         time += 1;
         board.resent(UNA, start, end.earlier(start + 100), at(time));
         assert!(board.len() <= 3 * FULL);
@@ -286,6 +314,9 @@ fn a_stream_has_its_records_at_once() {
     assert_eq!(board.records.capacity(), capacity, "no segment of it allocates");
 }
 
+/// Octets of a segment there.
+const MSS: usize = 20;
+
 /// One flag an octet.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Octet {
@@ -355,12 +386,15 @@ proptest! {
                 }
                 Step::Resend(most) => {
                     let first = line.iter().position(|octet| *octet == Octet::Lost);
-                    let lost = board.first_lost(una);
+                    let lost = board.first_lost(una, MSS as u32);
                     prop_assert_eq!(lost.map(|(start, _)| (start - una) as usize), first);
                     if let (Some((start, end)), Some(first)) = (lost, first) {
                         let run = line[first..].iter().take_while(|octet| **octet == Octet::Lost).count();
-                        prop_assert_eq!((end - start) as usize, run);
-                        let octets = run.min(most as usize);
+                        let near = line[first..].iter().take(MSS).take_while(|octet| **octet != Octet::Sent);
+                        let last = near.enumerate().filter(|(_, octet)| **octet == Octet::Lost).last();
+                        let range = run.max(last.map_or(0, |(place, _)| place + 1));
+                        prop_assert_eq!((end - start) as usize, range);
+                        let octets = range.min(most as usize);
                         board.resent(una, start, start + octets as u32, now);
                         line[first..first + octets].fill(Octet::Sent);
                     }

@@ -624,6 +624,19 @@ fn a_fast_retransmission_has_its_own_rto() {
     }
 }
 
+/// OPS-24: who reports single octets is not sent a segment for each gap.
+#[test]
+fn single_octets_that_are_reported_do_not_cut_what_is_sent_again() {
+    each_isn(|isn| {
+        let mut host = flying(isn, plain());
+        for blocks in ["11:12 21:22 31:32", "500:501 600:601 700:701", "1001:10001"] {
+            host.inject(&format!("A 1:1 ack 1 <sack {blocks}>"));
+        }
+        host.expect("A 1:1001");
+        host.expect_nothing();
+    });
+}
+
 // ---- what is kept back ----------------------------------------------------------------------------------------------
 
 /// NAGLE-5, NAGLE-3, RFC8985-7.3b: a probe is no reason to send what is kept back. The last segment goes once more.
