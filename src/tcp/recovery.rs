@@ -190,10 +190,10 @@ impl Connection {
         let before = board.sacked();
         let mut blocks = seg.options.sack.iter().map(|(left, right)| (SeqNum(left), SeqNum(right))).peekable();
         if let Some((left, right)) = blocks.peek().copied() {
-            // RFC2883-5a: below the ACK field of this very segment, or within the second block.
+            // RFC2883-5a: below the ACK field of this very segment, or within the second block, which lies above it.
             let mut rest = seg.options.sack.iter().skip(1).map(|(left, right)| (SeqNum(left), SeqNum(right)));
-            let inside = rest.next().is_some_and(|(low, high)| low.le(left) && right.le(high) && right.le(nxt));
-            let possible = left.ge(least) && left.lt(right) && right.le(nxt) && above(right, left) <= snd.max_wnd;
+            let inside = rest.next().is_some_and(|(low, high)| low.gt(seg.ack) && low.le(left) && right.le(high));
+            let possible = left.ge(least) && left.lt(right) && right.le(nxt);
             if possible && (right.le(seg.ack) || inside) {
                 news.dsack = config.dsack.then_some((left, right));
                 blocks.next(); // RFC2883-5b

@@ -344,6 +344,7 @@ fn absurd_blocks_change_nothing() {
                 (1, 1_001),      // longer ago than any window
                 (una, una),      // empty
                 (una - 500, una - 500),
+                (una, una + 1_000), // nothing out of order
                 (una, una - 1_000), // the wrong way round
                 (nxt, una),
                 (una + 3_000, una + 500),
@@ -351,6 +352,7 @@ fn absurd_blocks_change_nothing() {
                 (nxt - 1_000, nxt + 1),
                 (una, nxt + 1),
                 (una - 66_000, una), // more than any window
+                (una - 60_000, nxt),
                 (una - 69_000, nxt),
             ];
             for distance in far {
