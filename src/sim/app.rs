@@ -59,6 +59,8 @@ pub struct Plan {
     pub by_reference: bool,
     /// A pause after so many octets written.
     pub write_pause: Option<(u64, Duration)>,
+    /// Pauses after which it writes without.
+    pub write_pauses: u64,
     /// A pause after so many octets read.
     pub read_pause: Option<(u64, Duration)>,
     /// Nagle's algorithm is off.
@@ -77,6 +79,7 @@ impl Default for Plan {
             write: (1, 65_536),
             by_reference: false,
             write_pause: None,
+            write_pauses: u64::MAX,
             read_pause: None,
             nodelay: false,
             ending: Ending::Shutdown,
@@ -139,6 +142,7 @@ pub struct App {
     resting: bool,
     read_since: u64,
     written_since: u64,
+    rests: u64,
 }
 
 impl App {
@@ -156,6 +160,7 @@ impl App {
             resting: false,
             read_since: 0,
             written_since: 0,
+            rests: 0,
         };
         (app, report)
     }
@@ -229,8 +234,10 @@ impl App {
             self.written_since += sent as u64;
             if let Some((every, pause)) = self.plan.write_pause
                 && self.written_since >= every
+                && self.rests < self.plan.write_pauses
             {
                 self.written_since = 0;
+                self.rests += 1;
                 self.resting = true;
                 io.set_timer(io.now() + pause, RESUME_WRITING);
             }

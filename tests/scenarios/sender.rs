@@ -626,6 +626,28 @@ fn a_fast_retransmission_has_its_own_rto() {
     }
 }
 
+/// RFC8985-6.2.5a: a copy that arrives makes lost what left before it, and not what followed within a millisecond.
+#[test]
+fn what_leaves_just_after_a_copy_is_not_lost_when_that_arrives() {
+    each_isn(|isn| {
+        let mut host = flying(isn, plain());
+        host.write(20_000);
+        host.inject("A 1:1 ack 1 <sack 1001:2001>");
+        host.expect("A 10001:11001");
+        host.advance(1);
+        host.inject("A 1:1 ack 1 <sack 1001:4001>");
+        host.expect("A 1:1001");
+        host.advance(1);
+        host.inject("A 1:1 ack 1 <sack 1001:10001>");
+        let new = host.take_all();
+        assert!(new.iter().all(|sent| !sent.retransmission) && new.len() > 1);
+        host.advance(99);
+        host.inject("A 1:1 ack 11001");
+        assert!(host.take_all().iter().all(|sent| !sent.retransmission));
+        assert_eq!(host.info().recovery.fast_recoveries, 1);
+    });
+}
+
 /// OPS-24: who reports single octets is not sent a segment for each gap.
 #[test]
 fn single_octets_that_are_reported_do_not_cut_what_is_sent_again() {

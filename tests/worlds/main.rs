@@ -285,6 +285,7 @@ fn an_orphan_may_give_way_and_nothing_else_is_lost() {
         write: (1, 1_000),
         by_reference: false,
         write_pause: None,
+        write_pauses: u64::MAX,
         read_pause: None,
         nodelay: false,
         ending: Ending::Close,

@@ -225,6 +225,7 @@ fn plan(
         write: (least, rng.u32(least..=65_536)),
         by_reference: hit(rng, 0.3),
         write_pause: hit(rng, 0.2).then(|| pause(rng, send)),
+        write_pauses: u64::MAX,
         read_pause: hit(rng, 0.8).then(|| pause(rng, expect)),
         nodelay: hit(rng, 0.2),
         ending,
