@@ -667,6 +667,10 @@ cmd_test() {
     else
         steps+=("left out  lints: rustup component add clippy")
     fi
+    # What is started from here on can be told from what others run.
+    export TRUST_TEST_RUN="$$.$RANDOM"
+    local before
+    mkdir -p "$run" && before=$(mktemp "$run/before.XXXXXX") && "$top/tools/leftovers" take "$before" || return 1
     # With all that the tests need of packages, for these to be compiled once.
     step programs cargo build --workspace --all-features --bins --examples
     step conformance "$unoptimized/conformance-check"
@@ -679,6 +683,8 @@ cmd_test() {
     step worlds env TRUST_WORLDS="${TRUST_WORLDS:-10000}" timeout 1200 \
         cargo test --release -p trust-tools --test worlds -- --nocapture
     step whole timeout 300 tools/smoke
+    step leftovers tools/leftovers compare "$before"
+    rm -f "$before"
     say "== summary"
     printf '%s\n' "${steps[@]}"
     ! printf '%s\n' "${steps[@]}" | grep -q '^FAILED'
