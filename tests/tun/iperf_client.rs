@@ -1,5 +1,6 @@
 //! `trust iperf3 -c` against the stock server, in all directions.
 
+use std::fs;
 use std::process::{Child, Output, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -124,8 +125,11 @@ pub(crate) fn failures() -> Outcome {
     let second = client(&["-t", "1", "--tun", "trust2", "--address", "10.7.2.2/24", "--route", "default"]);
     assert_eq!(second.status.code(), Some(1), "{}", describe(&second));
     assert!(said(&second).contains("busy running a test"), "{}", said(&second));
-    // SAFETY: a child that has not been waited for; timeout passes the signal on.
-    unsafe { libc::kill(first.id() as i32, libc::SIGINT) };
+    // Not by timeout, which passes it on to the process and then to its group; the second one would end it at once.
+    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", first.id())).unwrap();
+    let client = children.trim().parse().unwrap();
+    // SAFETY: timeout has not waited for it yet.
+    unsafe { libc::kill(client, libc::SIGINT) };
     let first = first.wait_with_output().unwrap();
     assert!(said(&first).contains("interrupted"), "{}", describe(&first));
     // The server has heard and is free.
@@ -137,7 +141,7 @@ pub(crate) fn failures() -> Outcome {
     let third = spawn("30");
     running();
     thread::sleep(Duration::from_millis(300));
-    // SAFETY: as above.
+    // SAFETY: a child that has not been waited for.
     unsafe { libc::kill(server.0.id() as i32, libc::SIGINT) };
     let third = third.wait_with_output().unwrap();
     assert_eq!(third.status.code(), Some(1), "{}", describe(&third));

@@ -84,6 +84,12 @@ pub fn draw(rng: &mut Rng, now: Instant, kind: Kind) -> Recipe {
     };
     let badness = if other_stack { badness.min(2) } else { badness };
     let (mut client, mut server) = (host(rng, CLIENT), host(rng, SERVER));
+    if badness == 4 {
+        // A burst of losses ends with the packets that it takes. At one a minute a burst of 60 outlasts TIME-WAIT.
+        for host in [&mut client, &mut server] {
+            host.tcp.max_rto = Duration::from_secs(8);
+        }
+    }
     let count = if other_stack || hit(rng, 0.8) { 1 } else { rng.u64(2..=3) };
     let flows: Vec<Flow> = (0..count).map(|n| flow(rng, now, n, count, ours)).collect();
     wrap(rng, &mut client, &mut server, &flows[0]);
@@ -274,7 +280,7 @@ fn link(rng: &mut Rng, now: Instant, badness: u32, other_stack: bool) -> Vec<Box
         _ => rng.f64() * 0.3,
     };
     if badness == 4 {
-        let good = 0.02 + rng.f64() * 0.3;
+        let good = 0.05 + rng.f64() * 0.3;
         stages.push(Box::new(BurstLoss::new(rng.f64() * 0.02, good, [0.0, 0.5 + rng.f64() / 2.0], rng.fork())));
     } else if loss > 0.0 && hit(rng, 0.8) {
         stages.push(Box::new(Loss::new(loss, rng.fork())));
@@ -339,7 +345,7 @@ fn link_in_order(rng: &mut Rng, now: Instant, badness: u32, loses: bool) -> Vec<
 /// Whatever loses packets.
 fn lose(rng: &mut Rng, now: Instant, badness: u32, stages: &mut Vec<Box<dyn Stage>>) {
     if badness == 4 {
-        let good = 0.02 + rng.f64() * 0.3;
+        let good = 0.05 + rng.f64() * 0.3;
         stages.push(Box::new(BurstLoss::new(rng.f64() * 0.02, good, [0.0, 0.5 + rng.f64() / 2.0], rng.fork())));
     } else if badness > 0 {
         stages.push(Box::new(Loss::new(rng.f64() * [0.02, 0.1, 0.3][badness as usize - 1], rng.fork())));
