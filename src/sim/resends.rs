@@ -9,8 +9,9 @@
 //! * With a timeout while packets were on their way, kept by an outage or waiting in a queue: perhaps nothing was lost.
 //!   F-RTO and Eifel find most of these out within two segments; but F-RTO not in a recovery that goes on, as with the
 //!   second timeout in a row (RFC 5682 2.1), and Eifel not without timestamps.
-//! * With a fast recovery after a tail loss probe while packets were on their way, without timestamps: the acknowledgment
-//!   of the first copy looks like that of the probe, and all that left before the probe like overtaken (RFC 8985 6.2.2).
+//! * With a fast recovery after a tail loss probe while packets were on their way: the report of the first copy looks like
+//!   that of the probe, also by its timestamp, which is that of what came in order (RFC 7323 4.3), and all that left before
+//!   the probe like overtaken (RFC 8985 6.2.2).
 //! * In a recovery that begins with more than [`REMEMBERED`] segments in flight, about those beyond them: of so many the
 //!   sender does not remember which were reported (OPS-24).
 //!
@@ -133,7 +134,7 @@ impl Resends {
         self.looked_at = self.resent;
         let timeout = info.timeouts > timeouts && (waits || !info.sack);
         let recovered = info.recovery.fast_recoveries > recoveries;
-        let overtaken = recovered && self.probed && waits && !info.timestamps;
+        let overtaken = recovered && self.probed && waits;
         let segments = |octets: u32| octets.div_ceil(info.mss.max(1));
         if timeout || overtaken {
             self.excused += u64::from(segments(flight.saturating_sub(info.sacked)));

@@ -4,6 +4,7 @@
 
 use std::any::Any;
 use std::net::Ipv4Addr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State};
@@ -34,6 +35,7 @@ pub struct SmoltcpHost {
     read_since: u64,
     written_since: u64,
     now: Instant,
+    broke_down: bool,
 }
 
 impl SmoltcpHost {
@@ -72,6 +74,7 @@ impl SmoltcpHost {
             read_since: 0,
             written_since: 0,
             now: Instant::ZERO,
+            broke_down: false,
         }
     }
 
@@ -156,6 +159,14 @@ impl SmoltcpHost {
     }
 }
 
+impl SmoltcpHost {
+    /// Whether it has panicked, which ends its world. It does (0.12) over what the window of one ACK has allowed and that of the
+    /// next, rounded down by its scale, no longer holds: it reckons what is left of the window that it announced last.
+    pub fn broke_down(&self) -> bool {
+        self.broke_down
+    }
+}
+
 impl Host for SmoltcpHost {
     fn addr(&self) -> Ipv4Addr {
         self.addr
@@ -179,8 +190,9 @@ impl Host for SmoltcpHost {
             socket.connect(self.interface.context(), (addr, remote.port), port).expect("a fresh socket connects");
         }
         loop {
-            self.interface.poll(smol(now), &mut self.wire, &mut self.sockets);
-            if !self.act(now) {
+            let poll = || self.interface.poll(smol(now), &mut self.wire, &mut self.sockets);
+            self.broke_down |= catch_unwind(AssertUnwindSafe(poll)).is_err();
+            if self.broke_down || !self.act(now) {
                 break;
             }
         }
@@ -188,6 +200,9 @@ impl Host for SmoltcpHost {
     }
 
     fn next_deadline(&mut self) -> Option<Instant> {
+        if self.broke_down {
+            return None;
+        }
         let at = self.interface.poll_at(smol(self.now), &self.sockets);
         // Its clock has microseconds: round up, or it would be asked in vain.
         let at = at.map(|at| Instant::from_micros(at.total_micros().max(0) as u64 + 1).max(self.now));
@@ -196,6 +211,9 @@ impl Host for SmoltcpHost {
     }
 
     fn check(&mut self) -> Result<(), Violation> {
+        if self.broke_down {
+            return Err(Violation::new(Rule::WrongEnd, "smoltcp has panicked".to_owned()));
+        }
         match self.report.read() {
             Report { wrong_at: Some(at), .. } => {
                 Err(Violation::new(Rule::ByteExact, format!("octet {at} that smoltcp read is wrong")))
