@@ -127,9 +127,9 @@ pub(crate) fn failures() -> Outcome {
     assert!(said(&second).contains("busy running a test"), "{}", said(&second));
     // Not by timeout, which passes it on to the process and then to its group; the second one would end it at once.
     let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", first.id())).unwrap();
-    let client = children.trim().parse().unwrap();
+    let pid = children.trim().parse().unwrap();
     // SAFETY: timeout has not waited for it yet.
-    unsafe { libc::kill(client, libc::SIGINT) };
+    unsafe { libc::kill(pid, libc::SIGINT) };
     let first = first.wait_with_output().unwrap();
     assert!(said(&first).contains("interrupted"), "{}", describe(&first));
     // The server has heard and is free.
