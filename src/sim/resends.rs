@@ -9,9 +9,9 @@
 //! * With a timeout while packets were on their way, kept by an outage or waiting in a queue: perhaps nothing was lost.
 //!   F-RTO and Eifel find most of these out within two segments; but F-RTO not in a recovery that goes on, as with the
 //!   second timeout in a row (RFC 5682 2.1), and Eifel not without timestamps.
-//! * With a fast recovery after a tail loss probe while packets were on their way: the report of the first copy looks like
-//!   that of the probe, also by its timestamp, which is that of what came in order (RFC 7323 4.3), and all that left before
-//!   the probe like overtaken (RFC 8985 6.2.2).
+//! * With a fast recovery after a tail loss probe, or such a timeout, while packets were on their way: the report of the first
+//!   copy looks like that of the second, also by its timestamp, which is that of what came in order (RFC 7323 4.3), and all
+//!   that left before the second like overtaken (RFC 8985 6.2.2).
 //! * In a recovery that begins with more than [`REMEMBERED`] segments in flight, about those beyond them: of so many the
 //!   sender does not remember which were reported (OPS-24).
 //!
@@ -53,7 +53,7 @@ pub(super) struct Resends {
     continued: u64,
     /// Wire segments that may have left again in vain for one of the reasons above.
     excused: u64,
-    /// A tail loss probe has left since the last fast recovery.
+    /// Since the last fast recovery a tail loss probe has left, or what was on its way was sent again.
     probed: bool,
     /// What the sender said at the last look, and how many had been sent again by then.
     looked: Option<Info>,
@@ -141,7 +141,8 @@ impl Resends {
         } else if info.timeouts > timeouts || recovered {
             self.excused += u64::from(segments(flight).saturating_sub(REMEMBERED));
         }
-        self.probed = self.probed && !recovered || info.recovery.tail_probes > probes;
+        let twice = info.recovery.tail_probes > probes || timeout && waits;
+        self.probed = self.probed && !recovered || twice;
         let (timeouts, recoveries, probes) = counts(info);
         let known = timeouts + u64::from(recoveries) + u64::from(probes);
         if self.resent <= self.lost + A_RECOVERY * known + self.excused + self.continued {

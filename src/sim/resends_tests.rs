@@ -189,6 +189,20 @@ fn a_probe_may_seem_to_have_overtaken_the_flight() {
     }
 }
 
+/// So may what a timeout has sent again while the first copies were on their way.
+#[test]
+fn what_left_twice_may_seem_to_have_overtaken_the_flight() {
+    for (waits, most) in [(true, 25), (false, 5)] {
+        let mut path = Path::new();
+        if waits {
+            path.answer();
+        }
+        path.again(9);
+        assert_eq!(path.say(1, 0, 0), Ok(()));
+        assert_eq!(path.most(1, 1, 0), most - 1, "{waits}");
+    }
+}
+
 /// The 10,000 octets in flight are 1,000 segments, or some more than can be told from each other.
 #[test]
 fn of_a_large_flight_not_all_reports_are_remembered() {
