@@ -12,6 +12,7 @@
 mod builder;
 mod clock;
 mod plan;
+mod prepared;
 mod runner;
 mod rx;
 mod tx;
@@ -33,14 +34,16 @@ pub use self::builder::{BuildError, Builder};
 pub use crate::config::{EngineConfig, ParseSteerError, Steer};
 
 pub use self::plan::{ParsePinError, ParsePlanError, Pin, Plan, PlanError, PlanKind, StageId, ThreadPlan};
-use self::runner::{Alarm, Runner, Stage};
+pub use self::prepared::Prepared;
+use self::prepared::Waiting;
+use self::runner::{Runner, Stage};
 use self::rx::{Rx, ToWorker};
 use self::tx::{FromWorker, Tx};
 use self::worker::{Control, Farewell, FromRx, Left, Peer, Worker};
 use crate::buffer::packet::PacketPool;
 use crate::buffer::ring::ring;
 use crate::buffer::send_memory::{CHUNK_LEN, SendMemory};
-use crate::buffer::wake::{Interest, Parker, Unparker, parker};
+use crate::buffer::wake::{Interest, Unparker};
 use crate::device::{BUFFER_LEN, Device, bpf};
 use crate::flow::{Endpoint, FlowHasher, OwnerTable, ShardId, SteeringKeys};
 use crate::net::{Mail, Parts, Reader, Stack, TcpListener, TcpStream};
@@ -213,7 +216,7 @@ const SILENCE: Duration = Duration::from_secs(1);
 const ASK_AGAIN: Duration = Duration::from_millis(5);
 
 impl Engine {
-    /// Starts the stages of `plan` on `device`, with the given services on every shard.
+    /// Starts the stages of `plan` on `device`, with the given services on every shard. They run when it returns.
     ///
     /// # Errors
     ///
@@ -221,9 +224,23 @@ impl Engine {
     pub fn start(
         config: EngineConfig,
         plan: Plan,
-        mut device: Box<dyn Device>,
+        device: Box<dyn Device>,
         services: &[ServiceFactory],
     ) -> Result<Self, EngineError> {
+        Self::prepare(config, plan, device, services)?.start()
+    }
+
+    /// Does all of [`start`](Self::start) that may take rights, and starts no thread: see [`Prepared`].
+    ///
+    /// # Errors
+    ///
+    /// See [`EngineError`].
+    pub fn prepare(
+        config: EngineConfig,
+        plan: Plan,
+        mut device: Box<dyn Device>,
+        services: &[ServiceFactory],
+    ) -> Result<Prepared, EngineError> {
         config.tcp.validate()?;
         check_memory(&config, &plan)?;
         let capabilities = device.capabilities();
@@ -376,7 +393,7 @@ impl Engine {
 
         let stop = Arc::new(AtomicBool::new(false));
         let unparkers: Vec<_> = threads.iter().map(|thread| thread.parker.unparker()).collect();
-        let mut engine = Self {
+        let engine = Self {
             steering,
             threads: Vec::new(),
             stop: Arc::clone(&stop),
@@ -390,7 +407,8 @@ impl Engine {
             plan,
         };
         let spin = engine.plan.exclusive;
-        for (thread, waiting) in engine.plan.threads.clone().into_iter().zip(threads) {
+        let mut runners = Vec::new();
+        for waiting in threads {
             let runner = Runner {
                 stages: waiting.stages.into_iter().map(|(_, stage)| stage).collect(),
                 parker: waiting.parker,
@@ -402,10 +420,9 @@ impl Engine {
                 spin,
             };
             runner.register().map_err(EngineError::Thread)?;
-            let others = engine.unparkers.clone();
-            engine.threads.push(spawn(thread, runner, others)?);
+            runners.push(runner);
         }
-        Ok(engine)
+        Ok(Prepared { engine, runners })
     }
 
     /// The plan it runs.
@@ -676,33 +693,6 @@ impl Drop for Engine {
     }
 }
 
-/// A thread to be: what it waits on and the stages it has so far.
-struct Waiting {
-    poll: mio::Poll,
-    alarm: Alarm,
-    parker: Parker<mio::Waker>,
-    stages: Vec<(StageId, Stage)>,
-}
-
-impl Waiting {
-    fn new() -> Result<Self, EngineError> {
-        let poll = mio::Poll::new().map_err(EngineError::Thread)?;
-        let waker = mio::Waker::new(poll.registry(), runner::WAKER).map_err(EngineError::Thread)?;
-        let alarm = Alarm::new().map_err(EngineError::Thread)?;
-        let (parker, _) = parker(waker);
-        Ok(Self { poll, alarm, parker, stages: Vec::new() })
-    }
-
-    /// Adds a stage in its place of the plan's order.
-    fn put(&mut self, plan: &Plan, id: StageId, stage: Stage) {
-        let order = |id: &StageId| {
-            plan.threads.iter().find_map(|thread| thread.stages.iter().position(|planned| planned == id))
-        };
-        self.stages.push((id, stage));
-        self.stages.sort_by_key(|(id, _)| order(id));
-    }
-}
-
 /// Whether there is address space for what is about to be taken of it: an allocation that fails ends the program.
 fn check_memory(config: &EngineConfig, plan: &Plan) -> Result<(), EngineError> {
     /// For the rest: stacks of threads, tables, the first connections.
@@ -716,43 +706,6 @@ fn check_memory(config: &EngineConfig, plan: &Plan) -> Result<(), EngineError> {
     let refused = |error| EngineError::Memory { octets, error };
     let len = usize::try_from(octets).map_err(|_| refused(io::ErrorKind::OutOfMemory.into()))?;
     MmapOptions::new().len(len).map_anon().map(drop).map_err(refused)
-}
-
-fn spawn(
-    plan: ThreadPlan,
-    mut runner: Runner,
-    others: Vec<Unparker<mio::Waker>>,
-) -> Result<JoinHandle<Result<(), EngineError>>, EngineError> {
-    let name = plan.name.clone();
-    std::thread::Builder::new()
-        .name(plan.name)
-        .spawn(move || {
-            if let Some(cpu) = plan.cpu
-                && !core_affinity::set_for_current(core_affinity::CoreId { id: cpu })
-            {
-                tracing::warn!("{name}: the kernel refused to pin this thread to CPU {cpu}");
-            }
-            let stop = Arc::clone(&runner.stop);
-            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runner.run()));
-            // Whatever ended this thread ends the engine: half an engine would hang its clients.
-            stop.store(true, Ordering::SeqCst);
-            for other in &others {
-                other.notify(Interest::ALL);
-            }
-            match result {
-                Ok(Ok(())) => Ok(()),
-                Ok(Err(error)) => Err(EngineError::Failed { thread: name, why: error.to_string() }),
-                Err(panic) => {
-                    let why = panic
-                        .downcast_ref::<&str>()
-                        .map(|text| (*text).to_owned())
-                        .or_else(|| panic.downcast_ref::<String>().cloned())
-                        .unwrap_or_else(|| "panic".to_owned());
-                    Err(EngineError::Failed { thread: name, why: format!("panicked: {why}") })
-                }
-            }
-        })
-        .map_err(EngineError::Thread)
 }
 
 /// Makes the owner table and, where it may, has the kernel follow it.
