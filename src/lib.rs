@@ -17,6 +17,7 @@
 //! | [`embed`] | one shard with sockets on the caller's thread and clock | `net` and what it imports, `device` |
 //! | [`engine`] | rx, worker, tx, plan, start and stop: the only room with threads | all above |
 //! | [`observe`] | reads counters | read-only views |
+//! | `fence` (feature `fence`) | gives up rights: user, capabilities, files, system calls | nothing of ours |
 //! | [`sim`] | a deterministic world of hosts and links; nobody imports it outside tests and tools | `embed` and what it imports |
 //!
 //! Life of a received segment: `device` queue -> `engine::rx` (owner) -> ring -> `engine::worker` -> `shard` (table)
@@ -32,6 +33,8 @@ pub mod device;
 pub mod embed;
 #[cfg(not(loom))]
 pub mod engine;
+#[cfg(all(feature = "fence", not(loom)))]
+pub mod fence;
 #[cfg(not(loom))]
 pub mod flow;
 #[cfg(not(loom))]
