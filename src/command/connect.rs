@@ -16,6 +16,7 @@ use mio::{Events, Interest, Poll, Token};
 use trust::net::{EventQueue, TcpStream};
 
 use super::Error;
+use super::fencing::Inherited;
 use super::outward::{self, Outward, explain};
 
 const BLOCK_LEN: usize = 64 << 10;
@@ -39,9 +40,10 @@ impl Connect {
         self.outward.check()
     }
 
-    pub(crate) fn run(mut self) -> Result<(), Error> {
+    pub(crate) fn run(mut self, inherited: Inherited) -> Result<(), Error> {
+        let fencing = self.outward.fence(inherited)?;
         let remote = self.outward.resolve(&self.host, self.port)?;
-        let Some(mut engine) = self.outward.start(1)? else { return Ok(()) };
+        let Some(mut engine) = self.outward.start(1, fencing)? else { return Ok(()) };
         let result = outward::connect(&engine.stack(), remote).and_then(|stream| {
             carry(&stream).map_err(|error| match error {
                 End::Connection(error) => Error::Run(format!("{remote}: {}", explain(&error, true))),

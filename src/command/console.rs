@@ -4,12 +4,14 @@
 //! waits with it, and with a shard all its connections. Here lines wait in a bounded queue, what comes beyond it is left out,
 //! and so is what could not be written; both are counted.
 //!
+//! The threads begin when they are told to: what is said before waits for them.
+//!
 //! `tracing-appender` has such a writer, but does not count what failed, and says with `println!` that it could not end its
 //! thread: for ever, or with a panic, in the very cases that this is for.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -26,17 +28,23 @@ static ERROR: OnceLock<Console> = OnceLock::new();
 
 /// Standard output.
 pub(super) fn output() -> &'static Console {
-    OUTPUT.get_or_init(|| Console::start("stdout", io::stdout(), None))
+    OUTPUT.get_or_init(|| Console::new("stdout", io::stdout(), None))
 }
 
 /// Standard error.
 pub(super) fn error() -> &'static Console {
-    ERROR.get_or_init(|| Console::start("stderr", io::stderr(), Some(left_out)))
+    ERROR.get_or_init(|| Console::new("stderr", io::stderr(), Some(left_out)))
+}
+
+/// Starts both threads. They keep for ever what rights they find now, and with them it is too late to fork.
+pub(super) fn begin() {
+    [output(), error()].into_iter().for_each(Console::begin);
 }
 
 /// Gives what was said `limit` to be written, on either; what is not is lost.
 pub(super) fn finish(limit: Duration) {
     [&OUTPUT, &ERROR].into_iter().filter_map(OnceLock::get).for_each(|console| {
+        console.begin();
         console.finish(limit);
     });
 }
@@ -46,11 +54,13 @@ fn left_out(lines: u64) -> String {
     format!("trust: {lines} lines are left out here, since what was before was not read in time\n")
 }
 
-/// See the module. A clone writes to the same place.
-#[derive(Debug, Clone)]
+/// See the module.
 pub(super) struct Console {
+    name: &'static str,
     queue: Sender<Message>,
     shared: Arc<Shared>,
+    /// Until it has a thread.
+    writer: Mutex<Option<Writer>>,
 }
 
 #[derive(Debug, Default)]
@@ -72,13 +82,19 @@ enum Message {
 }
 
 impl Console {
-    fn start(name: &str, place: impl Write + Send + 'static, notice: Option<fn(u64) -> String>) -> Self {
+    fn new(name: &'static str, place: impl Write + Send + 'static, notice: Option<fn(u64) -> String>) -> Self {
         let (queue, waiting) = bounded(WAITING);
         let shared = Arc::new(Shared::default());
-        let writer = Writer { waiting, shared: Arc::clone(&shared), place, notice, batch: Vec::new(), pieces: 0 };
+        let (own, place) = (Arc::clone(&shared), Box::new(place));
+        let writer = Writer { waiting, shared: own, place, notice, batch: Vec::new(), pieces: 0 };
+        Self { name, queue, shared, writer: Mutex::new(Some(writer)) }
+    }
+
+    /// Starts the thread, if there is none yet.
+    fn begin(&self) {
+        let Some(writer) = lock(&self.writer).take() else { return };
         // Without a thread for it the queue has no other end, and everything counts as lost.
-        let _ = thread::Builder::new().name(name.to_owned()).spawn(move || writer.run());
-        Self { queue, shared }
+        let _ = thread::Builder::new().name(self.name.to_owned()).spawn(move || writer.run());
     }
 
     /// Writes a piece of text, or leaves it out where too many wait.
@@ -107,7 +123,7 @@ impl Console {
 
     /// What went wrong with writing since this was asked last, if anything.
     pub(super) fn take_failure(&self) -> Option<io::Error> {
-        self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+        lock(&self.shared.failure).take()
     }
 }
 
@@ -123,17 +139,21 @@ impl Write for &Console {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The thread's side.
-struct Writer<W> {
+struct Writer {
     waiting: Receiver<Message>,
     shared: Arc<Shared>,
-    place: W,
+    place: Box<dyn Write + Send>,
     notice: Option<fn(u64) -> String>,
     batch: Vec<u8>,
     pieces: u64,
 }
 
-impl<W: Write> Writer<W> {
+impl Writer {
     fn run(mut self) {
         while let Ok(first) = self.waiting.recv() {
             let mut next = Some(first);
@@ -164,7 +184,7 @@ impl<W: Write> Writer<W> {
         }
         match self.place.write_all(&self.batch).and_then(|()| self.place.flush()) {
             Ok(()) => drop(self.shared.written.fetch_add(self.pieces, Ordering::Release)),
-            Err(error) => drop(self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error)),
+            Err(error) => drop(lock(&self.shared.failure).get_or_insert(error)),
         }
         self.batch.clear();
         self.pieces = 0;
@@ -181,12 +201,22 @@ mod tests {
 
     const SOON: Duration = Duration::from_secs(20);
 
+    fn started(place: impl Write + Send + 'static, notice: Option<fn(u64) -> String>) -> Console {
+        let console = Console::new("test", place, notice);
+        console.begin();
+        console
+    }
+
     #[test]
     fn what_is_said_is_written_in_order() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
-        let console = Console::start("test", ours, Some(left_out));
+        let console = Console::new("test", ours, Some(left_out));
         let lines: Vec<_> = (0..1_000).map(|n| format!("line {n}\n")).collect();
-        lines.iter().for_each(|line| console.say(line.as_str()));
+        // Some of it before there is a thread.
+        let (before, then) = lines.split_at(500);
+        before.iter().for_each(|line| console.say(line.as_str()));
+        console.begin();
+        then.iter().for_each(|line| console.say(line.as_str()));
         assert!(console.finish(SOON));
         drop(console);
         let mut text = String::new();
@@ -199,7 +229,7 @@ mod tests {
     fn who_does_not_read_misses_lines_and_holds_nobody_up() {
         const ALL: u64 = 3 * WAITING as u64;
         let (ours, mut theirs) = UnixStream::pair().unwrap();
-        let console = Console::start("test", ours, Some(left_out));
+        let console = started(ours, Some(left_out));
         let line = [b"x".repeat(99), b"\n".to_vec()].concat();
         (0..ALL).for_each(|_| console.say(line.as_slice()));
         assert!(!console.finish(Duration::from_millis(10)), "a socket holds less than that");
@@ -214,13 +244,16 @@ mod tests {
         let text = reader.join().unwrap().unwrap();
         let (whole, notices): (Vec<_>, Vec<_>) = text.lines().partition(|line| line.len() == 99);
         assert_eq!(whole.len() as u64, ALL - lost);
-        assert_eq!(notices, [left_out(lost).trim_end()]);
+        // One, unless the thread began late.
+        let count = |notice: &str| notice.split(' ').nth(1).unwrap().parse().unwrap();
+        assert!(notices.iter().all(|notice| *notice == left_out(count(notice)).trim_end()), "{notices:?}");
+        assert_eq!(notices.into_iter().map(count).sum::<u64>(), lost);
     }
 
     #[test]
     fn what_cannot_be_written_is_counted_and_the_next_is_tried() {
         let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let console = Console::start("test", full, None);
+        let console = started(full, None);
         for n in 1..=3 {
             console.say("a line\n");
             assert!(console.finish(SOON));
@@ -235,7 +268,7 @@ mod tests {
     fn a_broken_pipe_is_an_error_like_others() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         drop(theirs);
-        let console = Console::start("test", ours, None);
+        let console = started(ours, None);
         console.say("a line\n");
         assert!(console.finish(SOON));
         assert_eq!(console.take_failure().unwrap().kind(), io::ErrorKind::BrokenPipe);

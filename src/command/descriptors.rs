@@ -10,11 +10,13 @@ use super::Error;
 
 /// Of a thread of the engine: epoll, what wakes it, its alarm.
 const THREAD: u64 = 3;
-/// Of the device beside its queues, of steering, and what is open for a moment of the start.
-const ENGINE: u64 = 8;
+/// Of the device beside its queues, of steering, what is open for a moment of the start, the pair that signals come by
+/// and the socket of the helper.
+const ENGINE: u64 = 8 + 2 + 1;
 /// Of a thread with an application on it: epoll, which tokio has twice, and what wakes it.
 const APPLICATION: u64 = 3;
-/// Of one forwarding beside its connections: what listens, and what a resolver opens while it looks up a name.
+/// Of one forwarding beside its connections: what listens, and what a resolver opens while it looks up a name. That is the
+/// helper's, which has the same limit, needs little else, and opens a connection before it hands it over.
 const FORWARDING: u64 = 1 + 8;
 /// For so many connections there must be room in each forwarding. Fewer would be an oversight, and nobody's wish.
 const LEAST: u64 = 16;
@@ -48,7 +50,7 @@ fn raise() -> u64 {
 
 /// How many are open now, inherited ones included.
 fn open() -> u64 {
-    /// Where nobody tells: standard input and output, the pair that signals come by, and a few.
+    /// Where nobody tells: standard input and output, and a few.
     const USUAL: u64 = 8;
     // One of them is the directory itself.
     std::fs::read_dir("/proc/self/fd").map_or(USUAL, |list| list.count() as u64 - 1)

@@ -61,10 +61,16 @@ impl Destination {
         if all.is_empty() { Err(format!("{} has no IPv4 address", self.host)) } else { Ok(all.into()) }
     }
 
+    /// Where it is, if nobody has to be asked: the host was given by its address.
+    pub(super) fn known(&self) -> Option<io::Result<Arc<[SocketAddr]>>> {
+        let address = self.host.parse::<IpAddr>().ok()?;
+        Some(self.usable(vec![(address, self.port).into()]).map_err(io::Error::other))
+    }
+
     /// Where it is now.
     pub(super) async fn addresses(&self) -> io::Result<Arc<[SocketAddr]>> {
-        if let Ok(address) = self.host.parse::<IpAddr>() {
-            return self.usable(vec![(address, self.port).into()]).map_err(io::Error::other);
+        if let Some(known) = self.known() {
+            return known;
         }
         let mut found = self.found.subscribe();
         self.asked.store(true, Ordering::Relaxed);
@@ -73,21 +79,21 @@ impl Destination {
         let found = found.borrow();
         found.clone().map_err(io::Error::other)
     }
+}
 
-    /// The first of its addresses that answers.
-    pub(super) async fn connect<S, F>(&self, open: impl Fn(SocketAddr) -> F) -> io::Result<S>
-    where
-        F: Future<Output = io::Result<S>>,
-    {
-        let mut last = io::Error::from(ErrorKind::NotFound);
-        for &address in &*self.addresses().await? {
-            match open(address).await {
-                Ok(server) => return Ok(server),
-                Err(error) => last = error,
-            }
+/// A connection to the first of these addresses that answers.
+pub(super) async fn first_that_answers<S, F>(addresses: &[SocketAddr], open: impl Fn(SocketAddr) -> F) -> io::Result<S>
+where
+    F: Future<Output = io::Result<S>>,
+{
+    let mut last = io::Error::from(ErrorKind::NotFound);
+    for &address in addresses {
+        match open(address).await {
+            Ok(server) => return Ok(server),
+            Err(error) => last = error,
         }
-        Err(last)
     }
+    Err(last)
 }
 
 #[cfg(test)]

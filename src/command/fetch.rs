@@ -4,11 +4,11 @@
 //! for a command whose purpose is to show TCP. A program that needs it puts rustls on the same stream.
 
 use std::error::Error as _;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::net::SocketAddrV4;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -23,6 +23,7 @@ use tokio::runtime;
 use tokio::task::JoinHandle;
 use trust::net::Stack;
 
+use super::fencing::Inherited;
 use super::outward::{self, Outward, explain};
 use super::{Error, console};
 
@@ -61,10 +62,14 @@ impl Fetch {
         self.outward.check()
     }
 
-    pub(crate) fn run(mut self) -> Result<(), Error> {
+    pub(crate) fn run(mut self, inherited: Inherited) -> Result<(), Error> {
         let mut target = self.target()?;
+        let fencing = self.outward.fence(inherited)?;
         let mut remote = self.outward.resolve(target.host(), target.port())?;
-        let Some(mut engine) = self.outward.start(1)? else { return Ok(()) };
+        // What comes behind the fence is done before it, or elsewhere: where a redirection leads is not known yet.
+        let resolver = if self.location { Some(self.outward.resolver(&fencing)?) } else { None };
+        let output = Output::open(self.output.as_deref())?;
+        let Some(mut engine) = self.outward.start(1, fencing)? else { return Ok(()) };
         let stack = engine.stack();
         let runtime = runtime::Builder::new_current_thread().build()?;
         let mut left = REDIRECTS;
@@ -73,7 +78,7 @@ impl Fetch {
             console::error().say(format!("{:?} {}\n", response.version(), response.status()));
             let status = response.status();
             let location = response.headers().get(header::LOCATION);
-            if let Some(location) = location.filter(|_| self.location && status.is_redirection()) {
+            if let (Some(location), Some(resolver), true) = (location, &resolver, status.is_redirection()) {
                 if left == 0 {
                     break Err(Error::Run(format!("{}: more than {REDIRECTS} redirections", self.url)));
                 }
@@ -81,10 +86,10 @@ impl Fetch {
                 let location = String::from_utf8_lossy(location.as_bytes()).into_owned();
                 let next = target.join(&location);
                 target = next.map_err(|why| Error::Run(format!("redirected to {location}: {why}")))?;
-                remote = self.outward.resolve(target.host(), target.port())?;
+                remote = resolver.resolve(target.host(), target.port())?;
                 continue;
             }
-            let received = runtime.block_on(self.save(response, remote));
+            let received = runtime.block_on(output.save(response, remote));
             // The connection ends in good order, if it does so soon.
             let _ = runtime.block_on(connection);
             break received.and_then(|()| {
@@ -97,17 +102,35 @@ impl Fetch {
         engine.stop()?;
         result
     }
+}
+
+/// Where the body goes.
+struct Output {
+    file: File,
+    /// What is in it has to go.
+    replaced: bool,
+}
+
+impl Output {
+    /// A file is as it was until there is something to write; where there was none it is there, and empty.
+    fn open(path: Option<&Path>) -> Result<Self, Error> {
+        let Some(path) = path else {
+            return Ok(Self { file: File::from(io::stdout().as_fd().try_clone_to_owned()?), replaced: false });
+        };
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
+        let opened = file.and_then(|file| Ok(Self { replaced: file.metadata()?.is_file(), file }));
+        opened.map_err(|error| Error::Run(format!("{}: {error}", path.display())))
+    }
 
     /// Writes the body where it belongs, as it comes: what is not written yet closes the window.
     async fn save(&self, mut response: Response<Incoming>, remote: SocketAddrV4) -> Result<(), Error> {
-        let mut file = match &self.output {
-            Some(path) => File::create(path).map_err(|error| Error::Run(format!("{}: {error}", path.display())))?,
-            None => File::from(io::stdout().as_fd().try_clone_to_owned()?),
-        };
+        if self.replaced {
+            self.file.set_len(0)?;
+        }
         while let Some(frame) = response.body_mut().frame().await {
             let frame = frame.map_err(|error| broken(remote, &error))?;
             if let Some(octets) = frame.data_ref() {
-                file.write_all(octets).map_err(Error::output)?;
+                (&self.file).write_all(octets).map_err(Error::output)?;
             }
         }
         Ok(())

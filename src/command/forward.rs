@@ -7,7 +7,7 @@
 //!
 //! What one end does the other end sees: octets, the end of one direction while the other goes on, a reset. Nothing is read
 //! that could not be written on: who stalls, stalls the other side by its window. All of it is one thread, on the sockets
-//! that every program can use.
+//! that every program can use. What the kernel has to open for it is opened elsewhere: see [`opener`](super::opener).
 //!
 //! Both ends are probed when they are silent, so that who has vanished is gone after some minutes. When all places are
 //! taken before that, the connection that is longest idle gives way: see [`places`](super::places).
@@ -16,6 +16,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -23,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use rustix::net::sockopt;
 use tokio::net as kernel;
-use tokio::runtime;
+use tokio::runtime::{self, Runtime};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use trust::net::{Stack, tokio as ours};
@@ -31,7 +32,8 @@ use trust::services::KEEPALIVE;
 
 use super::Error;
 use super::complaints::Complaints;
-use super::destination::Destination;
+use super::destination::{Destination, first_that_answers};
+use super::opener::Opener;
 use super::places::{Place, Places};
 
 /// Connections of one forwarding at once, or fewer where fewer files may be open. When there are as many, idle ones give
@@ -72,6 +74,18 @@ impl Forward {
             From::Ours(port) => Some(port),
             From::Kernel(_) => None,
         }
+    }
+
+    /// The port to which it leads.
+    pub(super) fn to_port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where it leads.
+    pub(super) fn destination(&self) -> Arc<Destination> {
+        // Our stack has an IPv4 address behind its device, and no other.
+        let ipv4_only = matches!(self.from, From::Kernel(_));
+        Destination::new(&self.host, self.port, ipv4_only)
     }
 }
 
@@ -122,6 +136,65 @@ impl FromStr for Forward {
     }
 }
 
+/// What listens on the kernel's side, which may take rights, and nothing else yet.
+#[derive(Debug)]
+pub(super) struct Bound {
+    runtime: Runtime,
+    forwards: Vec<(Forward, Option<kernel::TcpListener>)>,
+}
+
+impl Bound {
+    /// Listens on the kernel's ports of all of `wanted`. Who comes before the start waits.
+    pub(super) fn new(wanted: Vec<Forward>) -> Result<Self, Error> {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let within = runtime.enter();
+        let bind = |forward: Forward| match forward.from {
+            From::Ours(_) => Ok((forward, None)),
+            From::Kernel(address) => {
+                let listener = listen(address).map_err(|error| failed(&forward, &error))?;
+                Ok((forward, Some(listener)))
+            }
+        };
+        let forwards = wanted.into_iter().map(bind).collect::<Result<_, Error>>()?;
+        drop(within);
+        Ok(Self { runtime, forwards })
+    }
+
+    /// Begins, with so many places for each, and with a helper at the other end of `socket`.
+    pub(super) fn start(self, stack: &Stack, places: usize, socket: OwnedFd) -> Result<Forwarding, Error> {
+        let Self { runtime, forwards } = self;
+        let within = runtime.enter();
+        let opener = Opener::start(socket)?;
+        let (mut kernel, mut taken) = (Vec::new(), Vec::new());
+        for (number, (forward, listener)) in forwards.into_iter().enumerate() {
+            let line = Line::open(&forward, places, number, &opener);
+            taken.push(Arc::clone(&line.places));
+            match (listener, forward.port()) {
+                (Some(listener), _) => {
+                    kernel.push(runtime.spawn(from_kernel(listener, stack.clone(), line)).abort_handle());
+                }
+                (None, Some(port)) => {
+                    let listener = stack.bind((Ipv4Addr::UNSPECIFIED, port));
+                    let listener = listener.map_err(|error| failed(&forward, &error))?;
+                    runtime.spawn(from_ours(listener.into(), line));
+                }
+                (None, None) => unreachable!("what has no port of ours listens on one of the kernel's"),
+            }
+        }
+        drop(within);
+        let (stop, stopped) = oneshot::channel();
+        let thread = thread::Builder::new().name("forward".to_owned()).spawn(move || {
+            let _ = runtime.block_on(stopped);
+            // With the runtime its tasks go, and with each what it has open.
+        })?;
+        Ok(Forwarding { stop: Some(stop), thread: Some(thread), kernel, places: taken })
+    }
+}
+
+fn failed(forward: &Forward, error: &io::Error) -> Error {
+    Error::Run(format!("--service {forward}: {error}"))
+}
+
 /// The thread that forwards. Dropped, it resets what is open.
 #[derive(Debug)]
 pub(super) struct Forwarding {
@@ -134,40 +207,6 @@ pub(super) struct Forwarding {
 }
 
 impl Forwarding {
-    /// Listens for all of `wanted`, with so many places for each, and begins.
-    pub(super) fn start(stack: &Stack, wanted: &[Forward], places: usize) -> Result<Option<Self>, Error> {
-        if wanted.is_empty() {
-            return Ok(None);
-        }
-        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-        let within = runtime.enter();
-        let (mut kernel, mut taken) = (Vec::new(), Vec::new());
-        for forward in wanted {
-            let failed = |error: io::Error| Error::Run(format!("--service {forward}: {error}"));
-            let line = Line::open(forward, places);
-            taken.push(Arc::clone(&line.places));
-            match forward.from {
-                From::Ours(port) => {
-                    let listener = stack.bind((Ipv4Addr::UNSPECIFIED, port)).map_err(failed)?;
-                    runtime.spawn(from_ours(listener.into(), line));
-                }
-                From::Kernel(address) => {
-                    let listener = listen(address).map_err(failed)?;
-                    kernel.push(runtime.spawn(from_kernel(listener, stack.clone(), line)).abort_handle());
-                }
-            }
-        }
-        drop(within);
-        let (stop, stopped) = oneshot::channel();
-        let thread = thread::Builder::new().name("forward".to_owned()).spawn(move || {
-            let _ = runtime.block_on(stopped);
-            // With the runtime its tasks go, and with each what it has open. A resolver that waits for an answer is left
-            // behind: it may take long.
-            runtime.shutdown_background();
-        })?;
-        Ok(Some(Self { stop: Some(stop), thread: Some(thread), kernel, places: taken }))
-    }
-
     /// Takes no connections from the kernel any more. Those from our stack end with its listeners.
     pub(super) fn close_listeners(&self) {
         self.kernel.iter().for_each(AbortHandle::abort);
@@ -198,30 +237,56 @@ impl Drop for Forwarding {
 struct Line {
     name: String,
     to: Arc<Destination>,
+    opener: Arc<Opener>,
+    /// The opener's word for it.
+    number: usize,
     places: Arc<Places>,
     complaints: Arc<Complaints>,
 }
 
 impl Line {
     /// With so many places, begun in a runtime: a name that leads nowhere is told now, and not only to those who connect.
-    fn open(forward: &Forward, places: usize) -> Arc<Self> {
-        // Our stack has an IPv4 address behind its device, and no other.
-        let ipv4_only = matches!(forward.from, From::Kernel(_));
+    fn open(forward: &Forward, places: usize, number: usize, opener: &Arc<Opener>) -> Arc<Self> {
         let line = Arc::new(Self {
             name: forward.to_string(),
-            to: Destination::new(&forward.host, forward.port, ipv4_only),
+            to: forward.destination(),
+            opener: Arc::clone(opener),
+            number,
             places: Places::new(places),
             complaints: Complaints::new(forward),
         });
-        tokio::spawn(Arc::clone(&line.to).look_up());
         let first = Arc::clone(&line);
         tokio::spawn(async move {
-            if let Err(error) = first.to.addresses().await {
+            if let Err(error) = first.addresses().await {
                 // It may lead somewhere later, when a network is there or an entry is made.
                 tracing::warn!("{}: {error}; until that changes, whoever connects is reset", first.name);
             }
         });
         line
+    }
+
+    /// A connection of the kernel's. Where descriptors have run out, an idle connection gives way to it.
+    async fn connect(&self) -> io::Result<kernel::TcpStream> {
+        match self.opener.connect(self.number).await {
+            Err(error) if out_of_descriptors(&error) && self.places.give_way(Instant::now()) => {
+                tokio::time::sleep(BREATH).await;
+                self.opener.connect(self.number).await
+            }
+            result => result,
+        }
+    }
+
+    async fn addresses(&self) -> io::Result<Arc<[SocketAddr]>> {
+        match self.to.known() {
+            Some(known) => known,
+            None => self.opener.look_up(self.number).await.map(Arc::from),
+        }
+    }
+
+    /// A connection of our stack's.
+    async fn connect_by(&self, stack: &Stack) -> io::Result<ours::TcpStream> {
+        let addresses = self.addresses().await?;
+        first_that_answers(&addresses, |address| ours::TcpStream::connect(stack, address)).await
     }
 
     /// A place for a new connection. That somebody had to give way for it, or that there is none, is said once in a while.
@@ -256,17 +321,7 @@ async fn from_ours(listener: ours::TcpListener, line: Arc<Line>) {
         };
         let line = Arc::clone(&line);
         tokio::spawn(async move {
-            let places = &line.places;
-            let open = |address| async move {
-                match kernel::TcpStream::connect(address).await {
-                    Err(error) if out_of_descriptors(&error) && places.give_way(Instant::now()) => {
-                        tokio::time::sleep(BREATH).await;
-                        kernel::TcpStream::connect(address).await
-                    }
-                    result => result,
-                }
-            };
-            line.report(serve(client, line.to.connect(open), place, told).await);
+            line.report(serve(client, line.connect(), place, told).await);
         });
     }
 }
@@ -290,8 +345,7 @@ async fn from_kernel(listener: kernel::TcpListener, stack: Stack, line: Arc<Line
         };
         let (line, stack) = (Arc::clone(&line), stack.clone());
         tokio::spawn(async move {
-            let open = |address| ours::TcpStream::connect(&stack, address);
-            line.report(serve(client, line.to.connect(open), place, told).await);
+            line.report(serve(client, line.connect_by(&stack), place, told).await);
         });
     }
 }

@@ -6,9 +6,12 @@ mod console;
 mod descriptors;
 mod destination;
 mod echo_sockets;
+mod fencing;
 mod fetch;
 mod forward;
+mod helper;
 mod iperf3;
+mod opener;
 mod outward;
 mod places;
 mod refusal;
@@ -22,6 +25,7 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use fencing::{FenceOptions, Inherited};
 pub(crate) use refusal::Error;
 pub(crate) use trust::device::HostAddress as Address;
 use trust::device::impair::{Impaired, Impairment};
@@ -62,6 +66,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Runs what the command line of this process says.
 pub(crate) fn main() -> Result<(), Error> {
+    let inherited = Inherited::look();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         // What was asked for goes to standard output.
@@ -79,10 +84,10 @@ pub(crate) fn main() -> Result<(), Error> {
         };
     }
     match arguments.command {
-        Command::Serve(serve) => serve.run(),
-        Command::Connect(connect) => connect.run(),
-        Command::Fetch(fetch) => fetch.run(),
-        Command::Iperf3(iperf3) => iperf3.run(),
+        Command::Serve(serve) => serve.run(inherited),
+        Command::Connect(connect) => connect.run(inherited),
+        Command::Fetch(fetch) => fetch.run(inherited),
+        Command::Iperf3(iperf3) => iperf3.run(inherited),
     }
 }
 
@@ -228,6 +233,9 @@ struct EngineOptions {
     /// Log connections or segments to standard error.
     #[arg(long, value_enum, value_name = "connections|segments")]
     log: Vec<Log>,
+
+    #[command(flatten)]
+    fence: FenceOptions,
 }
 
 /// A device, the plan for it and the engine's configuration.

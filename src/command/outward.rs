@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, ToSocketAddrs, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
 use std::thread;
 use std::time::Duration;
 
@@ -9,9 +10,11 @@ use clap::Args;
 use crossbeam::channel::{RecvTimeoutError, bounded};
 use trust::device::no_host;
 use trust::engine::Engine;
+use trust::fence::{Files, Mode};
 use trust::net::{Stack, TcpStream};
 
-use super::{Address, EngineOptions, Error, Setup, console};
+use super::fencing::{Fencing, Inherited};
+use super::{Address, EngineOptions, Error, Setup, console, helper};
 
 /// When to say that nobody has answered: behind the first retransmission of the SYN, which is due after 1 s
 /// (RFC6298-2.1).
@@ -33,13 +36,38 @@ impl Outward {
         self.engine.tcp().map(drop)
     }
 
-    /// An engine without services; `None`: only the list of tunables was asked for. `workers`: how many, unless told.
-    pub(super) fn start(&mut self, workers: usize) -> Result<Option<Engine>, Error> {
-        let Some(tcp) = self.engine.tcp()? else { return Ok(None) };
+    /// Begins to log, and what is to be the fence.
+    pub(super) fn fence(&self, inherited: Inherited) -> Result<Fencing, Error> {
         self.engine.start_logging();
+        self.engine.fence.build(inherited)
+    }
+
+    /// An engine without services, fenced in; `None`: only the list of tunables was asked for. `workers`: how many,
+    /// unless told.
+    pub(super) fn start(&mut self, workers: usize, mut fencing: Fencing) -> Result<Option<Engine>, Error> {
+        let Some(tcp) = self.engine.tcp()? else { return Ok(None) };
         self.engine.workers = self.engine.workers.or(Some(workers));
         let Setup { device, plan, config } = self.engine.setup(&[self.address], "trust1", tcp)?;
-        Ok(Some(Engine::start(config, plan, device, &[]).map_err(super::no_engine)?))
+        let prepared = Engine::prepare(config, plan, device, &[]).map_err(super::no_engine)?;
+        fencing.give_up()?;
+        let engine = prepared.start().map_err(super::no_engine)?;
+        // Standard output is for what was asked for.
+        let _ = fencing.close(Mode::Client);
+        Ok(Some(engine))
+    }
+
+    /// A process that resolves names as [`resolve`](Self::resolve) does, for when that is out of reach.
+    pub(super) fn resolver(&self, fencing: &Fencing) -> Result<Resolver, Error> {
+        let files = Files::Names { ports: Vec::new() };
+        let socket = helper::fork(fencing, files, |socket| {
+            while let Ok(Some(((host, port), _))) = helper::receive::<(String, u16)>(socket.as_fd()) {
+                let resolved = self.resolve(&host, port).map_err(|error| (error.exit_status(), error.to_string()));
+                if helper::send(socket.as_fd(), &resolved, None).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Resolver { socket })
     }
 
     /// The address of a host, by the resolver of this machine, if it can be a peer at all.
@@ -55,6 +83,25 @@ impl Outward {
             )));
         }
         Ok(remote)
+    }
+}
+
+/// See [`Outward::resolver`].
+pub(super) struct Resolver {
+    socket: OwnedFd,
+}
+
+impl Resolver {
+    pub(super) fn resolve(&self, host: &str, port: u16) -> Result<SocketAddrV4, Error> {
+        // As long as a name may be with all its dots (RFC 1035 2.3.4).
+        if host.len() > 254 {
+            return Err(Error::Run(format!(
+                "the name of the host is {} octets long, longer than names are",
+                host.len()
+            )));
+        }
+        let resolved: Result<_, (u8, String)> = helper::ask(&self.socket, &(host, port))?;
+        resolved.map_err(|(status, text)| if status == 2 { Error::Usage(text) } else { Error::Run(text) })
     }
 }
 

@@ -9,14 +9,16 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use trust::engine::{Engine, PlanKind, ServiceFactory, StageId};
+use trust::fence::Mode;
 use trust::observe::{Sample, live_line, stats_lines, summary};
 use trust::services::{self, CpuTime, Environment};
 use trust::tcp;
 
 use super::echo_sockets::EchoSockets;
-use super::forward::{self, Forwarding};
+use super::fencing::Inherited;
+use super::forward::{self, Bound, Forwarding};
 use super::wanted::{Services, Wanted};
-use super::{Address, EngineOptions, Error, Setup, console, descriptors};
+use super::{Address, EngineOptions, Error, Setup, console, descriptors, opener};
 
 /// How often it is looked whether another signal has come.
 const MOMENT: Duration = Duration::from_millis(20);
@@ -62,11 +64,11 @@ impl Serve {
         self.engine.tcp().map(drop)
     }
 
-    pub(crate) fn run(self) -> Result<(), Error> {
+    pub(crate) fn run(self, inherited: Inherited) -> Result<(), Error> {
         let Some(tcp) = self.engine.tcp()? else { return Ok(()) };
         return_large_allocations();
         self.engine.start_logging();
-        let mut signals = signals()?;
+        let mut fencing = self.engine.fence.build(inherited)?;
         let Services { specs, forwards, echo_ports } = Services::new(self.service, !self.no_default_services)?;
         // Before there is a device: what cannot be served is not begun.
         let places = if forwards.is_empty() {
@@ -75,6 +77,17 @@ impl Serve {
             let applications = 1 + usize::from(!echo_ports.is_empty());
             descriptors::connections(&self.engine.plan()?, applications, forwards.len(), forward::CONNECTIONS)?
         };
+        // What the banner says of them.
+        let mut list: Vec<_> = specs.iter().map(ToString::to_string).collect();
+        list.extend(forwards.iter().map(ToString::to_string));
+        list.extend(echo_ports.iter().map(|port| format!("echo-sockets:{port}")));
+        if list.is_empty() {
+            list.push("(no services)".to_owned());
+        }
+
+        // First what takes rights; then they go, and threads begin; then all that is left goes.
+        let helper = if forwards.is_empty() { None } else { Some(opener::fork(&fencing, &forwards)?) };
+        let mut signals = signals()?;
         let Setup { device, plan, config } = self.engine.setup(&[self.address], "trust0", tcp)?;
         let tun = device.name().to_owned();
         let capabilities = device.capabilities();
@@ -90,9 +103,22 @@ impl Serve {
                 }
             })
             .collect();
-        let mut engine = Engine::start(config, plan, device, &factories).map_err(super::no_engine)?;
-        let forwarding = Forwarding::start(&engine.stack(), &forwards, places)?;
+        let prepared = Engine::prepare(config, plan, device, &factories).map_err(super::no_engine)?;
+        let bound = helper.map(|helper| Bound::new(forwards).map(|bound| (bound, helper))).transpose()?;
+        fencing.give_up()?;
+        let mut engine = prepared.start().map_err(super::no_engine)?;
+        let mode = if bound.is_some() { Mode::Forward } else { Mode::Serve };
+        let forwarding = bound.map(|(bound, helper)| bound.start(&engine.stack(), places, helper)).transpose()?;
         let echoing = EchoSockets::start(&engine.stack(), &echo_ports)?;
+        let (stop, stopped) = bounded(1);
+        std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            for signal in signals.forever() {
+                // One that nobody has taken yet says as much.
+                let _ = stop.try_send(signal);
+            }
+        })?;
+        let terminal = std::io::stderr().is_terminal();
+        let fence = fencing.close(mode);
 
         let plan = engine.plan();
         let shape = if plan.kind == PlanKind::Fused { "fused" } else { "pipeline" };
@@ -118,22 +144,8 @@ impl Serve {
                 .collect();
             banner += &format!("  {} -> {cpu} -> {}\n", thread.name, stages.join(", "));
         }
-        let mut list: Vec<_> = specs.iter().map(ToString::to_string).collect();
-        list.extend(forwards.iter().map(ToString::to_string));
-        list.extend(echo_ports.iter().map(|port| format!("echo-sockets:{port}")));
-        if list.is_empty() {
-            list.push("(no services)".to_owned());
-        }
-        output.say(banner + &format!("ready: {} {}\n", self.address.ip(), list.join(" ")));
+        output.say(banner + &format!("fence: {fence}\nready: {} {}\n", self.address.ip(), list.join(" ")));
 
-        let (stop, stopped) = bounded(1);
-        std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-            for signal in signals.forever() {
-                // One that nobody has taken yet says as much.
-                let _ = stop.try_send(signal);
-            }
-        })?;
-        let terminal = std::io::stderr().is_terminal();
         let start = Instant::now();
         let mut before = Sample::take(&engine, start);
         let mut crowd = Crowd::default();

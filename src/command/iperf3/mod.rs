@@ -27,6 +27,7 @@ use trust::services::iperf3::protocol::{
 
 use self::output::{Outcome, Output};
 use self::streams::{Shared, Stream};
+use super::fencing::Inherited;
 use super::outward::{self, Outward, explain};
 use super::{Error, console};
 
@@ -123,11 +124,12 @@ impl Iperf3 {
         self.outward.check()
     }
 
-    pub(crate) fn run(mut self) -> Result<(), Error> {
+    pub(crate) fn run(mut self, inherited: Inherited) -> Result<(), Error> {
+        let fencing = self.outward.fence(inherited)?;
         let remote = self.outward.resolve(&self.host, self.port)?;
         let params = self.params();
         let workers = if params.streams() == 1 { 1 } else { usable_cpus().len() };
-        let Some(mut engine) = self.outward.start(workers)? else { return Ok(()) };
+        let Some(mut engine) = self.outward.start(workers, fencing)? else { return Ok(()) };
         let result = Client::connect(&engine, remote, &self, params).and_then(Client::run);
         engine.stop()?;
         // Who reads slowly gets all of it.
