@@ -243,7 +243,8 @@ supervise() {
     local where=$1 out pid line status asked='' address=''
     shift
     mkdir -p "$run" || die "cannot write $run"
-    exec 9>>"$run/lock" || die "cannot write $run/lock; remove it: sudo rm -r $run"
+    # Not for writing: the engine has it, too, so that it is free when both are gone.
+    { : >>"$run/lock" && exec 9<"$run/lock"; } || die "cannot write $run/lock; remove it: sudo rm -r $run"
     flock -w 1 9 || die "an engine is already running in this clone (process $(engine_pid)); end it: ./run.sh stop"
     rm -f "$run/ready"
     # A session of its own: ^C reaches only us, and the engine is asked once.
@@ -300,7 +301,8 @@ option() {
 serve_words() { # puts into `words` what `trust serve` is started with
     local extra=()
     read -ra extra <<<"${TRUST_ARGS:-}"
-    words=(serve ${extra[@]+"${extra[@]}"} "$@")
+    # It keeps the lock that `supervise` takes, of all that it inherits.
+    words=(serve --hold 9 ${extra[@]+"${extra[@]}"} "$@")
     [ -n "$(option address '' "${words[@]}")" ] || words+=(--address 10.7.0.2/24)
 }
 
@@ -331,7 +333,7 @@ nat_on() {
     [ -n "$uplink" ] || die "--nat: there is no default route in this namespace, and so no way out"
     require nft
     mkdir -p "$run" || die "cannot write $run"
-    exec 6>>"$run/nat.lock"
+    : >>"$run/nat.lock" && exec 6<"$run/nat.lock"
     flock -n 6 || die "--nat: another engine of this clone has it already"
     if [ -e "$run/nat" ]; then
         warn "--nat: undoing what a run that was killed has left"
@@ -414,7 +416,7 @@ cmd_host() {
         [ -n "$(option tun '' "${words[@]}")" ] || words+=(--tun trust1)
         [ -n "$(option address '' "${words[@]}")" ] || words+=(--address 10.7.1.2/24)
     fi
-    [ -z "$nat" ] || words+=(--forwarding)
+    [ -z "$nat" ] || words+=(--forwarding --hold 6)
     # Before anything is changed: do the arguments make sense? What they ask to be printed (--help) is all there is to do.
     local address used said
     said=$("$engine" --check "${words[@]}") || exit
@@ -500,9 +502,9 @@ outwards() {
     for i in {1..254}; do
         [[ $links != *" trust$i:"* && $addresses != *" 10.7.$i."* ]] || continue
         # Held until this connection ends: another one started now takes the next number.
-        exec 8>>"$run/net$i.lock"
+        : >>"$run/net$i.lock" && exec 8<"$run/net$i.lock"
         flock -n 8 || continue
-        exec ${enter[@]+"${enter[@]}"} "$engine" "$@" --address "10.7.$i.2/24" --tun "trust$i"
+        exec ${enter[@]+"${enter[@]}"} "$engine" "$@" --address "10.7.$i.2/24" --tun "trust$i" --hold 8
     done
     die "all subnets 10.7.1.0/24 to 10.7.254.0/24 are in use in the engine's namespace"
 }
