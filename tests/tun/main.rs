@@ -13,6 +13,7 @@ mod combinations;
 mod connect;
 mod crowd;
 mod drain;
+mod fence;
 mod fetch;
 mod forward;
 mod hostile;
@@ -102,6 +103,17 @@ fn main() -> ExitCode {
         trial("forward_places_of_the_vanished_are_free_again", relay::vanished),
         trial("forward_failures_are_said_once_a_second", relay::failures),
         trial("forward_ssh_session_and_file_copy", forward::secure_shell),
+        trial("fence_is_around_every_thread_fused", fence::around_fused),
+        trial("fence_is_around_every_thread_pipeline", fence::around_pipeline),
+        trial("fence_off_keeps_every_right", fence::off),
+        trial("fence_names_are_looked_up_for_forward_and_reverse", fence::forward_by_name),
+        trial("fence_clients_follow_redirections_to_names", fence::redirected_to_a_name),
+        trial("fence_clients_have_one_too", fence::clients),
+        trial("fence_goes_on_as_the_user_that_is_named", fence::user),
+        trial("fence_refusals_take_one_line", fence::refusals),
+        trial("fence_leaves_no_descriptor_of_the_callers", fence::descriptors),
+        trial("fence_without_seccomp_and_landlock_is_said", fence::old_kernel),
+        trial("fence_engine_dies_with_its_parent_all_the_same", fence::parents_death),
         trial("nat_through_routers_is_exact_and_undone", nat::through_routers),
         trial("nat_ssh_through_routers", nat::secure_shell),
         trial("nat_refuses_what_is_in_the_way", nat::refusals),
