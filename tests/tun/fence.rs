@@ -229,7 +229,7 @@ pub(crate) fn forward_by_name() -> Outcome {
     need(&["unshare", "mount", "sh", "ip"])?;
     loopback();
     let server = NameServer::new("names", &[("kernel.test", [127, 0, 0, 1]), ("beside.test", [10, 7, 0, 1])]);
-    let listener = TcpListener::bind("0.0.0.0:5000").map_err(|error| error.to_string())?;
+    let listener = listen(5_000);
     let services = ["--service", "forward:6000=kernel.test:5000", "--service", "reverse:6001=beside.test:5000"];
     let wrong = ["--service", "forward:6002=nobody.test:5000"];
     let answered = server.while_it_runs(|| {
@@ -275,7 +275,7 @@ pub(crate) fn redirected_to_a_name() -> Outcome {
     need(&["unshare", "mount", "sh"])?;
     loopback();
     let server = NameServer::new("redirected", &[("page.test", [10, 7, 1, 1])]);
-    let listener = TcpListener::bind("0.0.0.0:8000").map_err(|error| error.to_string())?;
+    let listener = listen(8_000);
     let file = server.directory.path("page");
     std::fs::write(&file, "what was there before, and is longer").unwrap();
     let answered = server.while_it_runs(|| {
@@ -311,7 +311,7 @@ pub(crate) fn redirected_to_a_name() -> Outcome {
 
 /// connect and iperf3 while they are at it.
 pub(crate) fn clients() -> Outcome {
-    let listener = TcpListener::bind("0.0.0.0:5000").map_err(|error| error.to_string())?;
+    let listener = listen(5_000);
     for arguments in [&["connect", "10.7.1.1", "5000"][..], &["iperf3", "-c", "10.7.1.1", "-p", "5000"]] {
         let mut command = Command::new(TRUST);
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

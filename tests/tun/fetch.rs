@@ -143,7 +143,7 @@ pub(crate) fn refusals() -> Outcome {
 /// Who reads has read enough: the command ends without a word, by SIGPIPE.
 pub(crate) fn into_head() -> Outcome {
     for command in ["connect 10.7.1.1 8000", "fetch http://10.7.1.1:8000/x"] {
-        let listener = TcpListener::bind("0.0.0.0:8000").map_err(|e| e.to_string())?;
+        let listener = listen(8_000);
         let peer = thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             stream.set_write_timeout(Some(Duration::from_secs(30))).unwrap();
@@ -169,7 +169,7 @@ pub(crate) fn broken_servers() -> Outcome {
         (b"\0\0\0\0 nonsense\r\n\r\n", "10.7.1.1:8000: "),
         (b"", "midway"),
     ];
-    let listener = TcpListener::bind("0.0.0.0:8000").map_err(|e| e.to_string())?;
+    let listener = listen(8_000);
     let circle = |listener: &TcpListener, count: usize, answer: &[u8]| {
         for _ in 0..count {
             let (mut stream, _) = listener.accept().unwrap();

@@ -179,7 +179,7 @@ pub(crate) fn serve() -> Outcome {
 
 /// Answers one connection to the kernel's side, as a web server that does not look at what it is asked.
 fn page() -> thread::JoinHandle<()> {
-    let listener = TcpListener::bind(("0.0.0.0", 8_000)).unwrap();
+    let listener = listen(8_000);
     thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         let _ = stream.read(&mut [0; 1_024]);

@@ -3,7 +3,7 @@
 //! Must not contain: tests.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -157,6 +157,16 @@ pub(crate) fn interface_octets(name: &str) -> (u64, u64) {
 /// Sets one of the kernel's knobs under `net/ipv4`, in this namespace.
 pub(crate) fn sysctl(name: &str, value: &str) -> Outcome {
     std::fs::write(format!("/proc/sys/net/ipv4/{name}"), value).map_err(|e| format!("net.ipv4.{name}: {e}"))
+}
+
+/// Listens on a port of the kernel's on which another test may have listened a moment ago.
+pub(crate) fn listen(port: u16) -> TcpListener {
+    let mut listener = None;
+    eventually(Duration::from_secs(5), "the port is free", || {
+        listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).ok();
+        listener.is_some()
+    });
+    listener.unwrap()
 }
 
 /// Calls `check` until it is true; fails after `limit`.
