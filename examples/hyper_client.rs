@@ -35,6 +35,8 @@ async fn main() -> io::Result<()> {
     // Two requests, one after the other, on one connection.
     for (path, len) in [("/bytes/26", 26), ("/bytes/1000000", 1_000_000)] {
         let request = Request::get(path).header("Host", "example").body(Empty::<Bytes>::new());
+        // It is ready again some time after the last octet of an answer.
+        sender.ready().await.map_err(io::Error::other)?;
         let response = sender.send_request(request.map_err(io::Error::other)?).await.map_err(io::Error::other)?;
         assert_eq!(response.status(), StatusCode::OK);
         let body = response.into_body().collect().await.map_err(io::Error::other)?.to_bytes();
