@@ -245,16 +245,24 @@ fn on(granted: bool) -> &'static str {
 #[derive(Debug, Default)]
 struct Crowd {
     most: u64,
+    /// It goes: these are the last of it.
+    going: bool,
 }
 
 impl Crowd {
     /// Fewer are not worth the trouble.
     const MANY: u64 = 1_000;
 
-    /// Whether there were many, and few are left of them; once for each crowd.
+    /// Whether there were many, and few are left of them; once for each crowd, and then whenever three quarters of the
+    /// rest have gone, until the last: a few hundred that end a minute later may hold most of the memory.
     fn has_gone(&mut self, connections: u64) -> bool {
-        let gone = self.most >= Self::MANY && connections < self.most / 4;
-        self.most = if gone { connections } else { self.most.max(connections) };
+        let counts = self.most >= Self::MANY || self.going;
+        let gone = counts && (connections < self.most / 4 || (connections == 0 && self.most > 0));
+        if gone {
+            (self.most, self.going) = (connections, connections > 0);
+        } else if connections > self.most {
+            (self.most, self.going) = (connections, false);
+        }
         gone
     }
 }
@@ -302,11 +310,30 @@ mod tests {
     use super::Crowd;
 
     #[test]
-    fn a_crowd_has_gone_once() {
+    fn a_crowd_goes_by_quarters_and_to_the_last() {
         let mut crowd = Crowd::default();
-        let counts = [10, 999, 0, 5_000, 2_000, 1_249, 300, 0, 4_000, 0];
-        // 1,249 are a crowd of their own, which goes with all but 300 of them.
-        let expected = [false, false, false, false, false, true, true, false, false, true];
-        assert_eq!(counts.map(|count| crowd.has_gone(count)), expected);
+        for (connections, gone) in [
+            (10, false),
+            (999, false),
+            // Too few to be a crowd.
+            (0, false),
+            (5_000, false),
+            (2_000, false),
+            (1_249, true),
+            (400, false),
+            (300, true),
+            (80, false),
+            (3, true),
+            (2, false),
+            (0, true),
+            (0, false),
+            (4_000, false),
+            (900, true),
+            // Others come, and go: that is no crowd's going any more.
+            (950, false),
+            (0, false),
+        ] {
+            assert_eq!(crowd.has_gone(connections), gone, "{connections}");
+        }
     }
 }
