@@ -639,19 +639,20 @@ all_tests() {
     return "$status"
 }
 
-# Each ends by itself but first_packet, which waits for packets and is told to stop. Built they are with the tests: alone
-# they would have packages with other features.
+# Each in a namespace of its own, as cargo starts them: in there an ordinary user may make a device, too. Each ends by itself
+# but first_packet, which waits for packets and is told to stop. Built they are with the tests: alone they would have packages
+# with other features.
 all_examples() {
     local example examples=(embed mio_echo hyper_server hyper_client axum_hello)
     if [ "${TRUST_REQUIRE_TUN:-}" = 1 ] || (exec 7<>/dev/net/tun) 2>/dev/null; then
         examples+=(serve connect)
-        timeout 2 "$unoptimized/examples/first_packet"
+        timeout 2 tools/netns-exec "$unoptimized/examples/first_packet"
         [ $? = 124 ] || return 1
     else
         warn "examples that open a TUN device are left out: /dev/net/tun is not writable"
     fi
     for example in "${examples[@]}"; do
-        timeout 300 "$unoptimized/examples/$example" || return 1
+        timeout 300 tools/netns-exec "$unoptimized/examples/$example" || return 1
     done
 }
 
