@@ -5,10 +5,17 @@
 mod rig;
 
 use std::net::Ipv4Addr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rig::{Call, Peer, Rig, probe};
 use trust::services::echo::Echo;
 use trust::tcp::Duration;
+
+/// What is resident is the whole process's, so nothing else may run in it meanwhile.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Resident octets of this process.
 fn resident() -> u64 {
@@ -33,6 +40,7 @@ fn crowd(rig: &mut Rig, count: u32, port: u16) -> Vec<Peer> {
 #[test]
 fn ten_thousand_senders_of_an_octet_take_little_memory() {
     const SENDERS: u32 = 10_000;
+    let _alone = alone();
     let mut rig = Rig::new();
     rig.shard.add_service(Some(7), Box::new(Echo));
     let mut peers = crowd(&mut rig, SENDERS, 7);
@@ -54,6 +62,7 @@ fn ten_thousand_senders_of_an_octet_take_little_memory() {
 /// What a peak has touched goes back to the kernel, and then nothing wakes the shard any more.
 #[test]
 fn a_peak_of_send_memory_is_given_back() {
+    let _alone = alone();
     let mut rig = Rig::with(|_| {}, 4_096, 1_024);
     rig.blind = true;
     let (service, _) = probe(|io, call| {
