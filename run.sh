@@ -213,7 +213,8 @@ choose_entry() {
     if [ "$(readlink /proc/self/ns/user)" = "$(readlink "/proc/$pid/ns/user")" ]; then
         enter=(nsenter -t "$pid" -n --)
     else
-        enter=(nsenter -t "$pid" -U -n --preserve-credentials --)
+        # Root of the machine is nobody in there, if the engine is another user's, and becomes its root.
+        enter=(nsenter -t "$pid" -U -n --preserve-credentials -S 0 --)
     fi
 }
 
@@ -244,7 +245,12 @@ supervise() {
     shift
     mkdir -p "$run" || die "cannot write $run"
     # Not for writing: the engine has it, too, so that it is free when both are gone.
-    { : >>"$run/lock" && exec 9<"$run/lock"; } || die "cannot write $run/lock; remove it: sudo rm -r $run"
+    { : >>"$run/lock" && exec 9<"$run/lock"; } 2>/dev/null || {
+        local owner
+        owner=$(stat -c %U "$run/lock" 2>/dev/null || stat -c %U "$run")
+        ! running || die "an engine of $owner is running in this clone (process $(engine_pid)); end it: sudo $me stop"
+        die "cannot write $run, which belongs to $owner; give it back: sudo chown -R $(id -un) $run"
+    }
     flock -w 1 9 || die "an engine is already running in this clone (process $(engine_pid)); end it: ./run.sh stop"
     rm -f "$run/ready"
     # A session of its own: ^C reaches only us, and the engine is asked once.

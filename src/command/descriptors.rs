@@ -59,10 +59,13 @@ fn open() -> u64 {
 /// What went wrong, and if it did for want of open files, what to do about it. It may be said deep inside: it is known by
 /// the words in which std says it.
 pub(super) fn with_remedy(text: &str) -> Cow<'_, str> {
-    if text.contains(&format!("(os error {})", libc::EMFILE)) {
-        Cow::Owned(format!("{text}: this process may have no more; allow more with ulimit -n"))
-    } else {
-        Cow::Borrowed(text)
+    let number = format!("(os error {})", libc::EMFILE);
+    match text.split_once(&number) {
+        // What follows is advice for other errors.
+        Some((what, _)) => {
+            Cow::Owned(format!("{what}{number}: this process may have no more; allow more with ulimit -n"))
+        }
+        None => Cow::Borrowed(text),
     }
 }
 
@@ -94,6 +97,8 @@ mod tests {
         for text in [error.to_string(), format!("cannot set up a stage thread: {error}")] {
             assert!(with_remedy(&text).starts_with(&text) && with_remedy(&text).contains("ulimit -n"), "{text}");
         }
+        let advised = format!("cannot copy a queue: {error}; check the value");
+        assert_eq!(with_remedy(&advised), with_remedy(&format!("cannot copy a queue: {error}")));
         let refused = io::Error::from_raw_os_error(libc::ECONNREFUSED).to_string();
         assert_eq!(with_remedy(&refused), refused);
         assert!(Error::from(error).to_string().contains("ulimit -n"));

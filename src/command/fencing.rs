@@ -27,12 +27,13 @@ pub(super) struct FenceOptions {
     #[arg(long, value_enum, value_name = "on|off", default_value = "on")]
     sandbox: Switch,
 
-    /// Whom to go on as when started as root. Default: nobody, where there is a way to become somebody else.
+    /// Whom to go on as when started as root. Default: nobody, where there is a way to become somebody else. Who is not
+    /// root stays who he is.
     #[arg(long, value_name = "NAME|UID[:GID]")]
     user: Option<User>,
 
     /// Descriptors of the caller's that stay open: locks of run.sh's, which end with us.
-    #[arg(long, hide = true, value_name = "FD", allow_negative_numbers = true)]
+    #[arg(long, hide = true, value_name = "FD", value_parser = clap::value_parser!(RawFd).range(3..), allow_negative_numbers = true)]
     hold: Vec<RawFd>,
 }
 
@@ -76,6 +77,9 @@ impl Fencing {
             let given_up = fence.clone().give_up().map_err(refusal)?;
             self.say(&given_up);
         }
+        // A helper that has ended is nobody's to wait for; nothing else is started from here on.
+        // SAFETY: no handler is set.
+        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
         // The first threads.
         console::begin();
         Ok(())

@@ -39,7 +39,7 @@ pub(crate) struct Fetch {
     /// What to fetch, like http://10.7.0.2/bytes/1000 (http only).
     url: String,
 
-    /// Write the body to this file. Default: to standard output.
+    /// Write the body to this file. Default, and `-`: to standard output.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 
@@ -106,6 +106,8 @@ impl Fetch {
 
 /// Where the body goes.
 struct Output {
+    /// The file's name; `None`: standard output.
+    name: Option<PathBuf>,
     file: File,
     /// What is in it has to go.
     replaced: bool,
@@ -114,23 +116,32 @@ struct Output {
 impl Output {
     /// A file is as it was until there is something to write; where there was none it is there, and empty.
     fn open(path: Option<&Path>) -> Result<Self, Error> {
-        let Some(path) = path else {
-            return Ok(Self { file: File::from(io::stdout().as_fd().try_clone_to_owned()?), replaced: false });
+        let Some(path) = path.filter(|path| path.as_os_str() != "-") else {
+            let file = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+            return Ok(Self { name: None, file, replaced: false });
         };
+        let name = Some(path.to_owned());
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
-        let opened = file.and_then(|file| Ok(Self { replaced: file.metadata()?.is_file(), file }));
+        let opened = file.and_then(|file| Ok(Self { name, replaced: file.metadata()?.is_file(), file }));
         opened.map_err(|error| Error::Run(format!("{}: {error}", path.display())))
+    }
+
+    fn failed(&self, error: io::Error) -> Error {
+        match &self.name {
+            Some(name) => Error::Run(format!("{}: {error}", name.display())),
+            None => Error::output(error),
+        }
     }
 
     /// Writes the body where it belongs, as it comes: what is not written yet closes the window.
     async fn save(&self, mut response: Response<Incoming>, remote: SocketAddrV4) -> Result<(), Error> {
         if self.replaced {
-            self.file.set_len(0)?;
+            self.file.set_len(0).map_err(|error| self.failed(error))?;
         }
         while let Some(frame) = response.body_mut().frame().await {
             let frame = frame.map_err(|error| broken(remote, &error))?;
             if let Some(octets) = frame.data_ref() {
-                (&self.file).write_all(octets).map_err(Error::output)?;
+                (&self.file).write_all(octets).map_err(|error| self.failed(error))?;
             }
         }
         Ok(())

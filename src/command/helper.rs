@@ -8,9 +8,11 @@
 //!
 //! It is forked before anything of ours is open and while there is one thread, so it has nothing of the engine's, no
 //! device and no secret. It has a fence of its own (`Mode::Helper`), and ends when the other end of its socket is
-//! gone, however that happened: then it reads the end.
+//! gone, however that happened: then it reads the end. Standard output is not open in it, so that whoever reads the
+//! engine's sees its end even when the helper is stopped.
 
 use std::fmt;
+use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -20,6 +22,7 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
+use rustix::stdio::dup2_stdout;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use trust::fence::Files;
@@ -47,6 +50,9 @@ pub(super) fn fork(fencing: &Fencing, files: Files, work: impl FnOnce(OwnedFd)) 
                     unsafe { libc::signal(signal, libc::SIG_IGN) };
                 }
                 let _ = rustix::thread::set_name(c"trust-helper");
+                if let Ok(null) = File::options().write(true).open("/dev/null") {
+                    let _ = dup2_stdout(&null);
+                }
                 // SAFETY: all that is done from here on is done with `theirs`.
                 match unsafe { fencing.put_up_around_helper(files, theirs.as_raw_fd()) } {
                     Ok(()) => work(theirs),

@@ -405,7 +405,7 @@ fn no_device(error: DeviceError) -> Error {
 /// Says why there is no engine, and what helps.
 fn no_engine(error: EngineError) -> Error {
     if matches!(error, EngineError::Memory { .. }) {
-        return Error::Run(format!("{error}; --memory 64M needs less, or raise the limit: ulimit -v"));
+        return Error::Run(format!("{error}; raise the limit (ulimit -v), or take less: --workers 1, --memory 16M"));
     }
     error.into()
 }

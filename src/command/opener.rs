@@ -195,7 +195,11 @@ impl Opener {
                 let _ = waiting.send(result.map(|found| (found, with)).map_err(io::Error::from));
             }
         }
-        tracing::error!("{}: nothing is forwarded any more", helper::gone());
+        tracing::error!(
+            "{}: no name is looked up and no connection of the kernel's is opened any more; open connections, and reverse \
+             to addresses, go on",
+            helper::gone()
+        );
         // With its sender gone, each hears that it waits in vain.
         drop(lock(&self.waiting).take());
     }

@@ -41,7 +41,7 @@ impl fmt::Display for Ids {
 
 /// Why a text is not a [`User`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not the name or number of a user, perhaps with that of a group behind it, like nobody or 65534:65534")]
+#[error("not the name or number of a user, perhaps with the number of a group behind it, like nobody or nobody:65534")]
 pub struct ParseUserError;
 
 impl FromStr for User {
@@ -52,7 +52,7 @@ impl FromStr for User {
             Some((name, gid)) => (name, Some(number(gid).ok_or(ParseUserError)?)),
             None => (text, None),
         };
-        let digits = name.bytes().all(|octet| octet.is_ascii_digit());
+        let digits = name.bytes().all(|octet| octet.is_ascii_digit() || octet == b'+');
         if name.is_empty() || name.contains('\0') || (digits && number(name).is_none()) {
             return Err(ParseUserError);
         }
@@ -61,7 +61,8 @@ impl FromStr for User {
 }
 
 fn number(text: &str) -> Option<u32> {
-    text.parse().ok().filter(|number| *number != NONE)
+    let digits = text.bytes().all(|octet| octet.is_ascii_digit());
+    text.parse().ok().filter(|number| digits && *number != NONE)
 }
 
 impl fmt::Display for User {
@@ -133,7 +134,9 @@ mod tests {
         for text in ["nobody", "65534", "0", "www-data:33", "12:34"] {
             assert_eq!(text.parse::<User>().unwrap().to_string(), text);
         }
-        for text in ["", ":1", "a:", "a:b", "1:-1", "4294967295", "1:4294967295", "99999999999", "a:1:2", "a\0b"] {
+        for text in
+            ["", ":1", "a:", "a:b", "1:-1", "4294967295", "1:4294967295", "99999999999", "a:1:2", "a\0b", "+5", "1:+5"]
+        {
             assert_eq!(text.parse::<User>(), Err(ParseUserError), "{text}");
         }
     }

@@ -261,12 +261,43 @@ pub(crate) fn forward_by_name() -> Outcome {
             engine.output().contains("forward:6002=nobody.test:5000: nobody.test: the name cannot be resolved (")
         });
         is_fenced_in(helper);
+        // Stopped, it must not keep whoever reads our output from its end.
+        assert_eq!(std::fs::read_link(format!("/proc/{helper}/fd/1")).unwrap().to_str(), Some("/dev/null"));
         engine.finish();
         eventually(Duration::from_secs(5), "the helper goes with its engine", || {
             !Path::new(&format!("/proc/{helper}/exe")).exists()
         });
     })?;
     assert!(answered >= 3, "{answered} questions");
+    Ok(())
+}
+
+/// A helper that ends before its engine leaves no zombie; what goes on without it goes on, and the log tells which.
+pub(crate) fn without_its_helper() -> Outcome {
+    loopback();
+    let listener = listen(5_000);
+    let services = ["--service", "forward:6000=10.7.0.1:5000", "--service", "reverse:6001=10.7.0.1:5000"];
+    let engine = Engine::start(&services);
+    let helper = child(engine.pid());
+    let opened = TcpStream::connect("10.7.0.2:6000").unwrap();
+    let opened = (opened, accept(&listener));
+    // SAFETY: no memory is involved, and the helper is there.
+    assert_eq!(unsafe { libc::kill(helper as libc::pid_t, libc::SIGKILL) }, 0);
+    eventually(Duration::from_secs(5), "nothing is left of it", || !Path::new(&format!("/proc/{helper}")).exists());
+    eventually(Duration::from_secs(5), "the log says so", || engine.output().contains("the helper process has ended"));
+    let reverse = TcpStream::connect("127.0.0.1:6001").unwrap();
+    let reverse = (reverse, accept(&listener));
+    for (mut client, mut peer) in [opened, reverse] {
+        client.write_all(b"still").unwrap();
+        peer.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let mut got = [0; 5];
+        peer.read_exact(&mut got).unwrap();
+        assert_eq!(&got, b"still");
+    }
+    let mut refused = TcpStream::connect("10.7.0.2:6000").unwrap();
+    refused.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    assert_eq!(refused.read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    engine.finish();
     Ok(())
 }
 

@@ -103,9 +103,14 @@ pub(crate) fn python() -> Outcome {
     assert!(output.stdout.is_empty());
     assert_same(&std::fs::read(&file).unwrap(), &data);
 
-    let output = fetch(&["10.7.1.1:8000/noise"]);
-    assert!(output.status.success(), "{}", said(&output));
-    assert_same(&output.stdout, &data);
+    for words in [&["10.7.1.1:8000/noise"][..], &["10.7.1.1:8000/noise", "-o", "-"]] {
+        let output = fetch(words);
+        assert!(output.status.success(), "{}", said(&output));
+        assert_same(&output.stdout, &data);
+    }
+    let output = fetch(&["10.7.1.1:8000/noise", "-o", "/dev/full"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).ends_with("trust: /dev/full: No space left on device (os error 28)\n"), "{}", said(&output));
 
     let output = fetch(&["http://10.7.1.1:8000/sub"]);
     assert_eq!((output.status.code(), said(&output).as_str()), (Some(0), "HTTP/1.0 301 Moved Permanently\n"));

@@ -144,7 +144,7 @@ pub(crate) fn limits() -> Outcome {
         assert!(!text.contains("panicked") && !text.contains("backtrace"), "{limit}: {text}");
         text.into_owned()
     };
-    assert!(refusal("-v 500000").contains("--memory 64M needs less"));
+    assert!(refusal("-v 500000").contains("take less: --workers 1, --memory 16M"));
     let mut served = 0;
     for files in 5..40 {
         let limit = format!("-n {files}");
