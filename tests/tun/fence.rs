@@ -224,6 +224,15 @@ fn accept(listener: &TcpListener) -> TcpStream {
     }
 }
 
+/// Who connects there hears of a reset, before connect(2) has returned or behind it.
+fn is_reset(address: &str) {
+    let stream = TcpStream::connect(address).and_then(|stream| {
+        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        (&stream).read(&mut [0])
+    });
+    assert_eq!(stream.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+}
+
 /// A host that has only a name, both ways; and a helper that does the asking behind a fence of its own.
 pub(crate) fn forward_by_name() -> Outcome {
     need(&["unshare", "mount", "sh", "ip"])?;
@@ -254,9 +263,7 @@ pub(crate) fn forward_by_name() -> Outcome {
             }
         }
         // What cannot be looked up is said, and its client reset.
-        let mut client = TcpStream::connect("10.7.0.2:6002").unwrap();
-        client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        assert_eq!(client.read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+        is_reset("10.7.0.2:6002");
         eventually(Duration::from_secs(5), "the log says why", || {
             engine.output().contains("forward:6002=nobody.test:5000: nobody.test: the name cannot be resolved (")
         });
@@ -294,9 +301,7 @@ pub(crate) fn without_its_helper() -> Outcome {
         peer.read_exact(&mut got).unwrap();
         assert_eq!(&got, b"still");
     }
-    let mut refused = TcpStream::connect("10.7.0.2:6000").unwrap();
-    refused.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    assert_eq!(refused.read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    is_reset("10.7.0.2:6000");
     engine.finish();
     Ok(())
 }
