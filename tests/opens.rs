@@ -234,7 +234,7 @@ fn the_mss_of_an_open() {
     }
 }
 
-/// MUST-48, MUST-49, SHLD-22: DSCP and TTL of a connection, from the next packet on; the ECN bits are not the user's.
+/// MUST-48, MUST-49, SHLD-21, SHLD-22: DSCP and TTL of a connection, from the next packet on; the ECN bits are not the user's.
 #[test]
 fn must_48_dscp_and_ttl_of_a_connection() {
     let (mut rig, door) = door();

@@ -1,5 +1,5 @@
 //! Requirements that a single core cannot show, since they need IP, tables or several connections: one shard, packet by
-//! packet. Names and comments carry the ids of `CONFORMANCE.md`.
+//! packet. Names and comments carry the ids of `docs/conformance/`.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 

@@ -132,7 +132,7 @@ impl Shard {
         let mut handshake = core.unpack(&place, record);
         let takes = core.listeners.take_place(place.listener);
         match handshake.on_segment(&core.config.tcp, segment, core.now) {
-            // SC-19: as if this segment had been lost. The SYN-ACK is repeated.
+            // SC-19, OPS-18: as if this segment had been lost. The SYN-ACK is repeated.
             HandshakeOutcome::Established { .. } if !takes => return Err((DropReason::AcceptQueueFull, arrival.frame)),
             HandshakeOutcome::Established { connection, rest } => {
                 let ticket = record.ticket;

@@ -1,7 +1,7 @@
 //! What acknowledgments tell of the path: round trips for the controller, for the timer, and for the receiver.
 #![allow(clippy::unwrap_used)]
 
-use super::super::lab::{Lab, labs};
+use super::super::lab::{Lab, labs, plain};
 use super::super::*;
 use super::*;
 use crate::wire::options::TcpOptions;
@@ -234,4 +234,20 @@ fn ops_15_a_window_that_is_not_filled_does_not_grow_for_ever() {
             assert!(info(lab).receive_buffer <= 1 << 20, "{}", info(lab).receive_buffer);
         },
     );
+}
+
+/// RFC8985-6.2.1: the shortest round trip is that of five minutes. A path that became longer is believed in the end.
+#[test]
+fn rfc8985_6_2_1_a_path_that_became_longer_is_believed_in_the_end() {
+    plain(|lab| {
+        let mut una = 1;
+        for (pause, rtt, least) in [(0, 50, 50), (100, 80, 50), (199, 80, 50), (1, 80, 50), (1, 80, 80), (0, 70, 70)] {
+            lab.now += MS * (1_000 * pause);
+            assert_eq!(lab.write(100).len(), 1);
+            lab.now += MS * rtt;
+            una += 100;
+            lab.i("A", 1, 0, una);
+            assert_eq!(info(lab).min_rtt, Some(MS * least), "{} ms after the start", lab.ms());
+        }
+    });
 }

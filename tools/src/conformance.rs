@@ -1,4 +1,4 @@
-//! Reads the table of `CONFORMANCE.md` and compares it with the ids that code and tests cite.
+//! Reads the tables of `docs/conformance/`, counts what they say, and compares them with the ids that code and tests cite.
 //!
 //! Pure functions over texts; the binary `conformance-check` finds the files.
 
@@ -57,6 +57,63 @@ pub fn rows(text: &str) -> (Vec<Row>, Vec<String>) {
         rows.push(Row { line, id: id.into(), places: list(places), tests: list(tests), status: status.into() });
     }
     (rows, wrong)
+}
+
+/// How many rows say what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Of each of [`STATES`].
+    counts: [usize; STATES.len()],
+}
+
+/// What a row's status begins with, in the order of the totals.
+const STATES: [&str; 5] = ["yes", "partly", "deviates", "no", "n/a"];
+
+impl Totals {
+    /// Counts rows; one without a proper status counts nowhere.
+    pub fn of<'a>(rows: impl IntoIterator<Item = &'a Row>) -> Self {
+        let mut totals = Self::default();
+        for row in rows {
+            let word = row.status.split_once(':').map_or(row.status.as_str(), |(word, _)| word);
+            if let Some(state) = STATES.iter().position(|state| *state == word) {
+                totals.counts[state] += 1;
+            }
+        }
+        totals
+    }
+
+    fn line(&self, what: &str) -> String {
+        let all: usize = self.counts.iter().sum();
+        let counts: Vec<_> = self.counts.iter().map(usize::to_string).collect();
+        format!("| {what} | {all} | {} |\n", counts.join(" | "))
+    }
+}
+
+/// The totals as a table: documents by their file names and titles, in the order given.
+#[must_use]
+pub fn totals_table(documents: &[(&str, &str, Totals)]) -> String {
+    let mut table = format!("| Document | rows | {} |\n| --- |{}\n", STATES.join(" | "), " ---: |".repeat(6));
+    let mut sum = Totals::default();
+    for (file, title, totals) in documents {
+        table += &totals.line(&format!("[{title}]({file})"));
+        sum.counts.iter_mut().zip(totals.counts).for_each(|(sum, count)| *sum += count);
+    }
+    table + &sum.line("all")
+}
+
+/// A text with `table` between the marks that say where the totals are; `None`: it has no such marks.
+#[must_use]
+pub fn with_totals(text: &str, table: &str) -> Option<String> {
+    const MARKS: (&str, &str) = ("<!-- totals -->\n", "<!-- /totals -->");
+    let (before, rest) = text.split_once(MARKS.0)?;
+    let (_, after) = rest.split_once(MARKS.1)?;
+    Some(format!("{before}{}{table}{}{after}", MARKS.0, MARKS.1))
+}
+
+/// The first heading of a text.
+#[must_use]
+pub fn title(text: &str) -> Option<&str> {
+    text.lines().find_map(|line| line.strip_prefix("# "))
 }
 
 /// A cell's words between commas; `-` stands for none.
@@ -229,6 +286,25 @@ mod tests {
         assert_eq!(rows[0].places, ["tcp/a.rs:f", "tcp/b.rs"]);
         assert_eq!(rows[0].tests, ["t_1", "t_2"]);
         assert!(rows[1].places.is_empty() && rows[1].tests.is_empty() && rows[2].is_built());
+    }
+
+    #[test]
+    fn totals_count_what_the_rows_say() {
+        let (rows, _) = rows(TABLE);
+        let table = totals_table(&[("a.md", "RFC 1: one", Totals::of(&rows)), ("b.md", "Two", Totals::of(&rows[..1]))]);
+        assert_eq!(
+            table,
+            "| Document | rows | yes | partly | deviates | no | n/a |\n\
+             | --- | ---: | ---: | ---: | ---: | ---: | ---: |\n\
+             | [RFC 1: one](a.md) | 4 | 1 | 1 | 0 | 1 | 1 |\n\
+             | [Two](b.md) | 1 | 1 | 0 | 0 | 0 | 0 |\n\
+             | all | 5 | 2 | 1 | 0 | 1 | 1 |\n"
+        );
+        let text = "# Title\n<!-- totals -->\nold\n<!-- /totals -->\nrest\n";
+        let new = with_totals(text, "new\n");
+        assert_eq!(new.as_deref(), Some("# Title\n<!-- totals -->\nnew\n<!-- /totals -->\nrest\n"));
+        assert_eq!(with_totals("no marks", "new\n"), None);
+        assert_eq!(title(text), Some("Title"));
     }
 
     #[test]

@@ -9,12 +9,14 @@
 //! | [`client`] | the measuring client: bulk up and down, request/response, connections |
 //! | [`server`] | the same services as the engine, served by the kernel's TCP |
 //! | [`mod@bench`] | the interleaved comparison and the demonstration |
-//! | [`conformance`] | the table of requirements against what code and tests cite |
+//! | [`conformance`] | the tables of requirements against what code and tests cite |
+//! | [`links`] | links and cited places of the documents |
 
 pub mod arguments;
 pub mod bench;
 pub mod client;
 pub mod conformance;
+pub mod links;
 pub mod netns;
 pub mod server;
 pub mod sys;
