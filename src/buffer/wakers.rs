@@ -55,7 +55,7 @@ struct Entry {
     waker: Waker,
 }
 
-/// See the module.
+/// Who waits for one thing, and how often all of them were woken.
 pub(crate) struct Wakers {
     announced: AtomicU32,
     /// Counts wake-ups.

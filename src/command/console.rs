@@ -54,7 +54,7 @@ fn left_out(lines: u64) -> String {
     format!("trust: {lines} lines are left out here, since what was before was not read in time\n")
 }
 
-/// See the module.
+/// One output: a queue of lines, the thread that writes them, and what was not written.
 pub(super) struct Console {
     name: &'static str,
     queue: Sender<Message>,

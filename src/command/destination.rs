@@ -15,7 +15,7 @@ use super::outward::why_unresolved;
 /// What the name leads to, or why it leads nowhere.
 type Found = Result<Arc<[SocketAddr]>, String>;
 
-/// See the module.
+/// Where one forwarding leads to, the addresses found last, and whether somebody waits for others.
 #[derive(Debug)]
 pub(super) struct Destination {
     host: String,

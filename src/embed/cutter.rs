@@ -12,7 +12,7 @@ use crate::shard::Offload;
 use crate::wire::checksum;
 use crate::wire::vnet::{TxChecksum, TxOffload};
 
-/// See the module.
+/// How far the frame at hand has been cut and sent.
 #[derive(Debug, Default)]
 pub(super) struct Cutter {
     /// Wire segments of the frame at hand that are sent already.

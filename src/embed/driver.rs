@@ -19,7 +19,7 @@ pub(crate) fn sole_owner() -> Arc<OwnerTable> {
     Arc::clone(OWNERS.get_or_init(|| Arc::new(OwnerTable::in_memory(1))))
 }
 
-/// See the module.
+/// A shard, and what stands in for an engine around it.
 pub(crate) struct Driver {
     pub(crate) shard: Shard,
     frames: Consumer<TxFrame>,

@@ -85,7 +85,7 @@ const BATCH: usize = 64;
 /// How soon a queue that was full is tried again.
 const RETRY: Duration = Duration::from_micros(200);
 
-/// See the module.
+/// A whole host on its caller's thread and clock, with sockets beside it.
 pub struct Host {
     driver: Driver,
     stack: Stack,

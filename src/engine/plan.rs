@@ -108,7 +108,7 @@ pub struct ThreadPlan {
     pub stages: Vec<StageId>,
 }
 
-/// See the module.
+/// Which stages an engine has, and on which thread and CPU each of them runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// The shape, never [`PlanKind::Auto`].

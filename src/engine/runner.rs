@@ -36,7 +36,7 @@ pub(super) enum Stage {
     Tx(Tx),
 }
 
-/// See the module.
+/// A thread's stages, and all that it takes to run them and to sleep between.
 pub(super) struct Runner {
     pub(super) stages: Vec<Stage>,
     pub(super) parker: Parker<mio::Waker>,

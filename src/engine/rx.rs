@@ -46,7 +46,7 @@ impl ToWorker {
     }
 }
 
-/// One receiving stage: one device queue. See the module.
+/// One receiving stage: reads one device queue into buffers of its pool, and hands each packet to its owner.
 pub(super) struct Rx {
     queue: Box<dyn RxQueue>,
     pool: PacketPool,

@@ -27,7 +27,7 @@ pub(super) struct FromWorker {
     pub(super) unparker: Option<Unparker<mio::Waker>>,
 }
 
-/// One sending stage: one device queue. See the module.
+/// One sending stage: writes its workers' frames to one device queue, and sends their completions back.
 pub(super) struct Tx {
     queue: Box<dyn TxQueue>,
     workers: Vec<FromWorker>,

@@ -72,7 +72,7 @@ pub(super) struct FromRx {
     pub(super) unparker: Option<Unparker<mio::Waker>>,
 }
 
-/// One worker. See the module.
+/// One worker: a shard, the rings around it, and its control plane.
 pub(super) struct Worker {
     shard: Shard,
     id: ShardId,

@@ -36,7 +36,7 @@ enum Standing {
     Held(Instant),
 }
 
-/// What the accepting side knows, sorted. See the module.
+/// What the accepting side knows, sorted: who is ready, and which older handshakes an address still has.
 #[derive(Debug)]
 pub(super) struct Order<T = Handle> {
     sources: HashMap<IpAddr, Source<T>>,

@@ -61,7 +61,7 @@ struct Listener {
     listening: Arc<Listening>,
 }
 
-/// See the module.
+/// The service that has all sockets of one shard: it takes their commands and moves their octets.
 #[derive(Debug)]
 pub(crate) struct Agent {
     mail: Arc<Mail>,

@@ -61,7 +61,7 @@ pub(crate) enum Reader {
     },
 }
 
-/// See the module.
+/// The commands that applications have for one shard, and the way to wake it for them.
 #[derive(Debug)]
 pub(crate) struct Mail {
     commands: SegQueue<Command>,

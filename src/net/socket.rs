@@ -76,7 +76,7 @@ pub(crate) mod is {
     pub(crate) const BEHIND: u32 = 512;
 }
 
-/// See the module.
+/// What an application's handles and the shard know of one socket: its state, what it wants, and who waits for it.
 #[derive(Debug)]
 pub(crate) struct Socket {
     mail: Arc<Mail>,

@@ -29,7 +29,7 @@ struct Node {
 
 const VACANT: Node = Node { since: Instant::ZERO, mark: 0, older: NIL, newer: NIL };
 
-/// Slots by age. See the module.
+/// Slots by age, the oldest first.
 #[derive(Debug)]
 pub(crate) struct AgeList {
     pages: Vec<Box<[Node; PAGE]>>,

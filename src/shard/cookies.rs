@@ -41,7 +41,7 @@ impl SharedCookies {
     }
 }
 
-/// See the module.
+/// Which cookies of this epoch, and of the one before, have made a connection.
 #[derive(Debug)]
 pub(crate) struct Cookies {
     shared: Arc<SharedCookies>,

@@ -44,7 +44,7 @@ const NOBODY: ConnId = ConnId { slot: u32::MAX, generation: 0 };
 /// Octets that a segment brings at most, in a copy of its own.
 const MOST_AT_ONCE: u64 = 66_000;
 
-/// See the module.
+/// All of a shard but its services.
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) config: ShardConfig,

@@ -54,7 +54,7 @@ pub(crate) struct Record {
     unsent: bool,
 }
 
-/// See the module.
+/// Half-open records by their quads, in queues by how often their SYN-ACK was repeated, and counted by source.
 #[derive(Debug)]
 pub(crate) struct HalfOpenTable {
     records: Slab<Record>,

@@ -67,7 +67,7 @@ const ABSENCE: Duration = Duration::from_secs(1);
 /// For so long, at least, a shard that comes back looks at packets that waited before it looks at what was due meanwhile.
 const CATCH_UP: Duration = Duration::from_millis(10);
 
-/// See the module.
+/// One shard: connections, services and all that they need. It runs in turns, which its caller gives it.
 pub struct Shard {
     core: Core,
     services: Vec<Box<dyn Service>>,

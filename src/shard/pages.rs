@@ -6,7 +6,7 @@ use std::ops::{Index, IndexMut};
 /// Values in a page.
 pub(super) const PAGE: usize = 256;
 
-/// See the module.
+/// Values by number, 256 to a page.
 #[derive(Debug)]
 pub(super) struct Pages<T> {
     pages: Vec<Box<[T; PAGE]>>,

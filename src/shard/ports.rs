@@ -40,7 +40,7 @@ pub(crate) fn first(hash: u64) -> u16 {
     EPHEMERAL_PORTS.start() + (u32::from(PortCounters::offset(hash)) % COUNT) as u16
 }
 
-/// See the module.
+/// The counters from which each choice of a port goes on, and the key that chooses among them.
 #[derive(Debug)]
 pub(crate) struct PortCounters {
     /// Made with the first port. They begin with 0: what is added to each is secret.

@@ -89,7 +89,7 @@ fn cost(piece: &Piece) -> u32 {
     }
 }
 
-/// The receive store of one connection. See the module's figure.
+/// The receive store of one connection: what is in order, and what is behind gaps, as in the figure above.
 #[derive(Debug, Default)]
 pub(crate) struct ReceiveStore {
     head: Option<Piece>,

@@ -130,7 +130,7 @@ impl SharedReport {
 const RESUME_READING: u64 = 1;
 const RESUME_WRITING: u64 = 2;
 
-/// See the module.
+/// One application on one connection: what it does next, what it must send, and what it must get.
 #[derive(Debug)]
 pub struct App {
     plan: Plan,

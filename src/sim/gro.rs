@@ -24,7 +24,7 @@ struct Pending {
     until: Instant,
 }
 
-/// See the module.
+/// Joins segments of a flow that follow one another within a short wait.
 #[derive(Debug)]
 pub struct Gro {
     wait: Duration,

@@ -154,7 +154,7 @@ impl Side {
 /// One direction of a connection by its ends, sender first.
 type Name = (Endpoint, Endpoint);
 
-/// See the module.
+/// The checker of one world: what each side of each flow has sent and got, seen from the wire.
 #[derive(Debug, Default)]
 pub struct Invariants {
     sides: Vec<(Name, Side)>,

@@ -141,7 +141,7 @@ impl ShardHostConfig {
     }
 }
 
-/// See the module. Times it is told are the world's.
+/// A host of a world. Times it is told are the world's.
 pub struct ShardHost {
     config: ShardHostConfig,
     driver: Driver,

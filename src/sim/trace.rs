@@ -24,7 +24,7 @@ struct Record {
     view: Option<View>,
 }
 
-/// See the module.
+/// The last lines of a world, or all of them, and the hash by which two histories are compared.
 #[derive(Debug, Default)]
 pub struct Trace {
     start: Instant,

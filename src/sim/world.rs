@@ -107,7 +107,7 @@ pub enum Way {
 /// Sees each packet that a host sends or gets, for a capture.
 pub type Tap = Box<dyn FnMut(Instant, HostId, Way, &Packet)>;
 
-/// See the module.
+/// A simulated network: its hosts, its links, what is to happen when, and the rules that must hold.
 pub struct World {
     seed: u64,
     rng: Rng,
