@@ -56,7 +56,7 @@ usage: ./run.sh [COMMAND]
 
 environment: TRUST_NO_INSTALL=1 never installs, only prints the apt-get line (installing happens as root only);
              TRUST_WORLDS=N lives through N random worlds instead of 10,000, TRUST_WORLDS_FROM=N begins with seed N
-             (a soak by itself, and how to replay a seed that failed: README.md, Tests),
+             (a soak by itself, and how to replay a seed that failed: CONTRIBUTING.md),
              TRUST_REQUIRE_TUN=1 turns tests skipped for want of a TUN device into failures.
 EOF
 }

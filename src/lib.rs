@@ -2,7 +2,7 @@
 //!
 //! A TUN device with many queues carries packets to pinned *shards*, each of which owns its connections outright;
 //! descriptors travel between threads over lock-free rings, bytes stay where they are. A connection itself is a value
-//! without clock, thread or descriptor, so the same stack also runs in memory, by a clock of one's own, and from a seed.
+//! without clock, thread or descriptor, so the same stack runs in memory, too, by a clock of one's own and from a seed.
 //!
 //! * **Modern TCP.** SACK, RACK-TLP, PRR, F-RTO and undo, CUBIC and HyStart++, timestamps and PAWS, SYN cookies that
 //!   keep all options; held to the RFCs requirement by requirement.
