@@ -1,4 +1,5 @@
-//! Reads the tables of `docs/conformance/`, counts what they say, and compares them with the ids that code and tests cite.
+//! Reads the tables of `docs/conformance/`, counts what they say, and compares them with the ids that code and tests
+//! cite.
 //!
 //! Pure functions over texts; the binary `conformance-check` finds the files.
 

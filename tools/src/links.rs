@@ -72,7 +72,7 @@ pub fn places(text: &str) -> Vec<Found> {
     found
 }
 
-/// Whether a source text declares something of that name: a function, a type, a constant, a module, a variant or a field.
+/// Whether a source text declares something of that name: a function, a type, a constant or a module.
 #[must_use]
 pub fn declares(source: &str, name: &str) -> bool {
     source.lines().any(|line| {
@@ -134,20 +134,20 @@ See [one](docs/one.md), [two](two.md#part \"a title\") and `[no](link.md)`.
 
     #[test]
     fn headings_have_the_names_that_code_hosts_give_them() {
-        let anchors = anchors(TEXT);
-        assert_eq!(anchors.iter().map(String::as_str).collect::<Vec<_>>(), ["a-title-with-code-and-more", "twice", "twice-1"]);
+        let anchors: Vec<_> = anchors(TEXT).into_iter().collect();
+        assert_eq!(anchors, ["a-title-with-code-and-more", "twice", "twice-1"]);
     }
 
     #[test]
     fn places_are_files_in_code_font() {
-        let text = "`tcp/acks.rs:sample` and `src/lib.rs`, not `acks.rs`, `a/b.rs: why`, tcp/rack.rs or `Shard::receive`.\n```\n`a/b.rs`\n```\n";
+        let text = "`tcp/acks.rs:sample`, `src/lib.rs`, not `acks.rs`, `a/b.rs: why`, a/b.rs\n```\n`a/b.rs`\n```\n";
         assert_eq!(words(places(text)), ["tcp/acks.rs:sample", "src/lib.rs"]);
     }
 
     #[test]
     fn what_a_source_declares() {
-        let source = "impl A {\n    pub(crate) fn poll(&mut self) {}\n}\npub struct Shard;\n// fn told_only()\nlet x = call(poll_all);\n";
+        let source = "pub(crate) fn poll(&mut self) {}\npub struct Shard;\n// fn told()\nlet x = call(poll_all);\n";
         assert!(declares(source, "poll") && declares(source, "Shard"));
-        assert!(!declares(source, "told_only") && !declares(source, "poll_all") && !declares(source, "call"));
+        assert!(!declares(source, "told") && !declares(source, "poll_all") && !declares(source, "call"));
     }
 }

@@ -79,7 +79,8 @@ fn every_cited_place_is_there() {
             found += 1;
             let (file, name) = place.split_once(':').map_or((place.as_str(), None), |(file, name)| (file, Some(name)));
             let near = root().join(path.parent().unwrap());
-            let source = [root().join("src"), root(), near].iter().find_map(|top| fs::read_to_string(top.join(file)).ok());
+            let tops = [root().join("src"), root(), near];
+            let source = tops.iter().find_map(|top| fs::read_to_string(top.join(file)).ok());
             let there = source.is_some_and(|source| name.is_none_or(|name| declares(&source, name)));
             if !there {
                 missing.push(format!("{}:{line}: {place}", path.display()));

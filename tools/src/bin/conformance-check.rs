@@ -1,9 +1,9 @@
-//! Compares the tables of `docs/conformance/` with code and tests: one line for each contradiction, exit status 1 when there
-//! is any.
+//! Compares the tables of `docs/conformance/` with code and tests: one line for each contradiction, exit status 1 when
+//! there is any.
 //!
-//! Contradictions are: an id cited in `src/`, `tests/` or `benches/` that has no row; a row whose file, function or test
-//! does not exist; a row that says `yes` and whose id nobody cites; a row that is there twice or has no proper form; totals
-//! in `docs/conformance/README.md` that are not those of the rows. `--totals` writes these first.
+//! Contradictions are: an id cited in `src/`, `tests/` or `benches/` that has no row; a row whose file, function or
+//! test does not exist; a row that says `yes` and whose id nobody cites; a row that is there twice or has no proper form;
+//! totals in `docs/conformance/README.md` that are not those of the rows. `--totals` writes these first.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -153,7 +153,7 @@ fn check_totals(index: &Path, documents: &[Document], write: bool, wrong: &mut V
         Some(new) if new == text => {}
         Some(new) if write => fs::write(index, new)?,
         Some(_) => wrong.push(format!(
-            "{FOLDER}/{INDEX}: its totals are not those of the rows; cargo run -p trust-tools --bin conformance-check -- --totals"
+            "{FOLDER}/{INDEX}: its totals are not those of the rows; conformance-check --totals writes them"
         )),
     }
     Ok(())
