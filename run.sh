@@ -70,7 +70,7 @@ package_of() {
     case $1 in
         cc) echo gcc ;;
         ip | ss) echo iproute2 ;;
-        unshare | nsenter | setpriv | flock | setsid) echo util-linux ;;
+        unshare | nsenter | setpriv | flock | setsid | chrt) echo util-linux ;;
         nc) echo netcat-openbsd ;;
         nft) echo nftables ;;
         ping) echo iputils-ping ;;
@@ -623,27 +623,65 @@ driver() { # COMMAND OPTION...
 }
 
 steps=()
+note() { # NAME SECONDS STATUS WORD...
+    if [ "$3" = 0 ]; then steps+=("ok      $1 ($2 s)"); else steps+=("FAILED  $1 ($2 s): ${*:4}"); fi
+}
+
 step() { # NAME WORD...
     local name=$1 began=$SECONDS
     shift
     say "== $name: $*"
-    if (cd "$top" && "$@" </dev/null); then
-        steps+=("ok      $name ($((SECONDS - began)) s)")
-    else
-        steps+=("FAILED  $name ($((SECONDS - began)) s): $*")
-    fi
+    (cd "$top" && "$@" </dev/null)
+    note "$name" $((SECONDS - began)) $? "$@"
 }
 
-# cargo counts a test binary that runs nothing as passed: so look at what ran.
-all_tests() {
-    local log status
-    mkdir -p "$run" && log=$(mktemp "$run/tests.XXXXXX") || return 1
-    cargo test --workspace --all-features --no-fail-fast 2>&1 | tee "$log"
-    status=${PIPESTATUS[0]}
-    tools/every-test-ran . <"$log" || status=1
-    rm -f "$log"
-    return "$status"
+# Starts a step that computes and looks at no clock. It runs at idle priority beside those that follow, which wait for much of
+# their time and are served first. What it has said comes when it is awaited.
+declare -A besides=()
+beside() { # NAME WORD...
+    local name=$1
+    shift
+    say "== $name, beside what follows: $*"
+    (
+        began=$SECONDS
+        cd "$top" && setpriv --pdeathsig TERM timeout 1800 chrt --idle 0 "$@"
+        echo "$? $((SECONDS - began)) $*"
+    ) </dev/null >"$logs/$name" 2>&1 &
+    besides[$name]=$!
 }
+
+await() { # NAME...
+    local name status seconds words
+    for name; do
+        wait "${besides[$name]}"
+        unset "besides[$name]"
+        say "== $name:"
+        head -n -1 "$logs/$name"
+        read -r status seconds words < <(tail -n 1 "$logs/$name")
+        note "$name" "$seconds" "$status" "$words"
+    done
+}
+
+# The test programs of tests/ that live in virtual time for minutes. The others are told by their folders: none is forgotten.
+simulations=(goodput worlds)
+
+all_tests() {
+    local file name programs=()
+    for file in tests/*.rs tests/*/main.rs; do
+        name=${file#tests/} name=${name%/main.rs} name=${name%.rs}
+        [[ " ${simulations[*]} " == *" $name "* ]] || programs+=(--test "$name")
+    done
+    {
+        local status=0
+        cargo test --workspace --all-features --no-fail-fast --lib --bins "${programs[@]}" || status=1
+        cargo test --workspace --all-features --no-fail-fast --doc || status=1
+        exit "$status"
+    } 2>&1 | tee "$logs/tests"
+    return "${PIPESTATUS[0]}"
+}
+
+# cargo counts a test program that runs nothing as passed: so look at what ran.
+all_ran() { cat "$logs/tests" "$logs/simulations" | tools/every-test-ran .; }
 
 # Each in a namespace of its own, as cargo starts them: in there an ordinary user may make a device, too. Each ends by itself
 # but first_packet, which waits for packets and is told to stop. Built they are with the tests: alone they would have packages
@@ -664,36 +702,39 @@ all_examples() {
 
 cmd_test() {
     check_rust
-    require cc ip unshare setpriv
+    require cc ip unshare setpriv chrt
     need nsenter flock setsid iperf3 nc ss tshark nft ping curl ab wrk python3 sshd ssh h2load nghttpd || warn "tests that need the programs above are skipped or fail"
     if cargo fmt --version >/dev/null 2>&1; then
         step format cargo fmt --all --check
     else
         steps+=("left out  format: rustup component add rustfmt")
     fi
+    # What is started from here on can be told from what others run.
+    export TRUST_TEST_RUN="$$.$RANDOM"
+    mkdir -p "$run" && logs=$(mktemp -d "$run/test.XXXXXX") || return 1
+    trap 'kill "${besides[@]}" 2>/dev/null; rm -rf "$logs"' EXIT
+    "$top/tools/leftovers" take "$logs/before" || return 1
+    beside build cargo build --release --workspace
+    beside loom env RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS="${LOOM_MAX_PREEMPTIONS:-3}" \
+        cargo test --profile loom --lib --target-dir target/loom loom
     if cargo clippy --version >/dev/null 2>&1; then
         step lints cargo clippy --workspace --all-targets --all-features -- -D warnings
     else
         steps+=("left out  lints: rustup component add clippy")
     fi
-    # What is started from here on can be told from what others run.
-    export TRUST_TEST_RUN="$$.$RANDOM"
-    local before
-    mkdir -p "$run" && before=$(mktemp "$run/before.XXXXXX") && "$top/tools/leftovers" take "$before" || return 1
-    # With all that the tests need of packages, for these to be compiled once.
-    step programs cargo build --workspace --all-features --bins --examples
+    # All at once, and with all that the tests need of packages: each is compiled once, and no processor waits for another.
+    step programs cargo build --workspace --all-features --lib --bins --examples --tests
+    beside simulations cargo test -p trust --all-features --no-fail-fast "${simulations[@]/#/--test=}"
+    beside worlds env TRUST_WORLDS="${TRUST_WORLDS:-10000}" \
+        cargo test --release -p trust-tools --test worlds -- --nocapture
     step conformance "$unoptimized/conformance-check"
     step tests all_tests
     step docs env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --all-features --no-deps
     step examples all_examples
-    step loom env RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS="${LOOM_MAX_PREEMPTIONS:-3}" \
-        timeout 900 cargo test --profile loom --lib --target-dir target/loom loom
-    step build cargo build --release --workspace
-    step worlds env TRUST_WORLDS="${TRUST_WORLDS:-10000}" timeout 1200 \
-        cargo test --release -p trust-tools --test worlds -- --nocapture
+    await build loom simulations worlds
+    step "all ran" all_ran
     step whole timeout 300 tools/smoke
-    step leftovers tools/leftovers compare "$before"
-    rm -f "$before"
+    step leftovers tools/leftovers compare "$logs/before"
     say "== summary"
     printf '%s\n' "${steps[@]}"
     ! printf '%s\n' "${steps[@]}" | grep -q '^FAILED'

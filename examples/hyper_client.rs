@@ -34,6 +34,8 @@ async fn main() -> io::Result<()> {
     tokio::spawn(connection);
     // Two requests, one after the other, on one connection.
     for (path, len) in [("/bytes/26", 26), ("/bytes/1000000", 1_000_000)] {
+        // The task of the connection may not have noticed yet that the last response is over.
+        sender.ready().await.map_err(io::Error::other)?;
         let request = Request::get(path).header("Host", "example").body(Empty::<Bytes>::new());
         // It is ready again some time after the last octet of an answer.
         sender.ready().await.map_err(io::Error::other)?;

@@ -105,7 +105,7 @@ fn what_is_ready_leaves_nothing_behind() {
     assert_eq!((wakers.len(), wakers.notify()), (0, 0));
 }
 
-/// Two of them to a socket: see `tests/net_memory.rs`.
+/// Two of them to a socket: see `tests/costs/sockets.rs`.
 #[test]
 fn nobody_waiting_takes_forty_octets() {
     assert_eq!(size_of::<Wakers>(), 40);

@@ -3,7 +3,7 @@
 //!
 //! The program is assembled here, instruction by instruction, and loaded by bpf(2): no compiler, no BTF, no object
 //! file. It computes [`SteeringKeys::hash_packet`] and looks the result up; the two must agree on every packet, which
-//! `tests/steering.rs` has the kernel confirm. Attaching the program to a device is the device's business, and what a
+//! `tests/devices/steering.rs` has the kernel confirm. Attaching the program to a device is the device's business, and what a
 //! hash means for a flow is [`flow`](crate::flow)'s.
 //!
 //! The map is an array of **one** value that is the whole table: only values can be addressed directly by a program, and

@@ -831,7 +831,7 @@ mod tests {
     use super::*;
 
     /// Together with its places in slab, flow table and wheel, a connection costs less than a kilobyte
-    /// (`tests/memory.rs` measures it).
+    /// (`tests/costs/connections.rs` measures it).
     #[test]
     fn a_connection_is_twelve_cache_lines() {
         assert!(size_of::<Conn>() <= 768, "{}", size_of::<Conn>());

@@ -194,7 +194,8 @@ impl<T> Slab<T> {
         let there =
             self.values.iter().zip((0..).step_by(PAGE)).filter_map(|(page, first)| Some((page.as_ref()?, first)));
         let values = there.flat_map(|(page, first)| page.iter().zip(first..));
-        values.filter_map(|(value, slot)| Some((self.named(slot), value.as_ref()?)))
+        // Behind the last of them nothing is left to be found: a page is many slots, and there may be one value.
+        values.filter_map(|(value, slot)| Some((self.named(slot), value.as_ref()?))).take(self.len)
     }
 
     /// All values, by slot.

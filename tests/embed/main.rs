@@ -10,6 +10,8 @@ mod property;
 mod queues;
 mod sockets;
 mod threads;
+#[cfg(feature = "tokio")]
+mod tokio_waiting;
 mod transfers;
 mod unsent;
 mod vanished;

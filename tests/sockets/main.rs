@@ -8,7 +8,6 @@
 
 mod closing;
 mod connecting;
-#[path = "../hosts/mod.rs"]
 mod hosts;
 mod listening;
 mod options;
@@ -35,7 +34,7 @@ use support::{Behaviour, Named};
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // They wait most of the time.
-    arguments.test_threads.get_or_insert(4);
+    arguments.test_threads.get_or_insert(8);
     support::raise_open_files();
     let mut trials = Vec::new();
     trials.extend(suite::<std_stack::Std>());

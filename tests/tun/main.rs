@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     let given = Arguments::from_args();
     let with_threads = |count| Arguments { test_threads: given.test_threads.or(Some(count)), ..given.clone() };
     // On lossy links they wait for timers nearly all of the time.
-    let lossy = libtest_mimic::run(&with_threads(4), loss::trials());
+    let lossy = libtest_mimic::run(&with_threads(8), loss::trials());
     let mut trials = vec![
         trial("ping_is_answered", basics::ping),
         trial("closed_port_is_refused_at_once", basics::closed_port),

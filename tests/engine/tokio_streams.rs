@@ -1,0 +1,206 @@
+//! Sockets under tokio: two engines in one process, joined by a device in memory.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use trust::device::memory::{MemoryOptions, pair};
+use trust::engine::{Engine, Pin};
+use trust::net::tokio::{TcpListener, TcpStream};
+
+const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 9, 0, 2));
+const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 9, 0, 3));
+
+fn engines() -> (Engine, Engine) {
+    let (a, b) = pair(&MemoryOptions { queues: 2, slots: 1_024, ..MemoryOptions::default() }).unwrap();
+    let start = |device, address| Engine::builder().device(device, 2).address(address).pin(Pin::None).start().unwrap();
+    (start(a, SERVER), start(b, CLIENT))
+}
+
+async fn serve_echo(listener: TcpListener) {
+    while let Ok((stream, _)) = listener.accept().await {
+        tokio::spawn(async move {
+            let (mut reader, mut writer) = stream.into_split();
+            // The end of the copy drops the writer: our FIN.
+            tokio::io::copy(&mut reader, &mut writer).await.unwrap();
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_streams_echo_at_once() {
+    let (server, client) = engines();
+    let address = SocketAddr::new(SERVER, 7);
+    let listener = TcpListener::bind(&server.stack(), address).unwrap();
+    let serving = tokio::spawn(serve_echo(listener));
+    let stack = client.stack();
+    let tasks: Vec<_> = (0..200_u32)
+        .map(|seed| {
+            let stack = stack.clone();
+            tokio::spawn(async move {
+                let mut stream = TcpStream::connect(&stack, address).await.unwrap();
+                let sent: Vec<u8> = (0..20_000_u32).map(|i| (i.wrapping_mul(seed + 1) >> 5) as u8).collect();
+                let (mut reader, mut writer) = stream.split();
+                let write = async {
+                    writer.write_all(&sent).await.unwrap();
+                    writer.shutdown().await.unwrap();
+                };
+                let read = async {
+                    let mut got = Vec::new();
+                    reader.read_to_end(&mut got).await.unwrap();
+                    got
+                };
+                let ((), got) = tokio::join!(write, read);
+                assert!(got == sent, "{} octets of {}", got.len(), sent.len());
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    serving.abort();
+}
+
+#[tokio::test]
+async fn refusal_and_cancellation() {
+    let (server, client) = engines();
+    let address = SocketAddr::new(SERVER, 8);
+    let refused = TcpStream::connect(&client.stack(), address).await.unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    let listener = TcpListener::bind(&server.stack(), address).unwrap();
+    // An accept and a read that are dropped while they wait lose nothing.
+    assert!(tokio::time::timeout(Duration::from_millis(5), listener.accept()).await.is_err());
+    let mut stream = TcpStream::connect(&client.stack(), address).await.unwrap();
+    let (mut peer, _) = listener.accept().await.unwrap();
+    let mut buffer = [0; 4];
+    assert!(tokio::time::timeout(Duration::from_millis(5), peer.read(&mut buffer)).await.is_err());
+    stream.write_all(b"late").await.unwrap();
+    peer.read_exact(&mut buffer).await.unwrap();
+    assert_eq!(&buffer, b"late");
+    drop(stream);
+    assert_eq!(peer.read(&mut buffer).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_split_stream_is_whole_again() {
+    let (server, client) = engines();
+    let address = SocketAddr::new(SERVER, 9);
+    let listener = TcpListener::bind(&server.stack(), address).unwrap();
+    let stream = TcpStream::connect(&client.stack(), address).await.unwrap();
+    let (mut peer, _) = listener.accept().await.unwrap();
+    let (reader, writer) = stream.into_split();
+    let mut stream = reader.reunite(writer).unwrap();
+    stream.write_all(b"whole").await.unwrap();
+    let mut buffer = [0; 5];
+    peer.read_exact(&mut buffer).await.unwrap();
+    let (_reader, writer) = stream.into_split();
+    drop(writer);
+    assert_eq!(peer.read(&mut buffer).await.unwrap(), 0, "a FIN when the write half goes");
+}
+
+#[tokio::test]
+async fn names_and_lists_of_addresses_are_taken() {
+    let (server, client) = engines();
+    let listener = TcpListener::bind(&server.stack(), format!("{SERVER}:11")).unwrap();
+    let stack = client.stack();
+    // In a task of its own: the future is `Send`.
+    let connecting = tokio::spawn(async move {
+        let (refused, good) = (SocketAddr::new(SERVER, 12), SocketAddr::new(SERVER, 11));
+        let stream = TcpStream::connect(&stack, [refused, good].as_slice()).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), good);
+        let error = TcpStream::connect(&stack, [].as_slice()).await.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+    });
+    listener.accept().await.unwrap();
+    connecting.await.unwrap();
+}
+
+/// Whatever way a stream, or a listener, has come to tokio: what is taken back blocks.
+#[tokio::test]
+async fn what_is_taken_out_of_tokio_blocks() {
+    let (server, client) = engines();
+    let address = SocketAddr::new(SERVER, 13);
+    let std_listener = server.stack().bind(address).unwrap();
+    std_listener.set_nonblocking(true).unwrap();
+    let listener = TcpListener::from(std_listener);
+    let connected = TcpStream::connect(&client.stack(), address).await.unwrap();
+    let (accepted, _) = listener.accept().await.unwrap();
+    let mut nonblocking = trust::net::TcpSocket::new(&client.stack()).connect_nonblocking(address).unwrap();
+    nonblocking.set_read_timeout(None).unwrap();
+    let (_peer, _) = listener.accept().await.unwrap();
+    assert_eq!(nonblocking.read(&mut [0; 1]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    let mut streams = [connected, accepted, TcpStream::from(nonblocking)].map(TcpStream::into_inner);
+    for stream in &mut streams {
+        const PATIENCE: Duration = Duration::from_millis(50);
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let start = Instant::now();
+        assert_eq!(stream.read(&mut [0; 1]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert!(start.elapsed() >= PATIENCE, "it did not wait");
+    }
+    let listener = listener.into_inner();
+    let late = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(50));
+        client.connect(address).map(|stream| (client, stream))
+    });
+    listener.accept().unwrap();
+    late.join().unwrap().unwrap();
+}
+
+/// Threads that block and tasks, at one listener and at one stream: none waits for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn threads_and_tasks_wait_side_by_side() {
+    const EACH: usize = 3;
+    let (server, client) = engines();
+    let address = SocketAddr::new(SERVER, 14);
+    for _ in 0..20 {
+        let blocking = server.stack().bind(address).unwrap();
+        let listener = Arc::new(TcpListener::from(blocking.try_clone().unwrap()));
+        let tasks: Vec<_> = (0..EACH)
+            .map(|_| {
+                let listener = Arc::clone(&listener);
+                tokio::spawn(async move { listener.accept().await.unwrap().0.into_inner() })
+            })
+            .collect();
+        let threads: Vec<_> = (0..EACH)
+            .map(|_| {
+                let listener = blocking.try_clone().unwrap();
+                std::thread::spawn(move || listener.accept().unwrap().0)
+            })
+            .collect();
+        let stack = client.stack();
+        let streams: Vec<_> = (0..2 * EACH).map(|_| stack.connect(address).unwrap()).collect();
+        let mut accepted = Vec::new();
+        for task in tasks {
+            accepted.push(task.await.unwrap());
+        }
+        accepted.extend(threads.into_iter().map(|thread| thread.join().unwrap()));
+        // And they wait for one octet each, from one stream.
+        let stream = accepted.pop().unwrap();
+        let mut peer = streams.iter().find(|peer| peer.local_addr().unwrap() == stream.peer_addr().unwrap()).unwrap();
+        let tasks: Vec<_> = (0..EACH)
+            .map(|_| {
+                let mut stream = TcpStream::from(stream.try_clone().unwrap());
+                tokio::spawn(async move { stream.read_u8().await.unwrap() })
+            })
+            .collect();
+        let threads: Vec<_> = (0..EACH)
+            .map(|_| {
+                let mut stream = stream.try_clone().unwrap();
+                let mut octet = [0; 1];
+                std::thread::spawn(move || stream.read_exact(&mut octet).map(|()| octet[0]).unwrap())
+            })
+            .collect();
+        peer.write_all(&[0, 1, 2]).unwrap();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        peer.write_all(&[3, 4, 5]).unwrap();
+        let mut got = Vec::new();
+        for task in tasks {
+            got.push(task.await.unwrap());
+        }
+        got.extend(threads.into_iter().map(|thread| thread.join().unwrap()));
+        got.sort_unstable();
+        assert_eq!(got, [0, 1, 2, 3, 4, 5]);
+    }
+}

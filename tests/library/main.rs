@@ -1,0 +1,6 @@
+//! The library as those who depend on it meet it: what its types promise, and what README shows of it.
+
+#![allow(clippy::unwrap_used)]
+
+mod api;
+mod readme;

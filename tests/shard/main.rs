@@ -1,0 +1,29 @@
+//! One shard, driven by hand and packet by packet under a virtual clock.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `conversations` | how connections open, carry data and end |
+//! | `requirements` | what needs IP, tables or several connections |
+//! | `crumbs` | each reason to drop a packet |
+//! | `listen`, `half_open` | listeners, backlogs, SYN cookies |
+//! | `opens`, `endings`, `orphans` | connections as a service opens them, hears of their end, and leaves them |
+//! | `resources`, `budgets`, `bodies`, `send_bytes` | what each may take of memory, places and turns |
+//! | `door` | a service that does what its test asks of it |
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod bodies;
+mod budgets;
+mod conversations;
+mod crumbs;
+mod door;
+mod endings;
+mod half_open;
+mod listen;
+mod opens;
+mod orphans;
+mod requirements;
+mod resources;
+#[path = "../rig/mod.rs"]
+mod rig;
+mod send_bytes;
