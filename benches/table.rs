@@ -8,8 +8,8 @@ use std::hint::black_box;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use trust::{
-    flow::{Endpoint, FlowHasher, Quad},
-    shard::{slab::Slab, table::FlowTable, wheel::Wheel},
+    flow::{Endpoint, Quad},
+    shard::{FlowHasher, slab::Slab, table::FlowTable, wheel::Wheel},
     tcp::time::{Duration, Instant},
 };
 

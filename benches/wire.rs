@@ -4,7 +4,9 @@ use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use trust::flow::{Endpoint, FlowHasher, Quad, SteeringKeys};
+use trust::flow::{Endpoint, Quad};
+use trust::shard::FlowHasher;
+use trust::steering::SteeringKeys;
 use trust::wire::options::{TcpOptions, Timestamps};
 use trust::wire::tcp::{Flags, TcpHeader};
 use trust::wire::{PROTOCOL_TCP, checksum, ip, tcp};

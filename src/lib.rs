@@ -89,19 +89,21 @@
 //! | room | holds |
 //! | --- | --- |
 //! | [`wire`] | octets to values and back: IP, TCP, options, ICMP, checksum, virtio header; no state |
-//! | [`flow`] | the quad, the steering hash, the owner table |
 //! | [`buffer`] | packet pools, send memory, octet queues, the ring, the wake-up protocol |
+//! | [`flow`] | names of flows: endpoint, quad, shard's number |
+//! | [`steering`] | which shard owns a flow: the hash, the owner table, the same in eBPF |
 //! | [`tcp`] | one connection, without input or output: no clock, no descriptor, no thread, no random source |
 //! | [`device`] | queues: multi-queue TUN, plain TUN, in memory; wrappers |
 //! | [`shard`] | flow table, timing wheel, byte stores, the turn, the `Service` trait |
 //! | [`services`] | echo, discard, daytime, chargen, http, iperf3: one file or folder each |
 //! | [`net`] | sockets for programs on other threads: listener, stream, readiness |
-//! | [`config`] | what an engine is told at its start |
 //! | [`embed`] | one shard with sockets on the caller's thread and clock |
+//! | [`config`] | what an engine is told at its start |
 //! | [`engine`] | rx, worker, tx, plan, start and stop: the only room with threads |
-//! | [`observe`] | reads counters |
 //! | `fence` (feature `fence`) | gives up rights |
 //! | [`sim`] | a deterministic world of hosts and links, for tests and tools |
+//!
+//! Each room imports only rooms above it: `tests/arrows/table.txt` has the arrows, and a test holds the code to them.
 //!
 //! # Further reading
 //!
@@ -126,13 +128,13 @@ pub mod flow;
 #[cfg(not(loom))]
 pub mod net;
 #[cfg(not(loom))]
-pub mod observe;
-#[cfg(not(loom))]
 pub mod services;
 #[cfg(not(loom))]
 pub mod shard;
 #[cfg(not(loom))]
 pub mod sim;
+#[cfg(not(loom))]
+pub mod steering;
 #[cfg(not(loom))]
 pub mod tcp;
 #[cfg(not(loom))]

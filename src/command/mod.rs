@@ -11,6 +11,7 @@ mod fetch;
 mod forward;
 mod helper;
 mod iperf3;
+mod observe;
 mod opener;
 mod outward;
 mod places;

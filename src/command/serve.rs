@@ -10,13 +10,13 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use trust::engine::{Engine, PlanKind, ServiceFactory, StageId};
 use trust::fence::Mode;
-use trust::observe::{Sample, live_line, stats_lines, summary};
 use trust::services::{self, CpuTime, Environment};
 use trust::tcp;
 
 use super::echo_sockets::EchoSockets;
 use super::fencing::Inherited;
 use super::forward::{self, Bound, Forwarding};
+use super::observe::{Sample, live_line, stats_lines, summary};
 use super::wanted::{Services, Wanted};
 use super::{Address, EngineOptions, Error, Setup, console, descriptors, opener};
 

@@ -17,7 +17,7 @@ use fastrand::Rng;
 
 use super::segment::{self, Shape};
 use super::{Capabilities, Device, QueuePair, Received, RxQueue, Transmitted, TxQueue};
-use crate::flow::{OwnerTable, SteeringKeys};
+use crate::steering::{OwnerTable, SteeringKeys};
 use crate::wire::vnet::{ChecksumStatus, RxOffload, TxChecksum, TxOffload};
 
 /// What happens to wire segments of one direction: probabilities from 0 to 1.

@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock};
 use crossbeam::queue::ArrayQueue;
 
 use super::{Capabilities, Device, MAX_PAYLOAD_SLICES, QueuePair, Received, RxQueue, Transmitted, TxQueue};
-use crate::flow::{OwnerTable, SteeringKeys};
+use crate::steering::{OwnerTable, SteeringKeys};
 use crate::wire::vnet::{ChecksumStatus, RxOffload, TxChecksum, TxOffload};
 
 /// Largest packet of a device with offload: an IPv6 header and 65,535 octets.

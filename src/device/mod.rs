@@ -12,8 +12,8 @@
 //! | [`memory`] | a pair of devices joined in memory, and a raw port for tests |
 //! | [`impair`] | seeded loss, reordering, duplication and corruption around any device |
 //! | [`wrong_queue`] | delivers every packet on a queue that is not its own |
-//! | [`bpf`] | the steering program for the kernel, and the map that holds the owner table |
 //! | [`segment`] | cuts super-segments into wire segments in software |
+//! | `cutter` | does that, and sums, for a queue that cannot |
 //!
 //! # A device of one's own
 //!
@@ -93,7 +93,7 @@
 //! # }
 //! ```
 
-pub mod bpf;
+pub(crate) mod cutter;
 mod fd;
 mod host_address;
 pub mod impair;
@@ -108,8 +108,8 @@ use std::io;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::Arc;
 
-use crate::flow::{OwnerTable, SteeringKeys};
-use crate::wire::vnet::{RxOffload, TxOffload};
+use crate::steering::{OwnerTable, SteeringKeys};
+use crate::wire::vnet::{Offload, RxOffload, TxOffload};
 
 pub use fd::MAX_PAYLOAD_SLICES;
 pub use host_address::{AddressError, HostAddress, no_host};
@@ -131,6 +131,14 @@ pub struct Capabilities {
     pub tso4: bool,
     /// The device takes IPv6 TCP super-segments.
     pub tso6: bool,
+}
+
+impl Capabilities {
+    /// What the device does to the packets that are sent.
+    #[must_use]
+    pub fn offload(&self) -> Offload {
+        Offload { checksum: self.checksum_offload, tso4: self.tso4, tso6: self.tso6 }
+    }
 }
 
 /// Both halves of one queue.

@@ -11,9 +11,6 @@ use super::MAX_PAYLOAD_SLICES;
 use crate::wire::tcp::Flags;
 use crate::wire::{PROTOCOL_TCP, checksum, ip, tcp};
 
-/// Place of the checksum field in a TCP header.
-const CHECKSUM_OFFSET: usize = 16;
-
 /// Longest IPv4 or IPv6 header and longest TCP header: enough for any header that [`Shape::of`] accepts.
 pub const MAX_HEADER_LEN: usize = 60 + 60;
 
@@ -120,7 +117,7 @@ pub fn fill_checksum(packet: &mut [u8]) -> bool {
     let (header, payload) = packet.split_at_mut(shape.header_len);
     let (src, dst) = addresses(header, shape.ipv6);
     tcp::set_partial_checksum(&mut header[shape.ip_len..], src, dst, payload.len());
-    checksum::complete(header, &[payload], shape.ip_len as u16, CHECKSUM_OFFSET as u16)
+    checksum::complete(header, &[payload], shape.ip_len as u16, tcp::CHECKSUM_OFFSET as u16)
 }
 
 /// The slices that make up `range` of a payload in slices, with how many they are.

@@ -7,7 +7,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use super::{Capabilities, Device, QueuePair};
-use crate::flow::{OwnerTable, SteeringKeys};
+use crate::steering::{OwnerTable, SteeringKeys};
 
 /// Wraps a device; with a single queue it changes nothing.
 #[derive(Debug)]

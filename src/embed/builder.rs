@@ -8,11 +8,11 @@ use std::task::Waker;
 use super::Host;
 use super::driver::{Driver, sole_owner};
 use crate::device::Capabilities;
-use crate::flow::{FlowHasher, ShardId, SteeringKeys};
+use crate::flow::ShardId;
 use crate::net::{Mail, Parts, Reader, SocketLimits, Stack};
-use crate::shard::{Limits, Offload, Route, Routes, Service, ShardConfig, ShardShared, SharedCookies};
+use crate::shard::{Limits, Offload, Route, Routes, Secrets, Service, ShardConfig, ShardShared};
+use crate::steering::SteeringKeys;
 use crate::tcp::cookie::SynCookies;
-use crate::tcp::isn::IsnGenerator;
 use crate::tcp::{self, ConfigError, CongestionControl, Instant};
 
 /// Why no host could be built.
@@ -33,48 +33,6 @@ pub enum BuildError {
 impl From<BuildError> for std::io::Error {
     fn from(error: BuildError) -> Self {
         Self::other(error)
-    }
-}
-
-/// What must not be guessed, and what makes a history repeatable.
-#[derive(Clone, Copy)]
-pub struct Secrets {
-    /// Key of initial sequence numbers and timestamp offsets (RFC 6528, RFC 7323 section 5.4).
-    pub isn: [u8; 16],
-    /// Key of the flow table: who knows it can make lookups slow.
-    pub flows: [u8; 16],
-    /// Where the choice of ports begins (RFC 6056).
-    pub ports: u64,
-    /// Secret of SYN cookies (RFC 4987 section 3.6).
-    pub cookies: [u8; 16],
-}
-
-impl std::fmt::Debug for Secrets {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secrets(..)")
-    }
-}
-
-impl Secrets {
-    /// Drawn from a seed: for tests and simulations, not for hosts that strangers reach.
-    #[must_use]
-    pub fn from_seed(seed: u64) -> Self {
-        let mut dice = fastrand::Rng::with_seed(seed);
-        let mut secrets = Self { isn: [0; 16], flows: [0; 16], ports: dice.u64(..), cookies: [0; 16] };
-        dice.fill(&mut secrets.isn);
-        dice.fill(&mut secrets.flows);
-        dice.fill(&mut secrets.cookies);
-        secrets
-    }
-
-    /// Random ones from the kernel.
-    fn random() -> Result<Self, BuildError> {
-        fn fill<const N: usize>() -> Result<[u8; N], BuildError> {
-            let mut bytes = [0; N];
-            getrandom::fill(&mut bytes).map_err(|error| BuildError::Random(error.to_string()))?;
-            Ok(bytes)
-        }
-        Ok(Self { isn: fill()?, flows: fill()?, ports: u64::from_ne_bytes(fill()?), cookies: fill()? })
     }
 }
 
@@ -157,8 +115,7 @@ impl Builder {
 
     /// [`mtu`](Self::mtu) and [`offload`](Self::offload) of a device whose queues the host is polled with.
     pub fn capabilities(self, granted: Capabilities) -> Self {
-        let Capabilities { mtu, checksum_offload, tso4, tso6, .. } = granted;
-        self.mtu(mtu).offload(Offload { checksum: checksum_offload, tso4, tso6 })
+        self.mtu(granted.mtu).offload(granted.offload())
     }
 
     /// Bounds on what the host holds.
@@ -264,13 +221,11 @@ impl Builder {
             return Err(BuildError::Options("the MTU must be at least 1280 with IPv6 (RFC 8200 section 5)"));
         }
         let routes = self.routes.unwrap_or_default();
-        let secrets = self.secrets.map_or_else(Secrets::random, Ok)?;
+        let secrets = self.secrets.map_or_else(Secrets::random, Ok);
+        let secrets = secrets.map_err(|error| BuildError::Random(error.to_string()))?;
         // One shard owns everything, whatever the key.
         let (keys, owners) = (SteeringKeys::from_random([0; 16]), sole_owner());
         let config = ShardConfig {
-            id: ShardId(0),
-            shards: 1,
-            addresses: self.addresses.clone(),
             routes: routes.clone(),
             mtu: self.mtu,
             // Whoever cuts and sums: see `Cutter`.
@@ -279,16 +234,9 @@ impl Builder {
             tcp: self.tcp,
             log_connections: self.log_connections,
             log_segments: self.log_segments,
+            ..ShardConfig::sole(self.addresses.clone())
         };
-        let shared = ShardShared {
-            keys,
-            owners: Arc::clone(&owners),
-            isn: IsnGenerator::new(secrets.isn),
-            cookies: Arc::new(SharedCookies::new(secrets.cookies)),
-            tickets: Arc::new(AtomicU64::new(1)),
-            hasher: FlowHasher::from_random(secrets.flows),
-            seed: secrets.ports,
-        };
+        let shared = ShardShared::new(keys, Arc::clone(&owners), &secrets);
         let mut driver = Driver::new(config, shared, self.send_chunks.max(1), self.tx_ring, now)?;
         let time = Arc::new(AtomicU64::new(now.as_nanos()));
         let clock = Arc::clone(&time);

@@ -6,11 +6,11 @@ use std::sync::{Arc, OnceLock};
 
 use crate::buffer::frame::{Completion, RxFrame, TxFrame};
 use crate::buffer::packet::PacketBuf;
-use crate::buffer::ring::{Consumer, ring};
-use crate::buffer::send_memory::{SendMemory, SendReader};
+use crate::buffer::send_memory::SendReader;
 use crate::device::BUFFER_LEN;
-use crate::flow::{OwnerTable, ShardId};
-use crate::shard::{Shard, ShardConfig, ShardShared};
+use crate::flow::ShardId;
+use crate::shard::{Outlet, Shard, ShardConfig, ShardShared};
+use crate::steering::OwnerTable;
 use crate::tcp::{ConfigError, Instant};
 
 /// The owner table of a host with one shard. One for all: filling it is what costs most in making a shard.
@@ -22,8 +22,7 @@ pub(crate) fn sole_owner() -> Arc<OwnerTable> {
 /// A shard, and what stands in for an engine around it.
 pub(crate) struct Driver {
     pub(crate) shard: Shard,
-    frames: Consumer<TxFrame>,
-    reader: SendReader,
+    outlet: Outlet,
     /// Packet buffers at home, for any packet and for usual ones; there are as many as were ever needed at once.
     large: Vec<PacketBuf>,
     small: Vec<PacketBuf>,
@@ -49,10 +48,8 @@ impl Driver {
         now: Instant,
     ) -> Result<Self, ConfigError> {
         let small_len = usize::from(config.mtu).next_multiple_of(64);
-        let (memory, reader) = SendMemory::new(send_chunks);
-        let (producer, frames) = ring(tx_ring);
-        let shard = Shard::new(config, shared, memory, producer, now)?;
-        Ok(Self { shard, frames, reader, large: Vec::new(), small: Vec::new(), small_len, out: 0 })
+        let (shard, outlet) = Shard::new(config, shared, send_chunks, tx_ring, now)?;
+        Ok(Self { shard, outlet, large: Vec::new(), small: Vec::new(), small_len, out: 0 })
     }
 
     /// A buffer with room for any packet, in [`BUFFER_LEN`] octets.
@@ -111,16 +108,16 @@ impl Driver {
         mut done: impl FnMut(&mut Shard, Completion),
     ) -> Result<bool, E> {
         let mut all = true;
-        while let Some(frame) = self.frames.peek() {
-            all = take(frame, &self.reader)?;
+        while let Some(frame) = self.outlet.frames.peek() {
+            all = take(frame, &self.outlet.memory)?;
             if !all {
                 break;
             }
-            if let Some(completion) = self.frames.pop().and_then(TxFrame::complete) {
+            if let Some(completion) = self.outlet.frames.pop().and_then(TxFrame::complete) {
                 done(&mut self.shard, completion);
             }
         }
-        self.frames.release();
+        self.outlet.frames.release();
         Ok(all)
     }
 }

@@ -54,26 +54,26 @@
 //!
 //! | file | holds |
 //! | --- | --- |
-//! | `builder` | [`Builder`], [`Secrets`] |
+//! | `builder` | [`Builder`] |
 //! | `driver` | a shard with its ring and buffers |
-//! | `cutter` | segmentation and checksums for queues that have none |
 
 mod builder;
-mod cutter;
 mod driver;
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub use self::builder::{BuildError, Builder, Secrets};
-use self::cutter::Cutter;
+pub use self::builder::{BuildError, Builder};
 pub(crate) use self::driver::{Driver, sole_owner};
-use crate::buffer::frame::RxFrame;
+use crate::buffer::frame::{RxFrame, TxFrame};
 use crate::buffer::packet::PacketBuf;
+use crate::buffer::send_memory::SendReader;
+use crate::device::cutter::Cutter;
 use crate::device::{RxQueue, Transmitted, TxQueue};
 use crate::flow::{Endpoint, ShardId};
 use crate::net::{Mail, Stack, TcpStream};
+pub use crate::shard::Secrets;
 use crate::shard::{ConnId, Counters, DropReason, Message, Offload, Shard};
 use crate::tcp::{Duration, Info, Instant};
 use crate::wire::vnet::{RxOffload, TxOffload};
@@ -262,8 +262,9 @@ impl Host {
             };
             self.driver.finish_turn();
             let (cutter, refused) = (&mut self.cutter, &mut self.refused);
-            let take = |frame: &_, reader: &_| -> io::Result<bool> {
-                let result = cutter.send(frame, reader, can, &mut transmit)?;
+            let take = |frame: &TxFrame, memory: &SendReader| -> io::Result<bool> {
+                let payload = frame.payload(memory);
+                let result = cutter.send(frame.header(), &payload, frame.offload, can, &mut transmit)?;
                 *refused += u64::from(result == Transmitted::Dropped);
                 Ok(result != Transmitted::Full)
             };

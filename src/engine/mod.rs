@@ -42,17 +42,16 @@ use self::tx::{FromWorker, Tx};
 use self::worker::{Control, Farewell, FromRx, Left, Peer, Worker};
 use crate::buffer::packet::PacketPool;
 use crate::buffer::ring::ring;
-use crate::buffer::send_memory::{CHUNK_LEN, SendMemory};
+use crate::buffer::send_memory::CHUNK_LEN;
 use crate::buffer::wake::{Interest, Unparker};
-use crate::device::{BUFFER_LEN, Device, bpf};
-use crate::flow::{Endpoint, FlowHasher, OwnerTable, ShardId, SteeringKeys};
+use crate::device::{BUFFER_LEN, Device};
+use crate::flow::{Endpoint, ShardId};
 use crate::net::{Mail, Parts, Reader, Stack, TcpListener, TcpStream};
 use crate::shard::{
-    Counters, DropReason, Limits, Message, Offload, PublishedCounters, Service, Shard, ShardConfig, ShardShared,
-    SharedCookies,
+    Counters, DropReason, Limits, Message, Outlet, PublishedCounters, Secrets, Service, Shard, ShardConfig, ShardShared,
 };
+use crate::steering::{OwnerTable, SteeringKeys, program};
 use crate::tcp::ConfigError;
-use crate::tcp::isn::IsnGenerator;
 
 /// A service and where it listens: made once for each shard.
 pub struct ServiceFactory {
@@ -246,15 +245,8 @@ impl Engine {
         let capabilities = device.capabilities();
         let keys = SteeringKeys::from_random(random()?);
         let (owners, steering) = steer(config.steer, &keys, plan.workers, plan.queues, &mut *device)?;
-        let shared = ShardShared {
-            keys,
-            owners: Arc::clone(&owners),
-            isn: IsnGenerator::new(random()?),
-            cookies: Arc::new(SharedCookies::new(random()?)),
-            tickets: Arc::new(AtomicU64::new(1)),
-            hasher: FlowHasher::from_random(random()?),
-            seed: u64::from_ne_bytes(random()?),
-        };
+        let secrets = Secrets::random().map_err(|error| EngineError::Random(error.to_string()))?;
+        let shared = ShardShared::new(keys, Arc::clone(&owners), &secrets);
         let queues = device.take_queues();
         if queues.len() != plan.queues {
             return Err(EngineError::Queues { device: queues.len(), plan: plan.queues });
@@ -319,29 +311,13 @@ impl Engine {
                 let unparker = unparker_to(&threads, me, StageId::Rx(queue));
                 inbound.push(FromRx { frames: frames_out, returns: returns_in, unparker });
             }
-            let (memory, reader) = SendMemory::new(config.send_chunks);
-            // Room for what a turn may need at once, whatever was asked for.
-            let tx_ring = config.tx_ring.max(128);
-            let (frames_in, frames_out) = ring(tx_ring);
-            let (completions_in, completions_out) = ring(tx_ring);
-            let queue = plan.queue_of(index);
-            from_workers[queue].push(FromWorker {
-                frames: frames_out,
-                completions: completions_in,
-                memory: reader,
-                unparker: unparker_to(&threads, StageId::Tx(queue), me),
-            });
             let shard_config = ShardConfig {
                 id: ShardId(index as u16),
                 shards: plan.workers as u16,
                 addresses: config.addresses.clone(),
                 routes: config.routes.clone(),
                 mtu: capabilities.mtu,
-                offload: Offload {
-                    checksum: capabilities.checksum_offload,
-                    tso4: capabilities.tso4,
-                    tso6: capabilities.tso6,
-                },
+                offload: capabilities.offload(),
                 limits: Limits {
                     // A quarter of the buffers stays free for rx, however many readers stall on all the shards.
                     held_packets: config.limits.held_packets.min((config.packet_buffers * 3 / 4 / plan.workers) as u64),
@@ -351,7 +327,14 @@ impl Engine {
                 log_connections: config.log_connections,
                 log_segments: config.log_segments,
             };
-            let mut shard = Shard::new(shard_config, shared.clone(), memory, frames_in, clock.now())?;
+            // Room for what a turn may need at once, whatever was asked for.
+            let tx_ring = config.tx_ring.max(128);
+            let (mut shard, Outlet { frames, memory }) =
+                Shard::new(shard_config, shared.clone(), config.send_chunks, tx_ring, clock.now())?;
+            let (completions_in, completions_out) = ring(tx_ring);
+            let queue = plan.queue_of(index);
+            let unparker = unparker_to(&threads, StageId::Tx(queue), me);
+            from_workers[queue].push(FromWorker { frames, completions: completions_in, memory, unparker });
             for service in services {
                 shard.add_service(service.port, (service.make)());
             }
@@ -725,7 +708,7 @@ fn steer(
         if device.steer_by_owner(keys, &owners) {
             return Ok((owners, "hash"));
         }
-        let loaded = bpf::load(keys, workers as u16)
+        let loaded = program::load(keys, workers as u16)
             .and_then(|steering| device.attach_steering(steering.program.as_fd()).map(|()| steering));
         match loaded {
             Ok(steering) => return Ok((Arc::new(steering.table), "hash")),

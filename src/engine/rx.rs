@@ -11,7 +11,7 @@ use crate::buffer::packet::{PacketBuf, PacketPool};
 use crate::buffer::ring::{Consumer, Producer};
 use crate::buffer::wake::{Interest, Unparker};
 use crate::device::RxQueue;
-use crate::flow::{OwnerTable, SteeringKeys};
+use crate::steering::{OwnerTable, SteeringKeys};
 use crate::tcp::{Duration, Instant};
 
 /// A batch ends at this many packets ...

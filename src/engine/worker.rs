@@ -343,11 +343,8 @@ mod tests {
 
     use super::*;
     use crate::buffer::ring::ring;
-    use crate::buffer::send_memory::SendMemory;
-    use crate::flow::{FlowHasher, OwnerTable, SteeringKeys};
-    use crate::shard::{ConnId, Io, Limits, Offload, Routes, Service, ShardConfig, ShardShared, SharedCookies};
-    use crate::tcp::Config;
-    use crate::tcp::isn::IsnGenerator;
+    use crate::shard::{ConnId, Io, Secrets, Service, ShardConfig, ShardShared};
+    use crate::steering::{OwnerTable, SteeringKeys};
 
     struct Postbox {
         full: Arc<AtomicBool>,
@@ -374,31 +371,11 @@ mod tests {
 
     /// A worker with nothing around it, and the way to its control plane.
     fn worker(service: impl Service + 'static) -> (Worker, crossbeam::channel::Sender<Control>) {
-        let config = ShardConfig {
-            id: ShardId(0),
-            shards: 1,
-            addresses: Vec::new(),
-            routes: Routes::default(),
-            mtu: 1_500,
-            offload: Offload::default(),
-            limits: Limits::default(),
-            tcp: Config::default(),
-            log_connections: false,
-            log_segments: false,
-        };
-        let shared = ShardShared {
-            keys: SteeringKeys::from_random([1; 16]),
-            owners: Arc::new(OwnerTable::in_memory(1)),
-            isn: IsnGenerator::new([2; 16]),
-            cookies: Arc::new(SharedCookies::new([5; 16])),
-            tickets: Arc::new(AtomicU64::new(1)),
-            hasher: FlowHasher::from_random([3; 16]),
-            seed: 4,
-        };
+        let owners = Arc::new(OwnerTable::in_memory(1));
+        let shared = ShardShared::new(SteeringKeys::from_random([1; 16]), owners, &Secrets::from_seed(4));
         let clock = Clock::start();
-        let (memory, _reader) = SendMemory::new(1);
-        let (out, _frames) = ring(64);
-        let mut shard = Shard::new(config, shared, memory, out, clock.now()).expect("sound settings");
+        let config = ShardConfig::sole(Vec::new());
+        let (mut shard, _outlet) = Shard::new(config, shared, 1, 64, clock.now()).expect("sound settings");
         shard.add_service(None, Box::new(service));
         let (control, controls) = crossbeam::channel::bounded(10_000);
         let (_completed, completions) = ring(64);

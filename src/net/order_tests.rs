@@ -13,10 +13,10 @@ use super::stack::Parts;
 use super::{Mail, SocketLimits, Stack, TcpListener, TcpSocket};
 use crate::buffer::frame::RxFrame;
 use crate::embed::{Driver, Host};
-use crate::flow::{Endpoint, FlowHasher, OwnerTable, Quad, ShardId, SteeringKeys};
-use crate::shard::{Limits, Offload, Routes, ShardConfig, ShardShared, SharedCookies};
-use crate::tcp::isn::IsnGenerator;
-use crate::tcp::{self, Duration, Instant};
+use crate::flow::{Endpoint, Quad, ShardId};
+use crate::shard::{Routes, Secrets, ShardConfig, ShardShared};
+use crate::steering::{OwnerTable, SteeringKeys};
+use crate::tcp::{Duration, Instant};
 use crate::wire::vnet::RxOffload;
 use crate::wire::{self, PROTOCOL_TCP};
 
@@ -47,15 +47,9 @@ struct World {
 impl World {
     fn new(seed: u64, late: Duration) -> Self {
         let now = Instant::from_nanos(1_000_000_000);
-        let shared = ShardShared {
-            keys: SteeringKeys::from_random([seed as u8; 16]),
-            owners: Arc::new(OwnerTable::in_memory(SHARDS)),
-            isn: IsnGenerator::new([2; 16]),
-            cookies: Arc::new(SharedCookies::new([5; 16])),
-            tickets: Arc::new(AtomicU64::new(1)),
-            hasher: FlowHasher::from_random([3; 16]),
-            seed,
-        };
+        let secrets = Secrets { isn: [2; 16], flows: [3; 16], ports: seed, cookies: [5; 16] };
+        let keys = SteeringKeys::from_random([seed as u8; 16]);
+        let shared = ShardShared::new(keys, Arc::new(OwnerTable::in_memory(SHARDS)), &secrets);
         let mail = || Arc::new(Mail::new(Reader::Embedder { waker: None, independent: false }));
         let clock = Arc::new(AtomicU64::new(now.as_nanos()));
         let time = Arc::clone(&clock);
@@ -71,18 +65,7 @@ impl World {
             service_ports: HashSet::new(),
         });
         let shard = |id| {
-            let config = ShardConfig {
-                id: ShardId(id),
-                shards: SHARDS,
-                addresses: vec![SERVER],
-                routes: Routes::default(),
-                mtu: 1_500,
-                offload: Offload::default(),
-                limits: Limits::default(),
-                tcp: tcp::Config::default(),
-                log_connections: false,
-                log_segments: false,
-            };
+            let config = ShardConfig { id: ShardId(id), shards: SHARDS, ..ShardConfig::sole(vec![SERVER]) };
             let mut driver = Driver::new(config, shared.clone(), 64, 256, now).unwrap();
             driver.shard.add_service(None, Box::new(stack.agent(ShardId(id))));
             driver

@@ -16,8 +16,9 @@ use super::socket::{Capacities, End, Handle, socket};
 use super::stream::TcpStream;
 use super::unopened::TcpSocket;
 use crate::buffer::octets::OctetBudget;
-use crate::flow::{EPHEMERAL_PORTS, Endpoint, OwnerTable, Quad, ShardId, SteeringKeys};
+use crate::flow::{Endpoint, Quad, ShardId};
 use crate::shard::Routes;
+use crate::steering::{EPHEMERAL_PORTS, OwnerTable, SteeringKeys};
 use crate::tcp::Instant;
 
 /// Completed connections that a listener keeps for `accept` unless told otherwise (Linux: net.core.somaxconn).

@@ -7,11 +7,15 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use super::cookies::SharedCookies;
+use super::hasher::FlowHasher;
 use super::routes::Routes;
-use crate::flow::{FlowHasher, OwnerTable, Quad, ShardId, SteeringKeys};
+use super::secrets::Secrets;
+use crate::flow::{Quad, ShardId};
+use crate::steering::{OwnerTable, SteeringKeys};
 use crate::tcp;
 use crate::tcp::cookie::SynCookies;
 use crate::tcp::isn::IsnGenerator;
+use crate::wire::vnet::Offload;
 
 /// What a shard is told at its start.
 #[derive(Debug, Clone)]
@@ -38,15 +42,24 @@ pub struct ShardConfig {
     pub log_segments: bool,
 }
 
-/// What the device was granted; decides who computes checksums and who cuts segments.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Offload {
-    /// The device completes TCP checksums.
-    pub checksum: bool,
-    /// The device cuts IPv4 super-segments.
-    pub tso4: bool,
-    /// The device cuts IPv6 super-segments.
-    pub tso6: bool,
+impl ShardConfig {
+    /// The only shard of a host with these addresses, and the defaults of everything else: a link of 1,500 octets that does
+    /// nothing for us.
+    #[must_use]
+    pub fn sole(addresses: Vec<IpAddr>) -> Self {
+        Self {
+            id: ShardId(0),
+            shards: 1,
+            addresses,
+            routes: Routes::default(),
+            mtu: 1_500,
+            offload: Offload::default(),
+            limits: Limits::default(),
+            tcp: tcp::Config::default(),
+            log_connections: false,
+            log_segments: false,
+        }
+    }
 }
 
 /// Bounds on what a shard holds.
@@ -123,6 +136,20 @@ pub struct ShardShared {
 }
 
 impl ShardShared {
+    /// What the shards of one host share: the `keys` with which `owners` is read, and its secrets.
+    #[must_use]
+    pub fn new(keys: SteeringKeys, owners: Arc<OwnerTable>, secrets: &Secrets) -> Self {
+        Self {
+            keys,
+            owners,
+            isn: IsnGenerator::new(secrets.isn),
+            cookies: Arc::new(SharedCookies::new(secrets.cookies)),
+            tickets: Arc::new(AtomicU64::new(1)),
+            hasher: FlowHasher::from_random(secrets.flows),
+            seed: secrets.ports,
+        }
+    }
+
     /// Which shard a connection between these ends belongs to: the one that gets its segments.
     #[must_use]
     pub fn owner(&self, quad: &Quad) -> ShardId {

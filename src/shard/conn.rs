@@ -1,6 +1,6 @@
 //! The record of one connection: protocol state, stores, and what ties it to its shard.
 //!
-//! Must not contain: behaviour. What happens to a connection is in `core`, `receive` and `transmit`.
+//! Must not contain: behaviour. What happens to a connection is in `state`, `receive` and `transmit`.
 
 use super::opening::IpFields;
 use super::receive_store::ReceiveStore;

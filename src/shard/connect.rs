@@ -7,14 +7,15 @@ use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
 use super::conn::Phase;
-use super::core::Core;
 use super::destinations::{Choice, Destinations, Port};
 use super::listeners::{NO_LISTENER, Target};
 use super::opening::{ConnectError, ConnectOptions, IpFields};
 use super::ports::epoch;
 use super::routes::NoRoute;
 use super::service::ConnId;
-use crate::flow::{EPHEMERAL_PORTS, Endpoint, Quad, ports_for_shard};
+use super::state::ShardState;
+use crate::flow::{Endpoint, Quad};
+use crate::steering::{EPHEMERAL_PORTS, ports_for_shard};
 use crate::tcp::{Handshake, SeqNum};
 
 /// Ports tried in order, and as many far apart.
@@ -22,7 +23,7 @@ const TRIES: usize = 64;
 /// Between ports far apart: odd, so that it comes to each of them, and about the golden section.
 const STRIDE: u16 = 0x9e37;
 
-impl Core {
+impl ShardState {
     /// See [`Io::connect`](super::Io::connect).
     pub(crate) fn open(
         &mut self,

@@ -1,6 +1,6 @@
 //! What a shard counts: plain integers of one thread, published now and then to shared memory for readers.
 //!
-//! Must not contain: locks, formatting for people (that is `observe`'s work), anything per connection.
+//! Must not contain: locks, formatting for people (that is the command's work), anything per connection.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -10,7 +10,8 @@ use std::net::IpAddr;
 
 use foldhash::fast::RandomState;
 
-use crate::flow::{EPHEMERAL_PORTS, Endpoint, Quad};
+use crate::flow::{Endpoint, Quad};
+use crate::steering::EPHEMERAL_PORTS;
 
 /// Ports to choose from.
 const COUNT: usize = *EPHEMERAL_PORTS.end() as usize - *EPHEMERAL_PORTS.start() as usize + 1;

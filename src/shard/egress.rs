@@ -6,6 +6,7 @@ use super::config::ShardConfig;
 use super::counters::Counters;
 use super::log;
 use super::opening::IpFields;
+use super::send_store::FRAMES_A_SEGMENT;
 use crate::buffer::frame::{FrameOwner, TxFrame};
 use crate::buffer::ring::Producer;
 use crate::flow::Quad;
@@ -14,20 +15,12 @@ use crate::wire::tcp::{Flags, TcpHeader};
 use crate::wire::vnet::{TxChecksum, TxOffload};
 use crate::wire::{self, PROTOCOL_TCP, checksum};
 
-/// Frames that are set aside for one `Transmit`: 64 KB in pieces every other of which has at least 2 KB
-/// ([`MIN_STATIC`](super::send_store::MIN_STATIC)), four a frame, and some. What lies in more pieces is sent in shorter
-/// segments ([`SendStore::cut`](super::send_store::SendStore::cut)).
-pub(super) const FRAMES_A_SEGMENT: usize = 20;
-
 /// Ring places kept for control segments, so that a RST or an ACK finds room when data fills the ring.
 const CONTROL_RESERVE: usize = 8;
 
 /// Ring places that answers to strangers leave to connections, beside those that one `Transmit` may need: a flood of SYNs
 /// must not fill the ring before the turn's data find their way into it.
 const CONNECTIONS_RESERVE: usize = FRAMES_A_SEGMENT + CONTROL_RESERVE + 32;
-
-/// Largest payload of a super-segment: 65,535 less an IPv6 and a full TCP header.
-pub(crate) const MAX_SUPER_SEGMENT: u32 = 65_535 - 40 - 60;
 
 /// The shard's end of the way out.
 #[derive(Debug)]

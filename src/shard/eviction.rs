@@ -10,10 +10,10 @@
 //! Must not contain: how much a connection may take.
 
 use super::conn::{Conn, Phase};
-use super::core::Core;
 use super::log;
 use super::service::{ConnId, IoBackend};
 use super::shares::Pool;
+use super::state::ShardState;
 use crate::tcp::{CloseReason, Duration};
 
 /// Without progress for so long, a connection gives up what it holds, if others need it.
@@ -40,7 +40,7 @@ impl Conn {
     }
 }
 
-impl Core {
+impl ShardState {
     /// The memory for data to be sent.
     #[inline]
     pub(crate) fn send_pool(&self) -> Pool {

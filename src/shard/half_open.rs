@@ -9,12 +9,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::hasher::FlowHasher;
 use super::listeners::{NO_LISTENER, Target};
 use super::opening::IpFields;
 use super::service::ConnId;
 use super::slab::{Key, Slab};
 use super::table::FlowTable;
-use crate::flow::{Endpoint, FlowHasher, Quad};
+use crate::flow::{Endpoint, Quad};
 use crate::tcp::{HalfOpen, Instant};
 
 /// End of a queue.

@@ -4,14 +4,14 @@
 
 use std::net::IpAddr;
 
-use super::core::Core;
 use super::counters::DropReason;
+use super::state::ShardState;
 use super::transmit::drop_frame;
 use crate::buffer::frame::{FrameOwner, MAX_HEADER, Payload, RxFrame, TxFrame};
 use crate::wire;
 use crate::wire::vnet::{ChecksumStatus, TxChecksum, TxOffload};
 
-impl Core {
+impl ShardState {
     /// Handles a packet with an ICMP message from `src` to one of our addresses.
     pub(crate) fn receive_icmp(&mut self, src: IpAddr, frame: &mut RxFrame) -> Result<(), DropReason> {
         let trusted = frame.offload.checksum == ChecksumStatus::Trusted;

@@ -3,7 +3,7 @@
 //!
 //! Must not contain: which chunks go (`buffer::blocks`).
 
-use super::core::Core;
+use super::state::ShardState;
 use crate::tcp::{Duration, Instant};
 
 /// Chunks lie idle when they were not used for so long.
@@ -11,7 +11,7 @@ const INTERVAL: Duration = Duration::from_millis(250);
 /// So many go at a time, 8 MB: each takes a system call. All of the default 512 MB are gone within 20 seconds.
 const AT_A_TIME: usize = 128;
 
-impl Core {
+impl ShardState {
     /// When [`give_back_memory`](Self::give_back_memory) has something to do, if it will.
     pub(crate) fn give_back_due(&mut self) -> Option<Instant> {
         if self.give_back_at.is_none() && self.memory.has_idle() {

@@ -9,8 +9,6 @@ use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 
-use super::budget::{self, Work};
-use super::core::Core;
 use super::opening::{AcceptQueue, ListenError, ListenOptions};
 use crate::flow::Endpoint;
 use crate::tcp::{self, Wishes};
@@ -90,7 +88,7 @@ impl Listeners {
         self.fixed.get(&local.port).map(|&service| Target { service, listener: NO_LISTENER })
     }
 
-    fn add(&mut self, service: u16, local: Endpoint, backlog: u32, tag: u64) -> Result<(), ListenError> {
+    pub(crate) fn add(&mut self, service: u16, local: Endpoint, backlog: u32, tag: u64) -> Result<(), ListenError> {
         let fixed = local.addr.is_unspecified() && self.fixed.contains_key(&local.port);
         if fixed || self.by_local.contains_key(&local) {
             return Err(ListenError::AddressInUse);
@@ -125,12 +123,12 @@ impl Listeners {
     }
 
     /// The open listener of `service` at `local`.
-    fn own(&self, service: u16, local: Endpoint) -> Option<u32> {
+    pub(crate) fn own(&self, service: u16, local: Endpoint) -> Option<u32> {
         self.by_local.get(&local).copied().filter(|&index| self.all[index as usize].service == service)
     }
 
     /// Closes a listener. Its children in SYN-RECEIVED are to be reset.
-    fn close(&mut self, index: u32) {
+    pub(crate) fn close(&mut self, index: u32) {
         let Some(listener) = self.all.get_mut(index as usize) else { return };
         listener.open = false;
         self.closing += usize::from(listener.half_open > 0);
@@ -248,82 +246,43 @@ impl Listeners {
             self.forget_unused(index);
         }
     }
-}
 
-impl Core {
-    /// See [`Io::listen`](super::Io::listen).
-    pub(crate) fn open_listener(&mut self, local: Endpoint, backlog: u32, tag: u64) -> Result<(), ListenError> {
-        if local.port == 0 {
-            return Err(ListenError::NoPort);
-        }
-        let any = local.addr.is_unspecified();
-        let fits = |ours: &IpAddr| *ours == local.addr || (any && ours.is_ipv4() == local.addr.is_ipv4());
-        if !self.config.addresses.iter().any(fits) {
-            return Err(ListenError::NotOurAddress);
-        }
-        self.listeners.add(self.current, local, backlog, tag)
-    }
-
-    /// See [`Io::unlisten`](super::Io::unlisten).
-    pub(crate) fn close_listener(&mut self, local: Endpoint) {
-        if let Some(index) = self.listeners.own(self.current, local) {
-            self.listeners.close(index);
-            self.destinations.silent(local.port);
-        }
-    }
-
-    /// No service listens any more, on ports of its own neither.
-    pub(crate) fn close_all_listeners(&mut self) {
-        self.listeners.fixed.clear();
-        let all: Vec<u32> = self.listeners.by_local.values().copied().collect();
+    /// Ends all, those of services' own ports, too.
+    pub(crate) fn close_all(&mut self) {
+        self.fixed.clear();
+        let all: Vec<u32> = self.by_local.values().copied().collect();
         for index in all {
-            self.listeners.close(index);
+            self.close(index);
         }
     }
 
-    /// Resets children in SYN-RECEIVED whose listener is gone: looks at some records in a turn, as long as the tx ring has
-    /// room.
-    #[inline]
-    pub(crate) fn reset_children(&mut self) {
-        if self.listeners.has_closing() {
-            self.reset_some_children();
+    /// Changes the listener that a service has on `local`, if it has one.
+    fn change(&mut self, service: u16, local: Endpoint, change: impl FnOnce(&mut Listener)) {
+        if let Some(index) = self.own(service, local) {
+            change(&mut self.all[index as usize]);
         }
-    }
-
-    #[cold]
-    fn reset_some_children(&mut self) {
-        let mut looks = 0;
-        while looks < budget::RESETS && self.listeners.has_closing() && self.egress.has_room() {
-            looks += 1;
-            let slot = if self.listeners.sweep < self.half_open.slots() { self.listeners.sweep } else { 0 };
-            self.listeners.sweep = slot + 1;
-            if self.half_open.place(slot).is_none_or(|place| !self.listeners.is_closed(place.listener)) {
-                continue;
-            }
-            self.reset_half_open(slot);
-        }
-        self.counters.note_work(Work::Resets, looks);
     }
 
     /// See [`Io::set_accepting`](super::Io::set_accepting).
-    pub(crate) fn set_listener_accepting(&mut self, local: Endpoint, accepting: bool) {
-        if let Some(index) = self.listeners.own(self.current, local) {
-            self.listeners.all[index as usize].accepting = accepting;
-        }
+    pub(crate) fn set_accepting(&mut self, service: u16, local: Endpoint, accepting: bool) {
+        self.change(service, local, |listener| listener.accepting = accepting);
     }
 
     /// See [`Io::set_accept_queue`](super::Io::set_accept_queue).
-    pub(crate) fn set_queue_of_listener(&mut self, local: Endpoint, queue: Arc<AcceptQueue>) {
-        if let Some(index) = self.listeners.own(self.current, local) {
-            self.listeners.all[index as usize].queue = Some(queue);
-        }
+    pub(crate) fn set_queue(&mut self, service: u16, local: Endpoint, queue: Arc<AcceptQueue>) {
+        self.change(service, local, |listener| listener.queue = Some(queue));
     }
 
     /// See [`Io::set_listen_options`](super::Io::set_listen_options).
-    pub(crate) fn set_options_of_listener(&mut self, local: Endpoint, options: &ListenOptions) {
-        if let Some(index) = self.listeners.own(self.current, local) {
-            self.listeners.all[index as usize].options = *options;
-        }
+    pub(crate) fn set_options(&mut self, service: u16, local: Endpoint, options: &ListenOptions) {
+        self.change(service, local, |listener| listener.options = *options);
+    }
+
+    /// The next of so many slots to be looked at for children whose listener is gone, round and round.
+    pub(crate) fn next_of(&mut self, slots: u32) -> u32 {
+        let slot = if self.sweep < slots { self.sweep } else { 0 };
+        self.sweep = slot + 1;
+        slot
     }
 }
 

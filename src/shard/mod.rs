@@ -11,33 +11,39 @@
 //! No lock, no atomic read-modify-write, no allocation and no log line for a segment on the fast path.
 
 mod age_list;
+mod arrival;
 pub mod budget;
 mod config;
 mod conn;
 mod connect;
 mod cookies;
-mod core;
 pub mod counters;
 mod destinations;
 mod egress;
 mod eviction;
 mod half_open;
+mod hasher;
 mod icmp;
 mod idle_memory;
 mod listeners;
+mod listening;
 mod log;
 mod opening;
+mod orphan_limits;
 mod orphans;
 mod pages;
 mod passive;
 pub(crate) mod ports;
+mod prefetch;
 mod receive;
 mod receive_store;
 mod routes;
+mod secrets;
 mod send_store;
 pub mod service;
 mod shares;
 pub mod slab;
+mod state;
 mod strangers;
 pub mod table;
 pub mod time_wait_table;
@@ -47,20 +53,24 @@ pub mod wheel;
 use std::cmp::Reverse;
 
 use self::budget::Work;
-pub use self::config::{Limits, Offload, ShardConfig, ShardShared};
+pub use self::config::{Limits, ShardConfig, ShardShared};
 use self::conn::Phase;
 pub use self::cookies::SharedCookies;
-use self::core::Core;
 pub use self::counters::{Counters, DropReason, PublishedCounters};
+use self::egress::Egress;
+pub use self::hasher::FlowHasher;
 pub use self::opening::{AcceptQueue, ConnectError, ConnectOptions, ListenError, ListenOptions};
 pub use self::routes::{PrefixError, Route, Routes};
+pub use self::secrets::Secrets;
 pub use self::service::{ConnId, Io, IoBackend, Message, Service};
+use self::state::ShardState;
 use crate::buffer::frame::{Completion, TxFrame};
 use crate::buffer::packet::PacketBuf;
-use crate::buffer::ring::Producer;
-use crate::buffer::send_memory::SendMemory;
+use crate::buffer::ring::{Consumer, ring};
+use crate::buffer::send_memory::{SendMemory, SendReader};
 use crate::flow::{Endpoint, Quad, ShardId};
 use crate::tcp::{CloseReason, ConfigError, Duration, Instant};
+pub use crate::wire::vnet::Offload;
 
 /// A turn that begins so much later than one was due was not run for want of a processor, not for want of work.
 const ABSENCE: Duration = Duration::from_secs(1);
@@ -69,7 +79,7 @@ const CATCH_UP: Duration = Duration::from_millis(10);
 
 /// One shard: connections, services and all that they need. It runs in turns, which its caller gives it.
 pub struct Shard {
-    core: Core,
+    state: ShardState,
     services: Vec<Box<dyn Service>>,
     /// Those that want to be asked whether they have mail.
     mailboxes: Vec<u16>,
@@ -80,15 +90,24 @@ pub struct Shard {
 impl std::fmt::Debug for Shard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Shard")
-            .field("core", &self.core)
+            .field("state", &self.state)
             .field("services", &self.services.len())
             .finish_non_exhaustive()
     }
 }
 
+/// The other side of a shard's way out, for whoever sends its frames.
+#[derive(Debug)]
+pub struct Outlet {
+    /// Frames as the shard has published them. Whoever takes one hands its completion to [`Shard::complete`].
+    pub frames: Consumer<TxFrame>,
+    /// Where the payload of the frames lies.
+    pub memory: SendReader,
+}
+
 impl Shard {
-    /// A shard without services. Its frames go into `out`; whoever drains that ring hands each frame's completion to
-    /// [`complete`](Self::complete).
+    /// A shard without services, with `send_chunks` chunks of send memory and a ring for `tx_ring` frames, and the outlet that
+    /// its frames come to. Everything that has a shard gets it here.
     ///
     /// # Errors
     ///
@@ -96,14 +115,16 @@ impl Shard {
     pub fn new(
         config: ShardConfig,
         shared: ShardShared,
-        memory: SendMemory,
-        out: Producer<TxFrame>,
+        send_chunks: u32,
+        tx_ring: usize,
         now: Instant,
-    ) -> Result<Self, ConfigError> {
+    ) -> Result<(Self, Outlet), ConfigError> {
         config.tcp.validate()?;
-        let egress = egress::Egress::new(out);
-        let core = Core::new(config, shared, memory, egress, now);
-        Ok(Self { core, services: Vec::new(), mailboxes: Vec::new(), reset_at: 0 })
+        let (memory, reader) = SendMemory::new(send_chunks);
+        let (producer, frames) = ring(tx_ring);
+        let state = ShardState::new(config, shared, memory, Egress::new(producer), now);
+        let shard = Self { state, services: Vec::new(), mailboxes: Vec::new(), reset_at: 0 };
+        Ok((shard, Outlet { frames, memory: reader }))
     }
 
     /// Adds a service: on a port of all our addresses, or (`None`) for what it opens by itself ([`Io::listen`],
@@ -112,12 +133,12 @@ impl Shard {
     pub fn add_service(&mut self, port: Option<u16>, service: Box<dyn Service>) -> u16 {
         let index = self.services.len() as u16;
         if let Some(port) = port {
-            self.core.listeners.add_fixed(port, index);
+            self.state.listeners.add_fixed(port, index);
         }
         if service.wants_mail() {
             self.mailboxes.push(index);
         }
-        self.core.give_way.push(!service.keeps_idle());
+        self.state.give_way.push(!service.keeps_idle());
         self.services.push(service);
         index
     }
@@ -130,11 +151,11 @@ impl Shard {
     /// expected of them. An embedder who keeps the shard waiting on purpose makes its clock slow.
     #[inline]
     pub fn begin_turn(&mut self, now: Instant) {
-        if now - self.core.turn_began > ABSENCE {
+        if now - self.state.turn_began > ABSENCE {
             self.notice_absence(now);
         }
-        self.core.turn_began = now;
-        self.core.now = now - self.core.absent;
+        self.state.turn_began = now;
+        self.state.now = now - self.state.absent;
     }
 
     #[cold]
@@ -142,15 +163,15 @@ impl Shard {
         let Some(due) = self.next_deadline() else { return };
         if now - due > ABSENCE {
             // Never back.
-            let own = (due - self.core.absent).saturating_sub(CATCH_UP).max(self.core.now);
-            self.core.absent = now - own;
-            self.core.counters.absences += 1;
+            let own = (due - self.state.absent).saturating_sub(CATCH_UP).max(self.state.now);
+            self.state.absent = now - own;
+            self.state.counters.absences += 1;
         }
     }
 
     /// The tx stage is done with a frame.
     pub fn complete(&mut self, completion: Completion) {
-        self.core.complete(completion);
+        self.state.complete(completion);
     }
 
     /// A message of another shard (or of the engine's control plane) to the service with that index.
@@ -175,7 +196,7 @@ impl Shard {
                 self.call(service, |service, io| service.mail(io));
                 calls += 1;
             }
-            self.core.counters.note_work(Work::Mail, calls);
+            self.state.counters.note_work(Work::Mail, calls);
             delivered += usize::from(calls > 0);
         }
         if delivered > 0 {
@@ -187,7 +208,7 @@ impl Shard {
     /// Which shard a connection between these ends belongs to.
     #[must_use]
     pub fn owner(&self, quad: &Quad) -> ShardId {
-        self.core.shared.owner(quad)
+        self.state.shared.owner(quad)
     }
 
     /// Tells all services that the end is near. What they send leaves with the end of the turn.
@@ -203,25 +224,25 @@ impl Shard {
     /// new ones, for the first call closes all listeners.
     pub fn reset_connections(&mut self) -> bool {
         if self.reset_at == 0 {
-            self.core.close_all_listeners();
+            self.state.close_all_listeners();
         }
-        let end = self.core.conns.slots() as u32;
+        let end = self.state.conns.slots() as u32;
         let mut looks = 0;
         // One may take the ACK of its handshake and the reset.
-        while self.reset_at < end && looks < budget::PLACES && self.core.egress.has_room_for_data() {
+        while self.reset_at < end && looks < budget::PLACES && self.state.egress.has_room_for_data() {
             let slot = self.reset_at;
             self.reset_at += 1;
             looks += 1;
-            let Some(conn) = self.core.conns.at(slot) else { continue };
+            let Some(conn) = self.state.conns.at(slot) else { continue };
             let told = self.services.get(usize::from(conn.service)).is_some_and(|service| service.has_said_goodbye());
             if matches!(conn.phase, Phase::Open(_))
                 && !told
-                && let Some(id) = self.core.conns.key(slot)
+                && let Some(id) = self.state.conns.key(slot)
             {
-                IoBackend::abort(&mut self.core, id);
+                IoBackend::abort(&mut self.state, id);
             }
         }
-        self.core.counters.note_work(Work::Places, looks);
+        self.state.counters.note_work(Work::Places, looks);
         self.deliver_events();
         let all = self.reset_at >= end;
         if all {
@@ -239,7 +260,7 @@ impl Shard {
     /// Frames that the tx stage has not taken yet.
     #[must_use]
     pub fn frames_waiting(&mut self) -> usize {
-        self.core.egress.waiting()
+        self.state.egress.waiting()
     }
 
     /// Closes all listeners and tells whether something that was said and closed has not been acknowledged, or not even
@@ -249,22 +270,22 @@ impl Shard {
         for service in 0..self.services.len() {
             self.call(service as u16, |service, io| owes |= service.draining(io));
         }
-        self.core.close_all_listeners();
+        self.state.close_all_listeners();
         self.deliver_events();
-        owes || self.core.orphans.count > 0
+        owes || self.state.orphans.count > 0
     }
 
     /// Whether a connection is open that its service has not closed, or that is about to open for it. A peer's handshake that
     /// is not complete does not count.
     #[must_use]
     pub fn has_open(&self) -> bool {
-        self.core.conns.len() > self.core.detached
+        self.state.conns.len() > self.state.detached
     }
 
     /// Opens a connection to `remote` for the service with that index, which then hears `accepted` or `closed`. `None`: no
     /// address of that family, no port free or the shard is full; the service hears `closed` of an id that names nothing.
     pub fn connect(&mut self, service: u16, remote: Endpoint) -> Option<ConnId> {
-        let id = self.core.open(service, remote, &ConnectOptions::default()).ok();
+        let id = self.state.open(service, remote, &ConnectOptions::default()).ok();
         if id.is_none() {
             let nothing = ConnId { slot: u32::MAX, generation: 0 };
             self.call(service, |service, io| service.closed(io, nothing, CloseReason::LocalClose));
@@ -279,93 +300,93 @@ impl Shard {
         self.run_timers();
         if self.has_backlog() {
             self.call_again();
-            self.core.reset_children();
+            self.state.reset_children();
         }
-        self.core.take_memory_of_orphans();
-        self.core.evict_stalled();
+        self.state.take_memory_of_orphans();
+        self.state.evict_stalled();
         self.deliver_events();
         self.feed_starved();
         self.deliver_events();
-        self.core.transmit();
+        self.state.transmit();
         self.deliver_events();
-        self.core.give_back_memory();
-        self.core.egress.publish()
+        self.state.give_back_memory();
+        self.state.egress.publish()
     }
 
     /// When the shard next needs a turn even if nothing happens.
     pub fn next_deadline(&mut self) -> Option<Instant> {
-        let service = self.core.service_timers.peek().map(|Reverse((at, ..))| *at);
-        let idle_memory = self.core.give_back_due();
-        let Core { wheel, time_wait, orphans, half_open, evict_at, .. } = &self.core;
+        let service = self.state.service_timers.peek().map(|Reverse((at, ..))| *at);
+        let idle_memory = self.state.give_back_due();
+        let ShardState { wheel, time_wait, orphans, half_open, evict_at, .. } = &self.state;
         let timers = [wheel.next(), time_wait.next(), orphans.due, half_open.next(), *evict_at];
-        timers.into_iter().chain([service, idle_memory]).flatten().min().map(|due| due + self.core.absent)
+        timers.into_iter().chain([service, idle_memory]).flatten().min().map(|due| due + self.state.absent)
     }
 
     /// Whether connections wait for their turn or for room in the tx ring.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        !self.core.touched.is_empty()
-            || self.core.half_open.unsent().is_some()
-            || !self.core.events.is_empty()
-            || !self.core.outbox.is_empty()
+        !self.state.touched.is_empty()
+            || self.state.half_open.unsent().is_some()
+            || !self.state.events.is_empty()
+            || !self.state.outbox.is_empty()
             || self.has_backlog()
-            || self.core.feed_left > 0
+            || self.state.feed_left > 0
     }
 
     /// Whether the last turn left something over that the next one can do at once.
     #[must_use]
     pub fn has_backlog(&self) -> bool {
-        !self.core.call_again.is_empty() || self.core.listeners.has_closing()
+        !self.state.call_again.is_empty() || self.state.listeners.has_closing()
     }
 
     /// Whether frames are out whose completion has not come back.
     #[must_use]
     pub fn awaits_completions(&self) -> bool {
-        self.core.memory.outstanding() > 0
+        self.state.memory.outstanding() > 0
     }
 
     /// The next packet buffer that is to go back to its pool.
     pub fn take_released(&mut self) -> Option<PacketBuf> {
-        self.core.holdings.released.pop()
+        self.state.holdings.released.pop()
     }
 
     /// The next message for another shard: receiver, service, message.
     pub fn take_message(&mut self) -> Option<(ShardId, u16, Message)> {
-        self.core.outbox.pop_front()
+        self.state.outbox.pop_front()
     }
 
     /// Puts back a message that could not be delivered now.
     pub fn return_message(&mut self, to: ShardId, service: u16, message: Message) {
-        self.core.outbox.push_front((to, service, message));
+        self.state.outbox.push_front((to, service, message));
     }
 
     /// The shard's counters, gauges as of now.
     pub fn counters(&mut self) -> &mut Counters {
-        self.core.refresh_gauges();
-        &mut self.core.counters
+        self.state.refresh_gauges();
+        &mut self.state.counters
     }
 
     /// The shard's counters, to be added to.
     pub fn counters_mut(&mut self) -> &mut Counters {
-        &mut self.core.counters
+        &mut self.state.counters
     }
 
     /// Whether a connection waits until the tx stage has taken more of its frames.
     #[must_use]
     pub fn waits_for_tx(&self) -> bool {
-        self.core.ring_blocked > 0
+        self.state.ring_blocked > 0
     }
 
     /// Whether [`finish_turn`](Self::finish_turn) could send something that waits: there is room in the tx ring again.
     pub fn can_transmit(&mut self) -> bool {
-        let waits = !self.core.touched.is_empty() || self.core.half_open.unsent().is_some();
-        waits && self.core.egress.has_room_for_data()
+        let waits = !self.state.touched.is_empty() || self.state.half_open.unsent().is_some();
+        waits && self.state.egress.has_room_for_data()
     }
 
     /// Quads and states of all connections, for reports.
     pub fn connections(&self) -> impl Iterator<Item = (ConnId, Quad, crate::tcp::State)> + '_ {
-        let half_open = self.core.half_open.iter().map(|(id, quad)| (id, quad, crate::tcp::State::SynReceived));
-        let conns = self.core.conns.iter().filter_map(|(id, conn)| {
+        let half_open = self.state.half_open.iter().map(|(id, quad)| (id, quad, crate::tcp::State::SynReceived));
+        let conns = self.state.conns.iter().filter_map(|(id, conn)| {
             let state = match &conn.phase {
                 Phase::Handshake(handshake) => handshake.state(),
                 Phase::Open(connection) => connection.state(),
@@ -379,21 +400,21 @@ impl Shard {
     /// Counters and estimates of a connection; `None` before it is established and after it has ended.
     #[must_use]
     pub fn info(&self, id: ConnId) -> Option<crate::tcp::Info> {
-        IoBackend::info(&self.core, id)
+        IoBackend::info(&self.state, id)
     }
 
     /// When this connection is woken at the latest.
     #[must_use]
     pub fn timer(&self, id: ConnId) -> Option<Instant> {
-        let armed = self.core.conns.get(id).map(|conn| conn.armed).filter(|armed| *armed != Instant::MAX);
-        armed.or_else(|| self.core.half_open.timer(id)).map(|armed| armed + self.core.absent)
+        let armed = self.state.conns.get(id).map(|conn| conn.armed).filter(|armed| *armed != Instant::MAX);
+        armed.or_else(|| self.state.half_open.timer(id)).map(|armed| armed + self.state.absent)
     }
 
     /// Takes a connection's timer away, for tests that want this to be noticed.
     #[cfg(test)]
     pub(crate) fn disarm(&mut self, id: ConnId) {
-        self.core.wheel.remove(id.slot);
-        if let Some(conn) = self.core.conns.get_mut(id) {
+        self.state.wheel.remove(id.slot);
+        if let Some(conn) = self.state.conns.get_mut(id) {
             conn.armed = Instant::MAX;
         }
     }
@@ -401,103 +422,103 @@ impl Shard {
     /// Queues octets as they lie when there was little memory while they were queued, for tests that send them.
     #[cfg(test)]
     pub(crate) fn send_in_smallest_blocks(&mut self, id: ConnId, octets: u32) {
-        let Core { conns, memory, .. } = &mut self.core;
+        let ShardState { conns, memory, .. } = &mut self.state;
         let Some(conn) = conns.get_mut(id) else { return };
         let Phase::Open(connection) = &mut conn.phase else { return };
         for _ in 0..octets / 256 {
             connection.on_send(conn.send.append(memory, &[7; 256], 256) as u32);
         }
-        self.core.touch(id);
+        self.state.touch(id);
     }
 
     fn run_timers(&mut self) {
-        let now = self.core.now;
+        let now = self.state.now;
         // In most turns nothing is due, and little is asked.
-        if self.core.service_timers.peek().is_some_and(|Reverse((at, ..))| *at <= now) {
+        if self.state.service_timers.peek().is_some_and(|Reverse((at, ..))| *at <= now) {
             self.run_service_timers(now);
         }
-        if !self.core.time_wait.is_empty() {
+        if !self.state.time_wait.is_empty() {
             self.expire_time_wait(now);
         }
-        if self.core.half_open.len() > 0 {
-            self.core.run_half_open_timers();
+        if self.state.half_open.len() > 0 {
+            self.state.run_half_open_timers();
         }
         let mut looks = budget::TIMERS;
-        while let Some(slot) = self.core.wheel.pop_within(now, &mut looks) {
-            if let Some(id) = self.core.conns.key(slot) {
+        while let Some(slot) = self.state.wheel.pop_within(now, &mut looks) {
+            if let Some(id) = self.state.conns.key(slot) {
                 self.fire(id);
             }
         }
-        self.core.counters.note_work(Work::Timers, budget::TIMERS - looks);
+        self.state.counters.note_work(Work::Timers, budget::TIMERS - looks);
     }
 
     #[inline(never)]
     fn run_service_timers(&mut self, now: Instant) {
         // Those that the calls below set wait for the next turn: a service that asks for one at once does not hold us up.
-        let newest = self.core.timer_order;
+        let newest = self.state.timer_order;
         let mut timers = 0;
         while timers < budget::SERVICE_TIMERS
-            && let Some(Reverse((at, order, service, token))) = self.core.service_timers.peek().copied()
+            && let Some(Reverse((at, order, service, token))) = self.state.service_timers.peek().copied()
         {
             if at > now || order > newest {
                 break;
             }
             timers += 1;
-            self.core.service_timers.pop();
+            self.state.service_timers.pop();
             self.call(service, |service, io| service.timer(io, token));
         }
-        self.core.counters.note_work(Work::ServiceTimers, timers);
+        self.state.counters.note_work(Work::ServiceTimers, timers);
     }
 
     #[inline(never)]
     fn expire_time_wait(&mut self, now: Instant) {
         let mut records = 0;
         while records < budget::TIME_WAIT
-            && let Some((quad, _)) = self.core.time_wait.pop_expired(now)
+            && let Some((quad, _)) = self.state.time_wait.pop_expired(now)
         {
             records += 1;
-            self.core.waited(&quad);
+            self.state.waited(&quad);
         }
-        self.core.counters.note_work(Work::TimeWait, records);
+        self.state.counters.note_work(Work::TimeWait, records);
     }
 
     /// Goes on where services have asked for it.
     fn call_again(&mut self) {
-        let calls = self.core.call_again.len().min(budget::CALLS_AGAIN);
+        let calls = self.state.call_again.len().min(budget::CALLS_AGAIN);
         for _ in 0..calls {
-            let Some(id) = self.core.call_again.pop_front() else { break };
-            let Some(conn) = self.core.conns.get_mut(id) else { continue };
+            let Some(id) = self.state.call_again.pop_front() else { break };
+            let Some(conn) = self.state.conns.get_mut(id) else { continue };
             conn.again = false;
             if !conn.detached && matches!(conn.phase, Phase::Open(_)) {
                 let service = conn.service;
                 self.call(service, |service, io| service.writable(io, id));
             }
         }
-        self.core.counters.note_work(Work::CallsAgain, calls);
+        self.state.counters.note_work(Work::CallsAgain, calls);
     }
 
     fn fire(&mut self, id: ConnId) {
-        let now = self.core.now;
-        let Some(conn) = self.core.conns.get_mut(id) else { return };
+        let now = self.state.now;
+        let Some(conn) = self.state.conns.get_mut(id) else { return };
         conn.armed = Instant::MAX;
         match &mut conn.phase {
             Phase::Handshake(handshake) => {
                 if handshake.next_timeout().is_some_and(|deadline| deadline <= now) {
-                    let outcome = handshake.on_timeout(&self.core.config.tcp, now);
+                    let outcome = handshake.on_timeout(&self.state.config.tcp, now);
                     self.handshake_outcome(id, outcome);
                 }
             }
             Phase::Open(connection) => {
                 if connection.next_timeout().is_some_and(|deadline| deadline <= now) {
-                    let outcome = connection.on_timeout(&self.core.config.tcp, now);
-                    self.core.counters.note_events(outcome.events, || 0);
+                    let outcome = connection.on_timeout(&self.state.config.tcp, now);
+                    self.state.counters.note_events(outcome.events, || 0);
                     self.outcome(id, outcome, false);
                 }
             }
             Phase::Drained(..) => {}
         }
         // Re-arms it where nothing was due: the deadline had moved.
-        self.core.touch(id);
+        self.state.touch(id);
     }
 }
 

@@ -1,18 +1,10 @@
-//! Orphans: connections whose service has closed them, and which go on alone until the peer has acknowledged everything.
-//!
-//! They cost memory that nobody asks about any more, so they are bounded (OPS-22): in number, in time
-//! (`tcp::Config::orphan_timeout`), and they give way when send memory is needed by others: those whose peer has not
-//! acknowledged anything for [`STALLED`], since the others give theirs back by themselves, and what a service has said
-//! before it closed is meant to arrive; and those that take longer than [`PATIENCE`]. The oldest goes first: it had the
-//! most time. In FIN-WAIT-2 a connection has nothing left to send and is no orphan any more; that state has a
-//! time limit of its own.
+//! The list of orphans: connections whose service has closed them. Which of them give way, `orphan_limits` decides.
 
 use std::collections::VecDeque;
 
-use super::conn::{Conn, Phase};
-use super::core::Core;
-use super::service::{ConnId, IoBackend};
-use crate::tcp::{Duration, Instant, State};
+use super::conn::Conn;
+use super::service::ConnId;
+use crate::tcp::Instant;
 
 /// The orphans of a shard.
 #[derive(Debug, Default)]
@@ -24,98 +16,36 @@ pub(crate) struct Orphans {
     pub(crate) due: Option<Instant>,
 }
 
-/// Without an acknowledgment for so long, an orphan gives way: a lost one costs less than that.
-const STALLED: Duration = Duration::from_secs(1);
-/// After so long it gives way in any case: a peer that takes an octet at a time is no better than one that takes none.
-const PATIENCE: Duration = Duration::from_secs(20);
-
 /// Of the oldest, so many are looked at for one that holds memory.
 const LOOKED_AT: usize = 64;
-/// So many are reset in a turn for their memory.
-const A_TURN: usize = 16;
 
 impl Orphans {
     /// This connection is done, or has never been one.
     pub(crate) fn forget(&mut self, conn: &mut Conn) {
         self.count -= usize::from(std::mem::take(&mut conn.orphan));
     }
-}
 
-impl Core {
-    /// The service has closed `id`, or its user has [left](IoBackend::leave) it.
-    pub(crate) fn left_alone(&mut self, id: ConnId) {
-        let Some(conn) = self.conns.get_mut(id) else { return };
-        let Phase::Open(connection) = &conn.phase else { return };
-        let unsaid =
-            connection.is_left() || matches!(connection.state(), State::FinWait1 | State::Closing | State::LastAck);
-        if !unsaid || std::mem::replace(&mut conn.orphan, true) {
-            return;
-        }
-        self.orphans.count += 1;
-        self.orphans.queue.push_back((id, self.now));
-        if self.orphans.queue.len() > 2 * self.orphans.count + LOOKED_AT {
-            let conns = &self.conns;
-            self.orphans.queue.retain(|(id, _)| conns.get(*id).is_some_and(|conn| conn.orphan));
-        }
-        while self.orphans.count > self.config.limits.orphans {
-            let Some((oldest, _)) = self.orphans.queue.pop_front() else { break };
-            if self.is_orphan(oldest) {
-                self.counters.orphans_over_limit += 1;
-                self.abort(oldest);
-            }
+    /// `id` is an orphan from `now` on. Those that are done leave the list when it is much longer than there are orphans.
+    pub(crate) fn add(&mut self, id: ConnId, now: Instant, is_orphan: impl Fn(ConnId) -> bool) {
+        self.count += 1;
+        self.queue.push_back((id, now));
+        if self.queue.len() > 2 * self.count + LOOKED_AT {
+            self.queue.retain(|(id, _)| is_orphan(*id));
         }
     }
 
-    fn is_orphan(&self, id: ConnId) -> bool {
-        self.conns.get(id).is_some_and(|conn| conn.orphan)
+    /// Takes out the oldest, which may be done.
+    pub(crate) fn pop(&mut self) -> Option<ConnId> {
+        self.queue.pop_front().map(|(id, _)| id)
     }
 
-    /// Somebody waits for send memory, and hardly any is free: orphans that hold some are reset.
-    #[inline]
-    pub(crate) fn take_memory_of_orphans(&mut self) {
-        self.orphans.due = None;
-        if self.orphans.count > 0 && !self.starved.is_empty() {
-            self.reset_orphans();
-        }
+    /// Some of the oldest with their places in the list, and since when they are orphans, unless they are done.
+    pub(crate) fn oldest(&self) -> impl Iterator<Item = (usize, ConnId, Instant)> + '_ {
+        self.queue.iter().take(LOOKED_AT).enumerate().map(|(place, &(id, left))| (place, id, left))
     }
 
-    #[cold]
-    fn reset_orphans(&mut self) {
-        // Whoever heads the list may have gone, or been left, meanwhile: an orphan does not make way for itself.
-        while let Some(&id) = self.starved.front() {
-            match self.conns.get_mut(id) {
-                Some(conn) if conn.wants_room && !conn.detached => break,
-                Some(conn) => conn.starved = false,
-                None => {}
-            }
-            self.starved.pop_front();
-            self.feed_left = self.feed_left.min(self.starved.len());
-        }
-        for _ in 0..A_TURN {
-            if self.orphans.count == 0 || self.starved.is_empty() || !self.send_pool().is_short() {
-                return;
-            }
-            let oldest = self.orphans.queue.iter().take(LOOKED_AT).enumerate();
-            let gives_way = oldest.filter_map(|(place, &(id, left))| Some((self.gives_way_at(id, left)?, place)));
-            // Of those that are due the oldest, else the one that will be first.
-            let Some((at, place)) = gives_way.min_by_key(|(at, _)| (*at).max(self.now)) else { return };
-            if at > self.now {
-                self.orphans.due = Some(at);
-                return;
-            }
-            if let Some((id, _)) = self.orphans.queue.remove(place) {
-                self.counters.orphans_out_of_memory += 1;
-                self.abort(id);
-            }
-        }
-        // More in the next turn.
-        self.orphans.due = Some(self.now);
-    }
-
-    /// When an orphan that was left at `left` gives way, if it holds memory.
-    fn gives_way_at(&self, id: ConnId, left: Instant) -> Option<Instant> {
-        let conn = self.conns.get(id).filter(|conn| conn.orphan && conn.send.taken() > 0)?;
-        let Phase::Open(connection) = &conn.phase else { return None };
-        Some((connection.last_progress() + STALLED).min(left + PATIENCE))
+    /// Takes out the one at `place`.
+    pub(crate) fn take(&mut self, place: usize) -> Option<ConnId> {
+        self.queue.remove(place).map(|(id, _)| id)
     }
 }

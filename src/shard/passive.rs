@@ -6,15 +6,15 @@
 use std::sync::atomic::Ordering;
 
 use super::Shard;
+use super::arrival::Arrival;
 use super::budget::{self, Work};
 use super::conn::Phase;
-use super::core::Core;
 use super::counters::DropReason;
 use super::half_open::{Place, Record};
 use super::listeners::{NO_LISTENER, Target};
 use super::opening::IpFields;
-use super::receive::Arrival;
 use super::service::ConnId;
+use super::state::ShardState;
 use crate::buffer::frame::RxFrame;
 use crate::flow::Quad;
 use crate::tcp::cookie::{EPOCH, Subject, SynCookies};
@@ -41,25 +41,25 @@ impl Shard {
         iss_floor: Option<SeqNum>,
         arrival: Arrival,
     ) -> Result<(), (DropReason, RxFrame)> {
-        let core = &mut self.core;
+        let state = &mut self.state;
         // OPS-19: no answer at all, so that the peer tries again.
-        if !core.listeners.admits(target.listener) {
+        if !state.listeners.admits(target.listener) {
             return Err((DropReason::AcceptQueueFull, arrival.frame));
         }
-        let limits = core.config.limits;
-        if !core.has_place() {
+        let limits = state.config.limits;
+        if !state.has_place() {
             return Err((DropReason::NoRoom, arrival.frame));
         }
-        let over_share = core.listeners.has_share(target.listener) || core.half_open.has_share(quad.remote.addr);
+        let over_share = state.listeners.has_share(target.listener) || state.half_open.has_share(quad.remote.addr);
         // Of those who give way there may be only one.
-        let no_room = core.conns.len().max(1) - 1 + core.half_open.len() >= limits.connections;
+        let no_room = state.conns.len().max(1) - 1 + state.half_open.len() >= limits.connections;
         let cookie = match limits.syn_cookies {
             SynCookies::Off => false,
-            SynCookies::Overflow => over_share || no_room || core.half_open.is_full(),
+            SynCookies::Overflow => over_share || no_room || state.half_open.is_full(),
             SynCookies::Always => true,
         };
         if cookie {
-            if let Err(reason) = core.answer_with_cookie(quad, syn, target, iss_floor) {
+            if let Err(reason) = state.answer_with_cookie(quad, syn, target, iss_floor) {
                 return Err((reason, arrival.frame));
             }
             self.release(arrival.frame);
@@ -71,27 +71,27 @@ impl Shard {
         if no_room {
             return Err((DropReason::NoRoom, arrival.frame));
         }
-        if core.half_open.is_full() {
-            core.recycle_half_open();
+        if state.half_open.is_full() {
+            state.recycle_half_open();
         }
-        let options = core.listeners.options(target.listener);
-        let mut params = core.open_params(quad, options.mss);
+        let options = state.listeners.options(target.listener);
+        let mut params = state.open_params(quad, options.mss);
         if let Some(floor) = iss_floor
             && !params.iss.gt(floor)
         {
             params.iss = floor + 1;
         }
-        let wishes = core.listeners.wishes_of_syn(target.listener, &core.config.tcp);
-        let handshake = Handshake::accept(&core.config.tcp, params, syn, core.now).wishing(wishes);
+        let wishes = state.listeners.wishes_of_syn(target.listener, &state.config.tcp);
+        let handshake = Handshake::accept(&state.config.tcp, params, syn, state.now).wishing(wishes);
         let ip = IpFields::default().with(options.ttl, options.tos);
-        let ticket = core.shared.tickets.fetch_add(1, Ordering::Relaxed);
-        if !core.add_half_open(quad, target, ip, ticket, &handshake) {
+        let ticket = state.shared.tickets.fetch_add(1, Ordering::Relaxed);
+        if !state.add_half_open(quad, target, ip, ticket, &handshake) {
             return Err((DropReason::BacklogFull, arrival.frame));
         }
         self.release(arrival.frame);
-        let tag = self.core.listeners.tag(target.listener);
+        let tag = self.state.listeners.tag(target.listener);
         self.call(target.service, |service, io| service.half_open(io, ticket, *quad, tag));
-        self.core.send_syn_acks();
+        self.state.send_syn_acks();
         Ok(())
     }
 
@@ -103,22 +103,22 @@ impl Shard {
         segment: &Segment,
         arrival: Arrival,
     ) -> Result<(), (DropReason, RxFrame)> {
-        let core = &mut self.core;
-        core.counters.segments_in += 1;
-        let (Some(place), Some(record)) = (core.half_open.place(slot), core.half_open.at(slot)) else {
+        let state = &mut self.state;
+        state.counters.segments_in += 1;
+        let (Some(place), Some(record)) = (state.half_open.place(slot), state.half_open.at(slot)) else {
             return Err((DropReason::NoConnection, arrival.frame));
         };
-        if core.listeners.is_closed(place.listener) {
+        if state.listeners.is_closed(place.listener) {
             // All of its records will be looked at; this one must not become a connection before.
-            core.reset_half_open(slot);
+            state.reset_half_open(slot);
             self.release(arrival.frame);
             return Ok(());
         }
         // The SYN may have been answered with a cookie before, and it is that answer which the peer has heard.
-        if !record.handshake.is_acked_by(segment.ack) && core.may_have_cookie(segment) {
+        if !record.handshake.is_acked_by(segment.ack) && state.may_have_cookie(segment) {
             match self.open_by_cookie(quad, segment) {
                 ByCookie::Opened(id, rest) => {
-                    self.core.drop_half_open(slot);
+                    self.state.drop_half_open(slot);
                     self.established(id, true);
                     self.receive_open(id, &rest, arrival);
                     return Ok(());
@@ -127,18 +127,18 @@ impl Shard {
                 ByCookie::NoCookie => {}
             }
         }
-        let core = &mut self.core;
-        let Some(record) = core.half_open.at(slot) else { return Err((DropReason::NoConnection, arrival.frame)) };
-        let mut handshake = core.unpack(&place, record);
-        let takes = core.listeners.take_place(place.listener);
-        match handshake.on_segment(&core.config.tcp, segment, core.now) {
+        let state = &mut self.state;
+        let Some(record) = state.half_open.at(slot) else { return Err((DropReason::NoConnection, arrival.frame)) };
+        let mut handshake = state.unpack(&place, record);
+        let takes = state.listeners.take_place(place.listener);
+        match handshake.on_segment(&state.config.tcp, segment, state.now) {
             // SC-19, OPS-18: as if this segment had been lost. The SYN-ACK is repeated.
             HandshakeOutcome::Established { .. } if !takes => return Err((DropReason::AcceptQueueFull, arrival.frame)),
             HandshakeOutcome::Established { connection, rest } => {
                 let ticket = record.ticket;
-                core.drop_half_open(slot);
-                let Some(id) = core.open_passive(quad, &place, ticket, connection) else {
-                    core.listeners.give_place_back(place.listener);
+                state.drop_half_open(slot);
+                let Some(id) = state.open_passive(quad, &place, ticket, connection) else {
+                    state.listeners.give_place_back(place.listener);
                     return Err((DropReason::NoRoom, arrival.frame));
                 };
                 self.established(id, true);
@@ -147,13 +147,13 @@ impl Shard {
             }
             outcome => {
                 if takes {
-                    core.listeners.give_place_back(place.listener);
+                    state.listeners.give_place_back(place.listener);
                 }
                 let reset = matches!(&outcome, HandshakeOutcome::Reply(reply) if reply.flags.contains(Flags::RST));
-                if reset && let Err(reason) = core.may_reset(quad) {
+                if reset && let Err(reason) = state.may_reset(quad) {
                     return Err((reason, arrival.frame));
                 }
-                core.half_open_outcome(slot, &place, &handshake, outcome);
+                state.half_open_outcome(slot, &place, &handshake, outcome);
             }
         }
         self.release(arrival.frame);
@@ -163,44 +163,44 @@ impl Shard {
     /// Makes a connection of an ACK that brings back a good cookie: if the last one of the handshake was lost, the first
     /// segment of the peer that arrives in order is as good (RFC4987-3.6d).
     pub(super) fn open_by_cookie(&mut self, quad: &Quad, segment: &Segment) -> ByCookie {
-        let core = &mut self.core;
-        let Some(target) = core.listeners.find(quad.local) else { return ByCookie::NoCookie };
+        let state = &mut self.state;
+        let Some(target) = state.listeners.find(quad.local) else { return ByCookie::NoCookie };
         let irs = segment.seq - 1;
-        let subject = core.subject(quad, target, irs);
-        let Some(cookie) = core.cookies.check(core.now, &subject, segment.ack - 1) else {
-            core.counters.cookies_refused += 1;
+        let subject = state.subject(quad, target, irs);
+        let Some(cookie) = state.cookies.check(state.now, &subject, segment.ack - 1) else {
+            state.counters.cookies_refused += 1;
             return ByCookie::NoCookie;
         };
-        if !core.has_place() {
+        if !state.has_place() {
             return ByCookie::NoRoom(DropReason::NoRoom);
         }
-        let options = core.listeners.options(target.listener);
-        let params = OpenParams { iss: segment.ack - 1, ..core.open_params(quad, options.mss) };
+        let options = state.listeners.options(target.listener);
+        let params = OpenParams { iss: segment.ack - 1, ..state.open_params(quad, options.mss) };
         let mut syn = Segment { seq: irs, flags: Flags::SYN, len: 0, options: cookie.options, ..*segment };
         syn.options.timestamps = segment.options.timestamps;
-        let earliest = core.now - EPOCH * 2;
-        let config = &core.config.tcp;
-        let wishes = core.listeners.wishes(target.listener);
-        let mut handshake = Handshake::recall(config, params, &syn, earliest, core.now).wishing(wishes);
-        let outcome = handshake.on_segment(config, segment, core.now);
+        let earliest = state.now - EPOCH * 2;
+        let config = &state.config.tcp;
+        let wishes = state.listeners.wishes(target.listener);
+        let mut handshake = Handshake::recall(config, params, &syn, earliest, state.now).wishing(wishes);
+        let outcome = handshake.on_segment(config, segment, state.now);
         let HandshakeOutcome::Established { connection, rest } = outcome else { return ByCookie::NoCookie };
-        if !core.listeners.take_place(target.listener) {
+        if !state.listeners.take_place(target.listener) {
             return ByCookie::NoRoom(DropReason::AcceptQueueFull);
         }
-        let ticket = core.shared.tickets.fetch_add(1, Ordering::Relaxed);
+        let ticket = state.shared.tickets.fetch_add(1, Ordering::Relaxed);
         let ip = IpFields::default().with(options.ttl, options.tos);
         let place = Place { quad: *quad, ip, listener: target.listener, service: target.service };
-        let Some(id) = core.open_passive(quad, &place, ticket, connection) else {
-            core.listeners.give_place_back(target.listener);
+        let Some(id) = state.open_passive(quad, &place, ticket, connection) else {
+            state.listeners.give_place_back(target.listener);
             return ByCookie::NoRoom(DropReason::NoRoom);
         };
-        core.cookies.note_used(core.now, &cookie);
-        core.counters.cookies_accepted += 1;
+        state.cookies.note_used(state.now, &cookie);
+        state.counters.cookies_accepted += 1;
         ByCookie::Opened(id, rest)
     }
 }
 
-impl Core {
+impl ShardState {
     /// What a cookie for `quad` stands for.
     fn subject(&self, quad: &Quad, target: Target, irs: SeqNum) -> Subject {
         Subject {

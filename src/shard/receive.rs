@@ -3,6 +3,7 @@
 //! Must not contain: protocol decisions (they are `tcp`'s), device calls.
 
 use super::Shard;
+use super::arrival::Arrival;
 use super::conn::{Conn, Event, Phase};
 use super::counters::DropReason;
 use super::log;
@@ -10,42 +11,26 @@ use super::opening::IpFields;
 use super::passive::ByCookie;
 use super::service::{ConnId, Io, IoBackend};
 use crate::buffer::frame::RxFrame;
-use crate::buffer::packet::PacketBuf;
 use crate::flow::{Endpoint, Quad};
 use crate::tcp::{self, CloseReason, Context, Events, HandshakeOutcome, Outcome, Segment, TimeWaitOutcome};
 use crate::wire::tcp::Flags;
 use crate::wire::vnet::ChecksumStatus;
 use crate::wire::{self, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP};
 
-/// A packet with the place of its TCP payload in the packet's storage.
-pub(super) struct Arrival {
-    pub(super) frame: RxFrame,
-    start: usize,
-}
-
-impl Arrival {
-    /// The packet cut to octets `from..to` of its payload.
-    fn cut(self, from: u32, to: u32) -> PacketBuf {
-        let mut packet = self.frame.packet;
-        packet.set_range(self.start + from as usize, (to - from) as usize);
-        packet
-    }
-}
-
 impl Shard {
     /// Handles one packet that this shard owns. The packet's buffer comes back through
     /// [`take_released`](Self::take_released), now or when its reader is done with it.
     pub fn receive(&mut self, frame: RxFrame) {
-        self.core.counters.packets_in += 1;
-        self.core.counters.bytes_in += frame.packet.len() as u64;
+        self.state.counters.packets_in += 1;
+        self.state.counters.bytes_in += frame.packet.len() as u64;
         if let Err((reason, frame)) = self.receive_ip(frame) {
-            self.core.counters.drop_packet(reason);
+            self.state.counters.drop_packet(reason);
             self.release(frame);
         }
     }
 
     pub(super) fn release(&mut self, frame: RxFrame) {
-        self.core.holdings.released.push(frame.packet);
+        self.state.holdings.released.push(frame.packet);
     }
 
     fn receive_ip(&mut self, frame: RxFrame) -> Result<(), (DropReason, RxFrame)> {
@@ -54,10 +39,10 @@ impl Shard {
             Err(malformed) => return Err((malformed.into(), frame)),
         };
         let (src, dst) = (packet.src, packet.dst);
-        if !self.core.config.addresses.contains(&dst) {
+        if !self.state.config.addresses.contains(&dst) {
             return Err((DropReason::NotOurAddress, frame));
         }
-        if self.core.config.addresses.contains(&src) {
+        if self.state.config.addresses.contains(&src) {
             return Err((DropReason::OurOwnSource, frame));
         }
         if packet.ttl == 0 {
@@ -81,11 +66,11 @@ impl Shard {
                 self.receive_tcp(&quad, &segment, Arrival { frame, start })
             }
             PROTOCOL_ICMP | PROTOCOL_ICMPV6 => {
-                if self.core.config.routes.is_broadcast(src) {
+                if self.state.config.routes.is_broadcast(src) {
                     return Err((DropReason::BroadcastSource, frame));
                 }
                 let mut frame = frame;
-                match self.core.receive_icmp(src, &mut frame) {
+                match self.state.receive_icmp(src, &mut frame) {
                     Ok(()) => {
                         self.release(frame);
                         Ok(())
@@ -98,25 +83,25 @@ impl Shard {
     }
 
     fn receive_tcp(&mut self, quad: &Quad, segment: &Segment, arrival: Arrival) -> Result<(), (DropReason, RxFrame)> {
-        if self.core.config.log_segments {
+        if self.state.config.log_segments {
             log::segment_in(quad, segment);
         }
-        if let Some(id) = self.core.lookup_recent(quad) {
+        if let Some(id) = self.state.lookup_recent(quad) {
             self.receive_connection(id, segment, arrival);
             return Ok(());
         }
-        let hash = self.core.hash(quad);
-        if let Some(id) = self.core.lookup_segment(hash, quad) {
+        let hash = self.state.hash(quad);
+        if let Some(id) = self.state.lookup_segment(hash, quad) {
             self.receive_connection(id, segment, arrival);
             return Ok(());
         }
-        if let Some(slot) = self.core.half_open.find(hash, quad) {
+        if let Some(slot) = self.state.half_open.find(hash, quad) {
             return self.receive_half_open(slot, quad, segment, arrival);
         }
-        if self.core.config.routes.is_broadcast(quad.remote.addr) {
+        if self.state.config.routes.is_broadcast(quad.remote.addr) {
             return Err((DropReason::BroadcastSource, arrival.frame));
         }
-        if self.core.may_have_cookie(segment) {
+        if self.state.may_have_cookie(segment) {
             match self.open_by_cookie(quad, segment) {
                 ByCookie::Opened(id, rest) => {
                     self.established(id, true);
@@ -128,22 +113,22 @@ impl Shard {
             }
         }
         let mut iss_floor = None;
-        if let Some(record) = self.core.time_wait.get_mut(hash, quad) {
+        if let Some(record) = self.state.time_wait.get_mut(hash, quad) {
             let before = record.deadline();
-            match record.on_segment(&self.core.config.tcp, segment, self.core.now) {
+            match record.on_segment(&self.state.config.tcp, segment, self.state.now) {
                 TimeWaitOutcome::Ignore => return Err((DropReason::TimeWait, arrival.frame)),
                 TimeWaitOutcome::Reply(reply) => {
                     let after = record.deadline();
                     if after != before {
-                        self.core.time_wait.restart(hash, quad, after);
+                        self.state.time_wait.restart(hash, quad, after);
                     }
-                    self.core.send_control(quad, IpFields::default(), &reply);
+                    self.state.send_control(quad, IpFields::default(), &reply);
                     self.release(arrival.frame);
                     return Ok(());
                 }
                 TimeWaitOutcome::Ended => {
-                    self.core.time_wait.remove(hash, quad);
-                    self.core.waited(quad);
+                    self.state.time_wait.remove(hash, quad);
+                    self.state.waited(quad);
                     self.release(arrival.frame);
                     return Ok(());
                 }
@@ -153,7 +138,7 @@ impl Shard {
             }
         }
         let syn_only = segment.flags.contains(Flags::SYN) && !segment.flags.intersects(Flags::ACK | Flags::RST);
-        match self.core.listeners.find(quad.local) {
+        match self.state.listeners.find(quad.local) {
             Some(target) if syn_only => self.accept(quad, segment, target, iss_floor, arrival),
             // SM-LIS-3.
             Some(_) if !segment.flags.intersects(Flags::SYN | Flags::ACK | Flags::RST) => {
@@ -162,10 +147,10 @@ impl Shard {
             _ => match tcp::reset_for(segment) {
                 // SM-CLO-1, SM-LIS-2.
                 Some(reset) => {
-                    if let Err(reason) = self.core.may_reset(quad) {
+                    if let Err(reason) = self.state.may_reset(quad) {
                         return Err((reason, arrival.frame));
                     }
-                    self.core.send_control(quad, IpFields::default(), &reset);
+                    self.state.send_control(quad, IpFields::default(), &reset);
                     self.release(arrival.frame);
                     Ok(())
                 }
@@ -175,14 +160,14 @@ impl Shard {
     }
 
     fn receive_connection(&mut self, id: ConnId, segment: &Segment, arrival: Arrival) {
-        let core = &mut self.core;
-        core.counters.segments_in += 1;
-        let Some(conn) = core.conns.get_mut(id) else { return self.release(arrival.frame) };
+        let state = &mut self.state;
+        state.counters.segments_in += 1;
+        let Some(conn) = state.conns.get_mut(id) else { return self.release(arrival.frame) };
         if let Phase::Handshake(handshake) = &mut conn.phase {
-            match handshake.on_segment(&core.config.tcp, segment, core.now) {
+            match handshake.on_segment(&state.config.tcp, segment, state.now) {
                 HandshakeOutcome::Established { connection, rest } => {
                     conn.phase = Phase::Open(connection);
-                    core.connecting -= 1;
+                    state.connecting -= 1;
                     self.established(id, false);
                     self.receive_open(id, &rest, arrival);
                 }
@@ -198,79 +183,79 @@ impl Shard {
 
     /// What the handshake of an active open says that has not established the connection.
     pub(super) fn handshake_outcome(&mut self, id: ConnId, outcome: HandshakeOutcome) {
-        let ends = self.core.conns.get(id).map(|conn| (conn.quad, conn.ip));
+        let ends = self.state.conns.get(id).map(|conn| (conn.quad, conn.ip));
         match outcome {
             HandshakeOutcome::Reply(reply) => {
                 if let Some((quad, ip)) = ends {
-                    self.core.send_control(&quad, ip, &reply);
+                    self.state.send_control(&quad, ip, &reply);
                 }
             }
-            HandshakeOutcome::Closed(reason) => return self.core.finish(id, reason),
+            HandshakeOutcome::Closed(reason) => return self.state.finish(id, reason),
             HandshakeOutcome::Wait | HandshakeOutcome::Established { .. } => {}
         }
-        self.core.touch(id);
+        self.state.touch(id);
     }
 
     pub(super) fn established(&mut self, id: ConnId, passive: bool) {
-        let Some(conn) = self.core.conns.get(id) else { return };
+        let Some(conn) = self.state.conns.get(id) else { return };
         let service = conn.service;
-        let gives_way = self.core.give_way.get(usize::from(service)) == Some(&true);
+        let gives_way = self.state.give_way.get(usize::from(service)) == Some(&true);
         if gives_way {
-            self.core.idle.push(id.slot, self.core.now, 0);
+            self.state.idle.push(id.slot, self.state.now, 0);
         }
         if let Phase::Open(connection) = &conn.phase {
             if passive {
-                self.core.counters.accepted += 1;
+                self.state.counters.accepted += 1;
             } else {
-                self.core.counters.connected += 1;
+                self.state.counters.connected += 1;
             }
             // The record that gave way (SM-TW-5f, OPS-20) is no longer needed.
-            if !self.core.time_wait.is_empty() {
-                let hash = self.core.shared.hasher.hash(&conn.quad);
-                let reused = self.core.time_wait.remove(hash, &conn.quad).is_some();
-                self.core.counters.time_wait_reused += u64::from(reused);
+            if !self.state.time_wait.is_empty() {
+                let hash = self.state.shared.hasher.hash(&conn.quad);
+                let reused = self.state.time_wait.remove(hash, &conn.quad).is_some();
+                self.state.counters.time_wait_reused += u64::from(reused);
             }
-            if self.core.config.log_connections {
-                log::open(&self.core.config.tcp, &conn.quad, self.core.config.id, passive, connection);
+            if self.state.config.log_connections {
+                log::open(&self.state.config.tcp, &conn.quad, self.state.config.id, passive, connection);
             }
         }
-        if let Some(conn) = self.core.conns.get_mut(id) {
+        if let Some(conn) = self.state.conns.get_mut(id) {
             conn.gives_way = gives_way;
         }
-        self.core.touch(id);
-        if !self.core.config.tcp.keepalive
+        self.state.touch(id);
+        if !self.state.config.tcp.keepalive
             && let Some(keepalive) = self.services.get(usize::from(service)).and_then(|service| service.keepalive())
         {
-            IoBackend::set_keepalive(&mut self.core, id, Some(keepalive));
+            IoBackend::set_keepalive(&mut self.state, id, Some(keepalive));
         }
         self.call(service, |service, io| service.accepted(io, id));
     }
 
     pub(super) fn receive_open(&mut self, id: ConnId, segment: &Segment, arrival: Arrival) {
-        let core = &mut self.core;
-        let Some(conn) = core.conns.get(id) else { return self.release(arrival.frame) };
-        let keep = core.keep(conn);
-        let Some(Conn { phase: Phase::Open(connection), receive, .. }) = core.conns.get_mut(id) else {
+        let state = &mut self.state;
+        let Some(conn) = state.conns.get(id) else { return self.release(arrival.frame) };
+        let keep = state.keep(conn);
+        let Some(Conn { phase: Phase::Open(connection), receive, .. }) = state.conns.get_mut(id) else {
             return self.release(arrival.frame);
         };
-        let outcome = connection.on_segment(&core.config.tcp, segment, &Context { now: core.now, keep });
+        let outcome = connection.on_segment(&state.config.tcp, segment, &Context { now: state.now, keep });
         let events = outcome.events;
-        let counters = &mut core.counters;
+        let counters = &mut state.counters;
         counters.segments_predicted += u64::from(events.contains(Events::PREDICTED));
         counters.segments_out_of_order += u64::from(events.contains(Events::OUT_OF_ORDER));
         counters.segments_duplicate += u64::from(events.contains(Events::DUPLICATE));
         counters.note_events(events, || connection.refused());
         match outcome.payload {
-            tcp::Payload::Ignore => core.holdings.released.push(arrival.frame.packet),
+            tcp::Payload::Ignore => state.holdings.released.push(arrival.frame.packet),
             tcp::Payload::Deliver { from, to, released } => {
-                let held = receive.deliver(&mut core.holdings, arrival.cut(from, to));
-                debug_assert_eq!(held, released, "store and core disagree about what was held");
+                let held = receive.deliver(&mut state.holdings, arrival.cut(from, to));
+                debug_assert_eq!(held, released, "store and connection disagree about what was held");
                 counters.payload_in += u64::from(to - from + released);
             }
             tcp::Payload::Hold { from, to, offset } => {
-                let tight = core.holdings.packets >= core.config.limits.held_packets;
-                receive.hold(&mut core.holdings, arrival.cut(from, to), offset, tight);
-                core.note_holder(id);
+                let tight = state.holdings.packets >= state.config.limits.held_packets;
+                receive.hold(&mut state.holdings, arrival.cut(from, to), offset, tight);
+                state.note_holder(id);
             }
         }
         let delivered = matches!(outcome.payload, tcp::Payload::Deliver { .. });
@@ -279,19 +264,19 @@ impl Shard {
 
     /// What the TCP core asks for after a segment or a timer.
     pub(super) fn outcome(&mut self, id: ConnId, outcome: Outcome, delivered: bool) {
-        let core = &mut self.core;
-        let Some(conn) = core.conns.get_mut(id) else { return };
+        let state = &mut self.state;
+        let Some(conn) = state.conns.get_mut(id) else { return };
         let (quad, ip, service) = (conn.quad, conn.ip, conn.service);
         if outcome.acked > 0 {
-            conn.send.acknowledge(&mut core.memory, outcome.acked);
+            conn.send.acknowledge(&mut state.memory, outcome.acked);
         }
         let finished = outcome.events.contains(Events::FIN_ACKED);
         if finished {
-            core.orphans.forget(conn);
+            state.orphans.forget(conn);
         }
         let eof = outcome.events.contains(Events::EOF);
         conn.eof |= eof;
-        if core.config.log_connections
+        if state.config.log_connections
             && let Phase::Open(connection) = &conn.phase
         {
             log::pass(&mut conn.passed, connection.state());
@@ -301,13 +286,13 @@ impl Shard {
             conn.wants_room && (outcome.events.contains(Events::WRITABLE) || (conn.starved && outcome.acked > 0));
         let detached = conn.detached;
         if let Some(reply) = outcome.reply
-            && !core.send_control(&quad, ip, &reply)
+            && !state.send_control(&quad, ip, &reply)
             && !reply.flags.contains(Flags::RST)
         {
-            core.owe_ack(id);
+            state.owe_ack(id);
         }
         if outcome.ack_now {
-            core.send_immediate_ack(id);
+            state.send_immediate_ack(id);
         }
         if outcome.events.contains(Events::URGENT) && !detached {
             self.call(service, |service, io| service.urgent(io, id));
@@ -325,20 +310,20 @@ impl Shard {
         if outcome.events.contains(Events::TIME_WAIT) {
             self.enter_time_wait(id);
         } else if outcome.events.contains(Events::CLOSED) {
-            let reason = self.core.conns.get(id).and_then(|conn| match &conn.phase {
+            let reason = self.state.conns.get(id).and_then(|conn| match &conn.phase {
                 Phase::Open(connection) => connection.close_reason(),
                 _ => None,
             });
-            self.core.finish(id, reason.unwrap_or(CloseReason::Normal));
+            self.state.finish(id, reason.unwrap_or(CloseReason::Normal));
         } else {
-            self.core.touch(id);
+            self.state.touch(id);
         }
     }
 
     /// Tells the service that the room it waited for is there.
     fn writable(&mut self, id: ConnId) {
         // A call before this one may have given the connection up.
-        if let Some(conn) = self.core.conns.get_mut(id)
+        if let Some(conn) = self.state.conns.get_mut(id)
             && !conn.detached
             && conn.wants_room
             && matches!(conn.phase, Phase::Open(_))
@@ -352,70 +337,70 @@ impl Shard {
     /// Gives connections that found too little send memory another try after some came back: a few each turn.
     pub(super) fn feed_starved(&mut self) {
         const A_TURN: usize = 64;
-        if self.core.memory.taken_octets() < self.core.fed_at {
-            self.core.feed_left = self.core.starved.len();
+        if self.state.memory.taken_octets() < self.state.fed_at {
+            self.state.feed_left = self.state.starved.len();
         }
         for _ in 0..A_TURN {
-            if self.core.feed_left == 0 {
+            if self.state.feed_left == 0 {
                 break;
             }
-            self.core.feed_left -= 1;
-            let Some(id) = self.core.starved.pop_front() else { break };
-            let waits = self.core.conns.get(id).is_some_and(|conn| conn.wants_room && !conn.detached);
-            if waits && self.core.send_room(id) == 0 {
+            self.state.feed_left -= 1;
+            let Some(id) = self.state.starved.pop_front() else { break };
+            let waits = self.state.conns.get(id).is_some_and(|conn| conn.wants_room && !conn.detached);
+            if waits && self.state.send_room(id) == 0 {
                 // Its share is still too small for what it has.
-                self.core.starved.push_back(id);
+                self.state.starved.push_back(id);
                 continue;
             }
-            if let Some(conn) = self.core.conns.get_mut(id) {
+            if let Some(conn) = self.state.conns.get_mut(id) {
                 conn.starved = false;
             }
             self.writable(id);
         }
-        self.core.fed_at = self.core.memory.taken_octets();
+        self.state.fed_at = self.state.memory.taken_octets();
     }
 
     /// Payload that the service left unread must not pin its packet for long.
     fn settle(&mut self, id: ConnId) {
-        let core = &mut self.core;
-        let tight = core.holdings.packets >= core.config.limits.held_packets;
-        if let Some(conn) = core.conns.get_mut(id)
+        let state = &mut self.state;
+        let tight = state.holdings.packets >= state.config.limits.held_packets;
+        if let Some(conn) = state.conns.get_mut(id)
             && conn.receive.unread() > 0
         {
-            conn.receive.settle(&mut core.holdings, tight);
-            core.note_holder(id);
+            conn.receive.settle(&mut state.holdings, tight);
+            state.note_holder(id);
         }
     }
 
     fn enter_time_wait(&mut self, id: ConnId) {
-        let core = &mut self.core;
-        let Some(Conn { phase: Phase::Open(connection), quad, .. }) = core.conns.get(id) else { return };
-        let record = connection.time_wait(&core.config.tcp, core.now);
+        let state = &mut self.state;
+        let Some(Conn { phase: Phase::Open(connection), quad, .. }) = state.conns.get(id) else { return };
+        let record = connection.time_wait(&state.config.tcp, state.now);
         let deadline = record.deadline();
         let quad = *quad;
-        if let Some((evicted, _)) = core.time_wait.insert(core.hash(&quad), quad, record, deadline) {
-            core.waited(&evicted);
+        if let Some((evicted, _)) = state.time_wait.insert(state.hash(&quad), quad, record, deadline) {
+            state.waited(&evicted);
         }
-        core.finish(id, CloseReason::Normal);
+        state.finish(id, CloseReason::Normal);
     }
 
     /// Calls a service with a handle on the shard.
     pub(super) fn call(&mut self, service: u16, f: impl FnOnce(&mut dyn super::Service, &mut Io<'_>)) {
         if let Some(slot) = self.services.get_mut(usize::from(service)) {
-            self.core.current = service;
-            f(&mut **slot, &mut Io::new(&mut self.core));
+            self.state.current = service;
+            f(&mut **slot, &mut Io::new(&mut self.state));
         }
     }
 
     /// Delivers what came up inside calls of services.
     pub(super) fn deliver_events(&mut self) {
-        while let Some(event) = self.core.events.pop_front() {
+        while let Some(event) = self.state.events.pop_front() {
             match event {
                 Event::Closed(id, reason) => {
-                    let Some(conn) = self.core.conns.get(id) else { continue };
+                    let Some(conn) = self.state.conns.get(id) else { continue };
                     let service = conn.service;
                     self.call(service, |service, io| service.closed(io, id, reason));
-                    self.core.remove(id);
+                    self.state.remove(id);
                 }
                 Event::Writable(id) => self.writable(id),
             }

@@ -7,10 +7,16 @@ use std::collections::VecDeque;
 
 use bytes::{Buf, Bytes};
 
-use super::egress::{FRAMES_A_SEGMENT, MAX_SUPER_SEGMENT};
 use crate::buffer::frame::{MAX_SLICES, Payload, TxFrame};
 use crate::buffer::send_memory::{Block, CHUNK_LEN, SendMemory, block_for, block_within};
 use crate::wire::checksum::Accumulator;
+
+/// Frames that are set aside for one `Transmit`: 64 KB in pieces every other of which has at least [`MIN_STATIC`] octets, four a
+/// frame, and some. What lies in more pieces is sent in shorter segments ([`SendStore::cut`]).
+pub(super) const FRAMES_A_SEGMENT: usize = 20;
+
+/// Largest payload of a super-segment: 65,535 less an IPv6 and a full TCP header.
+pub(super) const MAX_SUPER_SEGMENT: u32 = 65_535 - 40 - 60;
 
 #[derive(Debug)]
 enum Piece {

@@ -6,7 +6,7 @@
 //! and a number that swings around a page's end costs nothing.
 
 use super::pages::{PAGE, Pages};
-use super::table::prefetch;
+use super::prefetch::prefetch;
 
 /// End of a page's list of free slots; no page.
 const NIL: u32 = u32::MAX;

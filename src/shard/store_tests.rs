@@ -7,9 +7,8 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::egress::{FRAMES_A_SEGMENT, MAX_SUPER_SEGMENT};
 use super::receive_store::{Holdings, ReceiveStore};
-use super::send_store::{MIN_STATIC, SendStore, most_taken};
+use super::send_store::{FRAMES_A_SEGMENT, MAX_SUPER_SEGMENT, MIN_STATIC, SendStore, most_taken};
 use super::transmit::drop_frame;
 use crate::buffer::frame::{FrameOwner, TxFrame};
 use crate::buffer::packet::{PacketBuf, PacketPool};

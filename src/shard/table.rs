@@ -10,9 +10,11 @@
 //! whose home is beyond them is at home in the first. An entry of zeros is vacant, so that memory fresh from the
 //! system need not be touched to be a table.
 //!
-//! The hash is keyed anew at each start ([`FlowHasher`](crate::flow::FlowHasher)), with another key than steering: buckets
+//! The hash is keyed anew at each start ([`FlowHasher`](super::FlowHasher)), with another key than steering: buckets
 //! that chose the shard would leave most of this table empty. Without the key nobody can make entries collide on purpose.
 //! Whose quad it is, only the caller can tell: lookups ask it to compare.
+
+use super::prefetch::prefetch;
 
 /// The half of the hash above, one more than the slot below.
 type Entry = u64;
@@ -263,19 +265,6 @@ impl FlowTable {
         self.old[hole] = VACANT;
         true
     }
-}
-
-/// Asks the processor to have the line of `value` ready; no effect where that is not known how.
-#[inline(always)]
-pub fn prefetch<T>(value: &T) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a hint that changes nothing and cannot fault; the address is that of a live reference besides.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = value;
 }
 
 #[cfg(test)]

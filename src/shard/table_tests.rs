@@ -61,7 +61,8 @@ fn does_not_grow_before_its_capacity() {
 fn flows_that_look_alike_are_spread() {
     use std::net::Ipv4Addr;
 
-    use crate::flow::{Endpoint, FlowHasher, Quad};
+    use crate::flow::{Endpoint, Quad};
+    use crate::shard::FlowHasher;
 
     let local = Endpoint::new(Ipv4Addr::new(192, 0, 2, 1).into(), 443);
     let by_port = |flow: u32| Endpoint::new(Ipv4Addr::new(10, 0, 0, 1).into(), flow as u16);

@@ -47,7 +47,7 @@ impl<R> TimeWaitTable<R> {
     /// Files a record until `deadline`, which is not before that of any record there. One of the same quad is replaced. At
     /// the cap the oldest is evicted and returned.
     ///
-    /// `hash` is [`FlowHasher::hash`](crate::flow::FlowHasher::hash) of the quad, here and below.
+    /// `hash` is [`FlowHasher::hash`](crate::shard::FlowHasher::hash) of the quad, here and below.
     pub fn insert(&mut self, hash: u64, quad: Quad, record: R, deadline: Instant) -> Option<(Quad, R)> {
         self.remove(hash, &quad);
         let evicted = if self.nodes.len() >= self.cap { self.take(self.oldest) } else { None };

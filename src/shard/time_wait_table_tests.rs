@@ -4,7 +4,8 @@
 use std::net::Ipv4Addr;
 
 use super::*;
-use crate::flow::{Endpoint, FlowHasher};
+use crate::flow::Endpoint;
+use crate::shard::FlowHasher;
 
 fn quad(flow: u32) -> Quad {
     Quad {

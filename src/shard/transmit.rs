@@ -5,9 +5,10 @@
 
 use super::budget::{self, Work};
 use super::conn::{Conn, Event, Phase};
-use super::core::{Core, note};
-use super::egress::{MAX_SUPER_SEGMENT, blank, seal};
+use super::egress::{blank, seal};
+use super::send_store::MAX_SUPER_SEGMENT;
 use super::service::ConnId;
+use super::state::{ShardState, note};
 use super::wheel::Wheel;
 use crate::buffer::frame::{Completion, FrameOwner, TxFrame};
 use crate::buffer::send_memory::SendMemory;
@@ -15,7 +16,7 @@ use crate::tcp::SeqNum;
 use crate::wire::checksum::Accumulator;
 use crate::wire::tcp::Flags;
 
-impl Core {
+impl ShardState {
     /// Looks after the connections that something happened to, oldest first: sends what they may send and re-arms their
     /// timers.
     pub(crate) fn transmit(&mut self) {

@@ -7,8 +7,6 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use super::Rng;
 use super::app::{App, Plan, SharedReport};
@@ -18,9 +16,9 @@ use super::packet::Packet;
 use crate::buffer::frame::{Completion, RxFrame};
 use crate::device::BUFFER_LEN;
 use crate::embed::{Driver, sole_owner};
-use crate::flow::{Endpoint, FlowHasher, Quad, ShardId, SteeringKeys};
-use crate::shard::ports;
-use crate::shard::{ConnId, Counters, Limits, Offload, Routes, ShardConfig, ShardShared, SharedCookies};
+use crate::flow::{Endpoint, Quad};
+use crate::shard::{ConnId, Counters, Limits, Offload, Secrets, ShardConfig, ShardShared, ports};
+use crate::steering::SteeringKeys;
 use crate::tcp::isn::IsnGenerator;
 use crate::tcp::{self, ConfigError, Duration, Info, Instant, SeqNum, State};
 use crate::wire::vnet::{ChecksumStatus, RxOffload, TxChecksum};
@@ -71,43 +69,33 @@ impl ShardHostConfig {
         }
     }
 
-    fn isn(&self) -> IsnGenerator {
-        let mut key = [0; 16];
-        Rng::with_seed(self.seed ^ 0x1595).fill(&mut key);
-        IsnGenerator::new(key)
+    /// Its steering key, which is drawn first, and its secrets.
+    fn keys(&self) -> (SteeringKeys, Secrets) {
+        let mut rng = Rng::with_seed(self.seed);
+        let (mut steering, mut secrets) =
+            ([0; 16], Secrets { isn: [0; 16], flows: [0; 16], ports: 0, cookies: [0; 16] });
+        rng.fill(&mut steering);
+        rng.fill(&mut secrets.flows);
+        secrets.ports = rng.u64(..);
+        Rng::with_seed(self.seed ^ 0x1595).fill(&mut secrets.isn);
+        Rng::with_seed(self.seed ^ 0xc00c).fill(&mut secrets.cookies);
+        (SteeringKeys::from_random(steering), secrets)
     }
 
-    fn cookies(&self) -> SharedCookies {
-        let mut key = [0; 16];
-        Rng::with_seed(self.seed ^ 0xc00c).fill(&mut key);
-        SharedCookies::new(key)
+    fn isn(&self) -> IsnGenerator {
+        IsnGenerator::new(self.keys().1.isn)
     }
 
     fn driver(&self, now: Instant) -> Result<Driver, ConfigError> {
-        let mut rng = Rng::with_seed(self.seed);
-        let mut keys = [[0; 16]; 2];
-        keys.iter_mut().for_each(|key| rng.fill(key));
+        let (keys, secrets) = self.keys();
         let config = ShardConfig {
-            id: ShardId(0),
-            shards: 1,
-            addresses: vec![IpAddr::V4(self.addr)],
-            routes: Routes::default(),
             mtu: self.mtu,
             offload: self.offload,
             limits: self.limits,
             tcp: self.tcp,
-            log_connections: false,
-            log_segments: false,
+            ..ShardConfig::sole(vec![IpAddr::V4(self.addr)])
         };
-        let shared = ShardShared {
-            keys: SteeringKeys::from_random(keys[0]),
-            owners: sole_owner(),
-            isn: self.isn(),
-            cookies: Arc::new(self.cookies()),
-            tickets: Arc::new(AtomicU64::new(1)),
-            hasher: FlowHasher::from_random(keys[1]),
-            seed: rng.u64(..),
-        };
+        let shared = ShardShared::new(keys, sole_owner(), &secrets);
         Driver::new(config, shared, self.send_chunks, self.tx_ring, now)
     }
 

@@ -48,6 +48,17 @@ pub enum TxChecksum {
     },
 }
 
+/// What a device does to the packets that are sent; decides who computes checksums and who cuts segments.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Offload {
+    /// The device completes TCP checksums.
+    pub checksum: bool,
+    /// The device cuts IPv4 super-segments.
+    pub tso4: bool,
+    /// The device cuts IPv6 super-segments.
+    pub tso6: bool,
+}
+
 /// What the device has to do for a frame we send.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TxOffload {

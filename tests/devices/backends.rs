@@ -6,13 +6,14 @@ use std::os::fd::{AsFd, RawFd};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
-use trust::device::bpf;
 use trust::device::impair::Impaired;
 use trust::device::plain::PlainDevice;
 use trust::device::{
     BUFFER_LEN, Capabilities, Device, DeviceError, QueuePair, Received, Transmitted, TunDevice, TunOptions,
 };
-use trust::flow::{Endpoint, Quad, SteeringKeys};
+use trust::flow::{Endpoint, Quad};
+use trust::steering::SteeringKeys;
+use trust::steering::program;
 use trust::wire::options::{TcpOptions, Timestamps};
 use trust::wire::tcp::{Flags, TcpHeader};
 use trust::wire::vnet::{ChecksumStatus, TxChecksum, TxOffload};
@@ -467,7 +468,7 @@ fn queue_length() {
 
 fn steering() -> Result<(), String> {
     let keys = SteeringKeys::from_random(*b"sixteen octets!!");
-    let loaded = match bpf::load(&keys, 2) {
+    let loaded = match program::load(&keys, 2) {
         Ok(loaded) => loaded,
         Err(e) if matches!(e.kind(), ErrorKind::PermissionDenied | ErrorKind::Unsupported) => return Err(e.to_string()),
         Err(e) => panic!("{e}"),

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use libtest_mimic::{Completion, Failed, Trial};
-use trust::device::bpf::{self, Steering};
 use trust::device::{BUFFER_LEN, Device, TunDevice, TunOptions};
-use trust::flow::{BUCKETS, Endpoint, Quad, ShardId, SteeringKeys};
+use trust::flow::{Endpoint, Quad, ShardId};
+use trust::steering::program::{self, Steering};
+use trust::steering::{BUCKETS, SteeringKeys};
 
 use crate::netns;
 
@@ -21,7 +22,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         Trial::ignorable_test("plain_tcp_reaches_the_owner_of_its_quad", || with_program(3, owner_of_quad)),
         Trial::ignorable_test("vacant_buckets_go_to_queue_0", || with_program(4, vacant)),
         Trial::ignorable_test("a_change_of_the_table_is_seen_at_once", || with_program(4, change)),
-        match bpf::load(&steering_keys(), 4) {
+        match program::load(&steering_keys(), 4) {
             Ok(steering) => netns::trial("the_kernel_obeys_the_table", move || obey(&steering)),
             // For the reason.
             Err(_) => Trial::ignorable_test("the_kernel_obeys_the_table", || with_program(4, |_, _| Ok(()))),
@@ -37,7 +38,7 @@ type Test = fn(&SteeringKeys, &Steering) -> Result<(), Failed>;
 
 fn with_program(shards: u16, test: Test) -> Result<Completion, Failed> {
     let keys = steering_keys();
-    match bpf::load(&keys, shards) {
+    match program::load(&keys, shards) {
         Ok(steering) => test(&keys, &steering).map(|()| Completion::Completed),
         Err(e)
             if matches!(e.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported)

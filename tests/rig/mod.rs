@@ -6,20 +6,16 @@
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
-use trust::buffer::frame::{Completion, RxFrame, TxFrame};
+use trust::buffer::frame::{Completion, RxFrame};
 use trust::buffer::packet::PacketBuf;
-use trust::buffer::ring::{Consumer, ring};
-use trust::buffer::send_memory::{SendMemory, SendReader};
-use trust::flow::{FlowHasher, OwnerTable, ShardId, SteeringKeys};
+use trust::flow::ShardId;
 use trust::shard::{
-    ConnId, Counters, DropReason, Io, Limits, Message, Offload, Routes, Service, Shard, ShardConfig, ShardShared,
-    SharedCookies,
+    ConnId, Counters, DropReason, Io, Message, Outlet, Secrets, Service, Shard, ShardConfig, ShardShared,
 };
-use trust::tcp::isn::IsnGenerator;
-use trust::tcp::{self, CloseReason, Duration, Instant};
+use trust::steering::{OwnerTable, SteeringKeys};
+use trust::tcp::{CloseReason, Duration, Instant};
 use trust::wire::options::{TcpOptions, Timestamps};
 use trust::wire::tcp::{Flags, TcpHeader};
 use trust::wire::vnet::{ChecksumStatus, RxOffload, TxOffload};
@@ -96,8 +92,7 @@ pub struct Rig {
     /// Frames are counted, not parsed.
     pub blind: bool,
     pub frames_out: u64,
-    frames: Consumer<TxFrame>,
-    reader: SendReader,
+    outlet: Outlet,
     pool: Vec<PacketBuf>,
     buffers_out: usize,
 }
@@ -109,33 +104,14 @@ impl Rig {
 
     pub fn with(tweak: impl FnOnce(&mut ShardConfig), send_chunks: u32, tx_ring: usize) -> Self {
         let now = Instant::from_nanos(3_600_000_000_000);
-        let mut config = ShardConfig {
-            id: ShardId(0),
-            shards: 1,
-            addresses: vec![IpAddr::V4(OURS)],
-            routes: Routes::default(),
-            mtu: 1_500,
-            offload: Offload::default(),
-            limits: Limits::default(),
-            tcp: tcp::Config::default(),
-            log_connections: false,
-            log_segments: false,
-        };
+        let mut config = ShardConfig::sole(vec![IpAddr::V4(OURS)]);
         tweak(&mut config);
-        let shards = config.shards;
-        let shared = ShardShared {
-            keys: SteeringKeys::from_random([1; 16]),
-            owners: Arc::new(OwnerTable::in_memory(shards)),
-            isn: IsnGenerator::new([2; 16]),
-            cookies: Arc::new(SharedCookies::new([5; 16])),
-            tickets: Arc::new(AtomicU64::new(1)),
-            hasher: FlowHasher::from_random([3; 16]),
-            seed: 4,
-        };
-        let (memory, reader) = SendMemory::new(send_chunks);
-        let (out, frames) = ring(tx_ring);
+        let owners = Arc::new(OwnerTable::in_memory(config.shards));
+        let secrets = Secrets { isn: [2; 16], flows: [3; 16], ports: 4, cookies: [5; 16] };
+        let shared = ShardShared::new(SteeringKeys::from_random([1; 16]), owners, &secrets);
+        let (shard, outlet) = Shard::new(config, shared, send_chunks, tx_ring, now).expect("sound settings");
         Self {
-            shard: Shard::new(config, shared, memory, out, now).expect("sound settings"),
+            shard,
             now,
             sent: VecDeque::new(),
             hold_completions: false,
@@ -143,8 +119,7 @@ impl Rig {
             stop_tx: false,
             blind: false,
             frames_out: 0,
-            frames,
-            reader,
+            outlet,
             pool: Vec::new(),
             buffers_out: 0,
         }
@@ -207,18 +182,18 @@ impl Rig {
 
     /// The tx stage takes everything.
     pub fn drain_tx(&mut self) {
-        while let Some(frame) = self.frames.pop() {
+        while let Some(frame) = self.outlet.frames.pop() {
             self.frames_out += 1;
             if !self.blind {
                 let mut packet = frame.header().to_vec();
-                for slice in frame.payload(&self.reader).iter() {
+                for slice in frame.payload(&self.outlet.memory).iter() {
                     packet.extend_from_slice(slice);
                 }
                 self.sent.push_back(Sent::parse(packet, frame.offload));
             }
             self.completions.extend(frame.complete());
         }
-        self.frames.release();
+        self.outlet.frames.release();
     }
 
     /// Empty turns until nothing more is sent.

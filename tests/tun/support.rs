@@ -180,8 +180,8 @@ pub(crate) fn eventually(limit: Duration, what: &str, mut check: impl FnMut() ->
 
 /// Whether the kernel lets us steer by program; otherwise why not.
 pub(crate) fn hash_allowed() -> Outcome {
-    let keys = trust::flow::SteeringKeys::from_random([7; 16]);
-    match trust::device::bpf::load(&keys, 2) {
+    let keys = trust::steering::SteeringKeys::from_random([7; 16]);
+    match trust::steering::program::load(&keys, 2) {
         Ok(_) => Ok(()),
         Err(e) => Err(format!("--steer hash: {e}")),
     }

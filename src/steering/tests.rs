@@ -1,10 +1,14 @@
-//! Tests of the steering hash, the owner table, the choice of ports and the hash of the flow table.
+//! Tests of the steering hash, the owner table and the choice of ports.
 #![allow(clippy::unwrap_used)]
-use super::*;
-use crate::wire::{PROTOCOL_ICMP, PROTOCOL_ICMPV6, ip};
-use proptest::prelude::*;
+
 use std::collections::HashSet;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::flow::{Endpoint, Quad, ShardId};
+use crate::wire::{PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, ip};
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 const US: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
@@ -31,10 +35,8 @@ fn packet(quad: &Quad, incoming: bool) -> Vec<u8> {
 }
 
 #[test]
-fn displayed() {
-    assert_eq!(quad(PEER, 5, US, 80).to_string(), "10.0.0.2:80 -> 10.0.0.1:5");
-    assert_eq!(quad(PEER6, 5, US6, 80).to_string(), "[fd00::2]:80 -> [fd00::1]:5");
-    assert_eq!(format!("{:?}", keys()), "SteeringKeys(..)", "keys are not printed");
+fn keys_are_not_printed() {
+    assert_eq!(format!("{:?}", keys()), "SteeringKeys(..)");
 }
 
 #[test]
@@ -176,24 +178,6 @@ fn rfc6056_ports_of_a_shard() {
     let ports: Vec<u16> = ports_for_shard(&keys, &one, US, remote, ShardId(0), 7, 10..=14).collect();
     assert_eq!(ports, [12, 13, 14, 10, 11]);
     assert_eq!(ports_for_shard(&keys, &one, US, remote, ShardId(0), 7, 0..=u16::MAX).count(), 65_536);
-}
-
-/// OPS-34.
-#[test]
-fn flow_hash_is_independent_of_the_steering_hash() {
-    let (keys, hasher) = (keys(), FlowHasher::from_random([3; 16]));
-    // Flows of one bucket: the steering hash says the same for all.
-    let bucket = keys.hash_quad(&quad(PEER, 1, US, 80));
-    let flows: Vec<Quad> = (0..=u16::MAX)
-        .flat_map(|p| (0..64).map(move |a| quad(IpAddr::from([10, 1, 0, a]), p, US, 80)))
-        .filter(|q| keys.hash_quad(q) == bucket)
-        .collect();
-    assert!(flows.len() > 30);
-    for shift in [0, 57] {
-        let distinct: HashSet<u64> = flows.iter().map(|q| hasher.hash(q) >> shift & 127).collect();
-        assert!(distinct.len() * 2 > flows.len().min(128), "{} of {}", distinct.len(), flows.len());
-    }
-    assert_ne!(hasher.hash(&flows[0]), FlowHasher::from_random([4; 16]).hash(&flows[0]), "the key counts");
 }
 
 proptest! {

@@ -3,8 +3,7 @@
 //!
 //! The program is assembled here, instruction by instruction, and loaded by bpf(2): no compiler, no BTF, no object
 //! file. It computes [`SteeringKeys::hash_packet`] and looks the result up; the two must agree on every packet, which
-//! `tests/devices/steering.rs` has the kernel confirm. Attaching the program to a device is the device's business, and what a
-//! hash means for a flow is [`flow`](crate::flow)'s.
+//! `tests/devices/steering.rs` has the kernel confirm.
 //!
 //! The map is an array of **one** value that is the whole table: only values can be addressed directly by a program, and
 //! only so do the entries lie four octets apart in the mapping that this process shares with the kernel.
@@ -13,7 +12,8 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 
-use crate::flow::{Entries, MULTIPLIERS, OwnerTable, SteeringKeys};
+use super::keys::{MULTIPLIERS, SteeringKeys};
+use super::owner_table::{Entries, OwnerTable};
 use crate::wire::PROTOCOL_TCP;
 
 /// The loaded program and the table it reads.

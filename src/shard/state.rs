@@ -46,7 +46,7 @@ const MOST_AT_ONCE: u64 = 66_000;
 
 /// All of a shard but its services.
 #[derive(Debug)]
-pub(crate) struct Core {
+pub(crate) struct ShardState {
     pub(crate) config: ShardConfig,
     pub(crate) shared: ShardShared,
     /// The shard's own time: that of its driver less `absent`.
@@ -114,7 +114,7 @@ pub(crate) struct Core {
     pub(crate) destinations: Destinations,
 }
 
-impl Core {
+impl ShardState {
     pub(crate) fn new(
         config: ShardConfig,
         shared: ShardShared,
@@ -418,7 +418,7 @@ impl Core {
     }
 }
 
-impl IoBackend for Core {
+impl IoBackend for ShardState {
     fn now(&self) -> Instant {
         self.now
     }
@@ -728,15 +728,15 @@ impl IoBackend for Core {
     }
 
     fn set_accepting(&mut self, local: Endpoint, accepting: bool) {
-        self.set_listener_accepting(local, accepting);
+        self.listeners.set_accepting(self.current, local, accepting);
     }
 
     fn set_accept_queue(&mut self, local: Endpoint, queue: Arc<AcceptQueue>) {
-        self.set_queue_of_listener(local, queue);
+        self.listeners.set_queue(self.current, local, queue);
     }
 
     fn set_listen_options(&mut self, local: Endpoint, options: &ListenOptions) {
-        self.set_options_of_listener(local, options);
+        self.listeners.set_options(self.current, local, options);
     }
 
     fn tag(&self, id: ConnId) -> u64 {
@@ -748,7 +748,7 @@ impl IoBackend for Core {
     }
 }
 
-impl Core {
+impl ShardState {
     /// The user does not wait for a handshake any more; a peer that believes in the connection is told (SM-SR-7).
     fn give_up(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id) else { return };

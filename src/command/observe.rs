@@ -5,24 +5,24 @@
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
-use crate::engine::Engine;
-use crate::shard::budget::Work;
-use crate::shard::{Counters, DropReason};
+use trust::engine::Engine;
+use trust::shard::budget::Work;
+use trust::shard::{Counters, DropReason};
 
 /// Counters of an engine at one moment.
 #[derive(Debug, Clone)]
-pub struct Sample {
+pub(crate) struct Sample {
     /// Since the start of the engine.
-    pub at: Duration,
+    pub(crate) at: Duration,
     /// Each shard's.
-    pub shards: Vec<Counters>,
+    pub(crate) shards: Vec<Counters>,
     /// All shards and stages together.
-    pub total: Counters,
+    pub(crate) total: Counters,
 }
 
 impl Sample {
     /// What `engine`, started at `start`, says now.
-    pub fn take(engine: &Engine, start: Instant) -> Self {
+    pub(crate) fn take(engine: &Engine, start: Instant) -> Self {
         Self { at: start.elapsed(), shards: engine.shard_counters(), total: engine.counters() }
     }
 }
@@ -37,7 +37,7 @@ fn percent(part: u64, whole: u64) -> f64 {
 
 /// One line for a terminal: connections a shard, rates, retransmissions, drops.
 #[must_use]
-pub fn live_line(before: &Sample, now: &Sample) -> String {
+pub(crate) fn live_line(before: &Sample, now: &Sample) -> String {
     let over = now.at.saturating_sub(before.at);
     let connections: Vec<_> = now.shards.iter().map(|shard| shard.connections.to_string()).collect();
     format!(
@@ -63,7 +63,7 @@ fn turns_under(counters: &Counters, part: f64) -> u64 {
 
 /// Periodic figures: one line for the engine, one a shard.
 #[must_use]
-pub fn stats_lines(before: &Sample, now: &Sample) -> String {
+pub(crate) fn stats_lines(before: &Sample, now: &Sample) -> String {
     let over = now.at.saturating_sub(before.at);
     let mut text = format!("[{:8.1} s] {}\n", now.at.as_secs_f64(), live_line(before, now));
     for (index, (shard, earlier)) in now.shards.iter().zip(&before.shards).enumerate() {
@@ -95,7 +95,7 @@ pub fn stats_lines(before: &Sample, now: &Sample) -> String {
 
 /// What there is to say at the end. Drop reasons that never occurred are left out.
 #[must_use]
-pub fn summary(sample: &Sample) -> String {
+pub(crate) fn summary(sample: &Sample) -> String {
     let total = &sample.total;
     let mut text = format!(
         "served {:.1} s: {} connections accepted, {} opened, {} closed\n",
