@@ -722,6 +722,7 @@ cmd_test() {
     else
         steps+=("left out  lints: rustup component add clippy")
     fi
+    step features tools/features
     # All at once, and with all that the tests need of packages: each is compiled once, and no processor waits for another.
     step programs cargo build --workspace --all-features --lib --bins --examples --tests
     beside simulations cargo test -p trust --all-features --no-fail-fast "${simulations[@]/#/--test=}"

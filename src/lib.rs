@@ -79,10 +79,13 @@
 //!
 //! # Features
 //!
-//! * `cli` (default): the command `trust`, and what only it needs. Programs that use the library do without:
-//!   `default-features = false`.
-//! * `fence`: gives up user, capabilities, files and system calls, when it is asked; part of `cli`.
+//! * `cli` (default): the command `trust`, and what only it needs; of the features below all but `sim` are with it. Programs
+//!   that use the library do without: `default-features = false`.
+//! * `fence`: gives up user, capabilities, files and system calls, when it is asked.
+//! * `services`: applications that run inside a shard: echo, discard, daytime, chargen, HTTP and an iperf3 server.
+//! * `sim`: a deterministic world of hosts and bad links, to try one's own applications and changes in.
 //! * `tokio`: `AsyncRead`, `AsyncWrite` and an async listener; the runtime is the user's own.
+//! * `tun-tap`: a TUN device with one plain queue, by the package of that name. It takes a C compiler.
 //!
 //! # The map
 //!
@@ -93,15 +96,15 @@
 //! | [`flow`] | names of flows: endpoint, quad, shard's number |
 //! | [`steering`] | which shard owns a flow: the hash, the owner table, the same in eBPF |
 //! | [`tcp`] | one connection, without input or output: no clock, no descriptor, no thread, no random source |
-//! | [`device`] | queues: multi-queue TUN, plain TUN, in memory; wrappers |
+//! | [`device`] | queues: multi-queue TUN, plain TUN (feature `tun-tap`), in memory; wrappers |
 //! | [`shard`] | flow table, timing wheel, byte stores, the turn, the `Service` trait |
-//! | [`services`] | echo, discard, daytime, chargen, http, iperf3: one file or folder each |
+//! | `services` (feature `services`) | echo, discard, daytime, chargen, http, iperf3: one file or folder each |
 //! | [`net`] | sockets for programs on other threads: listener, stream, readiness |
 //! | [`embed`] | one shard with sockets on the caller's thread and clock |
 //! | [`config`] | what an engine is told at its start |
 //! | [`engine`] | rx, worker, tx, plan, start and stop: the only room with threads |
 //! | `fence` (feature `fence`) | gives up rights |
-//! | [`sim`] | a deterministic world of hosts and links, for tests and tools |
+//! | `sim` (feature `sim`) | a deterministic world of hosts and links, for tests and tools |
 //!
 //! Each room imports only rooms above it: `tests/arrows/table.txt` has the arrows, and a test holds the code to them.
 //!
@@ -127,11 +130,11 @@ pub mod fence;
 pub mod flow;
 #[cfg(not(loom))]
 pub mod net;
-#[cfg(not(loom))]
+#[cfg(all(feature = "services", not(loom)))]
 pub mod services;
 #[cfg(not(loom))]
 pub mod shard;
-#[cfg(not(loom))]
+#[cfg(all(feature = "sim", not(loom)))]
 pub mod sim;
 #[cfg(not(loom))]
 pub mod steering;

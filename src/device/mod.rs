@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | [`tun`] | the multi-queue TUN device with virtio-net header and offloads (crate `tun-rs` creates it) |
 //! | `host_address` | which addresses go on the two sides of it |
-//! | [`plain`] | a single plain queue on the crate `tun-tap`: no offload, no second queue |
+//! | `plain` (feature `tun-tap`) | a single plain queue on the crate `tun-tap`: no offload, no second queue |
 //! | [`memory`] | a pair of devices joined in memory, and a raw port for tests |
 //! | [`impair`] | seeded loss, reordering, duplication and corruption around any device |
 //! | [`wrong_queue`] | delivers every packet on a queue that is not its own |
@@ -98,6 +98,7 @@ mod fd;
 mod host_address;
 pub mod impair;
 pub mod memory;
+#[cfg(feature = "tun-tap")]
 pub mod plain;
 pub mod segment;
 mod sys;

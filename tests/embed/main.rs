@@ -1,5 +1,6 @@
 //! Embedded hosts: sockets without threads, on a clock and wires of the caller's.
 
+#![cfg(feature = "services")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod again;

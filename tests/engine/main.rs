@@ -13,9 +13,11 @@
 
 mod edges;
 mod routes;
+#[cfg(feature = "services")]
 mod stopping;
 mod streams;
 #[cfg(feature = "tokio")]
 mod tokio_streams;
 mod uncopied;
+#[cfg(feature = "services")]
 mod wrong_queue;

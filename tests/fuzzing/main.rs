@@ -8,6 +8,7 @@
 //! | `wire` | the parsers |
 //! | `input` | octets read as a script |
 
+#![cfg(feature = "services")]
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod forge;

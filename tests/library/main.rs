@@ -2,5 +2,6 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[cfg(feature = "services")]
 mod api;
 mod readme;

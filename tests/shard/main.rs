@@ -10,6 +10,7 @@
 //! | `resources`, `budgets`, `bodies`, `send_bytes` | what each may take of memory, places and turns |
 //! | `door` | a service that does what its test asks of it |
 
+#![cfg(feature = "services")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod bodies;
