@@ -313,7 +313,7 @@ impl EngineOptions {
     fn plan(&self) -> Result<Plan, Error> {
         let max_queues = if self.device == Backend::TunTap { 1 } else { usize::from(trust::device::tun::MAX_QUEUES) };
         Plan::new(self.plan, self.workers, &self.pin, &usable_cpus(), max_queues)
-            .map_err(|error| Error::Usage(error.to_string()))
+            .map_err(|error| Error::Usage(refusal::impossible_plan(&error)))
     }
 
     /// What the options say of an engine with so many workers; routes and tunables of TCP are checked elsewhere.

@@ -5,6 +5,7 @@ use std::{fmt, io};
 use clap::CommandFactory;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use signal_hook::consts::SIGPIPE;
+use trust::engine::PlanError;
 
 use super::Arguments;
 use super::descriptors::with_remedy;
@@ -50,6 +51,24 @@ impl fmt::Display for Error {
 impl<E: std::error::Error> From<E> for Error {
     fn from(error: E) -> Self {
         Self::Run(error.to_string())
+    }
+}
+
+/// What is wrong with the options that a plan is made of, in the words of these options.
+pub(crate) fn impossible_plan(error: &PlanError) -> String {
+    match error {
+        PlanError::NoWorkers => "--workers 0: at least one worker is needed; use --workers 1".to_owned(),
+        PlanError::TooManyWorkers { workers, cpus } => format!(
+            "--workers {workers} on {cpus} CPUs: at most one worker runs on a CPU; use --workers {cpus} or --pin none"
+        ),
+        PlanError::NoSuchCpu { cpu, usable } => {
+            let usable: Vec<_> = usable.iter().map(ToString::to_string).collect();
+            format!("--pin {cpu}: this process may not use such a CPU; there are {}", usable.join(", "))
+        }
+        PlanError::TooFewCpus { cpus, workers } => format!(
+            "--pin names fewer CPUs ({cpus}) than --workers {workers}; name one for each worker, or use --workers {cpus}"
+        ),
+        other => format!("--pin, --workers: {other}"),
     }
 }
 
@@ -131,6 +150,23 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+
+    #[test]
+    fn an_impossible_plan_is_told_by_the_options_that_ask_for_it() {
+        for (error, said) in [
+            (PlanError::NoWorkers, "--workers 0: at least one"),
+            (PlanError::TooManyWorkers { workers: 3, cpus: 2 }, "--workers 3 on 2 CPUs: at most one"),
+            (
+                PlanError::NoSuchCpu { cpu: 99, usable: vec![0, 2] },
+                "--pin 99: this process may not use such a CPU; there are 0, 2",
+            ),
+            (PlanError::SameCpu { cpu: 2 }, "--pin, --workers: CPU 2 is named twice"),
+            (PlanError::TooFewCpus { cpus: 1, workers: 2 }, "--pin names fewer CPUs (1) than --workers 2; name one"),
+        ] {
+            let text = impossible_plan(&error);
+            assert!(text.starts_with(said), "{text}");
+        }
+    }
 
     fn refusal(line: &str) -> String {
         let words: Vec<_> = std::iter::once("trust").chain(line.split_whitespace()).collect();

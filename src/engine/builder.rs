@@ -332,13 +332,14 @@ fn kernel_sides(addresses: &[IpAddr], networks: &[(IpAddr, u8)]) -> Result<Vec<(
 mod tests {
     use super::*;
     use crate::device::memory::{MemoryOptions, pair};
+    use crate::engine::PlanError;
 
     #[test]
     fn errors_have_kinds_and_speak_of_no_command() {
         let kernel = |errno| io::Error::from_raw_os_error(errno);
         let name = || "trust0".to_owned();
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let cases: [(BuildError, io::ErrorKind); 9] = [
+        let cases: [(BuildError, io::ErrorKind); 14] = [
             (DeviceError::NameInUse(name()).into(), io::ErrorKind::AddrInUse),
             (DeviceError::Busy(name()).into(), io::ErrorKind::AddrInUse),
             (DeviceError::NotPermitted(name()).into(), io::ErrorKind::PermissionDenied),
@@ -348,6 +349,11 @@ mod tests {
             (BuildError::Address { address, why: AddressError::Prefix }, io::ErrorKind::InvalidInput),
             (EngineError::Steering(kernel(libc::EPERM)).into(), io::ErrorKind::PermissionDenied),
             (EngineError::Queues { device: 1, plan: 2 }.into(), io::ErrorKind::InvalidInput),
+            (PlanError::NoWorkers.into(), io::ErrorKind::InvalidInput),
+            (PlanError::TooManyWorkers { workers: 3, cpus: 2 }.into(), io::ErrorKind::InvalidInput),
+            (PlanError::NoSuchCpu { cpu: 9, usable: vec![0] }.into(), io::ErrorKind::InvalidInput),
+            (PlanError::SameCpu { cpu: 0 }.into(), io::ErrorKind::InvalidInput),
+            (PlanError::TooFewCpus { cpus: 1, workers: 2 }.into(), io::ErrorKind::InvalidInput),
         ];
         for (error, kind) in cases {
             let text = error.to_string();

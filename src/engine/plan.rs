@@ -41,10 +41,10 @@ pub enum Pin {
 #[non_exhaustive]
 pub enum PlanError {
     /// No worker at all.
-    #[error("--workers 0: at least one worker is needed; use --workers 1")]
+    #[error("no workers: at least one is needed")]
     NoWorkers,
     /// More workers than CPUs, pinned.
-    #[error("--workers {workers} on {cpus} CPUs: at most one worker runs on a CPU; use --workers {cpus} or --pin none")]
+    #[error("{workers} workers on {cpus} CPUs: at most one runs on a CPU; take {cpus}, or pin none of them")]
     TooManyWorkers {
         /// Asked for.
         workers: usize,
@@ -52,7 +52,7 @@ pub enum PlanError {
         cpus: usize,
     },
     /// A CPU that this process may not use.
-    #[error("--pin {cpu}: this process may not use such a CPU; there are {}", listed(usable))]
+    #[error("CPU {cpu}: this process may not use such a one; there are {}", listed(usable))]
     NoSuchCpu {
         /// Asked for.
         cpu: usize,
@@ -60,15 +60,13 @@ pub enum PlanError {
         usable: Vec<usize>,
     },
     /// A CPU listed twice.
-    #[error("--pin names CPU {cpu} twice, and at most one worker runs on a CPU; name each CPU once")]
+    #[error("CPU {cpu} is named twice, and at most one worker runs on a CPU; name each once")]
     SameCpu {
         /// Listed more than once.
         cpu: usize,
     },
     /// Fewer CPUs listed than workers.
-    #[error(
-        "--pin names fewer CPUs ({cpus}) than --workers {workers}; name one for each worker, or use --workers {cpus}"
-    )]
+    #[error("{workers} workers and fewer CPUs ({cpus}): name one for each, or take fewer workers")]
     TooFewCpus {
         /// Listed.
         cpus: usize,
@@ -309,13 +307,9 @@ mod tests {
     fn a_list_of_cpus_is_refused_where_a_worker_would_lack_one() {
         let plan = |workers, list: &[usize]| Plan::new(PlanKind::Fused, workers, &Pin::Cpus(list.to_vec()), &[0, 2], 4);
         let table: &[(Option<usize>, &[usize], &str)] = &[
-            (None, &[99], "--pin 99: this process may not use such a CPU; there are 0, 2"),
-            (
-                Some(2),
-                &[0],
-                "--pin names fewer CPUs (1) than --workers 2; name one for each worker, or use --workers 1",
-            ),
-            (None, &[2, 2], "--pin names CPU 2 twice, and at most one worker runs on a CPU; name each CPU once"),
+            (None, &[99], "CPU 99: this process may not use such a one; there are 0, 2"),
+            (Some(2), &[0], "2 workers and fewer CPUs (1): name one for each, or take fewer workers"),
+            (None, &[2, 2], "CPU 2 is named twice, and at most one worker runs on a CPU; name each once"),
         ];
         for (workers, list, said) in table {
             assert_eq!(plan(*workers, list).unwrap_err().to_string(), *said);
