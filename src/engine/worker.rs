@@ -352,18 +352,18 @@ mod tests {
     }
 
     impl Service for Postbox {
-        fn readable(&mut self, _: &mut Io<'_>, _: ConnId) {}
+        fn readable(&mut self, _: &mut dyn Io, _: ConnId) {}
         fn wants_mail(&self) -> bool {
             true
         }
         fn has_mail(&self) -> bool {
             self.full.load(Ordering::SeqCst)
         }
-        fn message(&mut self, _: &mut Io<'_>, _: ShardId, message: Message) {
+        fn message(&mut self, _: &mut dyn Io, _: ShardId, message: Message) {
             let number = self.read.fetch_add(1, Ordering::SeqCst);
             assert_eq!(message.downcast_ref(), Some(&number));
         }
-        fn mail(&mut self, _: &mut Io<'_>) {
+        fn mail(&mut self, _: &mut dyn Io) {
             self.full.store(false, Ordering::SeqCst);
             self.read.fetch_add(1, Ordering::SeqCst);
         }
@@ -448,14 +448,14 @@ mod tests {
         const MESSAGES: usize = 2 * budget::CONTROL + 10;
         struct Talker(Arc<AtomicBool>);
         impl Service for Talker {
-            fn readable(&mut self, _: &mut Io<'_>, _: ConnId) {}
+            fn readable(&mut self, _: &mut dyn Io, _: ConnId) {}
             fn wants_mail(&self) -> bool {
                 true
             }
             fn has_mail(&self) -> bool {
                 self.0.load(Ordering::SeqCst)
             }
-            fn mail(&mut self, io: &mut Io<'_>) {
+            fn mail(&mut self, io: &mut dyn Io) {
                 self.0.store(false, Ordering::SeqCst);
                 (0..MESSAGES).for_each(|number| io.send_to(ShardId(0), Box::new(number)));
             }

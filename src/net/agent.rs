@@ -101,7 +101,7 @@ impl Agent {
         }
     }
 
-    fn obey(&mut self, io: &mut Io<'_>, command: Command) {
+    fn obey(&mut self, io: &mut dyn Io, command: Command) {
         match command {
             Command::Ring(key) => self.heed(io, key),
             Command::Connect(birth) => self.connect(io, *birth),
@@ -126,7 +126,7 @@ impl Agent {
         }
     }
 
-    fn listen(&mut self, io: &mut Io<'_>, opening: Opening) {
+    fn listen(&mut self, io: &mut dyn Io, opening: Opening) {
         let Opening { listening, done } = opening;
         let local = Endpoint::from(listening.local);
         let result = io.listen(local, listening.backlog.max(1) as u32, listening.tag);
@@ -138,7 +138,7 @@ impl Agent {
         let _ = done.send(result);
     }
 
-    fn connect(&mut self, io: &mut Io<'_>, birth: Birth) {
+    fn connect(&mut self, io: &mut dyn Io, birth: Birth) {
         let Birth { end, remote, mut options } = birth;
         // The SYN heeds what has been set meanwhile.
         let mut early = Vec::new();
@@ -161,7 +161,7 @@ impl Agent {
         }
     }
 
-    fn take_in(&mut self, io: &mut Io<'_>, end: End, conn: ConnId, changes: Vec<Change>) {
+    fn take_in(&mut self, io: &mut dyn Io, end: End, conn: ConnId, changes: Vec<Change>) {
         let key = self.sockets.insert_with(|key| {
             end.socket.adopt(key);
             let mut entry = Entry {
@@ -187,7 +187,7 @@ impl Agent {
     }
 
     /// Does what a socket's bell asks for.
-    fn heed(&mut self, io: &mut Io<'_>, key: Key) {
+    fn heed(&mut self, io: &mut dyn Io, key: Key) {
         let Some(entry) = self.sockets.get_mut(key) else { return };
         let wants = entry.end.socket.wants();
         while let Some(change) = entry.end.socket.next_change() {
@@ -215,7 +215,7 @@ impl Agent {
 
     /// A socket has moved its first octets for a while.
     #[cold]
-    fn warm_up(&mut self, io: &mut Io<'_>, key: Key) {
+    fn warm_up(&mut self, io: &mut dyn Io, key: Key) {
         if self.warm.is_empty() {
             io.set_timer(io.now() + IDLE, ROUND);
         }
@@ -223,7 +223,7 @@ impl Agent {
     }
 
     /// Takes the memory of sockets that have been idle for a round.
-    fn cool(&mut self, io: &mut Io<'_>) {
+    fn cool(&mut self, io: &mut dyn Io) {
         if self.round_left == 0 {
             self.round_left = self.warm.len();
         }
@@ -244,7 +244,7 @@ impl Agent {
         }
     }
 
-    fn answer(&self, io: &Io<'_>, key: Key) -> Answer {
+    fn answer(&self, io: &dyn Io, key: Key) -> Answer {
         self.sockets.get(key).map_or_else(Answer::default, |entry| {
             let rest = entry.rest.len() as u32;
             Answer {
@@ -256,7 +256,7 @@ impl Agent {
         })
     }
 
-    fn of(&mut self, io: &Io<'_>, conn: ConnId) -> Option<&mut Entry> {
+    fn of(&mut self, io: &dyn Io, conn: ConnId) -> Option<&mut Entry> {
         self.sockets.get_mut(key(io.user(conn)))
     }
 }
@@ -268,7 +268,7 @@ impl Entry {
     }
 
     /// Counts it among those whose application is gone and that have not handed on everything, or no longer.
-    fn note_owing(&mut self, io: &mut Io<'_>, owing: &mut usize) {
+    fn note_owing(&mut self, io: &mut dyn Io, owing: &mut usize) {
         let owes = self.closing && (!self.rest.is_empty() || !self.end.outgoing.is_empty());
         if owes {
             // A peer that takes nothing must not keep it for ever.
@@ -282,7 +282,7 @@ impl Entry {
     }
 
     /// An option was set.
-    fn hear(&mut self, io: &mut Io<'_>, change: Change) {
+    fn hear(&mut self, io: &mut dyn Io, change: Change) {
         self.apply(io, change);
         if self.end.socket.state() & is::CONNECTED == 0 {
             let kind = discriminant(&change);
@@ -292,7 +292,7 @@ impl Entry {
     }
 
     /// What has been set so far, and cannot have counted for a handshake, does now.
-    fn catch_up(&mut self, io: &mut Io<'_>) {
+    fn catch_up(&mut self, io: &mut dyn Io) {
         for change in std::mem::take(&mut self.early) {
             self.apply(io, change);
         }
@@ -301,7 +301,7 @@ impl Entry {
         }
     }
 
-    fn apply(&mut self, io: &mut Io<'_>, change: Change) {
+    fn apply(&mut self, io: &mut dyn Io, change: Change) {
         let conn = self.conn;
         match change {
             Change::NoDelay(on) => io.set_nodelay(conn, on),
@@ -332,7 +332,7 @@ impl Entry {
     }
 
     /// From the connection into the socket.
-    fn receive(&mut self, io: &mut Io<'_>) {
+    fn receive(&mut self, io: &mut dyn Io) {
         let mut moved = false;
         loop {
             let run = io.peek(self.conn);
@@ -362,7 +362,7 @@ impl Entry {
 
     /// The same beyond the capacity of the socket's queue, for a peek that would see it: as much as Linux would keep in one
     /// buffer, and the queue beside it.
-    fn show(&mut self, io: &mut Io<'_>) {
+    fn show(&mut self, io: &mut dyn Io) {
         let (asked, octets) = self.end.socket.look();
         let capacity = self.end.incoming.capacity();
         let most = capacity.saturating_add(io.info(self.conn).map_or(0, |info| info.receive_buffer as usize));
@@ -373,7 +373,7 @@ impl Entry {
     }
 
     /// There may be room for writers that nothing else has made.
-    fn look_for_writers(&mut self, io: &mut Io<'_>) {
+    fn look_for_writers(&mut self, io: &mut dyn Io) {
         let not_sent = if self.end.socket.limits_unsent() {
             let not_sent = io.not_sent(self.conn) as usize + self.rest.len();
             self.end.socket.set_sent(self.end.outgoing.taken(), not_sent);
@@ -389,7 +389,7 @@ impl Entry {
     }
 
     /// From the socket into the connection.
-    fn send(&mut self, io: &mut Io<'_>) {
+    fn send(&mut self, io: &mut dyn Io) {
         let more = self.end.socket.state() & is::MORE != 0;
         if more && !self.more {
             self.more = true;
@@ -461,13 +461,13 @@ impl Service for Agent {
         !self.mail.is_empty()
     }
 
-    fn mail(&mut self, io: &mut Io<'_>) {
+    fn mail(&mut self, io: &mut dyn Io) {
         if let Some(command) = self.mail.next() {
             self.obey(io, command);
         }
     }
 
-    fn draining(&mut self, io: &mut Io<'_>) -> bool {
+    fn draining(&mut self, io: &mut dyn Io) -> bool {
         for (_, Listener { listening }) in self.listeners.drain() {
             io.unlisten(Endpoint::from(listening.local));
             listening.stop();
@@ -475,14 +475,14 @@ impl Service for Agent {
         self.owing > 0
     }
 
-    fn half_open(&mut self, io: &mut Io<'_>, ticket: u64, quad: Quad, tag: u64) {
+    fn half_open(&mut self, io: &mut dyn Io, ticket: u64, quad: Quad, tag: u64) {
         if let Some(Listener { listening, .. }) = self.listeners.get(&tag) {
             let news = HalfOpen { ticket, from: quad.remote.addr, at: io.now() + io.absent() };
             listening.half_open[io.shard().index()].push(news);
         }
     }
 
-    fn accepted(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn accepted(&mut self, io: &mut dyn Io, conn: ConnId) {
         if let Some(entry) = self.sockets.get_mut(key(io.user(conn))) {
             entry.catch_up(io);
             entry.end.socket.set(is::CONNECTED);
@@ -509,7 +509,7 @@ impl Service for Agent {
         listening.notify();
     }
 
-    fn readable(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn readable(&mut self, io: &mut dyn Io, conn: ConnId) {
         let key = key(io.user(conn));
         let Some(entry) = self.sockets.get_mut(key) else { return };
         if entry.closing && io.unread(conn) > 0 {
@@ -522,7 +522,7 @@ impl Service for Agent {
         }
     }
 
-    fn writable(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn writable(&mut self, io: &mut dyn Io, conn: ConnId) {
         let key = key(io.user(conn));
         if let Some(entry) = self.sockets.get_mut(key) {
             entry.send(io);
@@ -533,13 +533,13 @@ impl Service for Agent {
         }
     }
 
-    fn finished(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn finished(&mut self, io: &mut dyn Io, conn: ConnId) {
         if let Some(entry) = self.of(io, conn) {
             entry.end.socket.finished();
         }
     }
 
-    fn closed(&mut self, io: &mut Io<'_>, conn: ConnId, reason: CloseReason) {
+    fn closed(&mut self, io: &mut dyn Io, conn: ConnId, reason: CloseReason) {
         if let Some(mut entry) = self.sockets.remove(key(io.user(conn))) {
             self.owing -= usize::from(entry.owing);
             if !entry.closing {
@@ -555,7 +555,7 @@ impl Service for Agent {
         }
     }
 
-    fn timer(&mut self, io: &mut Io<'_>, token: u64) {
+    fn timer(&mut self, io: &mut dyn Io, token: u64) {
         if token == ROUND {
             self.cool(io);
         } else if let Some(listener) = self.listeners.get(&token) {
@@ -563,7 +563,7 @@ impl Service for Agent {
         }
     }
 
-    fn message(&mut self, _io: &mut Io<'_>, _from: ShardId, _message: crate::shard::Message) {}
+    fn message(&mut self, _io: &mut dyn Io, _from: ShardId, _message: crate::shard::Message) {}
 }
 
 impl Drop for Agent {

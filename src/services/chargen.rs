@@ -37,7 +37,7 @@ const fn pattern() -> [u8; PATTERN_LEN] {
 pub struct Chargen;
 
 impl Chargen {
-    fn fill(io: &mut Io<'_>, conn: ConnId) {
+    fn fill(io: &mut dyn Io, conn: ConnId) {
         let mut at = io.user(conn) as usize % PERIOD;
         loop {
             let rest = &PATTERN[at..];
@@ -56,18 +56,18 @@ impl Service for Chargen {
         Some(KEEPALIVE)
     }
 
-    fn accepted(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn accepted(&mut self, io: &mut dyn Io, conn: ConnId) {
         Self::fill(io, conn);
     }
 
-    fn readable(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn readable(&mut self, io: &mut dyn Io, conn: ConnId) {
         io.consume(conn, io.unread(conn));
         if io.at_eof(conn) {
             io.close(conn);
         }
     }
 
-    fn writable(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn writable(&mut self, io: &mut dyn Io, conn: ConnId) {
         // A client that has ended its side gets what is queued, no more.
         if !io.at_eof(conn) {
             Self::fill(io, conn);

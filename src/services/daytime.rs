@@ -71,7 +71,7 @@ fn token(conn: ConnId) -> u64 {
 }
 
 impl Daytime {
-    fn tell(io: &mut Io<'_>, conn: ConnId) {
+    fn tell(io: &mut dyn Io, conn: ConnId) {
         let mut progress = Progress::from_word(io.user(conn));
         let line = line(progress.seconds);
         let rest = &line.as_bytes()[usize::from(progress.sent).min(line.len())..];
@@ -94,21 +94,21 @@ impl Service for Daytime {
         Some(KEEPALIVE)
     }
 
-    fn accepted(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn accepted(&mut self, io: &mut dyn Io, conn: ConnId) {
         let seconds = (self.clock)().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         io.set_user(conn, Progress { seconds, sent: 0 }.word());
         Self::tell(io, conn);
     }
 
-    fn readable(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn readable(&mut self, io: &mut dyn Io, conn: ConnId) {
         io.consume(conn, io.unread(conn));
     }
 
-    fn writable(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn writable(&mut self, io: &mut dyn Io, conn: ConnId) {
         Self::tell(io, conn);
     }
 
-    fn timer(&mut self, io: &mut Io<'_>, token: u64) {
+    fn timer(&mut self, io: &mut dyn Io, token: u64) {
         io.close(ConnId { slot: (token >> 32) as u32, generation: token as u32 });
     }
 }

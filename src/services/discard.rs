@@ -13,7 +13,7 @@ impl Service for Discard {
         Some(KEEPALIVE)
     }
 
-    fn readable(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn readable(&mut self, io: &mut dyn Io, conn: ConnId) {
         io.consume(conn, io.unread(conn));
         if io.at_eof(conn) {
             io.close(conn);

@@ -13,7 +13,7 @@ pub struct Echo;
 const ENDED: u64 = 1;
 
 impl Echo {
-    fn turn_round(io: &mut Io<'_>, conn: ConnId) {
+    fn turn_round(io: &mut dyn Io, conn: ConnId) {
         while io.unread(conn) > 0 && io.forward(conn, conn) > 0 {}
         if io.user(conn) != ENDED && io.at_eof(conn) {
             io.set_user(conn, ENDED);
@@ -27,11 +27,11 @@ impl Service for Echo {
         Some(KEEPALIVE)
     }
 
-    fn readable(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn readable(&mut self, io: &mut dyn Io, conn: ConnId) {
         Self::turn_round(io, conn);
     }
 
-    fn writable(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn writable(&mut self, io: &mut dyn Io, conn: ConnId) {
         Self::turn_round(io, conn);
     }
 }

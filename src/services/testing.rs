@@ -8,7 +8,7 @@ use bytes::{Buf, Bytes};
 
 use crate::flow::{Endpoint, Quad, ShardId};
 use crate::shard::{
-    AcceptQueue, ConnId, ConnectError, ConnectOptions, Io, IoBackend, ListenError, ListenOptions, Message, Service,
+    AcceptQueue, ConnId, ConnectError, ConnectOptions, Io, ListenError, ListenOptions, Message, Service,
 };
 use crate::tcp::time::{Duration, Instant};
 use crate::tcp::{CloseReason, CongestionControl, Info, KeepAlive, State};
@@ -173,7 +173,7 @@ struct Backend<'a> {
     shard: u16,
 }
 
-impl IoBackend for Backend<'_> {
+impl Io for Backend<'_> {
     fn absent(&self) -> Duration {
         Duration::ZERO
     }
@@ -584,10 +584,10 @@ impl<S: Service> Net<S> {
         self.world.now = end;
     }
 
-    fn call(&mut self, shard: u16, act: impl FnOnce(&mut S, &mut Io<'_>)) {
+    fn call(&mut self, shard: u16, act: impl FnOnce(&mut S, &mut dyn Io)) {
         self.world.sends = 0;
         let mut backend = Backend { world: &mut self.world, shard };
-        act(&mut self.services[usize::from(shard)], &mut Io::new(&mut backend));
+        act(&mut self.services[usize::from(shard)], &mut backend);
     }
 
     /// Most sends that a service tried in one call.
@@ -676,19 +676,19 @@ impl<S: Service> Net<S> {
 /// A service that is told what to do by mail, and notes what it hears.
 #[derive(Default)]
 struct Clerk {
-    mail: VecDeque<fn(&mut Io<'_>)>,
+    mail: VecDeque<fn(&mut dyn Io)>,
     heard: Vec<String>,
 }
 
 impl Service for Clerk {
-    fn half_open(&mut self, _: &mut Io<'_>, ticket: u64, quad: Quad, tag: u64) {
+    fn half_open(&mut self, _: &mut dyn Io, ticket: u64, quad: Quad, tag: u64) {
         self.heard.push(format!("half open {ticket} {} {tag}", quad.local.port));
     }
-    fn accepted(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn accepted(&mut self, io: &mut dyn Io, conn: ConnId) {
         self.heard.push(format!("accepted {} {} {}", io.ticket(conn), io.tag(conn), io.user(conn)));
     }
-    fn readable(&mut self, _: &mut Io<'_>, _: ConnId) {}
-    fn closed(&mut self, _: &mut Io<'_>, _: ConnId, reason: CloseReason) {
+    fn readable(&mut self, _: &mut dyn Io, _: ConnId) {}
+    fn closed(&mut self, _: &mut dyn Io, _: ConnId, reason: CloseReason) {
         self.heard.push(format!("closed {reason:?}"));
     }
     fn wants_mail(&self) -> bool {
@@ -697,7 +697,7 @@ impl Service for Clerk {
     fn has_mail(&self) -> bool {
         !self.mail.is_empty()
     }
-    fn mail(&mut self, io: &mut Io<'_>) {
+    fn mail(&mut self, io: &mut dyn Io) {
         for order in std::mem::take(&mut self.mail) {
             order(io);
         }
@@ -708,7 +708,7 @@ impl Service for Clerk {
 fn listeners_and_opens_of_a_service_behave_as_those_of_a_shard() {
     const ANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     let mut net = Net::new(2, 1, |_| Clerk::default());
-    let tell = |net: &mut Net<Clerk>, order: fn(&mut Io<'_>)| {
+    let tell = |net: &mut Net<Clerk>, order: fn(&mut dyn Io)| {
         net.services[0].mail.push_back(order);
         net.run();
         std::mem::take(&mut net.services[0].heard)

@@ -11,7 +11,7 @@
 
 use super::conn::{Conn, Phase};
 use super::log;
-use super::service::{ConnId, IoBackend};
+use super::service::{ConnId, Io};
 use super::shares::Pool;
 use super::state::ShardState;
 use crate::tcp::{CloseReason, Duration};
@@ -175,7 +175,7 @@ impl ShardState {
     fn evict(&mut self, id: ConnId) {
         match self.conns.get(id).map(|conn| &conn.phase) {
             Some(Phase::Open(_)) => self.reset(id, CloseReason::Evicted),
-            Some(_) => IoBackend::abort(self, id),
+            Some(_) => Io::abort(self, id),
             None => {}
         }
     }

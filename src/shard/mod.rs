@@ -62,7 +62,7 @@ pub use self::hasher::FlowHasher;
 pub use self::opening::{AcceptQueue, ConnectError, ConnectOptions, ListenError, ListenOptions};
 pub use self::routes::{PrefixError, Route, Routes};
 pub use self::secrets::Secrets;
-pub use self::service::{ConnId, Io, IoBackend, Message, Service};
+pub use self::service::{ConnId, Io, Message, Service};
 use self::state::ShardState;
 use crate::buffer::frame::{Completion, TxFrame};
 use crate::buffer::packet::PacketBuf;
@@ -239,7 +239,7 @@ impl Shard {
                 && !told
                 && let Some(id) = self.state.conns.key(slot)
             {
-                IoBackend::abort(&mut self.state, id);
+                Io::abort(&mut self.state, id);
             }
         }
         self.state.counters.note_work(Work::Places, looks);
@@ -400,7 +400,7 @@ impl Shard {
     /// Counters and estimates of a connection; `None` before it is established and after it has ended.
     #[must_use]
     pub fn info(&self, id: ConnId) -> Option<crate::tcp::Info> {
-        IoBackend::info(&self.state, id)
+        Io::info(&self.state, id)
     }
 
     /// When this connection is woken at the latest.

@@ -8,7 +8,7 @@
 //! time limit of its own.
 
 use super::conn::Phase;
-use super::service::{ConnId, IoBackend};
+use super::service::{ConnId, Io};
 use super::state::ShardState;
 use crate::tcp::{Duration, Instant, State};
 
@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const A_TURN: usize = 16;
 
 impl ShardState {
-    /// The service has closed `id`, or its user has [left](IoBackend::leave) it.
+    /// The service has closed `id`, or its user has [left](Io::leave) it.
     pub(crate) fn left_alone(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id) else { return };
         let Phase::Open(connection) = &conn.phase else { return };

@@ -9,7 +9,7 @@ use super::counters::DropReason;
 use super::log;
 use super::opening::IpFields;
 use super::passive::ByCookie;
-use super::service::{ConnId, Io, IoBackend};
+use super::service::{ConnId, Io};
 use crate::buffer::frame::RxFrame;
 use crate::flow::{Endpoint, Quad};
 use crate::tcp::{self, CloseReason, Context, Events, HandshakeOutcome, Outcome, Segment, TimeWaitOutcome};
@@ -226,7 +226,7 @@ impl Shard {
         if !self.state.config.tcp.keepalive
             && let Some(keepalive) = self.services.get(usize::from(service)).and_then(|service| service.keepalive())
         {
-            IoBackend::set_keepalive(&mut self.state, id, Some(keepalive));
+            Io::set_keepalive(&mut self.state, id, Some(keepalive));
         }
         self.call(service, |service, io| service.accepted(io, id));
     }
@@ -385,10 +385,10 @@ impl Shard {
     }
 
     /// Calls a service with a handle on the shard.
-    pub(super) fn call(&mut self, service: u16, f: impl FnOnce(&mut dyn super::Service, &mut Io<'_>)) {
+    pub(super) fn call(&mut self, service: u16, f: impl FnOnce(&mut dyn super::Service, &mut dyn Io)) {
         if let Some(slot) = self.services.get_mut(usize::from(service)) {
             self.state.current = service;
-            f(&mut **slot, &mut Io::new(&mut self.state));
+            f(&mut **slot, &mut self.state);
         }
     }
 

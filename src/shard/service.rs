@@ -4,7 +4,7 @@
 //! The shard calls it when something happened to one of its connections; it answers through [`Io`]. Several services
 //! of the same name, one on each shard, talk by bounded messages ([`Io::send_to`]).
 //!
-//! Not here: how the shard keeps connections and stores (that is the implementor of [`IoBackend`]), and any service.
+//! Not here: how the shard keeps connections and stores, and any service.
 
 use std::any::Any;
 use std::fmt;
@@ -36,45 +36,45 @@ pub trait Service: Send {
     /// A SYN for this service was answered: what may become a connection has begun, with this place in the order of
     /// [`Io::ticket`]. `tag` is its listener's ([`Io::listen`]), 0 on a fixed port. [`Service::accepted`] follows, or
     /// nothing. Of a SYN that was answered with a cookie nothing is known before that, and its place is that of its ACK.
-    fn half_open(&mut self, io: &mut Io<'_>, ticket: u64, quad: Quad, tag: u64) {
+    fn half_open(&mut self, io: &mut dyn Io, ticket: u64, quad: Quad, tag: u64) {
         let _ = (io, ticket, quad, tag);
     }
 
     /// A handshake is complete: passive (listening port) or active.
-    fn accepted(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn accepted(&mut self, io: &mut dyn Io, conn: ConnId) {
         let _ = (io, conn);
     }
 
     /// New in-order octets can be read, or the peer's stream has ended ([`Io::at_eof`]). Not repeated for octets the
     /// service leaves unread: the next call comes with the next octets.
-    fn readable(&mut self, io: &mut Io<'_>, conn: ConnId);
+    fn readable(&mut self, io: &mut dyn Io, conn: ConnId);
 
     /// The send side has room again after a call that found too little, or after an acknowledgment freed some; or the service
     /// has asked for this call ([`Io::call_again`]).
-    fn writable(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn writable(&mut self, io: &mut dyn Io, conn: ConnId) {
         let _ = (io, conn);
     }
 
     /// The peer announced urgent octets, or more of them (MUST-32); [`Io::urgent`] tells how many there are.
-    fn urgent(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn urgent(&mut self, io: &mut dyn Io, conn: ConnId) {
         let _ = (io, conn);
     }
 
     /// The peer has acknowledged everything, our FIN included. Comes once after [`Io::shutdown`] or [`Io::close`], unless the
     /// connection is reset.
-    fn finished(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn finished(&mut self, io: &mut dyn Io, conn: ConnId) {
         let _ = (io, conn);
     }
 
     /// The connection is gone: the last call that names `conn`. Its user word and quad can still be read, and unless the
     /// service has closed it, its [`Io::info`] and what it has left unread, too.
-    fn closed(&mut self, io: &mut Io<'_>, conn: ConnId, reason: CloseReason) {
+    fn closed(&mut self, io: &mut dyn Io, conn: ConnId, reason: CloseReason) {
         let _ = (io, conn, reason);
     }
 
     /// A message from the same service on shard `from` (which may be this one). Order is kept for each pair of shards;
     /// between different senders there is none.
-    fn message(&mut self, io: &mut Io<'_>, from: ShardId, message: Message) {
+    fn message(&mut self, io: &mut dyn Io, from: ShardId, message: Message) {
         let _ = (io, from, message);
     }
 
@@ -82,14 +82,14 @@ pub trait Service: Send {
     /// before it closes a connection. Listeners are closed, connections that were closed ([`Io::close`]) are waited for, and
     /// perhaps those that are open ([`Engine::drain`](crate::engine::Engine::drain)): now is the time to end those with
     /// whose peers all is said, and to begin nothing that takes long.
-    fn draining(&mut self, io: &mut Io<'_>) -> bool {
+    fn draining(&mut self, io: &mut dyn Io) -> bool {
         let _ = io;
         false
     }
 
     /// The engine is about to stop. What is sent now still goes out, if the connection may send it at once; nothing
     /// waits for an answer. Who has too much to say for one call goes on by [`Io::call_again`], for some tens of turns.
-    fn stopping(&mut self, io: &mut Io<'_>) {
+    fn stopping(&mut self, io: &mut dyn Io) {
         let _ = io;
     }
 
@@ -100,7 +100,7 @@ pub trait Service: Send {
     }
 
     /// A timer set by [`Io::set_timer`] has run out.
-    fn timer(&mut self, io: &mut Io<'_>, token: u64) {
+    fn timer(&mut self, io: &mut dyn Io, token: u64) {
         let _ = (io, token);
     }
 
@@ -132,185 +132,70 @@ pub trait Service: Send {
     }
 
     /// To do what other threads have left to do, or a piece of it: packets of all connections wait meanwhile.
-    fn mail(&mut self, io: &mut Io<'_>) {
+    fn mail(&mut self, io: &mut dyn Io) {
         let _ = io;
     }
 }
 
-/// What stands behind [`Io`]: implemented by the shard, and by the fake in the services' tests.
+/// The handle through which a service acts, for one call. The shard gives it; whoever tests a service may have one of its own.
 ///
-/// Every method mirrors the one of the same name of [`Io`], where it is documented. With a [`ConnId`] that is no longer
-/// alive every method is a harmless no-op which yields zero, `false` or nothing.
-#[expect(missing_docs, reason = "each method is documented at its mirror in Io")]
-pub trait IoBackend {
-    fn now(&self) -> Instant;
-    fn absent(&self) -> Duration;
-    fn shard(&self) -> ShardId;
-    fn shards(&self) -> u16;
-    fn quad(&self, conn: ConnId) -> Quad;
-    fn ticket(&self, conn: ConnId) -> u64;
-    fn user(&self, conn: ConnId) -> u64;
-    fn set_user(&mut self, conn: ConnId, user: u64);
-    fn peek(&self, conn: ConnId) -> &[u8];
-    fn unread(&self, conn: ConnId) -> u32;
-    fn consume(&mut self, conn: ConnId, octets: u32);
-    fn at_eof(&self, conn: ConnId) -> bool;
-    fn send(&mut self, conn: ConnId, data: &[u8]) -> usize;
-    fn send_static(&mut self, conn: ConnId, data: &'static [u8]) -> usize;
-    fn send_bytes(&mut self, conn: ConnId, bytes: Bytes) -> Result<(), Bytes>;
-    fn send_room(&self, conn: ConnId) -> u32;
-    fn await_room(&mut self, conn: ConnId);
-    fn unsent(&self, conn: ConnId) -> u32;
-    fn forward(&mut self, from: ConnId, to: ConnId) -> usize;
-    fn shutdown(&mut self, conn: ConnId);
-    fn leave(&mut self, conn: ConnId);
-    fn close(&mut self, conn: ConnId);
-    fn abort(&mut self, conn: ConnId);
-    fn give_way(&mut self, conn: ConnId);
-    fn set_nodelay(&mut self, conn: ConnId, nodelay: bool);
-    fn set_cork(&mut self, conn: ConnId, cork: bool);
-    fn set_quickack(&mut self, conn: ConnId, quick: bool);
-    fn set_keepalive(&mut self, conn: ConnId, keepalive: Option<KeepAlive>);
-    fn set_user_timeout(&mut self, conn: ConnId, limit: Option<Duration>);
-    fn set_congestion(&mut self, conn: ConnId, kind: CongestionControl);
-    fn set_send_buffer(&mut self, conn: ConnId, octets: u32);
-    fn set_receive_buffer(&mut self, conn: ConnId, octets: u32);
-    fn set_notsent_lowat(&mut self, conn: ConnId, octets: Option<u32>);
-    fn set_ttl(&mut self, conn: ConnId, ttl: u8);
-    fn set_tos(&mut self, conn: ConnId, tos: u8);
-    fn urgent(&self, conn: ConnId) -> u32;
-    fn not_sent(&self, conn: ConnId) -> u32;
-    fn info(&self, conn: ConnId) -> Option<Info>;
-    fn call_again(&mut self, conn: ConnId);
-    fn set_timer(&mut self, at: Instant, token: u64);
-    fn send_to(&mut self, shard: ShardId, message: Message);
-    fn owner(&self, quad: &Quad) -> ShardId;
-    fn listen(&mut self, local: Endpoint, backlog: u32, tag: u64) -> Result<(), ListenError>;
-    fn unlisten(&mut self, local: Endpoint);
-    fn set_accepting(&mut self, local: Endpoint, accepting: bool);
-    fn set_accept_queue(&mut self, local: Endpoint, queue: Arc<AcceptQueue>);
-    fn set_listen_options(&mut self, local: Endpoint, options: &ListenOptions);
-    fn tag(&self, conn: ConnId) -> u64;
-    fn connect(&mut self, remote: Endpoint, options: &ConnectOptions) -> Result<ConnId, ConnectError>;
-}
-
-/// The handle through which a service acts. Lives for one call.
-///
-/// No method blocks; only those that open something can fail. With a [`ConnId`] that is no longer alive they do nothing
-/// and yield zero. What is set on a connection counts from when it is open ([`Service::accepted`]); only the fields of the IP
+/// No method blocks; only those that open something can fail. With a [`ConnId`] that is no longer alive every method is a
+/// harmless no-op and yields zero, `false` or nothing. What is set on a connection counts from when it is open ([`Service::accepted`]); only the fields of the IP
 /// header, the user timeout and the receive buffer count before, too. Of the buffer the SYN has said what it has said.
-pub struct Io<'a> {
-    backend: &'a mut dyn IoBackend,
-}
-
-impl fmt::Debug for Io<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Io").field("shard", &self.shard()).finish_non_exhaustive()
-    }
-}
-
-impl<'a> Io<'a> {
-    /// A handle over `backend`.
-    #[inline]
-    pub fn new(backend: &'a mut dyn IoBackend) -> Self {
-        Self { backend }
-    }
-
+pub trait Io {
     /// The shard's time in this turn; constant during a call.
-    #[inline]
     #[must_use]
-    pub fn now(&self) -> Instant {
-        self.backend.now()
-    }
+    fn now(&self) -> Instant;
 
     /// For how long altogether the shard could not run, and its clock stood still: [`Io::now`] and this make the time of
     /// whoever drives the shard ([`Shard::begin_turn`](super::Shard::begin_turn)).
-    #[inline]
     #[must_use]
-    pub fn absent(&self) -> Duration {
-        self.backend.absent()
-    }
+    fn absent(&self) -> Duration;
 
     /// The shard this call runs on.
-    #[inline]
     #[must_use]
-    pub fn shard(&self) -> ShardId {
-        self.backend.shard()
-    }
+    fn shard(&self) -> ShardId;
 
     /// How many shards there are; their ids are `0..shards`.
-    #[inline]
     #[must_use]
-    pub fn shards(&self) -> u16 {
-        self.backend.shards()
-    }
+    fn shards(&self) -> u16;
 
     /// Both endpoints of `conn`.
-    #[inline]
     #[must_use]
-    pub fn quad(&self, conn: ConnId) -> Quad {
-        self.backend.quad(conn)
-    }
+    fn quad(&self, conn: ConnId) -> Quad;
 
     /// The place of `conn` in the order in which SYNs were answered, over all shards.
-    #[inline]
     #[must_use]
-    pub fn ticket(&self, conn: ConnId) -> u64 {
-        self.backend.ticket(conn)
-    }
+    fn ticket(&self, conn: ConnId) -> u64;
 
     /// The word the service keeps with `conn`; zero at first.
-    #[inline]
     #[must_use]
-    pub fn user(&self, conn: ConnId) -> u64 {
-        self.backend.user(conn)
-    }
+    fn user(&self, conn: ConnId) -> u64;
 
     /// Sets the word kept with `conn`.
-    #[inline]
-    pub fn set_user(&mut self, conn: ConnId, user: u64) {
-        self.backend.set_user(conn, user);
-    }
+    fn set_user(&mut self, conn: ConnId, user: u64);
 
     /// The first contiguous run of unread octets; empty when there is none. More may follow after [`Io::consume`].
-    #[inline]
     #[must_use]
-    pub fn peek(&self, conn: ConnId) -> &[u8] {
-        self.backend.peek(conn)
-    }
+    fn peek(&self, conn: ConnId) -> &[u8];
 
     /// Count of all unread in-order octets.
-    #[inline]
     #[must_use]
-    pub fn unread(&self, conn: ConnId) -> u32 {
-        self.backend.unread(conn)
-    }
+    fn unread(&self, conn: ConnId) -> u32;
 
     /// Drops the first `octets` unread octets (at most [`Io::unread`]); the receive window may open.
-    #[inline]
-    pub fn consume(&mut self, conn: ConnId, octets: u32) {
-        self.backend.consume(conn, octets);
-    }
+    fn consume(&mut self, conn: ConnId, octets: u32);
 
     /// Whether the peer's FIN has arrived in order and every octet before it has been consumed.
-    #[inline]
     #[must_use]
-    pub fn at_eof(&self, conn: ConnId) -> bool {
-        self.backend.at_eof(conn)
-    }
+    fn at_eof(&self, conn: ConnId) -> bool;
 
     /// Queues a copy of as many octets of `data` as there is room for and tells how many; 0 means: wait for
     /// [`Service::writable`].
-    #[inline]
-    pub fn send(&mut self, conn: ConnId, data: &[u8]) -> usize {
-        self.backend.send(conn, data)
-    }
+    fn send(&mut self, conn: ConnId, data: &[u8]) -> usize;
 
     /// Like [`Io::send`], but keeps a reference instead of a copy.
-    #[inline]
-    pub fn send_static(&mut self, conn: ConnId, data: &'static [u8]) -> usize {
-        self.backend.send_static(conn, data)
-    }
+    fn send_static(&mut self, conn: ConnId, data: &'static [u8]) -> usize;
 
     /// Queues `bytes` without copying them: they are kept until the peer has acknowledged them and the device is done with
     /// the last frame that has some of them. So what matters is how large the allocation behind them is, not only what is
@@ -322,200 +207,115 @@ impl<'a> Io<'a> {
     ///
     /// Gives back what there is no room for: the rest behind those octets that were queued, or all. Wait for
     /// [`Service::writable`] then. With a [`ConnId`] that is no longer alive nothing is queued.
-    #[inline]
-    pub fn send_bytes(&mut self, conn: ConnId, bytes: Bytes) -> Result<(), Bytes> {
-        self.backend.send_bytes(conn, bytes)
-    }
+    fn send_bytes(&mut self, conn: ConnId, bytes: Bytes) -> Result<(), Bytes>;
 
     /// How many octets [`Io::send`] would accept now.
-    #[inline]
     #[must_use]
-    pub fn send_room(&self, conn: ConnId) -> u32 {
-        self.backend.send_room(conn)
-    }
+    fn send_room(&self, conn: ConnId) -> u32;
 
     /// Asks for [`Service::writable`] as a [`send`](Io::send) does that found too little room.
-    #[inline]
-    pub fn await_room(&mut self, conn: ConnId) {
-        self.backend.await_room(conn);
-    }
+    fn await_room(&mut self, conn: ConnId);
 
     /// Octets accepted and not yet acknowledged by the peer, whether on their way or still queued.
-    #[inline]
     #[must_use]
-    pub fn unsent(&self, conn: ConnId) -> u32 {
-        self.backend.unsent(conn)
-    }
+    fn unsent(&self, conn: ConnId) -> u32;
 
     /// Of these, the ones that were never sent (SIOCOUTQNSD of Linux).
-    #[inline]
     #[must_use]
-    pub fn not_sent(&self, conn: ConnId) -> u32 {
-        self.backend.not_sent(conn)
-    }
+    fn not_sent(&self, conn: ConnId) -> u32;
 
     /// Moves unread octets of `from` into the send side of `to`, as many as fit, and tells how many. Both may be the
     /// same connection.
-    #[inline]
-    pub fn forward(&mut self, from: ConnId, to: ConnId) -> usize {
-        self.backend.forward(from, to)
-    }
+    fn forward(&mut self, from: ConnId, to: ConnId) -> usize;
 
     /// Ends our direction: a FIN follows the queued octets. Reading goes on.
-    #[inline]
-    pub fn shutdown(&mut self, conn: ConnId) {
-        self.backend.shutdown(conn);
-    }
+    fn shutdown(&mut self, conn: ConnId);
 
     /// The user behind the service is gone, and the service will [`close`](Self::close) when it has handed over the rest of the
     /// octets: until then the connection is an orphan like those that are closed, limited in number and in the time for
     /// which its peer may take nothing (OPS-22).
-    #[inline]
-    pub fn leave(&mut self, conn: ConnId) {
-        self.backend.leave(conn);
-    }
+    fn leave(&mut self, conn: ConnId);
 
     /// Ends both directions: queued octets and a FIN still go out, what arrives is no longer wanted. With unread
     /// octets the connection is reset at once (RFC 1122 4.2.2.13). [`Service::closed`] is still to come.
-    #[inline]
-    pub fn close(&mut self, conn: ConnId) {
-        self.backend.close(conn);
-    }
+    fn close(&mut self, conn: ConnId);
 
     /// Sends a RST and forgets the connection. [`Service::closed`] is still to come.
-    #[inline]
-    pub fn abort(&mut self, conn: ConnId) {
-        self.backend.abort(conn);
-    }
+    fn abort(&mut self, conn: ConnId);
 
     /// Does as [`Io::abort`], for a connection whose place others need, and counts it
     /// ([`Counters::gave_way`](super::Counters::gave_way)).
-    #[inline]
-    pub fn give_way(&mut self, conn: ConnId) {
-        self.backend.give_way(conn);
-    }
+    fn give_way(&mut self, conn: ConnId);
 
     /// Switches Nagle's algorithm off (`true`) or on.
-    #[inline]
-    pub fn set_nodelay(&mut self, conn: ConnId, nodelay: bool) {
-        self.backend.set_nodelay(conn, nodelay);
-    }
+    fn set_nodelay(&mut self, conn: ConnId, nodelay: bool);
 
     /// Keeps back what fills no segment, for at most 200 ms without anything else happening, or no longer; see
     /// [`Connection::set_cork`](crate::tcp::Connection::set_cork).
-    #[inline]
-    pub fn set_cork(&mut self, conn: ConnId, cork: bool) {
-        self.backend.set_cork(conn, cork);
-    }
+    fn set_cork(&mut self, conn: ConnId, cork: bool);
 
     /// Acknowledges at once, or delays again; see
     /// [`Connection::set_quickack`](crate::tcp::Connection::set_quickack).
-    #[inline]
-    pub fn set_quickack(&mut self, conn: ConnId, quick: bool) {
-        self.backend.set_quickack(conn, quick);
-    }
+    fn set_quickack(&mut self, conn: ConnId, quick: bool);
 
     /// Probes the peer when it is silent, or no longer (RFC 9293 3.8.4). At first `tcp::Config::keepalive` decides.
-    #[inline]
-    pub fn set_keepalive(&mut self, conn: ConnId, keepalive: Option<KeepAlive>) {
-        self.backend.set_keepalive(conn, keepalive);
-    }
+    fn set_keepalive(&mut self, conn: ConnId, keepalive: Option<KeepAlive>);
 
     /// Limits how long octets may stay unacknowledged, or unsent before a closed window; see
     /// [`Connection::set_user_timeout`](crate::tcp::Connection::set_user_timeout).
-    #[inline]
-    pub fn set_user_timeout(&mut self, conn: ConnId, limit: Option<Duration>) {
-        self.backend.set_user_timeout(conn, limit);
-    }
+    fn set_user_timeout(&mut self, conn: ConnId, limit: Option<Duration>);
 
     /// Goes on with another congestion control. At first `tcp::Config::congestion` decides.
-    #[inline]
-    pub fn set_congestion(&mut self, conn: ConnId, kind: CongestionControl) {
-        self.backend.set_congestion(conn, kind);
-    }
+    fn set_congestion(&mut self, conn: ConnId, kind: CongestionControl);
 
     /// Limits the octets queued, sent ones included until they are acknowledged. At first `tcp::Config::send_buffer` does,
     /// and the limit grows; one that is set does not.
-    #[inline]
-    pub fn set_send_buffer(&mut self, conn: ConnId, octets: u32) {
-        self.backend.set_send_buffer(conn, octets);
-    }
+    fn set_send_buffer(&mut self, conn: ConnId, octets: u32);
 
     /// Limits the octets that may lie unread; see
     /// [`Connection::set_receive_buffer`](crate::tcp::Connection::set_receive_buffer).
-    #[inline]
-    pub fn set_receive_buffer(&mut self, conn: ConnId, octets: u32) {
-        self.backend.set_receive_buffer(conn, octets);
-    }
+    fn set_receive_buffer(&mut self, conn: ConnId, octets: u32);
 
     /// Limits the octets queued that were never sent ([`Io::not_sent`]); `None`: the send buffer alone counts. After a
     /// [`Io::send`] that found too little room, [`Service::writable`] comes when half of them are on their way.
-    #[inline]
-    pub fn set_notsent_lowat(&mut self, conn: ConnId, octets: Option<u32>) {
-        self.backend.set_notsent_lowat(conn, octets);
-    }
+    fn set_notsent_lowat(&mut self, conn: ConnId, octets: Option<u32>);
 
     /// TTL or hop limit of the packets from now on, at least 1; 64 at first (MUST-49).
-    #[inline]
-    pub fn set_ttl(&mut self, conn: ConnId, ttl: u8) {
-        self.backend.set_ttl(conn, ttl);
-    }
+    fn set_ttl(&mut self, conn: ConnId, ttl: u8);
 
     /// TOS octet or traffic class of the packets from now on: DSCP in the upper six bits (MUST-48). The lower two are
     /// TCP's own and do not count (SHLD-22). 0 at first.
-    #[inline]
-    pub fn set_tos(&mut self, conn: ConnId, tos: u8) {
-        self.backend.set_tos(conn, tos);
-    }
+    fn set_tos(&mut self, conn: ConnId, tos: u8);
 
     /// Whether urgent octets lie among the others (SO_OOBINLINE). Here they always do (RFC6093-6), so this sets nothing; it
     /// tells whether the wish is granted.
-    #[inline]
-    pub fn set_oobinline(&mut self, _conn: ConnId, inline: bool) -> bool {
+    fn set_oobinline(&mut self, _conn: ConnId, inline: bool) -> bool {
         inline
     }
 
     /// How many of the octets ahead, unread or still to come, the peer has called urgent (MUST-33); 0 when none.
-    #[inline]
     #[must_use]
-    pub fn urgent(&self, conn: ConnId) -> u32 {
-        self.backend.urgent(conn)
-    }
+    fn urgent(&self, conn: ConnId) -> u32;
 
     /// Counters and estimates of the connection; `None` when it is gone.
-    #[inline]
     #[must_use]
-    pub fn info(&self, conn: ConnId) -> Option<Info> {
-        self.backend.info(conn)
-    }
+    fn info(&self, conn: ConnId) -> Option<Info>;
 
     /// Asks for a call of [`Service::writable`] soon, with nothing to wait for: for what is too long for one call, so that
     /// others have their turn meanwhile.
-    #[inline]
-    pub fn call_again(&mut self, conn: ConnId) {
-        self.backend.call_again(conn);
-    }
+    fn call_again(&mut self, conn: ConnId);
 
     /// Asks for one call of [`Service::timer`] with `token` at or after `at`. Cannot be taken back: give tokens a
     /// generation, or check on arrival whether they still mean something.
-    #[inline]
-    pub fn set_timer(&mut self, at: Instant, token: u64) {
-        self.backend.set_timer(at, token);
-    }
+    fn set_timer(&mut self, at: Instant, token: u64);
 
     /// Sends `message` to the same service (same port) on `shard`, which may be this one. Never nests: it is delivered
     /// in a later call.
-    #[inline]
-    pub fn send_to(&mut self, shard: ShardId, message: Message) {
-        self.backend.send_to(shard, message);
-    }
+    fn send_to(&mut self, shard: ShardId, message: Message);
 
     /// Which shard a connection between these ends belongs to: the only one that can open it.
-    #[inline]
     #[must_use]
-    pub fn owner(&self, quad: &Quad) -> ShardId {
-        self.backend.owner(quad)
-    }
+    fn owner(&self, quad: &Quad) -> ShardId;
 
     /// Listens on `local` of this shard; an unspecified address stands for any of ours of its family. Which of several
     /// listeners of a port gets a SYN: one with the exact address, then one on any address, then a service whose own port
@@ -527,45 +327,27 @@ impl<'a> Io<'a> {
     /// # Errors
     ///
     /// See [`ListenError`]; existing listeners and connections stay as they are (MUST-41).
-    #[inline]
-    pub fn listen(&mut self, local: Endpoint, backlog: u32, tag: u64) -> Result<(), ListenError> {
-        self.backend.listen(local, backlog, tag)
-    }
+    fn listen(&mut self, local: Endpoint, backlog: u32, tag: u64) -> Result<(), ListenError>;
 
     /// Ends a listener of this service. Its connections in SYN-RECEIVED are reset (SM-LIS-6), established ones live on.
-    #[inline]
-    pub fn unlisten(&mut self, local: Endpoint) {
-        self.backend.unlisten(local);
-    }
+    fn unlisten(&mut self, local: Endpoint);
 
     /// Says whether this service takes new connections of its listener on `local`; at first it does. While it does not,
     /// SYNs are dropped, and handshakes that would be complete wait: the peer's ACK is ignored and the SYN-ACK repeated,
     /// until `syn_ack_retries` are used up. As Linux does with a full accept queue.
-    #[inline]
-    pub fn set_accepting(&mut self, local: Endpoint, accepting: bool) {
-        self.backend.set_accepting(local, accepting);
-    }
+    fn set_accepting(&mut self, local: Endpoint, accepting: bool);
 
     /// Has the connections of this service's listener on `local` take places in `queue`, which may be shared with listeners
     /// on other shards. While it is full, things are as with [`Io::set_accepting`] at `false`. Who accepts a connection
     /// [leaves](AcceptQueue::leave) its place.
-    #[inline]
-    pub fn set_accept_queue(&mut self, local: Endpoint, queue: Arc<AcceptQueue>) {
-        self.backend.set_accept_queue(local, queue);
-    }
+    fn set_accept_queue(&mut self, local: Endpoint, queue: Arc<AcceptQueue>);
 
     /// Says what the connections of this service's listener on `local` begin with, from the next SYN on.
-    #[inline]
-    pub fn set_listen_options(&mut self, local: Endpoint, options: &ListenOptions) {
-        self.backend.set_listen_options(local, options);
-    }
+    fn set_listen_options(&mut self, local: Endpoint, options: &ListenOptions);
 
     /// The tag of the listener that an accepted connection came through, also when that has ended since; 0 for others.
-    #[inline]
     #[must_use]
-    pub fn tag(&self, conn: ConnId) -> u64 {
-        self.backend.tag(conn)
-    }
+    fn tag(&self, conn: ConnId) -> u64;
 
     /// Opens a connection to `remote`. The service hears [`Service::accepted`], or [`Service::closed`] with the reason.
     ///
@@ -579,8 +361,5 @@ impl<'a> Io<'a> {
     ///
     /// See [`ConnectError`]; then it hears nothing. [`ConnectError::NoPort`]: this shard has no port left towards `remote`,
     /// though others may have some.
-    #[inline]
-    pub fn connect(&mut self, remote: Endpoint, options: &ConnectOptions) -> Result<ConnId, ConnectError> {
-        self.backend.connect(remote, options)
-    }
+    fn connect(&mut self, remote: Endpoint, options: &ConnectOptions) -> Result<ConnId, ConnectError>;
 }

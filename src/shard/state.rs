@@ -25,7 +25,7 @@ use super::orphans::Orphans;
 use super::ports::PortCounters;
 use super::receive_store::{Holdings, ReceiveStore};
 use super::send_store::{SendStore, most_taken};
-use super::service::{ConnId, IoBackend, Message};
+use super::service::{ConnId, Io, Message};
 use super::slab::Slab;
 use super::strangers::Strangers;
 use super::table::FlowTable;
@@ -418,7 +418,7 @@ impl ShardState {
     }
 }
 
-impl IoBackend for ShardState {
+impl Io for ShardState {
     fn now(&self) -> Instant {
         self.now
     }

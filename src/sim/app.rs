@@ -165,7 +165,7 @@ impl App {
         (app, report)
     }
 
-    fn pump(&mut self, io: &mut Io<'_>) {
+    fn pump(&mut self, io: &mut dyn Io) {
         let Some(conn) = self.conn.filter(|_| !self.aborts(self.report.read())) else { return };
         let mut report = self.report.read();
         self.read(io, conn, &mut report);
@@ -197,7 +197,7 @@ impl App {
         matches!(self.plan.ending, Ending::Abort(after) if report.sent + report.received >= after)
     }
 
-    fn read(&mut self, io: &mut Io<'_>, conn: ConnId, report: &mut Report) {
+    fn read(&mut self, io: &mut dyn Io, conn: ConnId, report: &mut Report) {
         while !self.stalled {
             let run = io.peek(conn);
             if run.is_empty() {
@@ -224,7 +224,7 @@ impl App {
         report.eof |= io.at_eof(conn);
     }
 
-    fn write(&mut self, io: &mut Io<'_>, conn: ConnId, report: &mut Report) {
+    fn write(&mut self, io: &mut dyn Io, conn: ConnId, report: &mut Report) {
         while !self.resting && !self.ended && report.sent < self.plan.send {
             let (least, most) = self.plan.write;
             let wanted = u64::from(self.rng.u32(least..=most)).min(self.plan.send - report.sent);
@@ -249,7 +249,7 @@ impl App {
 }
 
 impl Service for App {
-    fn accepted(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn accepted(&mut self, io: &mut dyn Io, conn: ConnId) {
         // A second child of the port: its octets would be the first one's.
         if self.conn.is_some() {
             return io.abort(conn);
@@ -262,25 +262,25 @@ impl Service for App {
         self.pump(io);
     }
 
-    fn readable(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn readable(&mut self, io: &mut dyn Io, conn: ConnId) {
         if self.conn == Some(conn) {
             self.pump(io);
         }
     }
 
-    fn writable(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn writable(&mut self, io: &mut dyn Io, conn: ConnId) {
         if self.conn == Some(conn) {
             self.pump(io);
         }
     }
 
-    fn closed(&mut self, _io: &mut Io<'_>, conn: ConnId, reason: CloseReason) {
+    fn closed(&mut self, _io: &mut dyn Io, conn: ConnId, reason: CloseReason) {
         if self.conn.is_none_or(|mine| mine == conn) {
             self.report.lock().closed = Some(reason);
         }
     }
 
-    fn timer(&mut self, io: &mut Io<'_>, token: u64) {
+    fn timer(&mut self, io: &mut dyn Io, token: u64) {
         match token {
             RESUME_READING => self.stalled = false,
             _ => self.resting = false,

@@ -118,13 +118,13 @@ fn timer_armed() {
 struct Restless;
 
 impl Service for Restless {
-    fn readable(&mut self, _: &mut Io<'_>, _: ConnId) {}
+    fn readable(&mut self, _: &mut dyn Io, _: ConnId) {}
 
-    fn closed(&mut self, io: &mut Io<'_>, _: ConnId, _: CloseReason) {
+    fn closed(&mut self, io: &mut dyn Io, _: ConnId, _: CloseReason) {
         io.set_timer(io.now(), 0);
     }
 
-    fn timer(&mut self, io: &mut Io<'_>, _: u64) {
+    fn timer(&mut self, io: &mut dyn Io, _: u64) {
         io.set_timer(io.now(), 0);
     }
 }
@@ -144,14 +144,14 @@ fn livelock() {
 struct Bulk;
 
 impl Service for Bulk {
-    fn accepted(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn accepted(&mut self, io: &mut dyn Io, conn: ConnId) {
         io.send(conn, &[7; 200_000]);
         io.set_timer(io.now() + Duration::from_secs(2), 0);
     }
 
-    fn readable(&mut self, _: &mut Io<'_>, _: ConnId) {}
+    fn readable(&mut self, _: &mut dyn Io, _: ConnId) {}
 
-    fn closed(&mut self, _: &mut Io<'_>, _: ConnId, _: CloseReason) {}
+    fn closed(&mut self, _: &mut dyn Io, _: ConnId, _: CloseReason) {}
 }
 
 /// What lies in hundreds of blocks leaves in segments that fit the tx ring, however small it is: no octet is lost on the

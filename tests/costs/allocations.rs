@@ -49,25 +49,25 @@ impl Repeater {
         Self(octets)
     }
 
-    fn fill(&self, io: &mut Io<'_>, conn: ConnId) {
+    fn fill(&self, io: &mut dyn Io, conn: ConnId) {
         while io.send_bytes(conn, self.0.clone()).is_ok() {}
     }
 }
 
 impl Service for Repeater {
-    fn accepted(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn accepted(&mut self, io: &mut dyn Io, conn: ConnId) {
         self.fill(io, conn);
     }
 
-    fn readable(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn readable(&mut self, io: &mut dyn Io, conn: ConnId) {
         io.consume(conn, io.unread(conn));
     }
 
-    fn writable(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn writable(&mut self, io: &mut dyn Io, conn: ConnId) {
         self.fill(io, conn);
     }
 
-    fn closed(&mut self, _: &mut Io<'_>, _: ConnId, _: CloseReason) {}
+    fn closed(&mut self, _: &mut dyn Io, _: ConnId, _: CloseReason) {}
 }
 
 /// One connection's far end: a packet patched in place.

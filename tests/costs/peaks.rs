@@ -21,7 +21,7 @@ const PORT: u16 = 9;
 struct Deaf;
 
 impl Service for Deaf {
-    fn readable(&mut self, _: &mut Io<'_>, _: ConnId) {}
+    fn readable(&mut self, _: &mut dyn Io, _: ConnId) {}
 }
 
 fn engine(device: impl trust::device::Device + 'static, address: IpAddr, plan: PlanKind) -> Engine {

@@ -44,7 +44,7 @@ fn pattern(seed: u64, place: u32) -> u8 {
 }
 
 impl EchoClient {
-    fn send(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn send(&mut self, io: &mut dyn Io, conn: ConnId) {
         let seed = u64::from(io.quad(conn).local.port);
         let (sent, _) = &mut self.progress[conn.slot as usize];
         let mut block = [0; 4_096];
@@ -64,18 +64,18 @@ impl EchoClient {
 }
 
 impl Service for EchoClient {
-    fn accepted(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn accepted(&mut self, io: &mut dyn Io, conn: ConnId) {
         let slot = conn.slot as usize;
         self.progress.resize(self.progress.len().max(slot + 1), (0, 0));
         self.progress[slot] = (0, 0);
         self.send(io, conn);
     }
 
-    fn writable(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn writable(&mut self, io: &mut dyn Io, conn: ConnId) {
         self.send(io, conn);
     }
 
-    fn readable(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn readable(&mut self, io: &mut dyn Io, conn: ConnId) {
         let seed = u64::from(io.quad(conn).local.port);
         while io.unread(conn) > 0 {
             let run = io.peek(conn);
@@ -89,7 +89,7 @@ impl Service for EchoClient {
         }
     }
 
-    fn closed(&mut self, _: &mut Io<'_>, conn: ConnId, reason: CloseReason) {
+    fn closed(&mut self, _: &mut dyn Io, conn: ConnId, reason: CloseReason) {
         let (_, received) = self.progress.get(conn.slot as usize).copied().unwrap_or_default();
         if reason == CloseReason::Normal && received == self.octets {
             self.tally.exact.fetch_add(1, Ordering::Relaxed);
@@ -106,13 +106,13 @@ struct Resetter {
 }
 
 impl Service for Resetter {
-    fn accepted(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn accepted(&mut self, io: &mut dyn Io, conn: ConnId) {
         if self.feed {
             while io.send(conn, &[b'r'; 16_384]) > 0 {}
         }
     }
 
-    fn readable(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn readable(&mut self, io: &mut dyn Io, conn: ConnId) {
         let unread = io.unread(conn);
         io.consume(conn, unread);
         self.tally.octets.fetch_add(u64::from(unread), Ordering::Relaxed);
@@ -123,13 +123,13 @@ impl Service for Resetter {
         }
     }
 
-    fn writable(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn writable(&mut self, io: &mut dyn Io, conn: ConnId) {
         if self.feed {
             while io.send(conn, &[b'r'; 16_384]) > 0 {}
         }
     }
 
-    fn closed(&mut self, _: &mut Io<'_>, _: ConnId, _: CloseReason) {
+    fn closed(&mut self, _: &mut dyn Io, _: ConnId, _: CloseReason) {
         self.tally.closed.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -323,11 +323,11 @@ struct PingPong {
 }
 
 impl Service for PingPong {
-    fn accepted(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn accepted(&mut self, io: &mut dyn Io, conn: ConnId) {
         io.send(conn, b"?");
     }
 
-    fn readable(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn readable(&mut self, io: &mut dyn Io, conn: ConnId) {
         io.consume(conn, io.unread(conn));
         let rounds = io.user(conn) + 1;
         io.set_user(conn, rounds);
@@ -339,7 +339,7 @@ impl Service for PingPong {
         }
     }
 
-    fn closed(&mut self, _: &mut Io<'_>, _: ConnId, _: CloseReason) {
+    fn closed(&mut self, _: &mut dyn Io, _: ConnId, _: CloseReason) {
         self.tally.closed.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -373,7 +373,7 @@ struct Staller {
 }
 
 impl Staller {
-    fn fill(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn fill(&mut self, io: &mut dyn Io, conn: ConnId) {
         let mut taken = 1;
         while taken > 0 {
             taken = io.send(conn, &[b's'; 16_384]);
@@ -383,24 +383,24 @@ impl Staller {
 }
 
 impl Service for Staller {
-    fn accepted(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn accepted(&mut self, io: &mut dyn Io, conn: ConnId) {
         self.conns.push(conn);
         self.fill(io, conn);
     }
 
-    fn writable(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn writable(&mut self, io: &mut dyn Io, conn: ConnId) {
         self.fill(io, conn);
     }
 
-    fn readable(&mut self, _: &mut Io<'_>, _: ConnId) {}
+    fn readable(&mut self, _: &mut dyn Io, _: ConnId) {}
 
-    fn message(&mut self, io: &mut Io<'_>, _: ShardId, _: Message) {
+    fn message(&mut self, io: &mut dyn Io, _: ShardId, _: Message) {
         for conn in self.conns.drain(..) {
             io.abort(conn);
         }
     }
 
-    fn closed(&mut self, _: &mut Io<'_>, _: ConnId, _: CloseReason) {
+    fn closed(&mut self, _: &mut dyn Io, _: ConnId, _: CloseReason) {
         self.tally.closed.fetch_add(1, Ordering::Relaxed);
     }
 }

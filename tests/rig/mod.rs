@@ -405,7 +405,7 @@ pub enum Call {
     Message(ShardId),
 }
 
-type Act = Box<dyn FnMut(&mut Io<'_>, &Call) + Send>;
+type Act = Box<dyn FnMut(&mut dyn Io, &Call) + Send>;
 
 /// A service that notes each call and does what a test wants.
 pub struct Probe {
@@ -414,40 +414,40 @@ pub struct Probe {
 }
 
 /// A probe and the list of its calls.
-pub fn probe(act: impl FnMut(&mut Io<'_>, &Call) + Send + 'static) -> (Box<dyn Service>, Arc<Mutex<Vec<Call>>>) {
+pub fn probe(act: impl FnMut(&mut dyn Io, &Call) + Send + 'static) -> (Box<dyn Service>, Arc<Mutex<Vec<Call>>>) {
     let calls = Arc::new(Mutex::new(Vec::new()));
     (Box::new(Probe { calls: Arc::clone(&calls), act: Box::new(act) }), calls)
 }
 
 impl Probe {
-    fn call(&mut self, io: &mut Io<'_>, call: Call) {
+    fn call(&mut self, io: &mut dyn Io, call: Call) {
         (self.act)(io, &call);
         self.calls.lock().unwrap().push(call);
     }
 }
 
 impl Service for Probe {
-    fn accepted(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn accepted(&mut self, io: &mut dyn Io, conn: ConnId) {
         self.call(io, Call::Accepted(conn));
     }
 
-    fn readable(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn readable(&mut self, io: &mut dyn Io, conn: ConnId) {
         self.call(io, Call::Readable(conn));
     }
 
-    fn writable(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn writable(&mut self, io: &mut dyn Io, conn: ConnId) {
         self.call(io, Call::Writable(conn));
     }
 
-    fn closed(&mut self, io: &mut Io<'_>, conn: ConnId, reason: CloseReason) {
+    fn closed(&mut self, io: &mut dyn Io, conn: ConnId, reason: CloseReason) {
         self.call(io, Call::Closed(conn, reason));
     }
 
-    fn message(&mut self, io: &mut Io<'_>, from: ShardId, _: Message) {
+    fn message(&mut self, io: &mut dyn Io, from: ShardId, _: Message) {
         self.call(io, Call::Message(from));
     }
 
-    fn timer(&mut self, io: &mut Io<'_>, token: u64) {
+    fn timer(&mut self, io: &mut dyn Io, token: u64) {
         self.call(io, Call::Timer(token));
     }
 }

@@ -18,7 +18,7 @@ const PORT: u16 = 7;
 
 static BLOCK: [u8; 2_048] = [7; 2_048];
 
-type Order = Box<dyn FnOnce(&mut Io<'_>, &[ConnId]) + Send>;
+type Order = Box<dyn FnOnce(&mut dyn Io, &[ConnId]) + Send>;
 
 /// What the service and its test share.
 #[derive(Clone, Default)]
@@ -30,7 +30,7 @@ struct Shared {
 }
 
 impl Shared {
-    fn order(&self, order: impl FnOnce(&mut Io<'_>, &[ConnId]) + Send + 'static) {
+    fn order(&self, order: impl FnOnce(&mut dyn Io, &[ConnId]) + Send + 'static) {
         self.orders.lock().unwrap().push_back(Box::new(order));
     }
 }
@@ -41,19 +41,19 @@ struct Crowd {
 }
 
 impl Service for Crowd {
-    fn accepted(&mut self, _: &mut Io<'_>, conn: ConnId) {
+    fn accepted(&mut self, _: &mut dyn Io, conn: ConnId) {
         self.conns.push(conn);
     }
-    fn readable(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn readable(&mut self, io: &mut dyn Io, conn: ConnId) {
         io.consume(conn, io.unread(conn));
     }
-    fn writable(&mut self, _: &mut Io<'_>, _: ConnId) {
+    fn writable(&mut self, _: &mut dyn Io, _: ConnId) {
         self.shared.writable.fetch_add(1, Ordering::Relaxed);
     }
-    fn closed(&mut self, _: &mut Io<'_>, _: ConnId, _: CloseReason) {
+    fn closed(&mut self, _: &mut dyn Io, _: ConnId, _: CloseReason) {
         self.shared.closed.fetch_add(1, Ordering::Relaxed);
     }
-    fn timer(&mut self, _: &mut Io<'_>, _: u64) {
+    fn timer(&mut self, _: &mut dyn Io, _: u64) {
         self.shared.timers.fetch_add(1, Ordering::Relaxed);
     }
     fn wants_mail(&self) -> bool {
@@ -62,7 +62,7 @@ impl Service for Crowd {
     fn has_mail(&self) -> bool {
         !self.shared.orders.lock().unwrap().is_empty()
     }
-    fn mail(&mut self, io: &mut Io<'_>) {
+    fn mail(&mut self, io: &mut dyn Io) {
         let order = self.shared.orders.lock().unwrap().pop_front();
         order.unwrap()(io, &self.conns);
     }

@@ -18,21 +18,21 @@ use crate::rig::{Call, OURS, PEER, Peer, Random, Rig, endings, probe};
 const PORT: u16 = 7;
 
 /// A rig with a probe on [`PORT`].
-fn probed(act: impl FnMut(&mut Io<'_>, &Call) + Send + 'static) -> (Rig, Arc<Mutex<Vec<Call>>>) {
+fn probed(act: impl FnMut(&mut dyn Io, &Call) + Send + 'static) -> (Rig, Arc<Mutex<Vec<Call>>>) {
     let mut rig = Rig::new();
     let (service, calls) = probe(act);
     rig.shard.add_service(Some(PORT), service);
     (rig, calls)
 }
 
-fn read_all(io: &mut Io<'_>, call: &Call) {
+fn read_all(io: &mut dyn Io, call: &Call) {
     if let Call::Readable(conn) = call {
         io.consume(*conn, io.unread(*conn));
     }
 }
 
 /// As an application that reads to the end and then closes.
-fn polite(io: &mut Io<'_>, call: &Call) {
+fn polite(io: &mut dyn Io, call: &Call) {
     read_all(io, call);
     if let Call::Readable(conn) = call
         && io.at_eof(*conn)
@@ -144,15 +144,15 @@ fn closing_with_data_behind_a_gap_gives_it_up() {
 /// Every way to end: `closed` comes once, last, with the right reason, and nothing is left behind. SM-EST-3.
 #[test]
 fn every_ending_is_told_once_and_leaves_nothing() {
-    type Ending = (&'static str, fn(&mut Io<'_>, &Call), fn(&mut Rig, &mut Peer), CloseReason);
-    fn on_accept_close(io: &mut Io<'_>, call: &Call) {
+    type Ending = (&'static str, fn(&mut dyn Io, &Call), fn(&mut Rig, &mut Peer), CloseReason);
+    fn on_accept_close(io: &mut dyn Io, call: &Call) {
         if let Call::Accepted(conn) = call {
             io.send(*conn, b"bye");
             io.close(*conn);
             io.close(*conn);
         }
     }
-    fn on_accept_abort(io: &mut Io<'_>, call: &Call) {
+    fn on_accept_abort(io: &mut dyn Io, call: &Call) {
         if let Call::Accepted(conn) = call {
             io.send(*conn, b"bye");
             io.abort(*conn);
@@ -161,13 +161,13 @@ fn every_ending_is_told_once_and_leaves_nothing() {
             assert_eq!(io.send(*conn, b"?"), 0);
         }
     }
-    fn abort_on_read(io: &mut Io<'_>, call: &Call) {
+    fn abort_on_read(io: &mut dyn Io, call: &Call) {
         if let Call::Readable(conn) = call {
             io.abort(*conn);
             io.consume(*conn, 1);
         }
     }
-    fn closed_is_harmless(io: &mut Io<'_>, call: &Call) {
+    fn closed_is_harmless(io: &mut dyn Io, call: &Call) {
         polite(io, call);
         if let Call::Closed(conn, _) = call {
             io.close(*conn);
@@ -180,7 +180,7 @@ fn every_ending_is_told_once_and_leaves_nothing() {
             assert_eq!(io.quad(*conn).remote.port, 40_000);
         }
     }
-    fn fill(io: &mut Io<'_>, call: &Call) {
+    fn fill(io: &mut dyn Io, call: &Call) {
         polite(io, call);
         if let Call::Accepted(conn) | Call::Writable(conn) = call {
             while io.send(*conn, &[5; 4_096]) > 0 {}

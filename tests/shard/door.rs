@@ -17,7 +17,7 @@ use crate::rig::{OURS, PEER, Peer, Rig, tcp_packet};
 pub(crate) const ALSO_OURS: Ipv4Addr = Ipv4Addr::new(10, 7, 0, 3);
 pub(crate) const PORT: u16 = 80;
 
-type Order = Box<dyn FnOnce(&mut Io<'_>) + Send>;
+type Order = Box<dyn FnOnce(&mut dyn Io) + Send>;
 
 /// What a [`Door`] was told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl Door {
     pub(crate) fn ask<T: Send + 'static>(
         &self,
         rig: &mut Rig,
-        order: impl FnOnce(&mut Io<'_>) -> T + Send + 'static,
+        order: impl FnOnce(&mut dyn Io) -> T + Send + 'static,
     ) -> T {
         let answer = Arc::new(Mutex::new(None));
         let into = Arc::clone(&answer);
@@ -87,28 +87,28 @@ impl Door {
 }
 
 impl Service for Door {
-    fn half_open(&mut self, _: &mut Io<'_>, ticket: u64, quad: Quad, tag: u64) {
+    fn half_open(&mut self, _: &mut dyn Io, ticket: u64, quad: Quad, tag: u64) {
         self.heard.lock().unwrap().push(Heard::HalfOpen { ticket, quad, tag });
     }
 
-    fn accepted(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn accepted(&mut self, io: &mut dyn Io, conn: ConnId) {
         let heard = Heard::Accepted { conn, ticket: io.ticket(conn), tag: io.tag(conn), user: io.user(conn) };
         self.heard.lock().unwrap().push(heard);
     }
 
-    fn readable(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn readable(&mut self, io: &mut dyn Io, conn: ConnId) {
         io.forward(conn, conn);
     }
 
-    fn writable(&mut self, _: &mut Io<'_>, _: ConnId) {
+    fn writable(&mut self, _: &mut dyn Io, _: ConnId) {
         self.heard.lock().unwrap().push(Heard::Writable);
     }
 
-    fn urgent(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn urgent(&mut self, io: &mut dyn Io, conn: ConnId) {
         self.heard.lock().unwrap().push(Heard::Urgent(io.urgent(conn)));
     }
 
-    fn closed(&mut self, io: &mut Io<'_>, conn: ConnId, reason: CloseReason) {
+    fn closed(&mut self, io: &mut dyn Io, conn: ConnId, reason: CloseReason) {
         let heard = Heard::Closed { reason, tag: io.tag(conn), user: io.user(conn) };
         self.heard.lock().unwrap().push(heard);
     }
@@ -121,7 +121,7 @@ impl Service for Door {
         !self.mail.lock().unwrap().is_empty()
     }
 
-    fn mail(&mut self, io: &mut Io<'_>) {
+    fn mail(&mut self, io: &mut dyn Io) {
         let orders = std::mem::take(&mut *self.mail.lock().unwrap());
         for order in orders {
             order(io);

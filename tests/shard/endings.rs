@@ -23,7 +23,7 @@ enum Heard {
     Closed { reason: CloseReason, unread: Vec<u8>, eof: bool, info: Option<(State, u64)> },
 }
 
-type Act = fn(&mut Io<'_>, ConnId);
+type Act = fn(&mut dyn Io, ConnId);
 
 /// A service that reads nothing until the end.
 struct Ear {
@@ -40,20 +40,20 @@ fn ear(accepted: Act, readable: Act) -> (Box<dyn Service>, Arc<Mutex<Vec<Heard>>
 const NOTHING: Act = |_, _| {};
 
 impl Service for Ear {
-    fn accepted(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn accepted(&mut self, io: &mut dyn Io, conn: ConnId) {
         self.heard.lock().unwrap().push(Heard::Accepted);
         (self.accepted)(io, conn);
     }
 
-    fn readable(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn readable(&mut self, io: &mut dyn Io, conn: ConnId) {
         (self.readable)(io, conn);
     }
 
-    fn finished(&mut self, _: &mut Io<'_>, _: ConnId) {
+    fn finished(&mut self, _: &mut dyn Io, _: ConnId) {
         self.heard.lock().unwrap().push(Heard::Finished);
     }
 
-    fn closed(&mut self, io: &mut Io<'_>, conn: ConnId, reason: CloseReason) {
+    fn closed(&mut self, io: &mut dyn Io, conn: ConnId, reason: CloseReason) {
         let mut unread = Vec::new();
         while !io.peek(conn).is_empty() {
             unread.extend_from_slice(io.peek(conn));
@@ -221,15 +221,15 @@ fn sc_19_the_accept_queue_of_a_listener_is_one_for_all_shards() {
 fn rig_with_queue(places: &Arc<AcceptQueue>, accepted: &Arc<AtomicU64>) -> Rig {
     struct Listens(Arc<AcceptQueue>, Arc<AtomicU64>);
     impl Service for Listens {
-        fn message(&mut self, io: &mut Io<'_>, _: ShardId, _: Message) {
+        fn message(&mut self, io: &mut dyn Io, _: ShardId, _: Message) {
             let local = Endpoint::new(IpAddr::V4(OURS), PORT);
             io.listen(local, 100, 1).unwrap();
             io.set_accept_queue(local, Arc::clone(&self.0));
         }
-        fn accepted(&mut self, _: &mut Io<'_>, _: ConnId) {
+        fn accepted(&mut self, _: &mut dyn Io, _: ConnId) {
             self.1.fetch_add(1, Ordering::Relaxed);
         }
-        fn readable(&mut self, _: &mut Io<'_>, _: ConnId) {}
+        fn readable(&mut self, _: &mut dyn Io, _: ConnId) {}
     }
     let mut rig = Rig::new();
     let service = rig.shard.add_service(None, Box::new(Listens(Arc::clone(places), Arc::clone(accepted))));
@@ -252,20 +252,20 @@ const OWN_PORT: u16 = 1_234;
 const ITS_PORT: u16 = 5_000;
 
 impl Service for Opener {
-    fn message(&mut self, io: &mut Io<'_>, _: ShardId, _: Message) {
+    fn message(&mut self, io: &mut dyn Io, _: ShardId, _: Message) {
         let local = Some(Endpoint::new(IpAddr::V4(OURS), OWN_PORT));
         let options = ConnectOptions { local, ..ConnectOptions::default() };
         let result = io.connect(Endpoint::new(IpAddr::V4(PEER), ITS_PORT), &options);
         self.opened.lock().unwrap().push(result);
     }
 
-    fn accepted(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn accepted(&mut self, io: &mut dyn Io, conn: ConnId) {
         io.close(conn);
     }
 
-    fn readable(&mut self, _: &mut Io<'_>, _: ConnId) {}
+    fn readable(&mut self, _: &mut dyn Io, _: ConnId) {}
 
-    fn closed(&mut self, _: &mut Io<'_>, _: ConnId, reason: CloseReason) {
+    fn closed(&mut self, _: &mut dyn Io, _: ConnId, reason: CloseReason) {
         self.endings.lock().unwrap().push(reason);
     }
 }

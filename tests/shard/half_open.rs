@@ -317,7 +317,7 @@ fn a_cookie_is_good_beside_a_record_of_the_same_syn() {
 fn a_cookie_takes_over_a_time_wait_record_when_timestamps_tell() {
     for stamped in [true, false] {
         let mut rig = always();
-        let (service, _) = probe(|io: &mut Io<'_>, call: &Call| {
+        let (service, _) = probe(|io: &mut dyn Io, call: &Call| {
             if let Call::Accepted(conn) = call {
                 io.close(*conn);
             }

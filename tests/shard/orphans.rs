@@ -14,7 +14,7 @@ const ANSWER: usize = 200;
 fn probed(
     tweak: impl FnOnce(&mut ShardConfig),
     chunks: u32,
-    act: impl FnMut(&mut Io<'_>, &Call) + Send + 'static,
+    act: impl FnMut(&mut dyn Io, &Call) + Send + 'static,
 ) -> (Rig, Arc<Mutex<Vec<Call>>>) {
     let mut rig = Rig::with(tweak, chunks, 1_024);
     let (service, calls) = probe(act);
@@ -23,7 +23,7 @@ fn probed(
 }
 
 /// As a service that answers and leaves. The user's word says how much of the answer is queued.
-fn say_and_close(io: &mut Io<'_>, call: &Call) {
+fn say_and_close(io: &mut dyn Io, call: &Call) {
     if let Call::Accepted(conn) | Call::Writable(conn) = call {
         let said = io.user(*conn) + io.send(*conn, &[5; ANSWER][io.user(*conn) as usize..]) as u64;
         io.set_user(*conn, said);
@@ -33,7 +33,7 @@ fn say_and_close(io: &mut Io<'_>, call: &Call) {
     }
 }
 
-fn close_at_once(io: &mut Io<'_>, call: &Call) {
+fn close_at_once(io: &mut dyn Io, call: &Call) {
     if let Call::Accepted(conn) = call {
         io.close(*conn);
     }

@@ -212,7 +212,7 @@ fn holders_that_get_on_stay() {
 /// from what they need, and go when memory is short.
 #[test]
 fn ops_46_closed_windows_that_answer_probes_leave_send_memory_to_others() {
-    let sender = |io: &mut Io<'_>, call: &Call| {
+    let sender = |io: &mut dyn Io, call: &Call| {
         if let Call::Accepted(conn) | Call::Writable(conn) = call {
             while io.send(*conn, &[3; 4_096]) > 0 {}
         }
@@ -287,10 +287,10 @@ fn a_full_table_stays_full_where_idle_connections_are_to_stay() {
         fn keeps_idle(&self) -> bool {
             true
         }
-        fn accepted(&mut self, io: &mut Io<'_>, conn: ConnId) {
+        fn accepted(&mut self, io: &mut dyn Io, conn: ConnId) {
             self.0.accepted(io, conn);
         }
-        fn readable(&mut self, io: &mut Io<'_>, conn: ConnId) {
+        fn readable(&mut self, io: &mut dyn Io, conn: ConnId) {
             self.0.readable(io, conn);
         }
     }
@@ -323,24 +323,24 @@ fn a_full_table_stays_full_where_idle_connections_are_to_stay() {
 /// R2, by a user's limit, by an orphan's.
 #[test]
 fn time_away_is_not_the_peers_silence() {
-    let once = |io: &mut Io<'_>, call: &Call| {
+    let once = |io: &mut dyn Io, call: &Call| {
         if let Call::Accepted(conn) = call {
             io.send(*conn, &[3; 1_000]);
         }
     };
-    let limited = |io: &mut Io<'_>, call: &Call| {
+    let limited = |io: &mut dyn Io, call: &Call| {
         if let Call::Accepted(conn) = call {
             io.set_user_timeout(*conn, Some(Duration::from_secs(10)));
             io.send(*conn, &[3; 1_000]);
         }
     };
-    let left = |io: &mut Io<'_>, call: &Call| {
+    let left = |io: &mut dyn Io, call: &Call| {
         if let Call::Accepted(conn) = call {
             io.send(*conn, &[3; 1_000]);
             io.close(*conn);
         }
     };
-    let all: [fn(&mut Io<'_>, &Call); 3] = [once, limited, left];
+    let all: [fn(&mut dyn Io, &Call); 3] = [once, limited, left];
     for (which, act) in all.into_iter().enumerate() {
         for away in [2, 65, 16 * 60, 30 * 24 * 3_600] {
             let mut rig = Rig::new();

@@ -53,7 +53,7 @@ pub(super) struct Bodies {
 
 impl Bodies {
     /// Lets a body of `len` octets in, and says under which number. `None`: there is no memory for it.
-    pub(super) fn admit(&mut self, io: &mut Io<'_>, conn: ConnId, len: u64) -> Option<u64> {
+    pub(super) fn admit(&mut self, io: &mut dyn Io, conn: ConnId, len: u64) -> Option<u64> {
         // Answers to requests before this one are in the buffer, too: what finds no room beside them waits for them.
         let wanted = (len + HEAD).min(u64::from(BUFFER.saturating_sub(io.unsent(conn))));
         // So that it is memory that limits the room.
@@ -70,7 +70,7 @@ impl Bodies {
     }
 
     /// Whether there is memory for so many octets, if need be that of others.
-    fn find_room(&mut self, io: &mut Io<'_>, conn: ConnId, wanted: u64) -> bool {
+    fn find_room(&mut self, io: &mut dyn Io, conn: ConnId, wanted: u64) -> bool {
         let mut gone = 0;
         while u64::from(io.send_room(conn)) < wanted + (self.owed + wanted) / PARTS {
             let Some(oldest) = self.oldest(io).filter(|_| gone < AT_ONCE) else { return false };
@@ -83,7 +83,7 @@ impl Bodies {
     }
 
     /// The body that began first, if others need not be patient with it any more.
-    fn oldest(&mut self, io: &Io<'_>) -> Option<u64> {
+    fn oldest(&mut self, io: &dyn Io) -> Option<u64> {
         for _ in 0..LOOKED_AT {
             let (&number, body) = self.all.first_key_value()?;
             if io.now().saturating_since(body.since) < PATIENCE {

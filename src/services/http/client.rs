@@ -105,7 +105,7 @@ impl Client {
     }
 
     /// Does what can be done now; a client that has asked for very much has to wait for some of it.
-    pub(super) fn drive(&mut self, site: &mut Site, io: &mut Io<'_>, conn: ConnId) {
+    pub(super) fn drive(&mut self, site: &mut Site, io: &mut dyn Io, conn: ConnId) {
         let mut steps = 0;
         while self.flush(io, conn) {
             steps += 1;
@@ -127,7 +127,7 @@ impl Client {
     }
 
     /// What becomes of a connection whose time is up.
-    pub(super) fn check_deadline(&mut self, site: &mut Site, io: &mut Io<'_>, conn: ConnId) {
+    pub(super) fn check_deadline(&mut self, site: &mut Site, io: &mut dyn Io, conn: ConnId) {
         if io.now() < self.deadline {
             return;
         }
@@ -174,25 +174,25 @@ impl Client {
         }
     }
 
-    fn extend_deadline(&mut self, io: &Io<'_>, by: Duration) {
+    fn extend_deadline(&mut self, io: &dyn Io, by: Duration) {
         self.deadline = io.now().saturating_add(by);
     }
 
     /// Sends `octets` behind what already waits.
-    fn put(&mut self, io: &mut Io<'_>, conn: ConnId, octets: &[u8]) {
+    fn put(&mut self, io: &mut dyn Io, conn: ConnId, octets: &[u8]) {
         let sent = if self.rest.is_empty() { io.send(conn, octets) } else { 0 };
         self.rest.extend_from_slice(&octets[sent..]);
         self.extend_deadline(io, STALL_TIMEOUT);
     }
 
     /// Sends what has been put together in the scratch buffer.
-    fn put_scratch(&mut self, site: &mut Site, io: &mut Io<'_>, conn: ConnId) {
+    fn put_scratch(&mut self, site: &mut Site, io: &mut dyn Io, conn: ConnId) {
         self.put(io, conn, &site.scratch);
         site.scratch.clear();
     }
 
     /// Whether nothing waits any more.
-    fn flush(&mut self, io: &mut Io<'_>, conn: ConnId) -> bool {
+    fn flush(&mut self, io: &mut dyn Io, conn: ConnId) -> bool {
         if !self.rest.is_empty() {
             let sent = io.send(conn, &self.rest);
             self.rest.drain(..sent);
@@ -207,7 +207,7 @@ impl Client {
         self.rest.is_empty()
     }
 
-    fn read_head(&mut self, site: &mut Site, io: &mut Io<'_>, conn: ConnId) -> Step {
+    fn read_head(&mut self, site: &mut Site, io: &mut dyn Io, conn: ConnId) -> Step {
         let run = io.peek(conn);
         if run.is_empty() {
             // Who has an answer and asks for no more is not waited for at the end.
@@ -252,7 +252,7 @@ impl Client {
         Step::On
     }
 
-    fn begin(&mut self, site: &mut Site, io: &mut Io<'_>, conn: ConnId, request: Request) {
+    fn begin(&mut self, site: &mut Site, io: &mut dyn Io, conn: ConnId, request: Request) {
         site.requests += 1;
         let Request { modern, method, resource, body, keep, expects_continue, html, .. } = request;
         (self.keep, self.modern) = (keep && !site.draining, modern);
@@ -300,7 +300,7 @@ impl Client {
     }
 
     /// Whether a body of so many octets can be taken whatever the client reads meanwhile.
-    fn let_in(&mut self, site: &mut Site, io: &mut Io<'_>, conn: ConnId, octets: u64) -> Result<(), Status> {
+    fn let_in(&mut self, site: &mut Site, io: &mut dyn Io, conn: ConnId, octets: u64) -> Result<(), Status> {
         if octets > LARGEST {
             return Err(Status::ContentTooLarge);
         }
@@ -310,7 +310,7 @@ impl Client {
         Ok(())
     }
 
-    fn read_unwanted(&mut self, site: &mut Site, io: &mut Io<'_>, conn: ConnId) -> Step {
+    fn read_unwanted(&mut self, site: &mut Site, io: &mut dyn Io, conn: ConnId) -> Step {
         let Phase::Unwanted { framing, left, answer, head_only } = &mut self.phase else { return Step::Wait };
         let (answer, head_only) = (*answer, *head_only);
         let run = io.peek(conn);
@@ -341,7 +341,7 @@ impl Client {
     }
 
     /// Whether more of a body is there; if not, and if none will come, the connection is of no use any more.
-    fn more(&mut self, io: &mut Io<'_>, conn: ConnId, moved: bool) -> Step {
+    fn more(&mut self, io: &mut dyn Io, conn: ConnId, moved: bool) -> Step {
         if moved {
             self.extend_deadline(io, STALL_TIMEOUT);
         }
@@ -354,7 +354,7 @@ impl Client {
         Step::Wait
     }
 
-    fn answer(&mut self, site: &mut Site, io: &mut Io<'_>, conn: ConnId, answer: Answer, head_only: bool) {
+    fn answer(&mut self, site: &mut Site, io: &mut dyn Io, conn: ConnId, answer: Answer, head_only: bool) {
         let base = Head {
             status: Status::Ok,
             content_type: TEXT,
@@ -391,7 +391,7 @@ impl Client {
     }
 
     /// Says why, and closes: where the next request begins is not known.
-    fn refuse(&mut self, site: &mut Site, io: &mut Io<'_>, conn: ConnId, status: Status) -> Step {
+    fn refuse(&mut self, site: &mut Site, io: &mut dyn Io, conn: ConnId, status: Status) -> Step {
         self.keep = false;
         self.forget_head(site);
         self.answer(site, io, conn, Answer::Refusal(status, ""), false);
@@ -399,7 +399,7 @@ impl Client {
     }
 
     /// The answer is queued.
-    fn finish(&mut self, io: &Io<'_>) {
+    fn finish(&mut self, io: &dyn Io) {
         if self.keep {
             self.phase = Phase::Head;
             self.extend_deadline(io, IDLE_TIMEOUT);
@@ -408,7 +408,7 @@ impl Client {
         }
     }
 
-    fn send_bytes(&mut self, io: &mut Io<'_>, conn: ConnId) -> Step {
+    fn send_bytes(&mut self, io: &mut dyn Io, conn: ConnId) -> Step {
         let Phase::Bytes { at, left } = &mut self.phase else { return Step::Wait };
         let mut moved = false;
         while *left > 0 {
@@ -430,7 +430,7 @@ impl Client {
     }
 
     /// Our head, once there is something to go behind it: a client that waits for leave to send has it then.
-    fn begin_echo(&mut self, site: &mut Site, io: &Io<'_>, length: Length) {
+    fn begin_echo(&mut self, site: &mut Site, io: &dyn Io, length: Length) {
         let Phase::Echo { begun, .. } = &mut self.phase else { return };
         if !std::mem::replace(begun, true) {
             let (keep, modern) = (self.keep, self.modern);
@@ -440,7 +440,7 @@ impl Client {
         }
     }
 
-    fn echo_sized(&mut self, site: &mut Site, io: &mut Io<'_>, conn: ConnId) -> Step {
+    fn echo_sized(&mut self, site: &mut Site, io: &mut dyn Io, conn: ConnId) -> Step {
         let Phase::Echo { framing: Framing::Sized(left), begun } = &self.phase else { return Step::Wait };
         let (left, begun) = (*left, *begun);
         let here = u64::from(io.unread(conn));
@@ -477,7 +477,7 @@ impl Client {
         self.more(io, conn, moved > 0)
     }
 
-    fn echo_chunked(&mut self, site: &mut Site, io: &mut Io<'_>, conn: ConnId) -> Step {
+    fn echo_chunked(&mut self, site: &mut Site, io: &mut dyn Io, conn: ConnId) -> Step {
         let Phase::Echo { framing: Framing::Chunked(decoder), begun } = &mut self.phase else { return Step::Wait };
         let begun = *begun;
         let run = io.peek(conn);
@@ -513,7 +513,7 @@ impl Client {
 
     /// Our side ends; what still comes is read away, since unread octets would turn the close into a reset, which may
     /// overtake the answer (RFC 9112 9.6).
-    fn end(&mut self, io: &mut Io<'_>, conn: ConnId) -> Step {
+    fn end(&mut self, io: &mut dyn Io, conn: ConnId) -> Step {
         let Phase::Ending { until } = &mut self.phase else { return Step::Wait };
         let now = io.now();
         let unread = io.unread(conn);
@@ -530,7 +530,7 @@ impl Client {
 }
 
 /// The status page for `conn`.
-fn page(site: &Site, io: &Io<'_>, conn: ConnId, html: bool) -> String {
+fn page(site: &Site, io: &dyn Io, conn: ConnId, html: bool) -> String {
     let (rtt, cwnd) = io.info(conn).map_or((None, 0), |info| (info.srtt, info.cwnd));
     let (since, up) = site.since();
     let page = Page {

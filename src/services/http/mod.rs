@@ -89,7 +89,7 @@ impl Http {
     }
 
     /// Ends some of the connections that wait for a next request.
-    fn end_idle(&mut self, io: &mut Io<'_>) {
+    fn end_idle(&mut self, io: &mut dyn Io) {
         for _ in 0..budget::LOOKS.min(self.to_end) {
             self.to_end -= 1;
             if let Some(&(_, conn)) = self.watch.get(self.to_end) {
@@ -98,7 +98,7 @@ impl Http {
         }
     }
 
-    fn drive(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn drive(&mut self, io: &mut dyn Io, conn: ConnId) {
         self.site.open = self.clients.len();
         if let Some(client) = self.clients.get_mut(&conn) {
             client.drive(&mut self.site, io, conn);
@@ -126,7 +126,7 @@ impl Http {
         }
     }
 
-    fn tick_at(&mut self, io: &mut Io<'_>, at: Instant) {
+    fn tick_at(&mut self, io: &mut dyn Io, at: Instant) {
         self.ticking = true;
         io.set_timer(at, 0);
     }
@@ -137,7 +137,7 @@ impl Service for Http {
         Some(KEEPALIVE)
     }
 
-    fn accepted(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn accepted(&mut self, io: &mut dyn Io, conn: ConnId) {
         self.site.accepted += 1;
         self.clients.insert(conn, Client::new(io.now()));
         let at = io.now().saturating_add(WATCH);
@@ -147,15 +147,15 @@ impl Service for Http {
         }
     }
 
-    fn readable(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn readable(&mut self, io: &mut dyn Io, conn: ConnId) {
         self.drive(io, conn);
     }
 
-    fn writable(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn writable(&mut self, io: &mut dyn Io, conn: ConnId) {
         self.drive(io, conn);
     }
 
-    fn closed(&mut self, _io: &mut Io<'_>, conn: ConnId, _reason: CloseReason) {
+    fn closed(&mut self, _io: &mut dyn Io, conn: ConnId, _reason: CloseReason) {
         if let Some(mut client) = self.clients.remove(&conn) {
             client.leave(&mut self.site);
             if let Some(turn) = client.turn {
@@ -164,7 +164,7 @@ impl Service for Http {
         }
     }
 
-    fn draining(&mut self, io: &mut Io<'_>) -> bool {
+    fn draining(&mut self, io: &mut dyn Io) -> bool {
         if !std::mem::replace(&mut self.site.draining, true) {
             self.to_end = self.watch.len();
         }
@@ -172,7 +172,7 @@ impl Service for Http {
         self.to_end > 0
     }
 
-    fn timer(&mut self, io: &mut Io<'_>, _token: u64) {
+    fn timer(&mut self, io: &mut dyn Io, _token: u64) {
         self.ticking = false;
         let now = io.now();
         let mut looks = 0;

@@ -128,7 +128,7 @@ impl Iperf3 {
     }
 
     /// Octets have come, the end of stream has, or a new part may want those that are there.
-    fn on_readable(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn on_readable(&mut self, io: &mut dyn Io, conn: ConnId) {
         match self.parts.get_mut(&conn) {
             Some(Part::Stream(stream)) => stream.readable(io, conn),
             Some(Part::Cookie { .. }) => self.read_cookie(io, conn),
@@ -139,7 +139,7 @@ impl Iperf3 {
         }
     }
 
-    fn read_cookie(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn read_cookie(&mut self, io: &mut dyn Io, conn: ConnId) {
         let Some(Part::Cookie { have, len, .. }) = self.parts.get_mut(&conn) else { return };
         while *len < COOKIE_LEN {
             let input = io.peek(conn);
@@ -165,7 +165,7 @@ impl Iperf3 {
         }
     }
 
-    fn read_control(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn read_control(&mut self, io: &mut dyn Io, conn: ConnId) {
         let Some(Part::Control(control)) = self.parts.get_mut(&conn) else { return };
         let tests = self.places.len();
         let mut context = Context { now: io.now(), cpu: &self.cpu, notes: &mut self.notes, tests };
@@ -186,7 +186,7 @@ impl Iperf3 {
     /// Lets the session on `conn` act, then carries out what it wants.
     fn with_session(
         &mut self,
-        io: &mut Io<'_>,
+        io: &mut dyn Io,
         conn: ConnId,
         act: impl FnOnce(&mut Session, &mut Context<'_>),
     ) -> bool {
@@ -199,7 +199,7 @@ impl Iperf3 {
     }
 
     /// Writes what the session has to say, sets its timer, and clears up after its end.
-    fn settle(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn settle(&mut self, io: &mut dyn Io, conn: ConnId) {
         let Some(Part::Control(control)) = self.parts.get_mut(&conn) else { return };
         let session = &mut control.session;
         flush(io, conn, session.output());
@@ -223,7 +223,7 @@ impl Iperf3 {
     }
 
     /// The test on `conn` is over, or has to go: its place and its cookie are free.
-    fn release(&mut self, io: &Io<'_>, conn: ConnId) {
+    fn release(&mut self, io: &dyn Io, conn: ConnId) {
         let Some(Part::Control(control)) = self.parts.remove(&conn) else { return };
         self.places.remove(&(control.overdue, token(conn)));
         let (cookie, session) = (control.session.cookie(), Address { shard: io.shard(), conn });
@@ -231,7 +231,7 @@ impl Iperf3 {
     }
 
     /// Whether there is a place for one more test, perhaps that of one that is overdue.
-    fn find_place(&mut self, io: &mut Io<'_>) -> bool {
+    fn find_place(&mut self, io: &mut dyn Io) -> bool {
         if self.places.len() < self.tests_max {
             return true;
         }
@@ -248,14 +248,14 @@ impl Iperf3 {
     }
 
     /// Makes `conn` one that only has `output` left to write.
-    fn end_with(&mut self, io: &mut Io<'_>, conn: ConnId, output: Vec<u8>) {
+    fn end_with(&mut self, io: &mut dyn Io, conn: ConnId, output: Vec<u8>) {
         let deadline = io.now().saturating_add(LINGER);
         io.set_timer(deadline, token(conn));
         self.parts.insert(conn, Part::Ending { output, ended: false, deadline });
         self.go_on_ending(io, conn);
     }
 
-    fn go_on_ending(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn go_on_ending(&mut self, io: &mut dyn Io, conn: ConnId) {
         let Some(Part::Ending { output, ended, .. }) = self.parts.get_mut(&conn) else { return };
         io.consume(conn, io.unread(conn));
         flush(io, conn, output);
@@ -265,7 +265,7 @@ impl Iperf3 {
         }
     }
 
-    fn on_time(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn on_time(&mut self, io: &mut dyn Io, conn: ConnId) {
         let now = io.now();
         match self.parts.get_mut(&conn) {
             Some(Part::Stream(stream)) => stream.timer(io, conn, token(conn)),
@@ -289,7 +289,7 @@ impl Iperf3 {
         }
     }
 
-    fn on_closed(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn on_closed(&mut self, io: &mut dyn Io, conn: ConnId) {
         match self.parts.get_mut(&conn) {
             Some(Part::Control(_)) => {
                 self.with_session(io, conn, |session, context| session.on_hang_up(context));
@@ -306,7 +306,7 @@ impl Iperf3 {
 
     /// Tells some of those that are to hear of the stop, and asks to be called again for the rest. The call comes by the
     /// first of them, while it is open.
-    fn tell_of_the_stop(&mut self, io: &mut Io<'_>) {
+    fn tell_of_the_stop(&mut self, io: &mut dyn Io) {
         for _ in 0..budget::LOOKS {
             let Some(conn) = self.untold.pop_front() else { return };
             self.with_session(io, conn, |session, context| session.on_stopping(context));
@@ -314,7 +314,7 @@ impl Iperf3 {
         self.call_for_the_untold(io);
     }
 
-    fn call_for_the_untold(&mut self, io: &mut Io<'_>) {
+    fn call_for_the_untold(&mut self, io: &mut dyn Io) {
         while let Some(&conn) = self.untold.front() {
             if let Some(Part::Control(_)) = self.parts.get(&conn) {
                 return io.call_again(conn);
@@ -323,7 +323,7 @@ impl Iperf3 {
         }
     }
 
-    fn on_note(&mut self, io: &mut Io<'_>, from: ShardId, note: Note) {
+    fn on_note(&mut self, io: &mut dyn Io, from: ShardId, note: Note) {
         match note {
             Note::Hello { cookie, candidate } => self.on_hello(cookie, candidate),
             Note::Lead { conn, cookie } => {
@@ -420,7 +420,7 @@ impl Iperf3 {
     }
 
     /// Sends the notes, this shard's own by a shorter way. Comes last in every call.
-    fn deliver(&mut self, io: &mut Io<'_>) {
+    fn deliver(&mut self, io: &mut dyn Io) {
         let me = io.shard();
         while let Some((shard, note)) = self.notes.pop_front() {
             if shard == me {
@@ -433,7 +433,7 @@ impl Iperf3 {
 }
 
 /// Sends the front of `output` and takes away what was sent.
-fn flush(io: &mut Io<'_>, conn: ConnId, output: &mut Vec<u8>) {
+fn flush(io: &mut dyn Io, conn: ConnId, output: &mut Vec<u8>) {
     if !output.is_empty() {
         let sent = io.send(conn, output);
         output.drain(..sent.min(output.len()));
@@ -445,18 +445,18 @@ impl Service for Iperf3 {
         Some(KEEPALIVE)
     }
 
-    fn accepted(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn accepted(&mut self, io: &mut dyn Io, conn: ConnId) {
         let deadline = io.now().saturating_add(COOKIE_TIMEOUT);
         self.parts.insert(conn, Part::Cookie { have: [0; COOKIE_LEN], len: 0, deadline });
         io.set_timer(deadline, token(conn));
     }
 
-    fn readable(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn readable(&mut self, io: &mut dyn Io, conn: ConnId) {
         self.on_readable(io, conn);
         self.deliver(io);
     }
 
-    fn writable(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    fn writable(&mut self, io: &mut dyn Io, conn: ConnId) {
         if self.untold.front() == Some(&conn) {
             self.tell_of_the_stop(io);
         }
@@ -469,7 +469,7 @@ impl Service for Iperf3 {
         self.deliver(io);
     }
 
-    fn closed(&mut self, io: &mut Io<'_>, conn: ConnId, _reason: CloseReason) {
+    fn closed(&mut self, io: &mut dyn Io, conn: ConnId, _reason: CloseReason) {
         let called = self.untold.front() == Some(&conn);
         self.on_closed(io, conn);
         if called {
@@ -478,14 +478,14 @@ impl Service for Iperf3 {
         self.deliver(io);
     }
 
-    fn message(&mut self, io: &mut Io<'_>, from: ShardId, message: Message) {
+    fn message(&mut self, io: &mut dyn Io, from: ShardId, message: Message) {
         if let Ok(note) = message.downcast::<Note>() {
             self.on_note(io, from, *note);
         }
         self.deliver(io);
     }
 
-    fn stopping(&mut self, io: &mut Io<'_>) {
+    fn stopping(&mut self, io: &mut dyn Io) {
         self.untold = self.places.iter().map(|&(_, token)| conn_of(token)).collect();
         self.tell_of_the_stop(io);
         self.deliver(io);
@@ -495,7 +495,7 @@ impl Service for Iperf3 {
         true
     }
 
-    fn timer(&mut self, io: &mut Io<'_>, token: u64) {
+    fn timer(&mut self, io: &mut dyn Io, token: u64) {
         self.on_time(io, conn_of(token));
         self.deliver(io);
     }

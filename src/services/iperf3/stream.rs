@@ -131,7 +131,7 @@ impl Stream {
     }
 
     /// The test runs since `since`.
-    pub(super) fn start(&mut self, io: &mut Io<'_>, conn: ConnId, since: Instant, token: u64) {
+    pub(super) fn start(&mut self, io: &mut dyn Io, conn: ConnId, since: Instant, token: u64) {
         self.running = true;
         self.count_from = Some(since.saturating_add(self.plan.omit));
         self.bucket = self.plan.rate.map(|rate| Bucket::new(rate, self.plan.unit, io.now()));
@@ -140,7 +140,7 @@ impl Stream {
     }
 
     /// Octets have come in. A source throws them away uncounted, for there should be none.
-    pub(super) fn readable(&mut self, io: &mut Io<'_>, conn: ConnId) {
+    pub(super) fn readable(&mut self, io: &mut dyn Io, conn: ConnId) {
         if !self.running {
             return;
         }
@@ -154,7 +154,7 @@ impl Stream {
 
     /// Sends what pace and room allow, or a good part of it. If it is the pace that forbids more, the timer is set to
     /// `token`; if it is the room, the next call comes when there is some; if it was much for one call, soon.
-    pub(super) fn send(&mut self, io: &mut Io<'_>, conn: ConnId, token: u64) {
+    pub(super) fn send(&mut self, io: &mut dyn Io, conn: ConnId, token: u64) {
         if !self.running || !self.plan.sends {
             return;
         }
@@ -194,7 +194,7 @@ impl Stream {
     }
 
     /// A timer has gone off, perhaps not ours.
-    pub(super) fn timer(&mut self, io: &mut Io<'_>, conn: ConnId, token: u64) {
+    pub(super) fn timer(&mut self, io: &mut dyn Io, conn: ConnId, token: u64) {
         if self.timer.is_some_and(|at| at <= io.now()) {
             self.timer = None;
             self.send(io, conn, token);
@@ -202,14 +202,14 @@ impl Stream {
     }
 
     /// The counters as they stand.
-    pub(super) fn sample(&mut self, io: &Io<'_>, conn: ConnId) -> Sample {
+    pub(super) fn sample(&mut self, io: &dyn Io, conn: ConnId) -> Sample {
         self.begin_counting(io, conn);
         let (retransmits, cwnd) = io.info(conn).map_or((0, 0), |info| (info.retransmits, info.cwnd));
         Sample { octets: self.octets, retransmits, cwnd }
     }
 
     /// The end: closes the connection and tells what was counted.
-    pub(super) fn stop(&mut self, io: &mut Io<'_>, conn: ConnId) -> StreamResult {
+    pub(super) fn stop(&mut self, io: &mut dyn Io, conn: ConnId) -> StreamResult {
         self.readable(io, conn);
         let mut result = self.result(io, conn);
         self.running = false;
@@ -224,7 +224,7 @@ impl Stream {
     }
 
     /// What was counted so far.
-    pub(super) fn result(&mut self, io: &Io<'_>, conn: ConnId) -> StreamResult {
+    pub(super) fn result(&mut self, io: &dyn Io, conn: ConnId) -> StreamResult {
         self.begin_counting(io, conn);
         let counts = self.running && self.count_from.is_none();
         StreamResult {
@@ -238,7 +238,7 @@ impl Stream {
 
     /// Once the omitted seconds are over: remembers where the counters stood. Called before they move, so that it needs
     /// no timer.
-    fn begin_counting(&mut self, io: &Io<'_>, conn: ConnId) {
+    fn begin_counting(&mut self, io: &dyn Io, conn: ConnId) {
         if self.count_from.is_some_and(|from| from <= io.now()) {
             self.count_from = None;
             self.octets_before = self.octets;
