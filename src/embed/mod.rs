@@ -337,7 +337,7 @@ impl Host {
     }
 
     fn serving<T>(&mut self, stream: &TcpStream, ask: impl FnOnce(&mut dyn FnMut()) -> io::Result<T>) -> io::Result<T> {
-        if !Arc::ptr_eq(stream.handle().socket.mail(), &self.mail) {
+        if !std::ptr::addr_eq(Arc::as_ptr(stream.handle().socket.doorbell()), Arc::as_ptr(&self.mail)) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a stream of another stack"));
         }
         let shard = &mut self.driver.shard;

@@ -10,7 +10,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 use std::net::IpAddr;
 
-use super::listener::{HalfOpen, Listening, Ready};
+use super::listening::{HalfOpen, Listening, Ready};
 use super::socket::Handle;
 use crate::tcp::{Duration, Instant};
 

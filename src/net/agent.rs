@@ -11,10 +11,10 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use super::listener::{HalfOpen, Listening, Opening, Ready};
-use super::mail::{Answer, Command, Mail};
+use super::command::{Command, Mail};
+use super::listening::{HalfOpen, Listening, Opening, Ready};
 use super::settings::Change;
-use super::socket::{Birth, Capacities, End, Key, errno_of, is, socket, want};
+use super::socket::{Answer, Birth, Capacities, End, Key, errno_of, is, socket, want};
 use crate::buffer::octets::OctetBudget;
 use crate::flow::{Endpoint, Quad, ShardId};
 use crate::shard::budget;
@@ -499,7 +499,7 @@ impl Service for Agent {
         let quad = io.quad(conn);
         let remote = SocketAddr::from(quad.remote);
         let initial = listening.initial.with_ttl(listening.ttl.load(Ordering::Relaxed));
-        let (handle, end) = socket(&self.mail, remote, self.capacities, &self.budget, &initial);
+        let (handle, end) = socket(self.mail.clone(), remote, self.capacities, &self.budget, &initial);
         let _ = end.socket.local.set(SocketAddr::from(quad.local));
         end.socket.set(is::CONNECTED);
         self.take_in(io, end, conn, initial.changes().collect());

@@ -8,149 +8,55 @@
 //! [`TcpListener`](super::TcpListener) are `mio::event::Source`s, too, at the price of a descriptor each.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::Arc;
 
-use crossbeam::queue::SegQueue;
-use mio::event::{self, Source};
 use mio::unix::SourceFd;
-use mio::{Interest, Registry, Token};
-use rustix::event::{EventfdFlags, eventfd};
+use mio::{Interest, Registry, Token, event};
 
-use super::listener::{Listening, TcpListener};
+use super::listener::TcpListener;
+use super::listening::Listening;
+use super::registration::sealed::Sealed;
+use super::registration::{Shared, SocketEvent, Watch, Watchable, Watched, ready, replace};
 use super::socket::{Handle, is};
 use super::stream::TcpStream;
 
-/// Readiness bits.
-mod ready {
-    pub(super) const READABLE: u8 = 1;
-    pub(super) const WRITABLE: u8 = 2;
-    pub(super) const READ_CLOSED: u8 = 4;
-    pub(super) const WRITE_CLOSED: u8 = 8;
-    pub(super) const ERROR: u8 = 16;
-}
-
-/// What a registration watches. Weak: being watched keeps nothing alive.
-#[derive(Debug)]
-enum Subject {
-    Stream(Weak<Handle>),
-    Listener(Weak<Listening>),
-}
-
-impl Subject {
+impl Watched for Handle {
     fn readiness(&self) -> u8 {
-        match self {
-            Self::Stream(handle) => handle.upgrade().map_or(0, |handle| readiness(&handle)),
-            Self::Listener(listening) => {
-                listening.upgrade().map_or(0, |listening| if listening.is_ready() { ready::READABLE } else { 0 })
-            }
+        let state = self.socket.state();
+        let mut bits = 0;
+        let closed = state & is::CLOSED != 0;
+        let error = self.socket.has_error();
+        if state & is::CONNECTED == 0 && !closed {
+            return 0;
         }
+        if closed || error || state & (is::ENDED | is::SHUT_READ) != 0 || !self.reader().is_empty() {
+            bits |= ready::READABLE;
+        }
+        if closed || error || state & is::SHUT_WRITE != 0 || self.has_room() {
+            bits |= ready::WRITABLE;
+        }
+        if closed || state & (is::ENDED | is::SHUT_READ) != 0 {
+            bits |= ready::READ_CLOSED;
+        }
+        if closed || (state & is::SHUT_WRITE != 0 && state & is::ENDED != 0) {
+            bits |= ready::WRITE_CLOSED;
+        }
+        if error {
+            bits |= ready::ERROR;
+        }
+        bits
     }
 }
 
-fn readiness(handle: &Handle) -> u8 {
-    let state = handle.socket.state();
-    let mut bits = 0;
-    let closed = state & is::CLOSED != 0;
-    let error = handle.socket.has_error();
-    if state & is::CONNECTED == 0 && !closed {
-        return 0;
-    }
-    if closed || error || state & (is::ENDED | is::SHUT_READ) != 0 || !handle.reader().is_empty() {
-        bits |= ready::READABLE;
-    }
-    if closed || error || state & is::SHUT_WRITE != 0 || handle.has_room() {
-        bits |= ready::WRITABLE;
-    }
-    if closed || state & (is::ENDED | is::SHUT_READ) != 0 {
-        bits |= ready::READ_CLOSED;
-    }
-    if closed || (state & is::SHUT_WRITE != 0 && state & is::ENDED != 0) {
-        bits |= ready::WRITE_CLOSED;
-    }
-    if error {
-        bits |= ready::ERROR;
-    }
-    bits
-}
-
-/// One socket in one event queue.
-#[derive(Debug)]
-pub(crate) struct Registration {
-    /// Weak: the queue may hold the registration, and a socket outlive the queue.
-    queue: Weak<Shared>,
-    /// The queue is this one socket's.
-    private: bool,
-    subject: Subject,
-    token: Token,
-    interests: Interest,
-    /// It lies in the queue.
-    queued: AtomicBool,
-    /// It was taken back.
-    dead: AtomicBool,
-}
-
-impl Registration {
-    /// Something has happened to the subject.
-    pub(crate) fn signal(self: &Arc<Self>) {
-        if !self.private && self.queued.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let Some(queue) = self.queue.upgrade() else { return };
-        if self.private {
-            // The descriptor stands for one socket: each write is an edge that epoll reports with the socket's token.
-            let _ = rustix::io::write(&queue.descriptor, &1_u64.to_ne_bytes());
-        } else {
-            queue.events.push(Arc::clone(self));
-            queue.signal();
-        }
-    }
-
-    fn event(&self) -> Option<SocketEvent> {
-        // From now on a signal queues it anew: what is found below may be older than that, never newer.
-        self.queued.store(false, Ordering::SeqCst);
-        if self.dead.load(Ordering::Acquire) {
-            return None;
-        }
-        let mut wanted = ready::ERROR;
-        if self.interests.is_readable() {
-            wanted |= ready::READABLE | ready::READ_CLOSED;
-        }
-        if self.interests.is_writable() {
-            wanted |= ready::WRITABLE | ready::WRITE_CLOSED;
-        }
-        let bits = self.subject.readiness() & wanted;
-        (bits != 0).then_some(SocketEvent { token: self.token, bits })
+impl Watched for Listening {
+    fn readiness(&self) -> u8 {
+        if self.is_ready() { ready::READABLE } else { 0 }
     }
 }
 
-#[derive(Debug)]
-struct Shared {
-    events: SegQueue<Arc<Registration>>,
-    descriptor: OwnedFd,
-    /// The descriptor is readable.
-    signalled: AtomicBool,
-}
-
-impl Shared {
-    fn new() -> io::Result<Self> {
-        let descriptor = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
-        Ok(Self { events: SegQueue::new(), descriptor, signalled: AtomicBool::new(false) })
-    }
-
-    fn signal(&self) {
-        if !self.signalled.swap(true, Ordering::AcqRel) {
-            // Fails only where it is readable already.
-            let _ = rustix::io::write(&self.descriptor, &1_u64.to_ne_bytes());
-        }
-    }
-
-    fn clear(&self) {
-        let _ = rustix::io::read(&self.descriptor, &mut [0; 8]);
-        self.signalled.store(false, Ordering::SeqCst);
-    }
-}
+impl Sealed for TcpStream {}
+impl Sealed for TcpListener {}
 
 /// Events of many sockets behind one descriptor: register it with a `mio::Poll`, register sockets with it, and when its own
 /// token comes up take the sockets' events from [`events`](Self::events). They are edge-triggered, as mio's are: after one,
@@ -261,99 +167,9 @@ impl event::Source for EventQueue {
     }
 }
 
-/// Something happened to a socket, or may have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SocketEvent {
-    token: Token,
-    bits: u8,
-}
-
-impl SocketEvent {
-    /// The token it was registered with.
-    #[must_use]
-    pub fn token(&self) -> Token {
-        self.token
-    }
-
-    /// There are octets to read, a connection to accept, the end of the stream, or an error.
-    #[must_use]
-    pub fn is_readable(&self) -> bool {
-        self.bits & ready::READABLE != 0
-    }
-
-    /// There is room to write, the connection is established, or an error waits.
-    #[must_use]
-    pub fn is_writable(&self) -> bool {
-        self.bits & ready::WRITABLE != 0
-    }
-
-    /// The peer has ended its direction (EPOLLRDHUP), or reading was shut down.
-    #[must_use]
-    pub fn is_read_closed(&self) -> bool {
-        self.bits & ready::READ_CLOSED != 0
-    }
-
-    /// Both directions have ended (EPOLLHUP).
-    #[must_use]
-    pub fn is_write_closed(&self) -> bool {
-        self.bits & ready::WRITE_CLOSED != 0
-    }
-
-    /// An error waits in `take_error`.
-    #[must_use]
-    pub fn is_error(&self) -> bool {
-        self.bits & ready::ERROR != 0
-    }
-}
-
-/// Sockets that an [`EventQueue`] can watch: [`TcpStream`] and [`TcpListener`].
-pub trait Watchable: sealed::Sealed {
-    #[doc(hidden)]
-    fn watch_by(&self, watch: Option<Watch<'_>>);
-}
-
-#[doc(hidden)]
-#[derive(Debug)]
-pub struct Watch<'a> {
-    queue: &'a Arc<Shared>,
-    private: bool,
-    token: Token,
-    interests: Interest,
-}
-
-mod sealed {
-    pub trait Sealed {}
-    impl Sealed for super::TcpStream {}
-    impl Sealed for super::TcpListener {}
-}
-
-impl Watch<'_> {
-    fn on(self, subject: Subject) -> Arc<Registration> {
-        Arc::new(Registration {
-            queue: Arc::downgrade(self.queue),
-            private: self.private,
-            subject,
-            token: self.token,
-            interests: self.interests,
-            queued: AtomicBool::new(false),
-            dead: AtomicBool::new(false),
-        })
-    }
-}
-
-fn replace(watch: &arc_swap::ArcSwapOption<Registration>, new: Option<Arc<Registration>>) {
-    if let Some(old) = watch.swap(new.clone()) {
-        old.dead.store(true, Ordering::Release);
-    }
-    if let Some(new) = new {
-        // What is ready already is an event, as with epoll.
-        new.signal();
-    }
-}
-
 impl Watchable for TcpStream {
     fn watch_by(&self, watch: Option<Watch<'_>>) {
-        let subject = Subject::Stream(Arc::downgrade(self.handle()));
+        let subject = Arc::downgrade(self.handle());
         replace(&self.handle().socket.watch, watch.map(|watch| watch.on(subject)));
     }
 }
@@ -362,60 +178,16 @@ impl TcpStream {
     /// Who watches this stream watches `other` from now on.
     pub(super) fn watch_instead(&self, other: &Self) {
         let watch = &self.handle().socket.watch;
-        if let Some(registration) = watch.load_full()
-            && let Some(queue) = registration.queue.upgrade()
-        {
+        if let Some(registration) = watch.load_full() {
             replace(watch, None);
-            let Registration { private, token, interests, .. } = *registration;
-            other.watch_by(Some(Watch { queue: &queue, private, token, interests }));
+            registration.move_to(other);
         }
     }
 }
 
 impl Watchable for TcpListener {
     fn watch_by(&self, watch: Option<Watch<'_>>) {
-        let subject = Subject::Listener(Arc::downgrade(self.listening()));
+        let subject = Arc::downgrade(self.listening());
         replace(&self.listening().watch, watch.map(|watch| watch.on(subject)));
-    }
-}
-
-/// A socket's own descriptor, for a socket that is a `mio::event::Source` itself.
-#[derive(Debug, Default)]
-pub(crate) struct Descriptor {
-    shared: Option<Arc<Shared>>,
-}
-
-impl Descriptor {
-    pub(crate) fn register(
-        &mut self,
-        socket: &impl Watchable,
-        registry: &Registry,
-        token: Token,
-        interests: Interest,
-    ) -> io::Result<()> {
-        let shared = Arc::new(Shared::new()?);
-        SourceFd(&shared.descriptor.as_raw_fd()).register(registry, token, interests)?;
-        socket.watch_by(Some(Watch { queue: &shared, private: true, token, interests }));
-        self.shared = Some(shared);
-        Ok(())
-    }
-
-    pub(crate) fn reregister(
-        &mut self,
-        socket: &impl Watchable,
-        registry: &Registry,
-        token: Token,
-        interests: Interest,
-    ) -> io::Result<()> {
-        let shared = self.shared.as_ref().ok_or(io::ErrorKind::NotFound)?;
-        SourceFd(&shared.descriptor.as_raw_fd()).reregister(registry, token, interests)?;
-        socket.watch_by(Some(Watch { queue: shared, private: true, token, interests }));
-        Ok(())
-    }
-
-    pub(crate) fn deregister(&mut self, socket: &impl Watchable, registry: &Registry) -> io::Result<()> {
-        let shared = self.shared.take().ok_or(io::ErrorKind::NotFound)?;
-        socket.watch_by(None);
-        SourceFd(&shared.descriptor.as_raw_fd()).deregister(registry)
     }
 }

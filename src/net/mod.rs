@@ -11,25 +11,34 @@
 //!
 //! | file | holds |
 //! | --- | --- |
-//! | `stack` | [`Stack`], the way in |
-//! | `unopened` | [`TcpSocket`], a socket before it is open |
-//! | `listener`, `stream` | what programs use |
-//! | `uncopied` | reading and writing without a copy |
-//! | `options`, `settings` | what can be set, and how it is kept |
-//! | `events` | readiness for mio: [`EventQueue`] |
-//! | `socket` | what both sides of a socket share |
-//! | `mail`, `wait` | how commands reach a shard, how applications wait |
+//! | `mailbox`, `wait` | how commands reach a shard, how applications wait |
+//! | `registration` | one socket in one event queue |
+//! | `settings` | what can be set, as it is kept |
+//! | `socket`, `listening` | what both sides of a socket and of a listener share |
+//! | `command`, `agent` | what is asked of a shard's side, and that side |
+//! | `stack` | [`Stack`], what all sockets share |
+//! | `stream`, `listener` | what programs use |
 //! | `accepting` | the order of accepting |
-//! | `agent` | the shard's side |
+//! | `unopened` | [`TcpSocket`], a socket before it is open |
+//! | `opening` | from a stack to open sockets |
+//! | `options` | what can be set |
+//! | `uncopied` | reading and writing without a copy |
+//! | `events` | readiness for mio: [`EventQueue`] |
+//!
+//! Each imports only files above it.
 
 mod accepting;
 mod agent;
+mod command;
 mod events;
 mod listener;
-mod mail;
+mod listening;
+mod mailbox;
+mod opening;
 mod options;
 #[cfg(test)]
 mod order_tests;
+mod registration;
 mod settings;
 mod socket;
 mod stack;
@@ -42,14 +51,17 @@ mod wait;
 #[cfg(test)]
 mod writing_tests;
 
-pub use self::events::{EventQueue, SocketEvent, Watchable};
+pub(crate) use self::command::Mail;
+pub use self::events::EventQueue;
 pub use self::listener::{Incoming, TcpListener};
-pub(crate) use self::mail::{Mail, Reader};
-pub use self::options::ConnectOptions;
+pub(crate) use self::mailbox::Reader;
+pub use self::opening::BACKLOG;
+pub use self::registration::{SocketEvent, Watchable};
 pub(crate) use self::stack::Parts;
-pub use self::stack::{BACKLOG, SocketLimits, Stack};
+pub use self::stack::{SocketLimits, Stack};
 pub use self::stream::TcpStream;
 pub use self::unopened::TcpSocket;
+pub use crate::shard::ConnectOptions;
 
 // As std's sockets. A closure of the caller's (`read_with`) that panics has taken nothing; locks do not care for poison.
 impl std::panic::UnwindSafe for Stack {}

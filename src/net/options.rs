@@ -3,13 +3,10 @@
 use std::io;
 use std::time::Duration;
 
-use super::mail::{Answer, Command};
 use super::settings::{Change, LEAST_BUFFER};
-use super::socket::is;
+use super::socket::{Answer, is};
 use super::stream::{TcpStream, not_connected};
 use crate::tcp::{self, CongestionControl, Info, KeepAlive};
-
-pub use crate::shard::ConnectOptions;
 
 /// Has the shard read its mail, where the caller has it at hand.
 pub(crate) type Serve<'a> = Option<&'a mut dyn FnMut()>;
@@ -191,7 +188,7 @@ impl TcpStream {
 
     /// The largest segment to be sent and taken (TCP_MAXSEG). It is agreed on in the handshake, so that here, as on Linux,
     /// it is checked and remembered, and changes nothing about the connection: set it before, in
-    /// [`ConnectOptions::mss`].
+    /// [`ConnectOptions::mss`](super::ConnectOptions::mss).
     ///
     /// # Errors
     ///
@@ -309,11 +306,11 @@ impl TcpStream {
         if !socket.is_born() || socket.state() & is::CLOSED != 0 {
             return Err(not_connected());
         }
-        if host.is_none() && !socket.mail().may_wait() {
+        if host.is_none() && !socket.doorbell().may_wait() {
             return Err(io::Error::from_raw_os_error(libc::EAGAIN));
         }
         let (reply, answers) = crossbeam::channel::bounded(1);
-        if !socket.mail().send(Command::Inquire(socket.key(), reply)) {
+        if !socket.doorbell().inquire(socket.key(), reply) {
             return Err(not_connected());
         }
         // Dropped without an answer: the shard is gone.

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::mail::Reader;
+use super::mailbox::Reader;
 use super::stack::Parts;
 use super::{Mail, SocketLimits, Stack, TcpListener, TcpSocket};
 use crate::buffer::frame::RxFrame;

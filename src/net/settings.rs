@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::options::ConnectOptions;
+use crate::shard::ConnectOptions;
 use crate::tcp::{self, CongestionControl, KeepAlive};
 
 /// An option that the shard must hear of.

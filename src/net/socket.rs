@@ -17,16 +17,15 @@ use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering, 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwapOption;
+use crossbeam::channel::Sender;
 use crossbeam::queue::SegQueue;
 
-use super::events::Registration;
-use super::mail::{Command, Mail};
-use super::options::ConnectOptions;
+use super::registration::Registration;
 use super::settings::{Change, Initial, Settings};
 use super::wait::Waiters;
 use crate::buffer::octets::{OctetBudget, OctetReader, OctetWriter, octet_queue};
 use crate::flow::Endpoint;
-use crate::shard::slab;
+use crate::shard::{ConnectOptions, slab};
 use crate::tcp::{self, CloseReason, Info};
 
 /// Names a socket in its shard's agent.
@@ -76,10 +75,35 @@ pub(crate) mod is {
     pub(crate) const BEHIND: u32 = 512;
 }
 
+/// The way from a socket to its shard's agent.
+pub(crate) trait Doorbell: std::fmt::Debug + Send + Sync {
+    /// The socket with that key has set bits in its bell.
+    fn ring(&self, key: Key);
+
+    /// Asks what its connection looks like. `false`: the shard is gone.
+    fn inquire(&self, key: Key, reply: Sender<Answer>) -> bool;
+
+    /// Whether an application may wait for what the agent does.
+    fn may_wait(&self) -> bool;
+}
+
+/// What a shard says of a connection.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Answer {
+    /// `None`: there is no synchronized connection (any more).
+    pub(crate) info: Option<Info>,
+    /// Octets the peer has not acknowledged, sent or not.
+    pub(crate) unacknowledged: u32,
+    /// Octets in the receive store, not yet in the socket's queue.
+    pub(crate) unread: u32,
+    /// Octets that were never sent.
+    pub(crate) not_sent: u32,
+}
+
 /// What an application's handles and the shard know of one socket: its state, what it wants, and who waits for it.
 #[derive(Debug)]
 pub(crate) struct Socket {
-    mail: Arc<Mail>,
+    doorbell: Arc<dyn Doorbell>,
     /// The socket's place in the agent, once it has one.
     key: AtomicU64,
     bell: AtomicU32,
@@ -132,14 +156,14 @@ fn low(capacity: usize) -> u32 {
 
 impl Socket {
     fn new(
-        mail: Arc<Mail>,
+        doorbell: Arc<dyn Doorbell>,
         remote: SocketAddr,
         capacities: Capacities,
         reader: OctetReader,
         writer: OctetWriter,
     ) -> Self {
         Self {
-            mail,
+            doorbell,
             key: AtomicU64::new(u64::MAX),
             bell: AtomicU32::new(want::UNBORN),
             state: AtomicU32::new(0),
@@ -166,7 +190,7 @@ impl Socket {
     /// Asks for the shard's attention.
     pub(crate) fn ring(&self, wants: u32) {
         if self.bell.fetch_or(wants, Ordering::AcqRel) == 0 {
-            self.mail.send(Command::Ring(self.key()));
+            self.doorbell.ring(self.key());
         }
     }
 
@@ -176,8 +200,8 @@ impl Socket {
         self.ring(want::CHANGE);
     }
 
-    pub(crate) fn mail(&self) -> &Arc<Mail> {
-        &self.mail
+    pub(crate) fn doorbell(&self) -> &Arc<dyn Doorbell> {
+        &self.doorbell
     }
 
     /// Whether the shard has taken the socket in; only then [`key`](Self::key) means something.
@@ -526,7 +550,7 @@ impl Drop for Handle {
         let unread = !self.reader().is_empty();
         let abort = unread || self.settings.linger() == Some(std::time::Duration::ZERO);
         self.socket.ring(if abort { want::ABORT } else { want::CLOSE });
-        let may_wait = self.socket.mail().may_wait();
+        let may_wait = self.socket.doorbell().may_wait();
         if let Some(linger) = self.settings.linger().filter(|linger| may_wait && !abort && !linger.is_zero()) {
             let deadline = std::time::Instant::now().checked_add(linger);
             self.socket.writing.wait(deadline, || self.socket.state() & (is::FINISHED | is::CLOSED) != 0);
@@ -543,7 +567,7 @@ pub(crate) struct Capacities {
 
 /// Both ends of a new socket.
 pub(crate) fn socket(
-    mail: &Arc<Mail>,
+    doorbell: Arc<dyn Doorbell>,
     remote: SocketAddr,
     capacities: Capacities,
     budget: &Arc<OctetBudget>,
@@ -554,12 +578,12 @@ pub(crate) fn socket(
         send: initial.send_buffer().map_or(capacities.send, |octets| octets as usize),
         receive: initial.receive_buffer().map_or(capacities.receive, |octets| octets as usize),
     };
-    if !mail.may_wait() {
+    if !doorbell.may_wait() {
         settings.set_nonblocking(true);
     }
     let (writer, outgoing) = octet_queue(capacities.send, budget);
     let (incoming, reader) = octet_queue(capacities.receive, budget);
-    let socket = Arc::new(Socket::new(Arc::clone(mail), remote, capacities, reader, writer));
+    let socket = Arc::new(Socket::new(doorbell, remote, capacities, reader, writer));
     socket.limit_unsent(initial.notsent_lowat());
     let end = End { socket: Arc::clone(&socket), outgoing, incoming };
     (Handle { socket, settings }, end)

@@ -1,28 +1,23 @@
-//! [`Stack`]: what applications open sockets on.
+//! [`Stack`]: what applications open sockets on, and what all sockets of an engine share.
 
 use std::collections::HashSet;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 
-use super::listener::TcpListener;
-use super::mail::Mail;
+use super::agent::Agent;
+use super::command::Mail;
 use super::settings::Initial;
 use super::socket::{Capacities, End, Handle, socket};
-use super::stream::TcpStream;
-use super::unopened::TcpSocket;
 use crate::buffer::octets::OctetBudget;
 use crate::flow::{Endpoint, Quad, ShardId};
 use crate::shard::Routes;
 use crate::steering::{EPHEMERAL_PORTS, OwnerTable, SteeringKeys};
 use crate::tcp::Instant;
-
-/// Completed connections that a listener keeps for `accept` unless told otherwise (Linux: net.core.somaxconn).
-pub const BACKLOG: usize = 4_096;
 
 /// How the sockets of one engine are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,10 +144,10 @@ impl Stack {
     }
 
     /// The agent that serves this stack's sockets on one shard.
-    pub(crate) fn agent(&self, shard: ShardId) -> super::agent::Agent {
+    pub(crate) fn agent(&self, shard: ShardId) -> Agent {
         let shared = &self.shared;
         let mail = Arc::clone(&shared.mails[shard.index()]);
-        super::agent::Agent::new(mail, Arc::clone(&shared.budget), shared.capacities)
+        Agent::new(mail, Arc::clone(&shared.budget), shared.capacities)
     }
 
     pub(crate) fn mails(&self) -> &[Arc<Mail>] {
@@ -194,39 +189,6 @@ impl Stack {
     #[must_use]
     pub fn queued(&self) -> usize {
         self.shared.budget.in_use()
-    }
-
-    /// Listens on the first of the given addresses that can be had, with the usual backlog. Port 0 chooses one; an
-    /// unspecified address (0.0.0.0) stands for all of ours. When it returns every shard listens; an
-    /// [embedded](crate::embed) host does from its next poll on, before it looks at packets.
-    ///
-    /// # Errors
-    ///
-    /// `AddrInUse`, `AddrNotAvailable` (not ours), `InvalidInput` (no address given), or the engine has stopped.
-    pub fn bind(&self, address: impl ToSocketAddrs) -> io::Result<TcpListener> {
-        each(address, |address| TcpSocket::new(self).bind(address)?.listen(BACKLOG))
-    }
-
-    /// Connects to the first of the given addresses that answers.
-    ///
-    /// # Errors
-    ///
-    /// As [`std::net::TcpStream::connect`]: `ConnectionRefused`, `TimedOut`, `NetworkUnreachable`...; `Unsupported` on an
-    /// [embedded](crate::embed) host that shares its thread: see [`TcpSocket::connect_nonblocking`].
-    pub fn connect(&self, address: impl ToSocketAddrs) -> io::Result<TcpStream> {
-        each(address, |address| TcpSocket::new(self).connect(address))
-    }
-
-    /// As [`connect`](Self::connect) to one address, for a limited time.
-    ///
-    /// # Errors
-    ///
-    /// `TimedOut`; `InvalidInput` for a duration of zero; as `connect`.
-    pub fn connect_timeout(&self, address: &SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
-        if timeout.is_zero() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "cannot set a 0 duration timeout"));
-        }
-        TcpSocket::new(self).connect_until(*address, std::time::Instant::now().checked_add(timeout))
     }
 
     pub(super) fn is_ours(&self, address: IpAddr) -> bool {
@@ -283,7 +245,7 @@ impl Stack {
 
     /// Both ends of a socket for a connection to `remote` that a shard is to open.
     pub(super) fn socket_on(&self, mail: &Arc<Mail>, remote: SocketAddr, initial: &Initial) -> (Handle, End) {
-        socket(mail, remote, self.shared.capacities, &self.shared.budget, initial)
+        socket(mail.clone(), remote, self.shared.capacities, &self.shared.budget, initial)
     }
 
     /// The local end with its address filled in: the one that the route to the remote end says.
@@ -296,19 +258,4 @@ impl Stack {
         };
         Endpoint::new(addr, local.port())
     }
-}
-
-fn each<T>(address: impl ToSocketAddrs, mut attempt: impl FnMut(SocketAddr) -> io::Result<T>) -> io::Result<T> {
-    let mut last = None;
-    for address in address.to_socket_addrs()? {
-        match attempt(address) {
-            Ok(done) => return Ok(done),
-            Err(error) => last = Some(error),
-        }
-    }
-    Err(last.unwrap_or_else(no_address))
-}
-
-pub(crate) fn no_address() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, "could not resolve to any addresses")
 }

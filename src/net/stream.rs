@@ -7,11 +7,16 @@ use std::time::{Duration, Instant};
 
 use mio::{Interest, Registry, Token, event};
 
-use super::events::Descriptor;
-use super::settings::Change;
+use super::registration::Descriptor;
+use super::settings::{Change, Settings};
 use super::socket::{Handle, is, want};
-use super::unopened::TcpSocket;
 use crate::buffer::octets::{OctetReader, OctetWriter};
+
+/// What a stream was connected by, and may be connected by again.
+pub(super) trait Origin: std::fmt::Debug + Send + Sync {
+    /// Begins to connect once more, with what has been set on the stream since.
+    fn start_again(&self, remote: SocketAddr, settings: &Settings) -> io::Result<TcpStream>;
+}
 
 /// A TCP connection of a [`Stack`](super::Stack).
 ///
@@ -63,7 +68,7 @@ pub struct TcpStream {
     /// With a `mio::Registry`, if the stream is in one itself.
     descriptor: Descriptor,
     /// What it was connected by, if that did not wait: it may be tried again.
-    origin: Option<Arc<TcpSocket>>,
+    origin: Option<Arc<dyn Origin>>,
 }
 
 impl TcpStream {
@@ -72,7 +77,7 @@ impl TcpStream {
     }
 
     /// It came from there, by a connect that did not wait.
-    pub(crate) fn coming_from(mut self, origin: Arc<TcpSocket>) -> Self {
+    pub(super) fn coming_from(mut self, origin: Arc<dyn Origin>) -> Self {
         self.handle.settings.connecting();
         self.origin = Some(origin);
         self
@@ -119,7 +124,7 @@ impl TcpStream {
     }
 
     /// connect(2) on a socket that has been there before. Of an attempt that goes on or has succeeded it tells; after one
-    /// that has failed, by [`connect_nonblocking`](TcpSocket::connect_nonblocking), the first call tells that, and the next
+    /// that has failed, by [`connect_nonblocking`](super::TcpSocket::connect_nonblocking), the first call tells that, and the next
     /// one tries anew: with the options that are set by then, from the local address that the socket was bound to, if it
     /// was. An event queue or a `mio::Registry` that watches the stream goes on doing so. Clones of the stream stay what
     /// they are: handles on the attempt that has failed.
@@ -292,7 +297,7 @@ impl TcpStream {
     ///
     /// `Unsupported`: they are to wait, and the stream's [embedded](crate::embed) host shares the thread.
     pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-        if !nonblocking && !self.handle.socket.mail().may_wait() {
+        if !nonblocking && !self.handle.socket.doorbell().may_wait() {
             return Err(super::stack::must_not_wait());
         }
         self.handle.settings.set_nonblocking(nonblocking);

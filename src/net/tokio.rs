@@ -102,7 +102,7 @@ impl TcpStream {
                 Err(error) => last = Some(error),
             }
         }
-        Err(last.unwrap_or_else(super::stack::no_address))
+        Err(last.unwrap_or_else(super::opening::no_address))
     }
 
     /// Connects a socket whose options are set.

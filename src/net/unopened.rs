@@ -5,14 +5,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::command::{Command, Mail};
 use super::listener::TcpListener;
-use super::mail::{Command, Mail};
-use super::options::ConnectOptions;
 use super::settings::{Initial, LEAST_BUFFER, Settings};
 use super::socket::{Birth, is};
 use super::stack::{Stack, must_not_wait, stopped};
-use super::stream::TcpStream;
-use crate::shard::ListenOptions;
+use super::stream::{Origin, TcpStream};
+use crate::shard::{ConnectOptions, ListenOptions};
 use crate::tcp::{self, CongestionControl, KeepAlive};
 
 /// A socket that is not connected yet: options, a local address, then [`connect`](Self::connect) or
@@ -193,14 +192,6 @@ impl TcpSocket {
         self.start_with(remote, options, &self.initial.with(&options))
     }
 
-    /// The same once more, with what has been set on a stream since.
-    pub(super) fn start_again(&self, remote: SocketAddr, settings: &Settings) -> io::Result<TcpStream> {
-        let initial = settings.initial();
-        let stream = self.start_with(remote, initial.override_in(self.connect_options()), &initial)?;
-        stream.handle().settings.follow(settings);
-        Ok(stream)
-    }
-
     /// What it asks for of the shard.
     fn connect_options(&self) -> ConnectOptions {
         let receive_buffer = self.options.receive_buffer.map(|octets| octets.max(LEAST_BUFFER));
@@ -221,6 +212,15 @@ impl TcpSocket {
             }
             stream = start_on(stack, &mails[(first + next) % mails.len()], remote, &options, initial)?;
         }
+        Ok(stream)
+    }
+}
+
+impl Origin for TcpSocket {
+    fn start_again(&self, remote: SocketAddr, settings: &Settings) -> io::Result<TcpStream> {
+        let initial = settings.initial();
+        let stream = self.start_with(remote, initial.override_in(self.connect_options()), &initial)?;
+        stream.handle().settings.follow(settings);
         Ok(stream)
     }
 }

@@ -1,51 +1,13 @@
-//! The way from applications into one shard: a queue of commands, and a signal when the shard sleeps.
+//! [`Mailbox`]: the way from applications into one shard: a queue of commands, and a signal when the shard sleeps.
 //!
-//! A socket that wants its shard's attention sets bits in its own bell and puts one [`Command::Ring`] here when the bell
-//! was silent. So the queue holds at most one of those for each socket, however much is written and read.
+//! Must not contain: what is commanded.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 
-use crossbeam::channel::Sender;
 use crossbeam::queue::SegQueue;
 
-use super::listener::Opening;
-use super::socket::{Birth, Key};
 use crate::buffer::wake::{Interest, Unparker};
-use crate::flow::Endpoint;
-use crate::tcp::{Info, Instant};
-
-/// What an application asks of a shard.
-#[derive(Debug)]
-pub(crate) enum Command {
-    /// The socket with that key has set bits in its bell.
-    Ring(Key),
-    /// Open a connection.
-    Connect(Box<Birth>),
-    /// Listen.
-    Listen(Box<Opening>),
-    /// Listen no more.
-    Unlisten { local: Endpoint, tag: u64, done: Sender<()> },
-    /// TTL of connections accepted from now on.
-    ListenTtl { local: Endpoint, tag: u64, ttl: u8 },
-    /// Look at the accept queue of that listener again at `at`.
-    Remind { tag: u64, at: Instant },
-    /// What does the connection look like?
-    Inquire(Key, Sender<Answer>),
-}
-
-/// What a shard says of a connection.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Answer {
-    /// `None`: there is no synchronized connection (any more).
-    pub(crate) info: Option<Info>,
-    /// Octets the peer has not acknowledged, sent or not.
-    pub(crate) unacknowledged: u32,
-    /// Octets in the receive store, not yet in the socket's queue.
-    pub(crate) unread: u32,
-    /// Octets that were never sent.
-    pub(crate) not_sent: u32,
-}
 
 /// Who reads the mail.
 #[derive(Debug)]
@@ -63,8 +25,8 @@ pub(crate) enum Reader {
 
 /// The commands that applications have for one shard, and the way to wake it for them.
 #[derive(Debug)]
-pub(crate) struct Mail {
-    commands: SegQueue<Command>,
+pub(crate) struct Mailbox<C> {
+    commands: SegQueue<C>,
     reader: Reader,
     /// The embedder's waker has been called since his last look.
     called: AtomicBool,
@@ -72,7 +34,7 @@ pub(crate) struct Mail {
     closed: AtomicBool,
 }
 
-impl Mail {
+impl<C> Mailbox<C> {
     pub(crate) fn new(reader: Reader) -> Self {
         let (called, closed) = (AtomicBool::new(false), AtomicBool::new(false));
         Self { commands: SegQueue::new(), reader, called, closed }
@@ -87,7 +49,7 @@ impl Mail {
     }
 
     /// `false`: the shard is gone; what the command held is dropped.
-    pub(crate) fn send(&self, command: Command) -> bool {
+    pub(crate) fn send(&self, command: C) -> bool {
         self.commands.push(command);
         // The reader closes first and empties afterwards: either it sees this command or we see that it has closed.
         std::sync::atomic::fence(Ordering::SeqCst);
@@ -120,7 +82,7 @@ impl Mail {
         self.commands.is_empty()
     }
 
-    pub(crate) fn next(&self) -> Option<Command> {
+    pub(crate) fn next(&self) -> Option<C> {
         self.commands.pop()
     }
 
