@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::descriptors::with_remedy;
+use super::error::with_remedy;
 
 /// Between two lines.
 const QUIET: Duration = Duration::from_secs(1);

@@ -28,7 +28,7 @@ pub(crate) struct Connect {
     host: String,
 
     /// Port.
-    #[arg(value_parser = super::port, allow_negative_numbers = true)]
+    #[arg(value_parser = super::options::port, allow_negative_numbers = true)]
     port: u16,
 
     #[command(flatten)]

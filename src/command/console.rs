@@ -20,6 +20,9 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 /// Pieces of text that may wait; a line of the log is one.
 const WAITING: usize = 8_192;
 
+/// How long the end of a command waits for what was said to be written, where nothing depends on it.
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// Octets that are written at once.
 const AT_ONCE: usize = 64 << 10;
 

@@ -1,12 +1,10 @@
 //! Open files: how many this process may have, how many it takes before the first connection, and what is left for
 //! connections that are forwarded, each of which takes one: the kernel's end of it.
 
-use std::borrow::Cow;
-
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use trust::engine::Plan;
 
-use super::Error;
+use super::error::Error;
 
 /// Of a thread of the engine: epoll, what wakes it, its alarm.
 const THREAD: u64 = 3;
@@ -56,24 +54,9 @@ fn open() -> u64 {
     std::fs::read_dir("/proc/self/fd").map_or(USUAL, |list| list.count() as u64 - 1)
 }
 
-/// What went wrong, and if it did for want of open files, what to do about it. It may be said deep inside: it is known by
-/// the words in which std says it.
-pub(super) fn with_remedy(text: &str) -> Cow<'_, str> {
-    let number = format!("(os error {})", libc::EMFILE);
-    match text.split_once(&number) {
-        // What follows is advice for other errors.
-        Some((what, _)) => {
-            Cow::Owned(format!("{what}{number}: this process may have no more; allow more with ulimit -n"))
-        }
-        None => Cow::Borrowed(text),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::io;
-
     use super::*;
 
     #[test]
@@ -89,18 +72,5 @@ mod tests {
             assert!(text.contains(&format!("ulimit -n {needed}")) && text.contains(&allowed.to_string()), "{text}");
             assert!(!text.contains('\n') && error.exit_status() == 1, "{text}");
         }
-    }
-
-    #[test]
-    fn too_many_open_files_are_told_with_the_remedy_wherever_it_is_said() {
-        let error = io::Error::from_raw_os_error(libc::EMFILE);
-        for text in [error.to_string(), format!("cannot set up a stage thread: {error}")] {
-            assert!(with_remedy(&text).starts_with(&text) && with_remedy(&text).contains("ulimit -n"), "{text}");
-        }
-        let advised = format!("cannot copy a queue: {error}; check the value");
-        assert_eq!(with_remedy(&advised), with_remedy(&format!("cannot copy a queue: {error}")));
-        let refused = io::Error::from_raw_os_error(libc::ECONNREFUSED).to_string();
-        assert_eq!(with_remedy(&refused), refused);
-        assert!(Error::from(error).to_string().contains("ulimit -n"));
     }
 }

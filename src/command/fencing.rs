@@ -6,7 +6,8 @@ use std::os::fd::RawFd;
 use clap::Args;
 use trust::fence::{self, Fence, FenceError, Files, GivenUp, Identity, Mode, User};
 
-use super::{Error, Switch, console};
+use super::switch::Switch;
+use super::{Error, console};
 
 /// Descriptors that the caller has left open, if that can be found out.
 #[derive(Debug)]

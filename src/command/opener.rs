@@ -23,7 +23,7 @@ use trust::fence::Files;
 use super::Error;
 use super::destination::{Destination, first_that_answers};
 use super::fencing::Fencing;
-use super::forward::Forward;
+use super::forward_rule::Forward;
 use super::helper;
 
 /// Addresses of a host that are tried.

@@ -14,7 +14,8 @@ use trust::fence::{Files, Mode};
 use trust::net::{Stack, TcpStream};
 
 use super::fencing::{Fencing, Inherited};
-use super::{Address, EngineOptions, Error, Setup, console, helper};
+use super::options::{EngineOptions, Setup, kernel_side, no_engine};
+use super::{Address, Error, console, helper};
 
 /// When to say that nobody has answered: behind the first retransmission of the SYN, which is due after 1 s
 /// (RFC6298-2.1).
@@ -48,9 +49,9 @@ impl Outward {
         let Some(tcp) = self.engine.tcp()? else { return Ok(None) };
         self.engine.workers = self.engine.workers.or(Some(workers));
         let Setup { device, plan, config } = self.engine.setup(&[self.address], "trust1", tcp)?;
-        let prepared = Engine::prepare(config, plan, device, &[]).map_err(super::no_engine)?;
+        let prepared = Engine::prepare(config, plan, device, &[]).map_err(no_engine)?;
         fencing.give_up()?;
-        let engine = prepared.start().map_err(super::no_engine)?;
+        let engine = prepared.start().map_err(no_engine)?;
         // Standard output is for what was asked for.
         let _ = fencing.close(Mode::Client);
         Ok(Some(engine))
@@ -141,7 +142,7 @@ pub(super) fn why_unresolved(host: &str, error: &io::Error) -> String {
 
 /// Refuses addresses that nobody but ourselves can have.
 fn check_remote(host: &str, remote: Ipv4Addr, ours: Address) -> Result<(), Error> {
-    let kernel = super::kernel_side(ours);
+    let kernel = kernel_side(ours);
     let why = if remote.is_loopback() {
         format!(
             "loopback is not reached from our stack, which is on a subnet of its own behind a TUN device; \

@@ -1,58 +1,7 @@
-//! Why a command ends early: one line with what is wrong and what to do about it, and the exit status.
+//! Refusals of command lines: what is wrong and what to do about it, in one line.
 
-use std::{fmt, io};
-
-use clap::CommandFactory;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use signal_hook::consts::SIGPIPE;
 use trust::engine::PlanError;
-
-use super::Arguments;
-use super::descriptors::with_remedy;
-
-/// Everything that can end a command early.
-#[derive(Debug)]
-pub(crate) enum Error {
-    /// The command line makes no sense as it is; nothing was started. Exit status 2.
-    Usage(String),
-    /// It could not be done here. Exit status 1.
-    Run(String),
-    /// Who reads our standard output has read enough (`| head`). Nothing to say; SIGPIPE, as of other programs.
-    BrokenPipe,
-}
-
-impl Error {
-    /// What went wrong with our own output.
-    pub(super) fn output(error: io::Error) -> Self {
-        if error.kind() == io::ErrorKind::BrokenPipe { Self::BrokenPipe } else { error.into() }
-    }
-
-    /// What the process ends with.
-    pub(crate) fn exit_status(&self) -> u8 {
-        match self {
-            Self::Usage(_) => 2,
-            Self::Run(_) => 1,
-            // As a shell counts the signal.
-            Self::BrokenPipe => 128 + SIGPIPE as u8,
-        }
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Usage(text) => f.write_str(text),
-            Self::Run(text) => f.write_str(&with_remedy(text)),
-            Self::BrokenPipe => f.write_str("broken pipe"),
-        }
-    }
-}
-
-impl<E: std::error::Error> From<E> for Error {
-    fn from(error: E) -> Self {
-        Self::Run(error.to_string())
-    }
-}
 
 /// What is wrong with the options that a plan is made of, in the words of these options.
 pub(crate) fn impossible_plan(error: &PlanError) -> String {
@@ -72,10 +21,13 @@ pub(crate) fn impossible_plan(error: &PlanError) -> String {
     }
 }
 
-/// What clap says over several lines, in one. `words`: what was typed.
-pub(crate) fn flatten(error: &clap::Error, mut words: impl Iterator<Item = String>) -> String {
-    let commands: Vec<_> =
-        Arguments::command().get_subcommands().map(|command| command.get_name().to_owned()).collect();
+/// What clap says of `arguments` over several lines, in one. `words`: what was typed.
+pub(crate) fn flatten(
+    error: &clap::Error,
+    arguments: &clap::Command,
+    mut words: impl Iterator<Item = String>,
+) -> String {
+    let commands: Vec<_> = arguments.get_subcommands().map(|command| command.get_name().to_owned()).collect();
     let command = words.find(|word| !word.starts_with('-')).filter(|word| commands.contains(word));
     let word = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => text.clone(),
@@ -147,8 +99,9 @@ fn argument_list(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use clap::Parser;
+    use clap::{CommandFactory, Parser};
 
+    use super::super::arguments::Arguments;
     use super::*;
 
     #[test]
@@ -171,7 +124,7 @@ mod tests {
     fn refusal(line: &str) -> String {
         let words: Vec<_> = std::iter::once("trust").chain(line.split_whitespace()).collect();
         let error = Arguments::try_parse_from(&words).err().unwrap_or_else(|| panic!("{line:?} is accepted"));
-        flatten(&error, words.into_iter().skip(1).map(str::to_owned))
+        flatten(&error, &Arguments::command(), words.into_iter().skip(1).map(str::to_owned))
     }
 
     /// Each is refused in one line which names what is wrong, and what would be right.
@@ -261,13 +214,5 @@ mod tests {
             let words = std::iter::once("trust").chain(line.split_whitespace());
             assert!(Arguments::try_parse_from(words).is_ok(), "{line}");
         }
-    }
-
-    #[test]
-    fn usage_ends_with_2_and_a_run_that_failed_with_1() {
-        assert_eq!(Error::Usage(String::new()).exit_status(), 2);
-        assert_eq!(Error::from(io::Error::other("x")).exit_status(), 1);
-        assert_eq!(Error::output(io::Error::other("x")).exit_status(), 1);
-        assert_eq!(Error::output(io::ErrorKind::BrokenPipe.into()).exit_status(), 141);
     }
 }

@@ -17,8 +17,9 @@ use super::echo_sockets::EchoSockets;
 use super::fencing::Inherited;
 use super::forward::{self, Bound, Forwarding};
 use super::observe::{Sample, live_line, stats_lines, summary};
+use super::options::{EngineOptions, Setup, no_engine};
 use super::wanted::{Services, Wanted};
-use super::{Address, EngineOptions, Error, Setup, console, descriptors, opener};
+use super::{Address, Error, console, descriptors, opener};
 
 /// How often it is looked whether another signal has come.
 const MOMENT: Duration = Duration::from_millis(20);
@@ -47,7 +48,7 @@ pub(crate) struct Serve {
     drain: u64,
 
     /// Print counters every so many seconds.
-    #[arg(long, value_name = "SECONDS", value_parser = super::seconds, allow_negative_numbers = true)]
+    #[arg(long, value_name = "SECONDS", value_parser = super::options::seconds, allow_negative_numbers = true)]
     stats: Option<u64>,
 
     #[command(flatten)]
@@ -103,10 +104,10 @@ impl Serve {
                 }
             })
             .collect();
-        let prepared = Engine::prepare(config, plan, device, &factories).map_err(super::no_engine)?;
+        let prepared = Engine::prepare(config, plan, device, &factories).map_err(no_engine)?;
         let bound = helper.map(|helper| Bound::new(forwards).map(|bound| (bound, helper))).transpose()?;
         fencing.give_up()?;
-        let mut engine = prepared.start().map_err(super::no_engine)?;
+        let mut engine = prepared.start().map_err(no_engine)?;
         let mode = if bound.is_some() { Mode::Forward } else { Mode::Serve };
         let forwarding = bound.map(|(bound, helper)| bound.start(&engine.stack(), places, helper)).transpose()?;
         let echoing = EchoSockets::start(&engine.stack(), &echo_ports)?;
@@ -192,7 +193,7 @@ impl Serve {
 
 /// What was said and nobody could read, in a line for the summary; nothing if there is none.
 fn lost() -> String {
-    console::finish(super::LAST_WORDS);
+    console::finish(console::LAST_WORDS);
     match [console::error(), console::output()].map(console::Console::unwritten) {
         [0, 0] => String::new(),
         [log, output] => format!("  not written: {log} lines of standard error, {output} pieces of standard output\n"),

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use trust::services::{self, ParseServiceError, ServiceSpec};
 
 use super::Error;
-use super::forward::Forward;
+use super::forward_rule::Forward;
 
 /// One `--service`.
 #[derive(Debug, Clone)]

@@ -42,6 +42,7 @@
 //! Must not contain: anything of engines.
 
 mod calls;
+mod error;
 mod files;
 mod list;
 mod rights;
@@ -51,6 +52,7 @@ use std::io;
 use std::os::fd::RawFd;
 
 pub use self::calls::close;
+pub use self::error::FenceError;
 pub use self::files::Files;
 use self::rights::Change;
 pub use self::rights::Identity;
@@ -69,34 +71,6 @@ pub enum Mode {
     /// What looks names up and connects in the kernel, and is no engine: it reads files and opens sockets, but starts
     /// no program and touches no other process.
     Helper,
-}
-
-/// Why rights could not be given up. What the kernel does not have is none of these.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum FenceError {
-    /// Threads that are there keep what they have.
-    #[error("the fence comes too late: there are {0} threads, and all but one would keep their rights")]
-    Threads(usize),
-    /// No such user, or it cannot be found out.
-    #[error("no user {0:?} is known here; give its number")]
-    NoUser(String),
-    /// Asked for, and not possible.
-    #[error("cannot go on as {user}: {why}")]
-    User {
-        /// As it was written.
-        user: String,
-        /// What is in the way.
-        why: &'static str,
-    },
-    /// The kernel refused what it refuses nobody.
-    #[error("cannot {what}: {source}")]
-    Refused {
-        /// What was tried.
-        what: &'static str,
-        /// What the kernel said.
-        source: io::Error,
-    },
 }
 
 /// What is missing here: a kind of fence, and why.

@@ -6,8 +6,8 @@ use std::any::Any;
 use std::fmt;
 use std::net::Ipv4Addr;
 
-use super::invariants::Violation;
 use super::packet::Packet;
+use super::rules::Violation;
 use crate::flow::Quad;
 use crate::tcp::{Info, Instant};
 

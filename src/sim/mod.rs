@@ -13,7 +13,7 @@
 //! | [`app`] | the applications on it: random writers, readers and endings that know every octet they must get |
 //! | [`link`], [`stages`], [`gro`] | one direction of a link: stages that delay, drop, repeat, cut, merge |
 //! | [`packet`] | a packet on its way |
-//! | [`invariants`], `resends` | what must hold after every event, seen from the wire |
+//! | [`rules`], [`invariants`], `resends` | what must hold after every event, seen from the wire |
 //! | [`trace`] | what happened, a line for each event |
 //!
 //! # Invariants
@@ -31,6 +31,7 @@ pub mod invariants;
 pub mod link;
 pub mod packet;
 mod resends;
+pub mod rules;
 pub mod shard_host;
 pub mod stages;
 pub mod trace;
@@ -38,9 +39,10 @@ pub mod world;
 
 pub use app::{Ending, Plan, Report};
 pub use host::{Host, ScriptedHost};
-pub use invariants::{Invariants, Rule, Violation};
+pub use invariants::Invariants;
 pub use link::{Exit, Stage};
 pub use packet::{Packet, View};
+pub use rules::{Rule, Violation};
 pub use shard_host::{ShardHost, ShardHostConfig};
 pub use trace::Trace;
 pub use world::{Failure, HostId, Way, World};

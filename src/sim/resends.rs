@@ -19,8 +19,8 @@
 //!
 //! Must not contain: what the other rules want to know, asking hosts.
 
-use super::invariants::{Rule, Violation};
 use super::packet::{Packet, View};
+use super::rules::{Rule, Violation};
 use crate::tcp::{Info, SeqNum};
 use crate::wire::tcp::Flags;
 

@@ -9,9 +9,10 @@ use std::net::IpAddr;
 
 use super::Rng;
 use super::host::Host;
-use super::invariants::{Invariants, Rule, Violation};
+use super::invariants::Invariants;
 use super::link::{Exit, Output, Stage};
 use super::packet::Packet;
+use super::rules::{Rule, Violation};
 use super::trace::Trace;
 use crate::tcp::{Duration, Instant};
 use crate::wire;

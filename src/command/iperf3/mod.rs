@@ -28,6 +28,7 @@ use trust::services::iperf3::protocol::{
 use self::output::{Outcome, Output};
 use self::streams::{Shared, Stream};
 use super::fencing::Inherited;
+use super::options::{port, seconds};
 use super::outward::{self, Outward, explain};
 use super::{Error, console};
 
@@ -48,11 +49,11 @@ pub(crate) struct Iperf3 {
     host: String,
 
     /// The server's port.
-    #[arg(short, long, default_value = "5201", value_parser = super::port, allow_negative_numbers = true)]
+    #[arg(short, long, default_value = "5201", value_parser = port, allow_negative_numbers = true)]
     port: u16,
 
     /// Seconds to send for.
-    #[arg(short, long, value_name = "SECONDS", default_value = "10", value_parser = super::seconds, allow_negative_numbers = true)]
+    #[arg(short, long, value_name = "SECONDS", default_value = "10", value_parser = seconds, allow_negative_numbers = true)]
     time: u64,
 
     /// Octets to send instead, all streams together, like 100M.

@@ -10,10 +10,10 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt;
 
-use self::note::{Address, Candidate, Note};
+use self::note::{Candidate, Note};
 use self::protocol::{COOKIE_LEN, Cookie, StreamResult, state};
 use self::session::{Context, Session};
-use self::stream::Stream;
+use self::stream::{Address, Stream};
 use super::{CpuClock, KEEPALIVE};
 use crate::flow::ShardId;
 use crate::shard::{ConnId, Io, Message, Service, budget};

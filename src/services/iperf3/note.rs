@@ -18,17 +18,10 @@
 //! between any two shards, and no more is needed.
 
 use super::protocol::{Cookie, StreamResult};
-use super::stream::Plan;
-use crate::flow::{Quad, ShardId};
+use super::stream::{Address, Plan, Sample};
+use crate::flow::Quad;
 use crate::shard::ConnId;
 use crate::tcp::time::Instant;
-
-/// A connection, told from those of other shards.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Address {
-    pub(super) shard: ShardId,
-    pub(super) conn: ConnId,
-}
 
 /// A connection that has shown its cookie.
 #[derive(Clone, Copy, Debug)]
@@ -37,17 +30,6 @@ pub(super) struct Candidate {
     /// Global order of answered SYNs: the order in which the client opened its connections.
     pub(super) ticket: u64,
     pub(super) quad: Quad,
-}
-
-/// The counters of a stream in the middle of a test.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Sample {
-    /// Octets moved, omitted ones included.
-    pub(super) octets: u64,
-    /// Segments sent again since the connection began.
-    pub(super) retransmits: u64,
-    /// Congestion window in octets.
-    pub(super) cwnd: u32,
 }
 
 /// One message.

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::note::Sample;
 use super::protocol::{Params, StreamResult, stream_id};
+use super::stream::Sample;
 use crate::flow::Quad;
 
 /// Intervals are left out beyond this many octets, so that a day-long test does not fill the memory.

@@ -14,10 +14,10 @@
 
 use std::collections::VecDeque;
 
-use super::note::{Address, Candidate, Note, Sample};
+use super::note::{Candidate, Note};
 use super::protocol::{self, Blob, BlobReader, Cookie, CpuUse, Params, ServerError, StreamResult, state};
 use super::report::Report;
-use super::stream::Plan;
+use super::stream::{Address, Plan, Sample};
 use crate::flow::{Quad, ShardId};
 use crate::services::{CpuClock, CpuTime};
 use crate::shard::ConnId;

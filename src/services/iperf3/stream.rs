@@ -2,8 +2,8 @@
 //!
 //! It knows its connection and its plan, nothing of the test's course: it is started and stopped from outside.
 
-use super::note::{Address, Sample};
 use super::protocol::{Params, StreamResult};
+use crate::flow::ShardId;
 use crate::shard::{ConnId, Io, budget};
 use crate::tcp::time::{Duration, Instant};
 
@@ -15,6 +15,24 @@ const TICK_MIN: Duration = Duration::from_millis(1);
 const TICK_MAX: Duration = Duration::from_secs(1);
 /// A smooth pace sends at least so much at once: two segments.
 const SMOOTH_MIN: u64 = 2 * 1460;
+
+/// A connection, told from those of other shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Address {
+    pub(super) shard: ShardId,
+    pub(super) conn: ConnId,
+}
+
+/// The counters of a stream in the middle of a test.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sample {
+    /// Octets moved, omitted ones included.
+    pub(super) octets: u64,
+    /// Segments sent again since the connection began.
+    pub(super) retransmits: u64,
+    /// Congestion window in octets.
+    pub(super) cwnd: u32,
+}
 
 /// What a stream is to do.
 #[derive(Clone, Copy, Debug)]

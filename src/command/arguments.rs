@@ -1,0 +1,161 @@
+//! The command line, and which subcommand it means.
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
+
+use super::error::Error;
+use super::fencing::Inherited;
+use super::{connect, console, fetch, iperf3, refusal, serve};
+
+/// A user-space TCP engine: answers for its own IP address behind a TUN device.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+pub(crate) struct Arguments {
+    /// Look at the arguments and end: for run.sh, before it changes anything.
+    #[arg(long, hide = true)]
+    check: bool,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Answer for an address: echo, discard, daytime, chargen, http and an iperf3 server; forward, reverse and echo-sockets
+    /// when asked for.
+    Serve(serve::Serve),
+    /// Connect to a host and port like nc: standard input goes out, what comes back goes to standard output.
+    Connect(connect::Connect),
+    /// Fetch a page by HTTP/1.1; the status line goes to standard error.
+    Fetch(fetch::Fetch),
+    /// Measure against an iperf3 server, as the stock client does.
+    Iperf3(Box<iperf3::Iperf3>),
+}
+
+/// Runs what the command line of this process says.
+pub(crate) fn main() -> Result<(), Error> {
+    let inherited = Inherited::look();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        // What was asked for goes to standard output.
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            return Ok(error.print()?);
+        }
+        Err(error) => {
+            return Err(Error::Usage(refusal::flatten(&error, &Arguments::command(), std::env::args().skip(1))));
+        }
+    };
+    if arguments.check {
+        return match arguments.command {
+            Command::Serve(serve) => serve.check(),
+            Command::Connect(connect) => connect.check(),
+            Command::Fetch(fetch) => fetch.check(),
+            Command::Iperf3(iperf3) => iperf3.check(),
+        };
+    }
+    match arguments.command {
+        Command::Serve(serve) => serve.run(inherited),
+        Command::Connect(connect) => connect.run(inherited),
+        Command::Fetch(fetch) => fetch.run(inherited),
+        Command::Iperf3(iperf3) => iperf3.run(inherited),
+    }
+}
+
+/// Says what went wrong, if anything did, and has what was said before written.
+pub(crate) fn last_words(error: Option<&Error>) {
+    if let Some(error) = error {
+        console::error().say(format!("trust: {error}\n"));
+    }
+    console::finish(console::LAST_WORDS);
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use trust::shard::{Route, Routes};
+    use trust::tcp;
+    use trust::tcp::cookie::SynCookies;
+
+    use super::*;
+
+    #[test]
+    fn syn_cookies_are_used_when_the_user_says() {
+        for (arguments, mode) in [
+            (&[][..], SynCookies::Overflow),
+            (&["--syn-cookies", "off"], SynCookies::Off),
+            (&["--syn-cookies=overflow"], SynCookies::Overflow),
+            (&["--syn-cookies", "always"], SynCookies::Always),
+        ] {
+            let line = ["trust", "serve"].iter().chain(arguments);
+            let Command::Serve(serve) = Arguments::try_parse_from(line).unwrap().command else { unreachable!() };
+            assert_eq!(serve.engine_options().config(&[], 1).limits.syn_cookies, mode, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn congestion_control_has_an_option_and_a_key() {
+        for (arguments, name) in [
+            (&[][..], "cubic"),
+            (&["--congestion", "reno"], "reno"),
+            (&["--tcp", "congestion=reno"], "reno"),
+            (&["--congestion", "reno", "--tcp", "congestion=cubic"], "cubic"),
+        ] {
+            let line = ["trust", "serve"].iter().chain(arguments);
+            let Command::Serve(serve) = Arguments::try_parse_from(line).unwrap().command else { unreachable!() };
+            assert_eq!(serve.engine_options().tcp().unwrap().unwrap().congestion.name(), name);
+        }
+        let error = Arguments::try_parse_from(["trust", "serve", "--congestion", "vegas"]).unwrap_err().to_string();
+        assert!(error.contains("\"vegas\" is no congestion control; there is reno, cubic"), "{error}");
+    }
+
+    #[test]
+    fn tcp_settings_are_taken_in_order_and_checked_together() {
+        let tcp = |settings: &[&str]| {
+            let line = ["trust", "serve"].into_iter().chain(settings.iter().flat_map(|setting| ["--tcp", setting]));
+            let Command::Serve(serve) = Arguments::try_parse_from(line).unwrap().command else { unreachable!() };
+            serve.engine_options().tcp().map_err(|error| error.to_string())
+        };
+        assert_eq!(tcp(&[]).unwrap(), Some(tcp::Config::default()));
+        let both = tcp(&["nagle=off", "min_rto=30s", "initial_rto=40s", "nagle=on"]).unwrap().unwrap();
+        let wanted = tcp::Duration::from_secs(30);
+        assert_eq!((both.nagle, both.min_rto), (true, wanted));
+        assert_eq!(tcp(&["nagle=off", "help"]), Ok(None));
+        assert_eq!(tcp(&["min_rto=30s"]).unwrap_err(), "--tcp: min_rto=30s must not be above initial_rto=1s");
+        assert_eq!(tcp(&["nagle"]).unwrap_err(), "--tcp nagle: not KEY=VALUE; --tcp help lists the keys");
+        assert!(tcp(&["nagel=on"]).unwrap_err().starts_with("--tcp: there is no TCP setting \"nagel\"; these are"));
+    }
+
+    #[test]
+    fn routes_are_read_and_kept_to_what_is_ours() {
+        let routes = |words: &[&str]| {
+            let line = [&["trust", "serve"], words].concat();
+            let Command::Serve(serve) = Arguments::try_parse_from(line).map_err(|e| e.to_string())?.command else {
+                unreachable!()
+            };
+            serve.engine_options().routes(&["10.7.0.2/24".parse().unwrap()]).map_err(|error| error.to_string())
+        };
+        let network = |text: &str, prefix| Route::to(text.parse().unwrap(), prefix).unwrap();
+        let table = |more: &[Route]| {
+            let mut table = Routes::none();
+            table.add(Route::on_link([10, 7, 0, 2].into(), 24).unwrap());
+            more.iter().for_each(|route| table.add(*route));
+            table
+        };
+        assert_eq!(routes(&[]).unwrap(), table(&[network("0.0.0.0", 0)]));
+        assert_eq!(routes(&["--route", "10.9.0.0/16"]).unwrap(), table(&[network("10.9.0.0", 16)]));
+        let source = [10, 7, 0, 2].into();
+        assert_eq!(
+            routes(&["--route", "default", "--route", "192.0.2.1,src=10.7.0.2"]).unwrap(),
+            table(&[network("0.0.0.0", 0), network("192.0.2.1", 32).from(source)])
+        );
+        for (wrong, said) in [
+            ("10.9.0.0/33", "33 bits is longer"),
+            ("10.9/16", "not default or a network"),
+            ("10.9.0.0/16,src=x", "not default or a network"),
+            ("default,src=10.7.0.1", "10.7.0.1 is no address of ours"),
+        ] {
+            let error = routes(&["--route", wrong]).unwrap_err();
+            assert!(error.contains(said), "{wrong}: {error}");
+        }
+    }
+}

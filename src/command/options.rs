@@ -1,0 +1,408 @@
+//! [`EngineOptions`]: the options of the device and the engine, which all subcommands have.
+
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr};
+use std::str::FromStr;
+
+use clap::{Args, ValueEnum};
+use trust::device::impair::{Impaired, Impairment};
+use trust::device::plain::PlainDevice;
+use trust::device::{Device, DeviceError, TunDevice, TunOptions};
+use trust::engine::{EngineConfig, EngineError, Pin, Plan, PlanKind, Steer, usable_cpus};
+use trust::shard::{Route, Routes};
+use trust::tcp;
+use trust::tcp::cookie::SynCookies;
+
+use super::error::Error;
+use super::fencing::FenceOptions;
+use super::switch::Switch;
+use super::{Address, console, refusal};
+
+/// Which backend opens the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Backend {
+    /// Multi-queue TUN with offloads.
+    Tun,
+    /// A single plain queue on the `tun-tap` package.
+    TunTap,
+}
+
+/// What to log about the traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Log {
+    /// A line when a connection opens and one when it ends.
+    Connections,
+    /// A line for each segment.
+    Segments,
+}
+
+/// The address for the kernel's side, beside ours.
+pub(super) fn kernel_side(ours: Address) -> Ipv4Addr {
+    ours.kernel_side(&[ours.ip()]).expect("a network has room for two hosts: see HostAddress::new")
+}
+
+/// A route as written: `NETWORK/PREFIX` or `default`, perhaps with `,src=ADDRESS`. There is no next hop to name: behind a
+/// TUN device is one neighbour, the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct RouteArgument {
+    route: Route,
+    source: Option<Ipv4Addr>,
+}
+
+impl Default for RouteArgument {
+    fn default() -> Self {
+        let route = Route::to(Ipv4Addr::UNSPECIFIED.into(), 0).expect("no bits are not too many");
+        Self { route, source: None }
+    }
+}
+
+impl FromStr for RouteArgument {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || "not default or a network like 192.0.2.0/24, perhaps with ,src=10.7.0.2 behind it".to_owned();
+        let (destination, source) = match text.split_once(",src=") {
+            Some((destination, source)) => (destination, Some(source.parse().map_err(|_| wrong())?)),
+            None => (text, None),
+        };
+        let mut route = if destination == "default" {
+            Self::default().route
+        } else {
+            let (network, prefix) = destination.split_once('/').unwrap_or((destination, "32"));
+            let network: Ipv4Addr = network.parse().map_err(|_| wrong())?;
+            Route::to(network.into(), prefix.parse().map_err(|_| wrong())?).map_err(|error| error.to_string())?
+        };
+        if let Some(source) = source {
+            route = route.from(IpAddr::V4(source));
+        }
+        Ok(Self { route, source })
+    }
+}
+
+/// Options of the device and the engine.
+#[derive(Debug, Args)]
+pub(super) struct EngineOptions {
+    /// Name of the TUN interface.
+    #[arg(long, value_name = "NAME")]
+    pub(super) tun: Option<String>,
+
+    /// Backend that opens the device.
+    #[arg(long, value_enum, default_value = "tun")]
+    device: Backend,
+
+    /// Checksum and segmentation offload, both ways. Default: on, except with tun-tap, which cannot.
+    #[arg(long, value_enum)]
+    offload: Option<Switch>,
+
+    /// Hosts that connections can be opened to, beside our own networks: like 192.0.2.0/24, with ,src=ADDRESS from that
+    /// address of ours; may be repeated. Default: default, everywhere.
+    #[arg(long, value_name = "NETWORK/PREFIX|default")]
+    route: Vec<RouteArgument>,
+
+    /// Have the kernel forward what comes from our device (net.ipv4.conf.NAME.forwarding), which goes with the device. It
+    /// takes root.
+    #[arg(long)]
+    pub(super) forwarding: bool,
+
+    /// Largest IP packet, octets.
+    #[arg(long, value_name = "OCTETS", default_value_t = 1500, value_parser = mtu, allow_negative_numbers = true)]
+    mtu: u16,
+
+    /// Shape: readers, workers and writers on threads of their own, or all three on each thread.
+    #[arg(long, value_name = "auto|pipeline|fused", default_value = "auto")]
+    plan: PlanKind,
+
+    /// Number of workers, each with a shard of the connections. Default: by the plan and the CPUs.
+    #[arg(long, value_name = "N", value_parser = workers, allow_negative_numbers = true)]
+    pub(super) workers: Option<usize>,
+
+    /// CPUs for the threads, workers first, at most one worker on a CPU.
+    #[arg(long, value_name = "auto|none|0,1", default_value = "auto", allow_negative_numbers = true)]
+    pin: Pin,
+
+    /// Memory for data on its way, sent and received, of all shards together, like 512M or 4G. Taken as it is needed, and given
+    /// back. Default: 1G for each worker.
+    #[arg(long, value_name = "OCTETS", value_parser = memory, allow_negative_numbers = true)]
+    memory: Option<u64>,
+
+    /// When SYNs are answered with cookies: never, when there is no place for a half-open record, or always. Default:
+    /// overflow.
+    #[arg(long, value_name = "off|overflow|always")]
+    syn_cookies: Option<SynCookies>,
+
+    /// How packets reach the shard that owns their flow.
+    #[arg(long, value_name = "auto|hash|learn")]
+    steer: Option<Steer>,
+
+    /// Never park, spin: takes whole CPUs.
+    #[arg(long)]
+    busy_poll: bool,
+
+    /// Make the device worse, each direction by itself, like loss=0.01,reorder=0.02,dup=0.01,corrupt=0.001,seed=7.
+    #[arg(long, value_name = "WHAT")]
+    impair: Option<Impairment>,
+
+    /// Congestion control of new connections. Default: cubic.
+    #[arg(long, value_name = "reno|cubic")]
+    congestion: Option<tcp::CongestionControl>,
+
+    /// Set a tunable of TCP, like recv_buffer=64k..6M; may be repeated. `--tcp help` lists all.
+    #[arg(long, value_name = "KEY=VALUE")]
+    tcp: Vec<String>,
+
+    /// Log connections or segments to standard error.
+    #[arg(long, value_enum, value_name = "connections|segments")]
+    log: Vec<Log>,
+
+    #[command(flatten)]
+    pub(super) fence: FenceOptions,
+}
+
+/// A device, the plan for it and the engine's configuration.
+pub(super) struct Setup {
+    pub(super) device: Box<dyn Device>,
+    pub(super) plan: Plan,
+    pub(super) config: EngineConfig,
+}
+
+impl EngineOptions {
+    /// The tunables of TCP as the user set them; `None` when only their list was asked for, which is printed.
+    pub(super) fn tcp(&self) -> Result<Option<tcp::Config>, Error> {
+        if self.tcp.iter().any(|setting| setting == "help") {
+            write_out(tcp::Config::help().as_bytes())?;
+            return Ok(None);
+        }
+        let congestion = self.congestion.unwrap_or_default();
+        let mut config = tcp::Config { congestion, ..tcp::Config::default() };
+        for setting in &self.tcp {
+            let (key, value) = setting
+                .split_once('=')
+                .ok_or_else(|| Error::Usage(format!("--tcp {setting}: not KEY=VALUE; --tcp help lists the keys")))?;
+            config.set(key, value).map_err(|error| match error {
+                tcp::ConfigError::UnknownKey(_) => Error::Usage(format!("--tcp: {error}")),
+                // It begins with the setting.
+                error => Error::Usage(format!("--tcp {error}")),
+            })?;
+        }
+        config.validate().map_err(|error| Error::Usage(format!("--tcp: {error}")))?;
+        Ok(Some(config))
+    }
+
+    /// Makes the device and the plan. `tun`: the interface's name where the user gave none.
+    pub(super) fn setup(&self, addresses: &[Address], tun: &str, tcp: tcp::Config) -> Result<Setup, Error> {
+        let routes = self.routes(addresses)?;
+        let plain = self.device == Backend::TunTap;
+        if plain && self.offload == Some(Switch::On) {
+            let text = "--device tun-tap --offload on: the plain device has no offload; leave --offload out";
+            return Err(Error::Usage(text.to_owned()));
+        }
+        if plain && self.steer.is_some_and(|steer| steer != Steer::Auto) {
+            let text =
+                "--device tun-tap --steer: the plain device has one queue and nothing to steer; leave --steer out";
+            return Err(Error::Usage(text.to_owned()));
+        }
+        let plan = self.plan()?;
+        let options = TunOptions {
+            name: self.tun.clone().unwrap_or_else(|| tun.to_owned()),
+            addresses: addresses.iter().map(|ours| (IpAddr::V4(kernel_side(*ours)), ours.prefix())).collect(),
+            mtu: self.mtu,
+            queues: plan.queues as u16,
+            offload: !plain && self.offload != Some(Switch::Off),
+            ..TunOptions::default()
+        };
+        let mut device: Box<dyn Device> = if plain {
+            Box::new(PlainDevice::create(&options).map_err(no_device)?)
+        } else {
+            Box::new(TunDevice::create(&options).map_err(no_device)?)
+        };
+        if self.forwarding {
+            let name = device.name();
+            std::fs::write(format!("/proc/sys/net/ipv4/conf/{name}/forwarding"), "1").map_err(|error| {
+                Error::Run(format!("--forwarding: net.ipv4.conf.{name}.forwarding cannot be set ({error})"))
+            })?;
+        }
+        if let Some(impairment) = &self.impair {
+            device = Box::new(Impaired::new(device, *impairment));
+        }
+        let config = EngineConfig { routes, tcp, ..self.config(addresses, plan.workers) };
+        Ok(Setup { device, plan, config })
+    }
+
+    /// Threads and queues. They do not depend on the device, and can be known before there is one.
+    pub(super) fn plan(&self) -> Result<Plan, Error> {
+        let max_queues = if self.device == Backend::TunTap { 1 } else { usize::from(trust::device::tun::MAX_QUEUES) };
+        Plan::new(self.plan, self.workers, &self.pin, &usable_cpus(), max_queues)
+            .map_err(|error| Error::Usage(refusal::impossible_plan(&error)))
+    }
+
+    /// What the options say of an engine with so many workers; routes and tunables of TCP are checked elsewhere.
+    pub(super) fn config(&self, addresses: &[Address], workers: usize) -> EngineConfig {
+        let mut config = EngineConfig::new(addresses.iter().map(|address| IpAddr::V4(address.ip())).collect());
+        config.steer = self.steer.unwrap_or_default();
+        config.busy_poll = self.busy_poll;
+        config.log_connections = self.log.contains(&Log::Connections);
+        config.log_segments = self.log.contains(&Log::Segments);
+        if let Some(octets) = self.memory {
+            config.set_memory(octets, workers);
+        }
+        config.limits.syn_cookies = self.syn_cookies.unwrap_or_default();
+        config
+    }
+
+    /// Our own networks, and what `--route` adds.
+    pub(super) fn routes(&self, addresses: &[Address]) -> Result<Routes, Error> {
+        let mut routes = Routes::none();
+        for (index, address) in addresses.iter().enumerate() {
+            if let Some(other) = addresses[..index].iter().find(|other| other.covers(address.ip())) {
+                let text = format!("--address {address}: its network is that of {other} already; take another one");
+                return Err(Error::Usage(text));
+            }
+            let route = Route::on_link(address.ip().into(), address.prefix());
+            routes.add(route.expect("30 bits at most: see HostAddress::new"));
+        }
+        for RouteArgument { route, source } in &self.route {
+            if let Some(source) = source
+                && !addresses.iter().any(|address| address.ip() == *source)
+            {
+                return Err(Error::Usage(format!(
+                    "--route: src={source} is no address of ours; --address makes it one"
+                )));
+            }
+            routes.add(*route);
+        }
+        if self.route.is_empty() {
+            routes.add(RouteArgument::default().route);
+        }
+        Ok(routes)
+    }
+
+    /// Sends events of the library to standard error.
+    pub(super) fn start_logging(&self) {
+        let mut filter = String::from("warn");
+        if self.log.contains(&Log::Connections) {
+            filter.push_str(",trust::connections=info");
+        }
+        if self.log.contains(&Log::Segments) {
+            filter.push_str(",trust::segments=info");
+        }
+        let filter = std::env::var("TRUST_LOG").unwrap_or(filter);
+        let subscriber = tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
+            .with_writer(console::error)
+            .with_target(false)
+            .finish();
+        // Fails only if there is one already.
+        let _ = tracing::subscriber::set_global_default(subscriber);
+    }
+}
+
+/// Writes to standard output as programs do that have nothing else to do meanwhile.
+fn write_out(octets: &[u8]) -> Result<(), Error> {
+    let mut output = std::io::stdout().lock();
+    output.write_all(octets).and_then(|()| output.flush()).map_err(Error::output)
+}
+
+/// Says why there is no device. To remove what has its name is advice for TUN devices only.
+fn no_device(error: DeviceError) -> Error {
+    match error {
+        DeviceError::NameInvalid(_) => Error::Usage(format!("--tun: {error}")),
+        DeviceError::NameInUse(name) if !is_tun(&name) => {
+            Error::Run(format!("an interface named '{name}' exists already; choose another name with --tun"))
+        }
+        error @ (DeviceError::NameInUse(_) | DeviceError::Busy(_)) => Error::Run(format!("{error} (--tun)")),
+        error => error.into(),
+    }
+}
+
+/// Says why there is no engine, and what helps.
+pub(super) fn no_engine(error: EngineError) -> Error {
+    if matches!(error, EngineError::Memory { .. }) {
+        return Error::Run(format!("{error}; raise the limit (ulimit -v), or take less: --workers 1, --memory 16M"));
+    }
+    error.into()
+}
+
+/// Whether an interface is a TUN or TAP device. By iproute2 and not by /sys, which may show another namespace.
+fn is_tun(name: &str) -> bool {
+    let output = std::process::Command::new("ip").args(["-details", "-oneline", "link", "show", "dev", name]).output();
+    output.is_ok_and(|output| {
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.contains(" tun type tun ") || text.contains(" tun type tap ")
+    })
+}
+
+/// Shards are numbered by 16 bits; this many threads are far beyond what a table of 65,536 buckets shares out evenly.
+const MAX_WORKERS: usize = 256;
+
+fn workers(text: &str) -> Result<usize, String> {
+    let right = |n: &usize| (1..=MAX_WORKERS).contains(n);
+    text.parse().ok().filter(right).ok_or_else(|| {
+        format!("not a whole number from 1 to {MAX_WORKERS}; leave --workers out for as many as the CPUs allow")
+    })
+}
+
+/// Least memory that makes sense: a few connections, each with a window that fills a path.
+const LEAST_MEMORY: u64 = 16 << 20;
+
+fn memory(text: &str) -> Result<u64, String> {
+    let (digits, unit) = match text.as_bytes().last() {
+        Some(b'k' | b'K') => (&text[..text.len() - 1], 10),
+        Some(b'm' | b'M') => (&text[..text.len() - 1], 20),
+        Some(b'g' | b'G') => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    let octets = digits.parse::<u64>().ok().and_then(|count| count.checked_mul(1 << unit));
+    let right = |octets: &u64| (LEAST_MEMORY..=1 << 40).contains(octets);
+    octets.filter(right).ok_or_else(|| {
+        let size = "not a size from 16M to 1024G";
+        // What is no whole number of a unit is one of the next smaller.
+        match digits.parse::<f64>().map(|count| (count * f64::from(1 << unit >> 20)) as u64) {
+            Ok(megabytes) if digits.contains('.') && right(&(megabytes << 20)) => {
+                format!("{size} in whole numbers; take {megabytes}M")
+            }
+            _ => size.to_owned(),
+        }
+    })
+}
+
+fn mtu(text: &str) -> Result<u16, String> {
+    let right = |n: &u16| (576..=65_520).contains(n);
+    text.parse().ok().filter(right).ok_or_else(|| "not from 576 to 65520 octets; 1500 is usual".to_owned())
+}
+
+pub(super) fn seconds(text: &str) -> Result<u64, String> {
+    let right = |n: &u64| (1..=86_400).contains(n);
+    text.parse().ok().filter(right).ok_or_else(|| "not a whole number of seconds from 1 to 86400".to_owned())
+}
+
+pub(super) fn port(text: &str) -> Result<u16, String> {
+    text.parse().ok().filter(|port| *port != 0).ok_or_else(|| "not a port, a number from 1 to 65535".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn memory_is_a_size_and_is_shared_out_to_the_shards() {
+        for (text, octets) in [("16M", Some(16 << 20)), ("2g", Some(2 << 30)), ("33554432", Some(32 << 20))] {
+            assert_eq!(memory(text).ok(), octets, "{text}");
+        }
+        for text in
+            ["", "M", "1M", "-1G", "9999999999G", "1025G", "1T", "öG", "0.01G", "-1.5G", "1e3G", "1.5T", "2000.5G"]
+        {
+            assert_eq!(memory(text).unwrap_err(), "not a size from 16M to 1024G", "{text}");
+        }
+        for (text, remedy) in [("1.5G", "1536M"), ("0.25g", "256M"), ("100.7M", "100M"), ("1.1G", "1126M")] {
+            assert_eq!(
+                memory(text).unwrap_err(),
+                format!("not a size from 16M to 1024G in whole numbers; take {remedy}")
+            );
+            assert!(memory(remedy).is_ok());
+        }
+        let mut config = EngineConfig::new(Vec::new());
+        config.set_memory(256 << 20, 2);
+        assert_eq!((config.send_chunks, config.limits.held_octets), (1_024, 64 << 20));
+    }
+}
