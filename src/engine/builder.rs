@@ -3,7 +3,11 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::{Engine, EngineConfig, EngineError, Pin, Plan, PlanKind, ServiceFactory, Steer, usable_cpus};
+use super::error::EngineError;
+use super::factory::ServiceFactory;
+use super::plan::{Pin, Plan, PlanError, PlanKind, usable_cpus};
+use super::running::Engine;
+use crate::config::{EngineConfig, Steer};
 use crate::device::tun::MAX_QUEUES;
 use crate::device::{AddressError, Device, DeviceError, HostAddress, TunDevice, TunOptions, no_host};
 use crate::net::SocketLimits;
@@ -20,7 +24,7 @@ pub enum BuildError {
     Device(#[from] DeviceError),
     /// The stages cannot be laid out so.
     #[error(transparent)]
-    Plan(#[from] super::PlanError),
+    Plan(#[from] PlanError),
     /// The engine did not start.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -279,6 +283,41 @@ impl Builder {
     }
 }
 
+impl Engine {
+    /// Begins to build an engine. Without a word more it opens a TUN device, which takes rights; here two engines are joined in
+    /// memory:
+    ///
+    /// ```
+    /// use std::io::{Read, Write};
+    /// use std::net::Ipv4Addr;
+    /// use std::thread;
+    /// use trust::device::memory::{MemoryOptions, pair};
+    /// use trust::engine::{Engine, Pin};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let (a, b) = pair(&MemoryOptions::default())?;
+    /// let (here, there) = (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2));
+    /// let server = Engine::builder().device(a, 1).address(there.into()).pin(Pin::None).start()?;
+    /// let client = Engine::builder().device(b, 1).address(here.into()).pin(Pin::None).start()?;
+    ///
+    /// let listener = server.bind((there, 80))?;
+    /// let serving = thread::spawn(move || -> std::io::Result<()> {
+    ///     let (mut stream, from) = listener.accept()?;
+    ///     assert_eq!(from.ip(), here);
+    ///     stream.write_all(b"good day")
+    /// });
+    /// let mut text = String::new();
+    /// client.connect((there, 80))?.read_to_string(&mut text)?;
+    /// assert_eq!(text, "good day");
+    /// serving.join().expect("no panic")?;
+    /// # Ok(())
+    /// # } // Dropped, an engine stops its threads.
+    /// ```
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+}
+
 /// Refuses what cannot be our address on any device.
 fn check(addresses: &[IpAddr], networks: &[(IpAddr, u8)]) -> Result<(), BuildError> {
     for &address in addresses {
@@ -332,7 +371,6 @@ fn kernel_sides(addresses: &[IpAddr], networks: &[(IpAddr, u8)]) -> Result<Vec<(
 mod tests {
     use super::*;
     use crate::device::memory::{MemoryOptions, pair};
-    use crate::engine::PlanError;
 
     #[test]
     fn errors_have_kinds_and_speak_of_no_command() {

@@ -218,6 +218,12 @@ impl Plan {
     }
 }
 
+/// The CPUs this process may use.
+#[must_use]
+pub fn usable_cpus() -> Vec<usize> {
+    core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect()
+}
+
 /// Why a text is not a [`PlanKind`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("no plan is called {0:?}; there are auto, pipeline and fused")]

@@ -7,8 +7,10 @@ use std::thread::JoinHandle;
 
 use crossbeam::sync::WaitGroup;
 
+use super::error::EngineError;
+use super::plan::{Plan, StageId, ThreadPlan};
 use super::runner::{self, Alarm, Runner, Stage};
-use super::{Engine, EngineError, Plan, StageId, ThreadPlan};
+use super::running::Engine;
 use crate::buffer::wake::{Interest, Parker, Unparker, parker};
 
 /// An engine that has all it needs and runs nothing yet; made by [`Engine::prepare`].

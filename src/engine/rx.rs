@@ -5,7 +5,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::{Poll, StageStats};
+use super::stage::{Poll, StageStats};
 use crate::buffer::frame::RxFrame;
 use crate::buffer::packet::{PacketBuf, PacketPool};
 use crate::buffer::ring::{Consumer, Producer};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::rx::{BATCH_OCTETS, BATCH_PACKETS};
-use super::{Poll, StageStats};
+use super::stage::{Poll, StageStats};
 use crate::buffer::frame::{Completion, TxFrame};
 use crate::buffer::ring::{Consumer, Producer};
 use crate::buffer::send_memory::SendReader;

@@ -4,64 +4,25 @@
 //! messages in and out of it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
-use super::Poll;
 use super::clock::Clock;
+use super::control::{Control, Farewell, Left, Peer};
 use super::rx::{BATCH_OCTETS, BATCH_PACKETS};
+use super::stage::Poll;
 use crate::buffer::frame::{Completion, RxFrame};
 use crate::buffer::packet::PacketBuf;
 use crate::buffer::ring::{Consumer, Producer};
 use crate::buffer::wake::{Interest, Unparker};
-use crate::flow::{Endpoint, ShardId};
+use crate::flow::ShardId;
 use crate::shard::budget::{self, Work};
-use crate::shard::{Message, PublishedCounters, Shard};
+use crate::shard::{PublishedCounters, Shard};
 use crate::tcp::{Duration, Instant};
 
 /// Counters are published this often while there is work, and before a thread parks.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(10);
 /// After so many turns services have said their last words, or are such as never come to an end.
 const LAST_TURNS: u32 = 64;
-
-/// What reaches a shard besides packets: the control plane.
-#[derive(Debug)]
-pub(super) enum Control {
-    /// For a service, from another shard or from a thread outside.
-    Message { service: u16, from: ShardId, message: Message },
-    /// Open a connection for a service.
-    Connect { service: u16, remote: Endpoint },
-    /// No listeners any more; and what is left?
-    Drain(crossbeam::channel::Sender<Left>),
-    /// The engine is about to stop.
-    Stopping,
-}
-
-/// What a shard without listeners still has to do with peers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Left {
-    /// Something that was said and closed has not been acknowledged: see [`Shard::drain`].
-    pub(super) owes: bool,
-    /// A connection is open.
-    pub(super) open: bool,
-}
-
-/// The way to another shard's control plane.
-#[derive(Debug, Clone)]
-pub(super) struct Peer {
-    pub(super) control: crossbeam::channel::Sender<Control>,
-    /// `None`: that shard runs on the same thread.
-    pub(super) unparker: Option<Unparker<mio::Waker>>,
-}
-
-impl Peer {
-    pub(super) fn send(&self, control: Control) -> Result<(), Control> {
-        self.control.try_send(control).map_err(crossbeam::channel::TrySendError::into_inner)?;
-        if let Some(unparker) = &self.unparker {
-            unparker.notify(Interest::DATA);
-        }
-        Ok(())
-    }
-}
 
 /// The rings between one receiving stage and this worker.
 #[derive(Debug)]
@@ -77,15 +38,9 @@ pub(super) struct Worker {
     shard: Shard,
     id: ShardId,
     clock: Clock,
-    /// By pool: packets of pool `i` come from and go back to `inbound[i]`.
-    inbound: Vec<FromRx>,
-    /// Which of them came first in the last turn.
+    links: Links,
+    /// Which of the inbound rings came first in the last turn.
     first: usize,
-    completions: Consumer<Completion>,
-    tx: Option<Unparker<mio::Waker>>,
-    control: crossbeam::channel::Receiver<Control>,
-    peers: Vec<Peer>,
-    published: Arc<PublishedCounters>,
     publish_at: Instant,
     parks: u64,
     /// Who asks what is left.
@@ -96,52 +51,37 @@ pub(super) struct Worker {
     reset: bool,
     /// What there was left to do at the last look.
     left: (u32, usize),
-    /// How far all workers are with it.
-    farewell: Arc<Farewell>,
 }
 
-/// How far workers are with their last words, for who waits for them.
-#[derive(Debug, Default)]
-pub(super) struct Farewell {
-    /// Workers that have said all, and whose tx stage has taken it.
-    pub(super) said_all: AtomicUsize,
-    /// Moves as long as one of them gets on with it.
-    pub(super) steps: AtomicU64,
+/// Everything a worker is connected to.
+pub(super) struct Links {
+    /// By pool: packets of pool `i` come from and go back to `inbound[i]`.
+    pub(super) inbound: Vec<FromRx>,
+    pub(super) completions: Consumer<Completion>,
+    /// Wakes the tx stage, where that has a thread of its own.
+    pub(super) tx: Option<Unparker<mio::Waker>>,
+    pub(super) control: crossbeam::channel::Receiver<Control>,
+    pub(super) peers: Vec<Peer>,
+    pub(super) published: Arc<PublishedCounters>,
+    /// How far all workers are with their last words.
+    pub(super) farewell: Arc<Farewell>,
 }
 
 impl Worker {
-    #[allow(clippy::too_many_arguments)] // Everything a worker is connected to; made in one place.
-    pub(super) fn new(
-        shard: Shard,
-        id: ShardId,
-        clock: Clock,
-        inbound: Vec<FromRx>,
-        completions: Consumer<Completion>,
-        tx: Option<Unparker<mio::Waker>>,
-        control: crossbeam::channel::Receiver<Control>,
-        peers: Vec<Peer>,
-        published: Arc<PublishedCounters>,
-        farewell: Arc<Farewell>,
-    ) -> Self {
+    pub(super) fn new(shard: Shard, id: ShardId, clock: Clock, links: Links) -> Self {
         let publish_at = clock.now();
         Self {
             shard,
             id,
             clock,
-            inbound,
+            links,
             first: 0,
-            completions,
-            tx,
-            control,
-            peers,
-            published,
             publish_at,
             parks: 0,
             asked: None,
             last_turns: None,
             reset: false,
             left: (0, 0),
-            farewell,
         }
     }
 
@@ -150,16 +90,16 @@ impl Worker {
         let now = self.clock.now();
         self.shard.begin_turn(now);
         let mut work = 0;
-        while let Some(completion) = self.completions.pop() {
+        while let Some(completion) = self.links.completions.pop() {
             self.shard.complete(completion);
             work += 1;
         }
-        self.completions.release();
+        self.links.completions.release();
         let mut octets = 0;
         let mut packets = 0;
         // Each turn another ring comes first: one that is never empty must not keep the others waiting.
-        self.first = (self.first + 1) % self.inbound.len().max(1);
-        let (behind, front) = self.inbound.split_at_mut(self.first);
+        self.first = (self.first + 1) % self.links.inbound.len().max(1);
+        let (behind, front) = self.links.inbound.split_at_mut(self.first);
         for inbound in front.iter_mut().chain(behind) {
             while packets < BATCH_PACKETS && octets < BATCH_OCTETS {
                 let Some(frame) = inbound.frames.pop() else { break };
@@ -172,7 +112,7 @@ impl Worker {
         work += packets;
         let mut messages = 0;
         while messages < budget::CONTROL
-            && let Ok(control) = self.control.try_recv()
+            && let Ok(control) = self.links.control.try_recv()
         {
             messages += 1;
             match control {
@@ -201,7 +141,7 @@ impl Worker {
             work += usize::from(due);
             let sent = self.shard.finish_turn();
             work += usize::from(sent) + usize::from(self.shard.has_backlog());
-            if sent && let Some(tx) = &self.tx {
+            if sent && let Some(tx) = &self.links.tx {
                 tx.notify(Interest::DATA);
             }
             work += self.send_messages();
@@ -233,7 +173,7 @@ impl Worker {
         if !self.reset {
             self.reset = self.shard.reset_connections();
             if self.shard.finish_turn()
-                && let Some(tx) = &self.tx
+                && let Some(tx) = &self.links.tx
             {
                 tx.notify(Interest::DATA);
             }
@@ -243,9 +183,9 @@ impl Worker {
         let moves = left != std::mem::replace(&mut self.left, left);
         if self.reset && waiting == 0 {
             self.last_turns = None;
-            self.farewell.said_all.fetch_add(1, Ordering::Release);
+            self.links.farewell.said_all.fetch_add(1, Ordering::Release);
         }
-        self.farewell.steps.fetch_add(u64::from(moves), Ordering::Relaxed);
+        self.links.farewell.steps.fetch_add(u64::from(moves), Ordering::Relaxed);
         usize::from(moves)
     }
 
@@ -254,7 +194,7 @@ impl Worker {
         while sent < budget::CONTROL
             && let Some((to, service, message)) = self.shard.take_message()
         {
-            let Some(peer) = self.peers.get(to.index()) else { continue };
+            let Some(peer) = self.links.peers.get(to.index()) else { continue };
             if let Err(Control::Message { service, message, .. }) =
                 peer.send(Control::Message { service, from: self.id, message })
             {
@@ -270,14 +210,14 @@ impl Worker {
     fn return_packets(&mut self) {
         let mut returned = false;
         while let Some(packet) = self.shard.take_released() {
-            if let Some(inbound) = self.inbound.get_mut(usize::from(packet.pool())) {
+            if let Some(inbound) = self.links.inbound.get_mut(usize::from(packet.pool())) {
                 // Never full: as large as the pool.
                 let _ = inbound.returns.stage(packet);
                 returned = true;
             }
         }
         if returned {
-            for inbound in &mut self.inbound {
+            for inbound in &mut self.links.inbound {
                 inbound.returns.publish();
                 if let Some(unparker) = &inbound.unparker {
                     unparker.notify(Interest::RETURNS);
@@ -291,7 +231,7 @@ impl Worker {
         let parks = self.parks;
         let counters = self.shard.counters();
         counters.parks = parks;
-        self.published.publish(counters);
+        self.links.published.publish(counters);
     }
 
     /// Called before the thread parks.
@@ -312,12 +252,12 @@ impl Worker {
 
     /// Whether a turn would find something in the rings.
     pub(super) fn ready(&mut self) -> bool {
-        !self.completions.is_empty()
-            || !self.control.is_empty()
+        !self.links.completions.is_empty()
+            || !self.links.control.is_empty()
             || self.shard.can_transmit()
             || self.shard.has_mail()
             || self.shard.has_backlog()
-            || self.inbound.iter_mut().any(|inbound| !inbound.frames.is_empty())
+            || self.links.inbound.iter_mut().any(|inbound| !inbound.frames.is_empty())
     }
 
     /// When the shard needs its next turn.
@@ -339,11 +279,11 @@ impl Worker {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::{AtomicBool, AtomicUsize};
 
     use super::*;
     use crate::buffer::ring::ring;
-    use crate::shard::{ConnId, Io, Secrets, Service, ShardConfig, ShardShared};
+    use crate::shard::{ConnId, Io, Message, Secrets, Service, ShardConfig, ShardShared};
     use crate::steering::{OwnerTable, SteeringKeys};
 
     struct Postbox {
@@ -381,18 +321,16 @@ mod tests {
         let (_completed, completions) = ring(64);
         let published = Arc::new(PublishedCounters::default());
         let farewell = Arc::default();
-        let worker = Worker::new(
-            shard,
-            ShardId(0),
-            clock,
-            Vec::new(),
+        let links = Links {
+            inbound: Vec::new(),
             completions,
-            None,
-            controls,
-            Vec::new(),
+            tx: None,
+            control: controls,
+            peers: Vec::new(),
             published,
             farewell,
-        );
+        };
+        let worker = Worker::new(shard, ShardId(0), clock, links);
         (worker, control)
     }
 
@@ -461,11 +399,11 @@ mod tests {
             }
         }
         let (mut worker, control) = worker(Talker(Arc::new(AtomicBool::new(true))));
-        worker.peers.push(Peer { control, unparker: None });
+        worker.links.peers.push(Peer { control, unparker: None });
         // Each turn reads what the one before has sent.
         for sent in [budget::CONTROL, budget::CONTROL, 10, 0] {
             assert!(worker.ready() && worker.poll().work > 0);
-            assert_eq!(worker.control.len(), sent);
+            assert_eq!(worker.links.control.len(), sent);
         }
         assert!(!worker.ready());
     }

@@ -1,0 +1,320 @@
+//! From a configuration, a plan and a device to an engine that is [`Prepared`]: its stages, and the rings between them.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+
+use crossbeam::channel::{self, Sender};
+use memmap2::MmapOptions;
+
+use super::clock::Clock;
+use super::control::{CONTROL_QUEUE, Control, Farewell, Peer};
+use super::error::EngineError;
+use super::factory::ServiceFactory;
+use super::plan::{Plan, StageId};
+use super::prepared::{Prepared, Waiting};
+use super::runner::{Runner, Stage};
+use super::running::Engine;
+use super::rx::{Rx, ToWorker};
+use super::stage::StageStats;
+use super::tx::{FromWorker, Tx};
+use super::worker::{FromRx, Links, Worker};
+use crate::buffer::frame::Completion;
+use crate::buffer::packet::PacketPool;
+use crate::buffer::ring::{Consumer, ring};
+use crate::buffer::send_memory::CHUNK_LEN;
+use crate::buffer::wake::Unparker;
+use crate::config::{EngineConfig, Steer};
+use crate::device::{BUFFER_LEN, Capabilities, Device, QueuePair};
+use crate::flow::ShardId;
+use crate::net::{Mail, Parts, Reader, Stack};
+use crate::shard::{Limits, Outlet, PublishedCounters, Secrets, Shard, ShardConfig, ShardShared};
+use crate::steering::{OwnerTable, SteeringKeys, program};
+
+impl Engine {
+    /// Starts the stages of `plan` on `device`, with the given services on every shard. They run when it returns.
+    ///
+    /// # Errors
+    ///
+    /// See [`EngineError`].
+    pub fn start(
+        config: EngineConfig,
+        plan: Plan,
+        device: Box<dyn Device>,
+        services: &[ServiceFactory],
+    ) -> Result<Self, EngineError> {
+        Self::prepare(config, plan, device, services)?.start()
+    }
+
+    /// Does all of [`start`](Self::start) that may take rights, and starts no thread: see [`Prepared`].
+    ///
+    /// # Errors
+    ///
+    /// See [`EngineError`].
+    pub fn prepare(
+        config: EngineConfig,
+        plan: Plan,
+        mut device: Box<dyn Device>,
+        services: &[ServiceFactory],
+    ) -> Result<Prepared, EngineError> {
+        config.tcp.validate()?;
+        check_memory(&config, &plan)?;
+        let capabilities = device.capabilities();
+        let keys = SteeringKeys::from_random(random()?);
+        let (owners, steering) = steer(config.steer, &keys, plan.workers, plan.queues, &mut *device)?;
+        let secrets = Secrets::random().map_err(|error| EngineError::Random(error.to_string()))?;
+        let shared = ShardShared::new(keys, owners, &secrets);
+        let queues = device.take_queues();
+        if queues.len() != plan.queues {
+            return Err(EngineError::Queues { device: queues.len(), plan: plan.queues });
+        }
+        let mut wiring = Wiring::new(&config, &plan)?;
+        let stack = wiring.stack(&shared, services);
+        let (senders, receivers): (Vec<_>, Vec<_>) = (0..plan.workers).map(|_| channel::bounded(CONTROL_QUEUE)).unzip();
+        let (mut counters, farewell) = (Vec::new(), Arc::new(Farewell::default()));
+        for (index, control) in receivers.into_iter().enumerate() {
+            let (id, me) = (ShardId(index as u16), StageId::Worker(index));
+            let (mut shard, completions) = wiring.shard(index, &shared, &capabilities)?;
+            for service in services {
+                shard.add_service(service.port, (service.make)());
+            }
+            shard.add_service(None, Box::new(stack.agent(id)));
+            let published = Arc::new(PublishedCounters::default());
+            counters.push(Arc::clone(&published));
+            let links = Links {
+                inbound: wiring.inbound(me),
+                completions,
+                tx: wiring.unparker(me, StageId::Tx(plan.queue_of(index))),
+                control,
+                peers: wiring.peers(&senders, plan.thread_of(me)),
+                published,
+                farewell: Arc::clone(&farewell),
+            };
+            wiring.put(me, Stage::Worker(Box::new(Worker::new(shard, id, wiring.clock, links))));
+        }
+        let peers = wiring.peers(&senders, None);
+        let stages = wiring.readers_and_writers(queues, &shared);
+        let stop = Arc::new(AtomicBool::new(false));
+        let unparkers = wiring.threads.iter().map(|thread| thread.parker.unparker()).collect();
+        let runners = wiring.runners(&stop)?;
+        let engine = Self {
+            plan,
+            steering,
+            threads: Vec::new(),
+            stop,
+            farewell,
+            unparkers,
+            peers,
+            stack,
+            counters,
+            stages,
+            _device: Mutex::new(device),
+        };
+        Ok(Prepared { engine, runners })
+    }
+}
+
+/// Threads to be, while stages are put on them and joined by rings.
+struct Wiring<'a> {
+    config: &'a EngineConfig,
+    plan: &'a Plan,
+    clock: Clock,
+    threads: Vec<Waiting>,
+    /// The readers' ends of their rings to the workers, by queue.
+    to_workers: Vec<Vec<ToWorker>>,
+    /// The writers' ends of their rings from the workers, by queue.
+    from_workers: Vec<Vec<FromWorker>>,
+}
+
+impl<'a> Wiring<'a> {
+    fn new(config: &'a EngineConfig, plan: &'a Plan) -> Result<Self, EngineError> {
+        Ok(Self {
+            config,
+            plan,
+            clock: Clock::start(),
+            threads: plan.threads.iter().map(|_| Waiting::new()).collect::<Result<_, _>>()?,
+            to_workers: (0..plan.queues).map(|_| Vec::new()).collect(),
+            from_workers: (0..plan.queues).map(|_| Vec::new()).collect(),
+        })
+    }
+
+    /// What wakes the thread of the stage `to`, for the stage `from`; `None`: both share one.
+    fn unparker(&self, from: StageId, to: StageId) -> Option<Unparker<mio::Waker>> {
+        let (from, to) = (self.plan.thread_of(from), self.plan.thread_of(to)?);
+        (from != Some(to)).then(|| self.threads[to].parker.unparker())
+    }
+
+    /// Puts a stage on its thread.
+    fn put(&mut self, id: StageId, stage: Stage) {
+        if let Some(thread) = self.plan.thread_of(id) {
+            self.threads[thread].put(self.plan, id, stage);
+        }
+    }
+
+    /// Sockets: one queue of commands a shard.
+    fn stack(&self, shared: &ShardShared, services: &[ServiceFactory]) -> Stack {
+        let mail = |worker| {
+            let thread = self.plan.thread_of(StageId::Worker(worker));
+            Arc::new(Mail::new(Reader::Thread(thread.map(|thread| self.threads[thread].parker.unparker()))))
+        };
+        let clock = self.clock;
+        Stack::new(Parts {
+            mails: (0..self.plan.workers).map(mail).collect(),
+            addresses: self.config.addresses.clone(),
+            keys: shared.keys,
+            owners: Arc::clone(&shared.owners),
+            now: Arc::new(move || clock.now()),
+            limits: self.config.sockets,
+            seed: shared.seed,
+            routes: self.config.routes.clone(),
+            service_ports: services.iter().filter_map(|service| service.port).collect(),
+        })
+    }
+
+    /// The control plane of all shards, as the thread `from` sees it.
+    fn peers(&self, senders: &[Sender<Control>], from: Option<usize>) -> Vec<Peer> {
+        let peer = |(to, control): (usize, &Sender<Control>)| {
+            let thread = self.plan.thread_of(StageId::Worker(to));
+            let same = from.is_some() && from == thread;
+            let unparker = thread.filter(|_| !same).map(|thread| self.threads[thread].parker.unparker());
+            Peer { control: control.clone(), unparker }
+        };
+        senders.iter().enumerate().map(peer).collect()
+    }
+
+    /// A shard with the ring to its writer, and the completions that come back.
+    fn shard(
+        &mut self,
+        index: usize,
+        shared: &ShardShared,
+        capabilities: &Capabilities,
+    ) -> Result<(Shard, Consumer<Completion>), EngineError> {
+        let EngineConfig { packet_buffers, limits, .. } = *self.config;
+        let config = ShardConfig {
+            id: ShardId(index as u16),
+            shards: self.plan.workers as u16,
+            addresses: self.config.addresses.clone(),
+            routes: self.config.routes.clone(),
+            mtu: capabilities.mtu,
+            offload: capabilities.offload(),
+            limits: Limits {
+                // A quarter of the buffers stays free for rx, however many readers stall on all the shards.
+                held_packets: limits.held_packets.min((packet_buffers * 3 / 4 / self.plan.workers) as u64),
+                ..limits
+            },
+            tcp: self.config.tcp,
+            log_connections: self.config.log_connections,
+            log_segments: self.config.log_segments,
+        };
+        // Room for what a turn may need at once, whatever was asked for.
+        let tx_ring = self.config.tx_ring.max(128);
+        let (shard, Outlet { frames, memory }) =
+            Shard::new(config, shared.clone(), self.config.send_chunks, tx_ring, self.clock.now())?;
+        let (completions, taken) = ring(tx_ring);
+        let queue = self.plan.queue_of(index);
+        let unparker = self.unparker(StageId::Tx(queue), StageId::Worker(index));
+        self.from_workers[queue].push(FromWorker { frames, completions, memory, unparker });
+        Ok((shard, taken))
+    }
+
+    /// The rings from all readers to a worker.
+    fn inbound(&mut self, worker: StageId) -> Vec<FromRx> {
+        let mut inbound = Vec::new();
+        for queue in 0..self.plan.queues {
+            let reader = StageId::Rx(queue);
+            // As many places as buffers: neither ring is ever full.
+            let (frames_in, frames) = ring(self.config.packet_buffers);
+            let (returns, returns_out) = ring(self.config.packet_buffers);
+            let to_worker = ToWorker::new(frames_in, returns_out, self.unparker(reader, worker));
+            self.to_workers[queue].push(to_worker);
+            inbound.push(FromRx { frames, returns, unparker: self.unparker(worker, reader) });
+        }
+        inbound
+    }
+
+    /// Puts a reader and a writer on each queue, when all workers are there. Their figures.
+    fn readers_and_writers(&mut self, queues: Vec<QueuePair>, shared: &ShardShared) -> Vec<Arc<StageStats>> {
+        let ends = std::mem::take(&mut self.to_workers).into_iter().zip(std::mem::take(&mut self.from_workers));
+        let mut figures = Vec::new();
+        for (queue, ((rx_queue, tx_queue), (to_workers, from_workers))) in queues.into_iter().zip(ends).enumerate() {
+            let stats = Arc::new(StageStats::default());
+            figures.push(Arc::clone(&stats));
+            let pool = PacketPool::new(queue as u16, self.config.packet_buffers, BUFFER_LEN);
+            let owners = Arc::clone(&shared.owners);
+            let rx = Rx::new(rx_queue, pool, to_workers, shared.keys, owners, queue, Arc::clone(&stats));
+            self.put(StageId::Rx(queue), Stage::Rx(rx));
+            self.put(StageId::Tx(queue), Stage::Tx(Tx::new(tx_queue, from_workers, stats)));
+        }
+        figures
+    }
+
+    /// What the threads will run.
+    fn runners(self, stop: &Arc<AtomicBool>) -> Result<Vec<Runner>, EngineError> {
+        let Self { config, plan, clock, threads, .. } = self;
+        let runner = |waiting: Waiting| -> Result<Runner, EngineError> {
+            let runner = Runner {
+                stages: waiting.stages.into_iter().map(|(_, stage)| stage).collect(),
+                parker: waiting.parker,
+                poll: waiting.poll,
+                alarm: waiting.alarm,
+                clock,
+                stop: Arc::clone(stop),
+                busy_poll: config.busy_poll,
+                spin: plan.exclusive,
+            };
+            runner.register().map_err(EngineError::Thread)?;
+            Ok(runner)
+        };
+        threads.into_iter().map(runner).collect()
+    }
+}
+
+/// Whether there is address space for what is about to be taken of it: an allocation that fails ends the program.
+fn check_memory(config: &EngineConfig, plan: &Plan) -> Result<(), EngineError> {
+    /// For the rest: stacks of threads, tables, the first connections.
+    const OTHER: u64 = 64 << 20;
+    let chunks = u64::from(config.send_chunks) * plan.workers as u64;
+    let packets = config.packet_buffers as u64 * plan.queues as u64;
+    let octets = chunks
+        .saturating_mul(CHUNK_LEN as u64)
+        .saturating_add(packets.saturating_mul(BUFFER_LEN as u64))
+        .saturating_add(OTHER);
+    let refused = |error| EngineError::Memory { octets, error };
+    let len = usize::try_from(octets).map_err(|_| refused(io::ErrorKind::OutOfMemory.into()))?;
+    MmapOptions::new().len(len).map_anon().map(drop).map_err(refused)
+}
+
+/// Makes the owner table and, where it may, has the kernel follow it.
+fn steer(
+    steer: Steer,
+    keys: &SteeringKeys,
+    workers: usize,
+    queues: usize,
+    device: &mut dyn Device,
+) -> Result<(Arc<OwnerTable>, &'static str), EngineError> {
+    let in_memory = || Arc::new(OwnerTable::in_memory(workers as u16));
+    if queues == 1 {
+        return Ok((in_memory(), "one queue"));
+    }
+    if steer != Steer::Learn {
+        let owners = in_memory();
+        if device.steer_by_owner(keys, &owners) {
+            return Ok((owners, "hash"));
+        }
+        let loaded = program::load(keys, workers as u16)
+            .and_then(|steering| device.attach_steering(steering.program.as_fd()).map(|()| steering));
+        match loaded {
+            Ok(steering) => return Ok((Arc::new(steering.table), "hash")),
+            Err(error) if steer == Steer::Hash => return Err(EngineError::Steering(error)),
+            Err(error) => tracing::warn!("steering by learning: {error}"),
+        }
+    }
+    Ok((in_memory(), "learn"))
+}
+
+fn random<const N: usize>() -> Result<[u8; N], EngineError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| EngineError::Random(error.to_string()))?;
+    Ok(bytes)
+}

@@ -1,0 +1,19 @@
+//! What all stages have in common.
+
+use std::sync::atomic::AtomicU64;
+
+/// What one call of a stage's `poll` did.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Poll {
+    /// Items moved; zero: there was nothing to do.
+    pub(super) work: usize,
+    /// The device queue was left empty (always so for stages without one).
+    pub(super) drained: bool,
+}
+
+/// Figures of a reader or writer that its shard does not see.
+#[derive(Debug, Default)]
+pub(super) struct StageStats {
+    pub(super) forwarded: AtomicU64,
+    pub(super) refused: AtomicU64,
+}
