@@ -21,8 +21,8 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Answer for an address: echo, discard, daytime, chargen, http and an iperf3 server; forward, reverse and echo-sockets
-    /// when asked for.
+    /// Answer for an address: echo, discard, daytime, chargen, http and an iperf3 server; forward, reverse and
+    /// echo-sockets when asked for.
     Serve(serve::Serve),
     /// Connect to a host and port like nc: standard input goes out, what comes back goes to standard output.
     Connect(connect::Connect),

@@ -49,8 +49,8 @@ impl<E: std::error::Error> From<E> for Error {
     }
 }
 
-/// What went wrong, and if it did for want of open files, what to do about it. It may be said deep inside: it is known by
-/// the words in which std says it.
+/// What went wrong, and if it did for want of open files, what to do about it. It may be said deep inside: it is known
+/// by the words in which std says it.
 pub(super) fn with_remedy(text: &str) -> Cow<'_, str> {
     let number = format!("(os error {})", libc::EMFILE);
     match text.split_once(&number) {

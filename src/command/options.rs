@@ -41,8 +41,8 @@ pub(super) fn kernel_side(ours: Address) -> Ipv4Addr {
     ours.kernel_side(&[ours.ip()]).expect("a network has room for two hosts: see HostAddress::new")
 }
 
-/// A route as written: `NETWORK/PREFIX` or `default`, perhaps with `,src=ADDRESS`. There is no next hop to name: behind a
-/// TUN device is one neighbour, the kernel.
+/// A route as written: `NETWORK/PREFIX` or `default`, perhaps with `,src=ADDRESS`. There is no next hop to name: behind
+/// a TUN device is one neighbour, the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct RouteArgument {
     route: Route,
@@ -99,8 +99,8 @@ pub(super) struct EngineOptions {
     #[arg(long, value_name = "NETWORK/PREFIX|default")]
     route: Vec<RouteArgument>,
 
-    /// Have the kernel forward what comes from our device (net.ipv4.conf.NAME.forwarding), which goes with the device. It
-    /// takes root.
+    /// Have the kernel forward what comes from our device (net.ipv4.conf.NAME.forwarding), which goes with the device.
+    /// It takes root.
     #[arg(long)]
     pub(super) forwarding: bool,
 
@@ -120,8 +120,8 @@ pub(super) struct EngineOptions {
     #[arg(long, value_name = "auto|none|0,1", default_value = "auto", allow_negative_numbers = true)]
     pin: Pin,
 
-    /// Memory for data on its way, sent and received, of all shards together, like 512M or 4G. Taken as it is needed, and given
-    /// back. Default: 1G for each worker.
+    /// Memory for data on its way, sent and received, of all shards together, like 512M or 4G. Taken as it is needed,
+    /// and given back. Default: 1G for each worker.
     #[arg(long, value_name = "OCTETS", value_parser = memory, allow_negative_numbers = true)]
     memory: Option<u64>,
 

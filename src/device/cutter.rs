@@ -1,4 +1,5 @@
-//! [`Cutter`]: software offload, which does for a queue what it cannot do itself: cuts super-segments, completes checksums.
+//! [`Cutter`]: software offload, which does for a queue what it cannot do itself: cuts super-segments, completes
+//! checksums.
 //!
 //! The shard always makes the largest frames there are: one pass through the core for 64 KB, whoever cuts them.
 
@@ -17,8 +18,9 @@ pub(crate) struct Cutter {
 }
 
 impl Cutter {
-    /// Sends a packet (header, payload, what is to be done to it) through `transmit`, in as many packets as a queue needs that
-    /// `can` do this. `Full`: the rest must follow, by another call with the same packet. `Dropped`: at least one packet was.
+    /// Sends a packet (header, payload, what is to be done to it) through `transmit`, in as many packets as a queue
+    /// needs that `can` do this. `Full`: the rest must follow, by another call with the same packet. `Dropped`: at
+    /// least one packet was.
     ///
     /// # Errors
     ///

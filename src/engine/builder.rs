@@ -284,8 +284,8 @@ impl Builder {
 }
 
 impl Engine {
-    /// Begins to build an engine. Without a word more it opens a TUN device, which takes rights; here two engines are joined in
-    /// memory:
+    /// Begins to build an engine. Without a word more it opens a TUN device, which takes rights; here two engines are
+    /// joined in memory:
     ///
     /// ```
     /// use std::io::{Read, Write};

@@ -31,7 +31,8 @@ pub enum EngineError {
     /// There is not so much address space, of which memory is taken as it is needed.
     #[error("{} MB of address space cannot be had for packets and data to be sent ({error})", octets >> 20)]
     Memory {
-        /// How much the configuration needs, octets: see [`EngineConfig::set_memory`](super::EngineConfig::set_memory) and [`EngineConfig::packet_buffers`](super::EngineConfig::packet_buffers).
+        /// How much the configuration needs, octets: see [`EngineConfig::set_memory`](super::EngineConfig::set_memory)
+        /// and [`EngineConfig::packet_buffers`](super::EngineConfig::packet_buffers).
         octets: u64,
         /// What the kernel said.
         error: io::Error,

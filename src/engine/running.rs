@@ -19,9 +19,9 @@ use crate::shard::{Counters, DropReason, Message, PublishedCounters};
 
 /// A running engine.
 ///
-/// Dropping it stops it at once, as [`stop`](Self::stop) does: connections are reset, and with them goes what streams that
-/// were closed before still had to send. To have that arrive, end with [`shutdown`](Self::shutdown), or close streams with
-/// [linger](TcpStream::set_linger), which waits for each of them.
+/// Dropping it stops it at once, as [`stop`](Self::stop) does: connections are reset, and with them goes what streams
+/// that were closed before still had to send. To have that arrive, end with [`shutdown`](Self::shutdown), or close
+/// streams with [linger](TcpStream::set_linger), which waits for each of them.
 pub struct Engine {
     pub(super) plan: Plan,
     pub(super) steering: &'static str,
@@ -34,8 +34,8 @@ pub struct Engine {
     pub(super) stack: Stack,
     pub(super) counters: Vec<Arc<PublishedCounters>>,
     pub(super) stages: Vec<Arc<StageStats>>,
-    // Queues, and with them the steering program, live as long as the engine. Behind a lock that nobody takes, so that an
-    // engine can be shared by threads.
+    // Queues, and with them the steering program, live as long as the engine. Behind a lock that nobody takes, so that
+    // an engine can be shared by threads.
     pub(super) _device: Mutex<Box<dyn Device>>,
 }
 
@@ -62,7 +62,8 @@ impl Handle {
         self.control(shard, Control::Message { service, from: shard, message })
     }
 
-    /// Asks a shard to open a connection for a service, which hears `accepted` or `closed`. `false`: as [`send`](Self::send).
+    /// Asks a shard to open a connection for a service, which hears `accepted` or `closed`. `false`: as
+    /// [`send`](Self::send).
     #[must_use]
     pub fn connect(&self, shard: ShardId, service: u16, remote: Endpoint) -> bool {
         self.control(shard, Control::Connect { service, remote })
@@ -76,7 +77,8 @@ impl Handle {
 /// How long a drain or a shutdown waits for the answer of a shard.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
-/// A stop waits as long for the last words of the shards as they get on with them, and in any case no longer than this ...
+/// A stop waits as long for the last words of the shards as they get on with them, and in any case no longer than this
+/// ...
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// ... and without anything moving so long: on a busy machine a thread may have to wait for its turn.
@@ -154,15 +156,17 @@ impl Engine {
         self.stop.load(Ordering::Relaxed) || self.threads.iter().any(JoinHandle::is_finished)
     }
 
-    /// Takes no new connections any more, and waits until those that are open have ended, or `timeout` is over. `true`: none
-    /// is open, and nothing is owed; `false`: some are, or the engine [has failed](Self::has_failed). The engine goes on
-    /// either way: call this again to go on waiting (it may be with no timeout, just to know), and then
-    /// [`stop`](Self::stop), which resets what is left, or [`shutdown`](Self::shutdown), which waits for what was closed.
+    /// Takes no new connections any more, and waits until those that are open have ended, or `timeout` is over. `true`:
+    /// none is open, and nothing is owed; `false`: some are, or the engine [has failed](Self::has_failed). The engine
+    /// goes on either way: call this again to go on waiting (it may be with no timeout, just to know), and then
+    /// [`stop`](Self::stop), which resets what is left, or [`shutdown`](Self::shutdown), which waits for what was
+    /// closed.
     ///
-    /// Listeners are closed at the beginning, those of services for good: SYNs are answered with resets, `accept` hands out
-    /// what is ready and then says `ConnectionAborted`. Services are asked to come to an end
-    /// ([`Service::draining`](crate::shard::Service::draining)): HTTP closes connections behind their present answer. Open is a connection that its
-    /// application or service has not closed, whatever its peer has done, and one that is being opened.
+    /// Listeners are closed at the beginning, those of services for good: SYNs are answered with resets, `accept` hands
+    /// out what is ready and then says `ConnectionAborted`. Services are asked to come to an end
+    /// ([`Service::draining`](crate::shard::Service::draining)): HTTP closes connections behind their present answer.
+    /// Open is a connection that its application or service has not closed, whatever its peer has done, and one that is
+    /// being opened.
     ///
     /// ```
     /// # use std::io::{Read, Write};
@@ -200,12 +204,13 @@ impl Engine {
     }
 
     /// Stops when everything that applications and services have sent and closed has been acknowledged, or `timeout` is
-    /// over. Listeners are closed at the beginning: SYNs are answered with resets, `accept` hands out what is ready and then
-    /// says `ConnectionAborted`. `true`: nothing was owed any more; `false`: it took too long, and the rest is lost.
+    /// over. Listeners are closed at the beginning: SYNs are answered with resets, `accept` hands out what is ready and
+    /// then says `ConnectionAborted`. `true`: nothing was owed any more; `false`: it took too long, and the rest is
+    /// lost.
     ///
-    /// Only connections that were closed are waited for (a stream: when its last handle was dropped); those that are still
-    /// open, and what is written to them meanwhile, are reset in the end as by [`stop`](Self::stop). To let them end by
-    /// themselves, [`drain`](Self::drain) before.
+    /// Only connections that were closed are waited for (a stream: when its last handle was dropped); those that are
+    /// still open, and what is written to them meanwhile, are reset in the end as by [`stop`](Self::stop). To let them
+    /// end by themselves, [`drain`](Self::drain) before.
     ///
     /// ```
     /// # use std::io::{Read, Write};
@@ -267,7 +272,8 @@ impl Engine {
 }
 
 impl Engine {
-    /// Has the shards close their listeners, and asks what is left until it is as wanted, or `timeout` is over. Whether it is.
+    /// Has the shards close their listeners, and asks what is left until it is as wanted, or `timeout` is over. Whether
+    /// it is.
     fn settles(&self, timeout: Duration, wanted: impl Fn(Left) -> bool) -> bool {
         let start = Instant::now();
         loop {

@@ -1,7 +1,7 @@
 //! [`Command`]: what applications ask of a shard's agent, and the way there.
 //!
-//! A socket that wants its shard's attention sets bits in its own bell and sends one [`Command::Ring`] when the bell was
-//! silent. So the queue holds at most one of those for each socket, however much is written and read.
+//! A socket that wants its shard's attention sets bits in its own bell and sends one [`Command::Ring`] when the bell
+//! was silent. So the queue holds at most one of those for each socket, however much is written and read.
 
 use crossbeam::channel::Sender;
 

@@ -28,8 +28,8 @@ impl Stack {
     ///
     /// # Errors
     ///
-    /// As [`std::net::TcpStream::connect`]: `ConnectionRefused`, `TimedOut`, `NetworkUnreachable`...; `Unsupported` on an
-    /// [embedded](crate::embed) host that shares its thread: see [`TcpSocket::connect_nonblocking`].
+    /// As [`std::net::TcpStream::connect`]: `ConnectionRefused`, `TimedOut`, `NetworkUnreachable`...; `Unsupported` on
+    /// an [embedded](crate::embed) host that shares its thread: see [`TcpSocket::connect_nonblocking`].
     pub fn connect(&self, address: impl ToSocketAddrs) -> io::Result<TcpStream> {
         each(address, |address| TcpSocket::new(self).connect(address))
     }

@@ -123,11 +123,11 @@ impl TcpStream {
         Ok(self.clone_handle())
     }
 
-    /// connect(2) on a socket that has been there before. Of an attempt that goes on or has succeeded it tells; after one
-    /// that has failed, by [`connect_nonblocking`](super::TcpSocket::connect_nonblocking), the first call tells that, and the next
-    /// one tries anew: with the options that are set by then, from the local address that the socket was bound to, if it
-    /// was. An event queue or a `mio::Registry` that watches the stream goes on doing so. Clones of the stream stay what
-    /// they are: handles on the attempt that has failed.
+    /// connect(2) on a socket that has been there before. Of an attempt that goes on or has succeeded it tells; after
+    /// one that has failed, by [`connect_nonblocking`](super::TcpSocket::connect_nonblocking), the first call tells
+    /// that, and the next one tries anew: with the options that are set by then, from the local address that the socket
+    /// was bound to, if it was. An event queue or a `mio::Registry` that watches the stream goes on doing so. Clones of
+    /// the stream stay what they are: handles on the attempt that has failed.
     ///
     /// # Errors
     ///

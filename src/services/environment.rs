@@ -9,8 +9,8 @@ use crate::tcp::time::Duration;
 
 /// How long the peer of a service may be silent. A server has many peers and no user who would close what hangs: one
 /// that has vanished while nothing was under way would keep its place for ever. Two minutes are below what most
-/// translators of addresses forget an idle flow after (RFC 5382 asks for 2 h 4 min, few grant it), so that these are kept
-/// awake, too; four probes 15 s apart outlast a path that is broken for half a minute. All in all three minutes.
+/// translators of addresses forget an idle flow after (RFC 5382 asks for 2 h 4 min, few grant it), so that these are
+/// kept awake, too; four probes 15 s apart outlast a path that is broken for half a minute. All in all three minutes.
 pub const KEEPALIVE: KeepAlive =
     KeepAlive { idle: Duration::from_secs(120), interval: Duration::from_secs(15), count: 4 };
 

@@ -43,8 +43,8 @@ pub struct ShardConfig {
 }
 
 impl ShardConfig {
-    /// The only shard of a host with these addresses, and the defaults of everything else: a link of 1,500 octets that does
-    /// nothing for us.
+    /// The only shard of a host with these addresses, and the defaults of everything else: a link of 1,500 octets that
+    /// does nothing for us.
     #[must_use]
     pub fn sole(addresses: Vec<IpAddr>) -> Self {
         Self {

@@ -50,8 +50,8 @@ impl FlowHasher {
         hasher.finish()
     }
 
-    /// Hash of whoever may have sent a packet from `addr`: an IPv4 address, or the 64 bits of an IPv6 network, of which one
-    /// host may have all addresses.
+    /// Hash of whoever may have sent a packet from `addr`: an IPv4 address, or the 64 bits of an IPv6 network, of which
+    /// one host may have all addresses.
     #[must_use]
     pub(crate) fn hash_source(&self, addr: IpAddr) -> u64 {
         let mut hasher = FoldHasher::with_seed(self.seed, &self.shared);

@@ -34,8 +34,8 @@ impl ShardState {
         self.listeners.close_all();
     }
 
-    /// Resets children in SYN-RECEIVED whose listener is gone: looks at some records in a turn, as long as the tx ring has
-    /// room.
+    /// Resets children in SYN-RECEIVED whose listener is gone: looks at some records in a turn, as long as the tx ring
+    /// has room.
     #[inline]
     pub(crate) fn reset_children(&mut self) {
         if self.listeners.has_closing() {

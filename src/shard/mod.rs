@@ -106,8 +106,8 @@ pub struct Outlet {
 }
 
 impl Shard {
-    /// A shard without services, with `send_chunks` chunks of send memory and a ring for `tx_ring` frames, and the outlet that
-    /// its frames come to. Everything that has a shard gets it here.
+    /// A shard without services, with `send_chunks` chunks of send memory and a ring for `tx_ring` frames, and the
+    /// outlet that its frames come to. Everything that has a shard gets it here.
     ///
     /// # Errors
     ///

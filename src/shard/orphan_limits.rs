@@ -1,4 +1,5 @@
-//! Orphans: connections whose service has closed them, and which go on alone until the peer has acknowledged everything.
+//! Orphans: connections whose service has closed them, and which go on alone until the peer has acknowledged
+//! everything.
 //!
 //! They cost memory that nobody asks about any more, so they are bounded (OPS-22): in number, in time
 //! (`tcp::Config::orphan_timeout`), and they give way when send memory is needed by others: those whose peer has not

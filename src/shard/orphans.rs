@@ -25,7 +25,8 @@ impl Orphans {
         self.count -= usize::from(std::mem::take(&mut conn.orphan));
     }
 
-    /// `id` is an orphan from `now` on. Those that are done leave the list when it is much longer than there are orphans.
+    /// `id` is an orphan from `now` on. Those that are done leave the list when it is much longer than there are
+    /// orphans.
     pub(crate) fn add(&mut self, id: ConnId, now: Instant, is_orphan: impl Fn(ConnId) -> bool) {
         self.count += 1;
         self.queue.push_back((id, now));

@@ -11,8 +11,8 @@
 //! of this decides: it goes on over all ports. A port may come back earlier for it; the TIME-WAIT record is looked for, and
 //! numbers and timestamps grow (RFC 6528, RFC 6191).
 //!
-//! Each shard has counters of its own. It steps over ports that lead to others (`steering::ports_for_shard`), so that shards
-//! never try for the same one.
+//! Each shard has counters of its own. It steps over ports that lead to others (`steering::ports_for_shard`), so that
+//! shards never try for the same one.
 
 use crate::steering::EPHEMERAL_PORTS;
 use crate::tcp::{Duration, Instant};

@@ -11,8 +11,8 @@ use crate::buffer::frame::{MAX_SLICES, Payload, TxFrame};
 use crate::buffer::send_memory::{Block, CHUNK_LEN, SendMemory, block_for, block_within};
 use crate::wire::checksum::Accumulator;
 
-/// Frames that are set aside for one `Transmit`: 64 KB in pieces every other of which has at least [`MIN_STATIC`] octets, four a
-/// frame, and some. What lies in more pieces is sent in shorter segments ([`SendStore::cut`]).
+/// Frames that are set aside for one `Transmit`: 64 KB in pieces every other of which has at least [`MIN_STATIC`]
+/// octets, four a frame, and some. What lies in more pieces is sent in shorter segments ([`SendStore::cut`]).
 pub(super) const FRAMES_A_SEGMENT: usize = 20;
 
 /// Largest payload of a super-segment: 65,535 less an IPv6 and a full TCP header.

@@ -137,11 +137,13 @@ pub trait Service: Send {
     }
 }
 
-/// The handle through which a service acts, for one call. The shard gives it; whoever tests a service may have one of its own.
+/// The handle through which a service acts, for one call. The shard gives it; whoever tests a service may have one of
+/// its own.
 ///
-/// No method blocks; only those that open something can fail. With a [`ConnId`] that is no longer alive every method is a
-/// harmless no-op and yields zero, `false` or nothing. What is set on a connection counts from when it is open ([`Service::accepted`]); only the fields of the IP
-/// header, the user timeout and the receive buffer count before, too. Of the buffer the SYN has said what it has said.
+/// No method blocks; only those that open something can fail. With a [`ConnId`] that is no longer alive every method is
+/// a harmless no-op and yields zero, `false` or nothing. What is set on a connection counts from when it is open
+/// ([`Service::accepted`]); only the fields of the IP header, the user timeout and the receive buffer count before,
+/// too. Of the buffer the SYN has said what it has said.
 pub trait Io {
     /// The shard's time in this turn; constant during a call.
     #[must_use]

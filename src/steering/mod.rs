@@ -1,8 +1,8 @@
 //! Which shard owns a flow: `owner = table[hash(remote, local) & 65535]`.
 //!
-//! The hash is computed in two places that must agree to the bit: in [`SteeringKeys`], and in the small eBPF [`program`]
-//! that the kernel runs to pick the queue. Both look into one [`OwnerTable`]. This is the only room that decides an owner;
-//! nothing here knows connections or devices: attaching the program is the device's business.
+//! The hash is computed in two places that must agree to the bit: in [`SteeringKeys`], and in the small eBPF
+//! [`program`] that the kernel runs to pick the queue. Both look into one [`OwnerTable`]. This is the only room that
+//! decides an owner; nothing here knows connections or devices: attaching the program is the device's business.
 //!
 //! | file | holds |
 //! | --- | --- |

@@ -98,8 +98,8 @@ impl OwnerTable {
         value.checked_sub(1).map(|owner| ShardId(owner as u16))
     }
 
-    /// Gives a bucket to a shard, or makes it vacant. Only at set-up, or by the owner of a bucket in which nothing lives:
-    /// the table's owner is who may answer a segment.
+    /// Gives a bucket to a shard, or makes it vacant. Only at set-up, or by the owner of a bucket in which nothing
+    /// lives: the table's owner is who may answer a segment.
     pub fn set(&self, hash: u32, owner: Option<ShardId>) {
         self.entry(hash).store(owner.map_or(0, |o| u32::from(o.0) + 1), Ordering::Relaxed);
     }

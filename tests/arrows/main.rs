@@ -1,7 +1,7 @@
 //! The arrows between rooms: which room of `src/` imports which, held to the table in `table.txt`.
 //!
-//! A wrong arrow is an error here before anybody has to see it in a review, and so is a row that nothing uses, so that the
-//! table is neither longer nor shorter than what is true. Inside a room no files may need each other in a circle.
+//! A wrong arrow is an error here before anybody has to see it in a review, and so is a row that nothing uses, so that
+//! the table is neither longer nor shorter than what is true. Inside a room no files may need each other in a circle.
 
 #![allow(missing_docs)]
 

@@ -1,8 +1,9 @@
-//! Reads Rust source as far as it must be read to know which file needs which: `use` declarations and paths in the text.
+//! Reads Rust source as far as it must be read to know which file needs which: `use` declarations and paths in the
+//! text.
 //!
 //! A file is a module, named by its path below `src/` (`shard/wheel`, and `shard` for `shard/mod.rs`). What is compiled
-//! for tests only is left out, and so is what a file merely passes on (`pub use`): whoever imports a name through such a
-//! declaration needs the file that the name comes from.
+//! for tests only is left out, and so is what a file merely passes on (`pub use`): whoever imports a name through such
+//! a declaration needs the file that the name comes from.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -328,7 +329,8 @@ struct Sources {
 }
 
 impl Sources {
-    /// The module that a path leads to, and what follows it. `None`: it leads out of the crate, or to no file but the root's.
+    /// The module that a path leads to, and what follows it. `None`: it leads out of the crate, or to no file but the
+    /// root's.
     fn lead(&self, from: &str, inside: &Path, path: &Path) -> Option<(String, Path)> {
         let mut here = [split(from), inside.clone()].concat();
         let mut rest = path.as_slice();
