@@ -79,7 +79,7 @@
 //!
 //! # Features
 //!
-//! * `cli` (default): the command `trust`, and what only it needs; of the features below all but `sim` are with it. Programs
+//! * `cli` (default): the command `trust`, and what only it needs; all features below but `sim` come with it. Programs
 //!   that use the library do without: `default-features = false`.
 //! * `fence`: gives up user, capabilities, files and system calls, when it is asked.
 //! * `services`: applications that run inside a shard: echo, discard, daytime, chargen, HTTP and an iperf3 server.

@@ -18,7 +18,7 @@ const TIMEOUTS: u8 = (1 << WINDOW_SHIFT) - 1;
 /// In the lower four bits: the peer's shift, at most 14 (RFC7323-2.3b), or this.
 const NO_SHIFT: u8 = 15;
 
-/// See the module.
+/// What a listener keeps of one handshake between two segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HalfOpen {
     sent_at: Instant,

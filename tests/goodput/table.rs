@@ -190,8 +190,8 @@ fn rows() -> Vec<Row> {
 const HEAD: &str = "\
 # Goodput
 
-Written by `TRUST_BLESS=1 cargo test --test goodput`, and compared by `cargo test --test goodput`. One bulk transfer from
-shard to shard over a bottleneck with a drop-tail queue; virtual time, fixed seeds.
+Written by `TRUST_BLESS=1 cargo test --features sim --test goodput`, and compared without `TRUST_BLESS=1`. One bulk transfer
+from shard to shard over a bottleneck with a drop-tail queue; virtual time, fixed seeds.
 
 * Goodput: octets that the receiving application got from the start on, slow start included, in percent of the rate of
   the bottleneck (of the policer where there is one). Headers alone leave 96.5.
@@ -297,6 +297,6 @@ fn the_table_is_what_is_measured() {
     assert!(
         difference.is_empty(),
         "goodput is not what tests/goodput/table.md says:\n{difference}\
-         If that is meant, `TRUST_BLESS=1 cargo test --test goodput` writes the new table."
+         If that is meant, `TRUST_BLESS=1 cargo test --features sim --test goodput` writes the new table."
     );
 }

@@ -104,7 +104,7 @@ pub fn replay(name: &str, seed: u64) -> String {
     let release = if cfg!(debug_assertions) { "" } else { "--release " };
     format!(
         "replay: TRUST_WORLD_SEED={seed} TRUST_WORLD_PCAP=world-{seed}.pcapng \
-         cargo test {release}--test worlds {name} -- --nocapture"
+         cargo test {release}--features sim --test worlds {name} -- --nocapture"
     )
 }
 
