@@ -148,7 +148,7 @@ choose_namespace() {
     elif is_root; then
         die "network namespaces are forbidden here, as in a plain container; it needs --cap-add SYS_ADMIN --cap-add NET_ADMIN"
     else
-        local fix="run it as root, or use ./run.sh --host"
+        local fix="that is up to root; or run this as root, or ./run.sh --host"
         # 0 in the first two forbids, 1 in the third.
         [ "$(cat /proc/sys/kernel/unprivileged_userns_clone 2>/dev/null)" = 0 ] &&
             fix="sudo sysctl kernel.unprivileged_userns_clone=1"
@@ -178,6 +178,21 @@ build() { # PACKAGE...
         warn "building the tools for the first time: about half a minute on 2 CPUs"
     fi
     (cd "$top" && cargo build --release "${words[@]}") || die "the build failed; nothing was started"
+}
+
+# Whether the engine is there and no source is newer.
+is_built() {
+    [ -x "$engine" ] || return 1
+    [ -n "${TRUST_BIN:-}" ] ||
+        [ -z "$(find "$top/src" "$top/Cargo.toml" "$top/Cargo.lock" -newer "$engine" -print -quit)" ]
+}
+
+asks_help() { # WORD...
+    local word
+    for word in "$@"; do
+        case $word in --help | -h) return 0 ;; esac
+    done
+    return 1
 }
 
 # ---- the running engine -----------------------------------------------------------------------------------------
@@ -284,8 +299,11 @@ supervise() {
     trap - INT TERM HUP
     rm -f "$run/ready" "$run/pid"
     # With 1 and 2 the engine has said why by itself; with 0 it has printed what it was asked for (--help, --tcp help).
-    [ -n "$address" ] || [ -n "$asked" ] || [ "$status" -le 2 ] ||
+    if [ -z "$asked" ] && [ "$status" -gt 128 ]; then
+        warn "the engine was ended by signal $((status - 128)) ($(kill -l $((status - 128)) 2>/dev/null || echo unknown))"
+    elif [ -z "$asked" ] && [ -z "$address" ] && [ "$status" -gt 2 ]; then
         warn "the engine ended before it was ready (status $status)"
+    fi
     [ "$status" = 0 ] && [ -n "$asked" ] && exit "$asked"
     exit "$status"
 }
@@ -408,7 +426,7 @@ cmd_host() {
         -* | '') ;;
         *) misuse "--host: serve, fetch, connect and iperf3 run there, $1 does not" ;;
     esac
-    require ip flock setsid setpriv
+    require ip flock setsid
     if [ -n "$nat" ] && ! is_root; then
         die "--nat changes what this machine forwards, so it is for root: sudo ./run.sh --host --nat"
     fi
@@ -453,29 +471,25 @@ cmd_host() {
     fi
     if [ "$command" != serve ]; then
         # ^C reaches the command by itself; this script stays to undo what it did.
-        local child status
-        env --default-signal=INT,QUIT setpriv --pdeathsig TERM "$engine" "${words[@]}" <&0 6>&- &
+        # Behind an `&` it would be another.
+        local child status parent=$BASHPID
+        env --default-signal=INT,QUIT "$engine" --parent "$parent" "${words[@]}" <&0 6>&- &
         child=$!
         trap : INT
         trap 'kill -TERM "$child" 2>/dev/null' TERM HUP
         while wait "$child"; status=$?; [ -e "/proc/$child/exe" ]; do :; done
         exit "$status"
     fi
-    if is_root; then
-        supervise host setpriv --pdeathsig KILL "$engine" "${words[@]}"
-    fi
-    # A binary that carries capabilities loses its pdeathsig when it starts: a small shell stands in between.
-    # shellcheck disable=SC2016
-    supervise host setpriv --pdeathsig TERM sh -c '
-        [ "$PPID" = "$0" ] || exit 1
-        trap "kill -TERM \$child 2>/dev/null" TERM
-        "$@" & child=$!
-        wait $child; status=$?
-        while kill -0 $child 2>/dev/null; do wait $child; status=$?; done
-        exit $status' "$BASHPID" "$engine" "${words[@]}"
+    # A binary that carries capabilities loses its pdeathsig when it starts, so it asks for it itself.
+    supervise host "$engine" --parent "$BASHPID" "${words[@]}"
 }
 
 cmd_exec() {
+    case ${1-} in --help | -h)
+        usage
+        exit 0
+        ;;
+    esac
     choose_entry
     if [ $# = 0 ]; then
         say "a shell beside the engine; ^D leaves it"
@@ -496,10 +510,12 @@ cmd_exec() {
 # outwards COMMAND WORD...: a command of the engine's on a stack of its own, beside the running engine.
 outwards() {
     require ip nsenter flock
+    if asks_help "$@" && [ -x "$engine" ]; then exec "$engine" "$@"; fi
     running ||
         die "no engine is running in this clone, so there is nobody to connect to; start one in another terminal: ./run.sh"
     check_tun
-    build trust
+    # The running engine was built from this clone, too: what it is built from has not changed in most cases.
+    is_built || build trust
     local i
     choose_entry
     local links addresses
@@ -516,7 +532,7 @@ outwards() {
 }
 
 cmd_connect() {
-    [ $# -ge 2 ] || misuse "connect: HOST and PORT are needed; like: ./run.sh connect 10.7.0.2 7"
+    asks_help "$@" || [ $# -ge 2 ] || misuse "connect: HOST and PORT are needed; like: ./run.sh connect 10.7.0.2 7"
     outwards connect "$@"
 }
 
@@ -587,7 +603,9 @@ end_engine() {
     drain=$(option drain 3 ${words[@]+"${words[@]}"})
     [[ $drain =~ ^[0-9]{1,5}$ ]] || drain=3
     limit=$((5 + 10#$drain))
-    kill -TERM "$pid" 2>/dev/null || die "process $pid belongs to $(stat -c %U "/proc/$pid" 2>/dev/null || echo another user); use sudo"
+    # One that is gone already leaves a lock that its starter holds for a moment.
+    kill -TERM "$pid" 2>/dev/null || [ ! -e "/proc/$pid/exe" ] ||
+        die "process $pid belongs to $(stat -c %U "/proc/$pid" 2>/dev/null || echo another user); use sudo"
     for ((i = 0; i < limit * 20; i++)); do
         running || return 0
         sleep 0.05

@@ -2,6 +2,7 @@
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
+use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 
 use super::error::Error;
 use super::fencing::Inherited;
@@ -9,11 +10,15 @@ use super::{connect, console, fetch, iperf3, refusal, serve};
 
 /// A user-space TCP engine: answers for its own IP address behind a TUN device.
 #[derive(Debug, Parser)]
-#[command(version, about)]
+#[command(version, about, max_term_width = 100)]
 pub(crate) struct Arguments {
     /// Look at the arguments and end: for run.sh, before it changes anything.
     #[arg(long, hide = true)]
     check: bool,
+
+    /// End when this process has ended, our parent: for run.sh.
+    #[arg(long, hide = true, value_name = "PID")]
+    parent: Option<u32>,
 
     #[command(subcommand)]
     command: Command,
@@ -53,11 +58,22 @@ pub(crate) fn main() -> Result<(), Error> {
             Command::Iperf3(iperf3) => iperf3.check(),
         };
     }
+    arguments.parent.map_or(Ok(()), end_with)?;
     match arguments.command {
         Command::Serve(serve) => serve.run(inherited),
         Command::Connect(connect) => connect.run(inherited),
         Command::Fetch(fetch) => fetch.run(inherited),
         Command::Iperf3(iperf3) => iperf3.run(inherited),
+    }
+}
+
+/// Has the kernel end us when our parent ends, which is to be this process. Whoever starts us could ask for it, but it is
+/// forgotten when a program begins that carries capabilities (prctl(2)).
+fn end_with(parent: u32) -> Result<(), Error> {
+    set_parent_process_death_signal(Some(Signal::TERM))?;
+    match getppid() {
+        Some(pid) if pid.as_raw_nonzero().get().unsigned_abs() == parent => Ok(()),
+        _ => Err(Error::Run(format!("--parent {parent}: that is not our parent, or not any more"))),
     }
 }
 
@@ -122,7 +138,9 @@ mod tests {
         assert_eq!(tcp(&["nagle=off", "help"]), Ok(None));
         assert_eq!(tcp(&["min_rto=30s"]).unwrap_err(), "--tcp: min_rto=30s must not be above initial_rto=1s");
         assert_eq!(tcp(&["nagle"]).unwrap_err(), "--tcp nagle: not KEY=VALUE; --tcp help lists the keys");
-        assert!(tcp(&["nagel=on"]).unwrap_err().starts_with("--tcp: there is no TCP setting \"nagel\"; these are"));
+        let unknown = |rest| format!("--tcp: there is no TCP setting {rest}--tcp help lists them");
+        assert_eq!(tcp(&["nagel=on"]).unwrap_err(), unknown("\"nagel\"; perhaps nagle? "));
+        assert_eq!(tcp(&["bogus=1"]).unwrap_err(), unknown("\"bogus\"; "));
     }
 
     #[test]

@@ -6,6 +6,8 @@
 //!
 //! The threads begin when they are told to: what is said before waits for them.
 //!
+//! On a terminal the last line may be a live one, which is replaced once a second: other lines go above it.
+//!
 //! `tracing-appender` has such a writer, but does not count what failed, and says with `println!` that it could not end its
 //! thread: for ever, or with a panic, in the very cases that this is for.
 
@@ -80,6 +82,8 @@ struct Shared {
 #[derive(Debug)]
 enum Message {
     Text(Vec<u8>),
+    /// The live line from now on; an empty one: none.
+    Live(String),
     /// All that was before has been written.
     Done(Sender<()>),
 }
@@ -89,7 +93,8 @@ impl Console {
         let (queue, waiting) = bounded(WAITING);
         let shared = Arc::new(Shared::default());
         let (own, place) = (Arc::clone(&shared), Box::new(place));
-        let writer = Writer { waiting, shared: own, place, notice, batch: Vec::new(), pieces: 0 };
+        let (batch, live) = (Vec::new(), Live::default());
+        let writer = Writer { waiting, shared: own, place, notice, batch, pieces: 0, live };
         Self { name, queue, shared, writer: Mutex::new(Some(writer)) }
     }
 
@@ -106,6 +111,11 @@ impl Console {
         if self.queue.try_send(Message::Text(text.into())).is_err() {
             self.shared.left_out.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Replaces the live line, or ends it where this one is empty. It may be left out, as others.
+    pub(super) fn say_live(&self, line: String) {
+        let _ = self.queue.try_send(Message::Live(line));
     }
 
     /// Waits until all is written that ever will be, no longer than `limit`. Whether it is.
@@ -154,6 +164,44 @@ struct Writer {
     notice: Option<fn(u64) -> String>,
     batch: Vec<u8>,
     pieces: u64,
+    live: Live,
+}
+
+/// The live line, and whether it is what the terminal shows last.
+#[derive(Debug, Default)]
+struct Live {
+    line: String,
+    shown: bool,
+}
+
+impl Live {
+    /// Makes room for other text.
+    fn erase(&mut self, batch: &mut Vec<u8>) {
+        if std::mem::take(&mut self.shown) {
+            batch.extend_from_slice(b"\r\x1b[K");
+        }
+    }
+
+    fn replace(&mut self, line: String, batch: &mut Vec<u8>) {
+        if line.is_empty() {
+            // The last one stays to be read.
+            if std::mem::take(&mut self.shown) {
+                batch.push(b'\n');
+            }
+        } else {
+            self.erase(batch);
+        }
+        self.line = line;
+    }
+
+    fn show(&mut self, batch: &mut Vec<u8>) {
+        if !self.line.is_empty() && !std::mem::replace(&mut self.shown, true) {
+            // What does not fit is cut off by the terminal, which would go on in the next line otherwise (DECAWM).
+            batch.extend_from_slice(b"\x1b[?7l");
+            batch.extend_from_slice(self.line.as_bytes());
+            batch.extend_from_slice(b"\x1b[?7h");
+        }
+    }
 }
 
 impl Writer {
@@ -163,9 +211,11 @@ impl Writer {
             while let Some(message) = next {
                 match message {
                     Message::Text(text) => {
+                        self.live.erase(&mut self.batch);
                         self.batch.extend_from_slice(&text);
                         self.pieces += 1;
                     }
+                    Message::Live(line) => self.live.replace(line, &mut self.batch),
                     Message::Done(done) => {
                         self.write();
                         let _ = done.try_send(());
@@ -180,8 +230,10 @@ impl Writer {
     fn write(&mut self) {
         let left_out = self.shared.left_out.swap(0, Ordering::Relaxed);
         if let Some(notice) = self.notice.filter(|_| left_out > 0) {
+            self.live.erase(&mut self.batch);
             self.batch.extend_from_slice(notice(left_out).as_bytes());
         }
+        self.live.show(&mut self.batch);
         if self.batch.is_empty() {
             return;
         }
@@ -225,6 +277,33 @@ mod tests {
         let mut text = String::new();
         theirs.read_to_string(&mut text).unwrap();
         assert_eq!(text, lines.concat());
+    }
+
+    /// Each step is written before the next begins.
+    #[test]
+    fn lines_go_above_the_live_line() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let console = started(ours, None);
+        let steps: [(&dyn Fn(&Console), &str); 5] = [
+            (&|console| console.say("before\n"), "before\n"),
+            (&|console| console.say_live("1 here".to_owned()), "\x1b[?7l1 here\x1b[?7h"),
+            (&|console| console.say("a line\n"), "\r\x1b[Ka line\n\x1b[?7l1 here\x1b[?7h"),
+            (&|console| console.say_live("2 here".to_owned()), "\r\x1b[K\x1b[?7l2 here\x1b[?7h"),
+            (&|console| console.say_live(String::new()), "\n"),
+        ];
+        for (act, expected) in steps {
+            act(&console);
+            assert!(console.finish(SOON));
+            let mut text = vec![0; expected.len()];
+            theirs.read_exact(&mut text).unwrap();
+            assert_eq!(String::from_utf8(text).unwrap(), expected);
+        }
+        console.say("after\n");
+        assert!(console.finish(SOON));
+        drop(console);
+        let mut text = String::new();
+        theirs.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "after\n");
     }
 
     /// Nobody is held up, and what is missing is counted and said in its place.

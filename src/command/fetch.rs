@@ -123,7 +123,13 @@ impl Output {
         let name = Some(path.to_owned());
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
         let opened = file.and_then(|file| Ok(Self { name, replaced: file.metadata()?.is_file(), file }));
-        opened.map_err(|error| Error::Run(format!("{}: {error}", path.display())))
+        opened.map_err(|error| {
+            let folder = path.parent().filter(|folder| error.kind() == io::ErrorKind::NotFound && !folder.exists());
+            Error::Run(match folder.filter(|folder| !folder.as_os_str().is_empty()) {
+                Some(folder) => format!("{}: there is no folder {}", path.display(), folder.display()),
+                None => format!("{}: {error}", path.display()),
+            })
+        })
     }
 
     fn failed(&self, error: io::Error) -> Error {
@@ -174,7 +180,11 @@ async fn get(
 /// What went wrong with a connection, by its own word if it has one.
 fn broken(remote: SocketAddrV4, error: &hyper::Error) -> Error {
     let midway = || "the server ended the connection midway".to_owned();
-    let mut text = if error.is_incomplete_message() { midway() } else { error.to_string() };
+    let mut text = match error {
+        error if error.is_incomplete_message() => midway(),
+        error if error.is_parse() => format!("what answers there does not speak HTTP ({error})"),
+        error => error.to_string(),
+    };
     let mut cause = error.source();
     while let Some(inner) = cause {
         if let Some(inner) = inner.downcast_ref::<io::Error>() {

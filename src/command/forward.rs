@@ -107,7 +107,19 @@ impl Bound {
 }
 
 fn failed(forward: &Forward, error: &io::Error) -> Error {
-    Error::Run(format!("--service {forward}: {error}"))
+    let remedy = match (error.kind(), forward.kernel_address()) {
+        (ErrorKind::AddrInUse, Some(address)) => {
+            format!("; another program listens on {address}, take another port or address")
+        }
+        (ErrorKind::AddrNotAvailable, Some(address)) => {
+            format!("; the kernel has no address {} here, ip addr lists those it has", address.ip())
+        }
+        (ErrorKind::PermissionDenied, Some(_)) => {
+            "; ports below net.ipv4.ip_unprivileged_port_start are for root".to_owned()
+        }
+        _ => String::new(),
+    };
+    Error::Run(format!("--service {forward}: {error}{remedy}"))
 }
 
 /// The thread that forwards. Dropped, it resets what is open.

@@ -82,7 +82,7 @@ impl FromStr for RouteArgument {
 /// Options of the device and the engine.
 #[derive(Debug, Args)]
 pub(super) struct EngineOptions {
-    /// Name of the TUN interface.
+    /// Name of the TUN interface. Default: trust0 for serve, trust1 for the others.
     #[arg(long, value_name = "NAME")]
     pub(super) tun: Option<String>,
 
@@ -130,7 +130,8 @@ pub(super) struct EngineOptions {
     #[arg(long, value_name = "off|overflow|always")]
     syn_cookies: Option<SynCookies>,
 
-    /// How packets reach the shard that owns their flow.
+    /// How packets reach the shard that owns their flow: by a program in the kernel that looks it up (hash), or by the
+    /// kernel's memory of the queue that we answered on (learn). Default: auto, hash where it can be had.
     #[arg(long, value_name = "auto|hash|learn")]
     steer: Option<Steer>,
 
@@ -139,6 +140,7 @@ pub(super) struct EngineOptions {
     busy_poll: bool,
 
     /// Make the device worse, each direction by itself, like loss=0.01,reorder=0.02,dup=0.01,corrupt=0.001,seed=7.
+    /// Default: not at all.
     #[arg(long, value_name = "WHAT")]
     impair: Option<Impairment>,
 
@@ -150,7 +152,7 @@ pub(super) struct EngineOptions {
     #[arg(long, value_name = "KEY=VALUE")]
     tcp: Vec<String>,
 
-    /// Log connections or segments to standard error.
+    /// Log connections or segments to standard error; may be repeated. Default: neither.
     #[arg(long, value_enum, value_name = "connections|segments")]
     log: Vec<Log>,
 
@@ -179,7 +181,10 @@ impl EngineOptions {
                 .split_once('=')
                 .ok_or_else(|| Error::Usage(format!("--tcp {setting}: not KEY=VALUE; --tcp help lists the keys")))?;
             config.set(key, value).map_err(|error| match error {
-                tcp::ConfigError::UnknownKey(_) => Error::Usage(format!("--tcp: {error}")),
+                tcp::ConfigError::UnknownKey(_) => {
+                    let perhaps = similar(key).map_or_else(String::new, |key| format!("perhaps {key}? "));
+                    Error::Usage(format!("--tcp: {error}; {perhaps}--tcp help lists them"))
+                }
                 // It begins with the setting.
                 error => Error::Usage(format!("--tcp {error}")),
             })?;
@@ -294,6 +299,15 @@ impl EngineOptions {
         // Fails only if there is one already.
         let _ = tracing::subscriber::set_global_default(subscriber);
     }
+}
+
+/// The key that was perhaps meant.
+fn similar(typed: &str) -> Option<&'static str> {
+    /// Of 1, from which on clap takes an option for a slip of the keyboard.
+    const ALIKE: f64 = 0.7;
+    let alike = tcp::Config::keys().iter().map(|key| (strsim::jaro(typed, key.name), key.name));
+    let alike = alike.filter(|(alike, _)| *alike > ALIKE);
+    alike.max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, key)| key)
 }
 
 /// Writes to standard output as programs do that have nothing else to do meanwhile.

@@ -34,7 +34,7 @@ pub(crate) fn flatten(
         Some(ContextValue::Strings(list)) => list.join(", "),
         _ => String::new(),
     };
-    let help = match command {
+    let help = match &command {
         Some(command) => format!("trust {command} --help"),
         _ => "trust --help".to_owned(),
     };
@@ -52,6 +52,9 @@ pub(crate) fn flatten(
         }
         ErrorKind::UnknownArgument => {
             let similar = word(ContextKind::SuggestedArg);
+            if command.as_deref() == Some("iperf3") && ["-s", "--server"].contains(&argument) {
+                return "iperf3 -s: this is the client; trust serve has the server, on port 5201".to_owned();
+            }
             if !argument.starts_with('-') {
                 format!("{argument:?} is one word too many; {help} shows what goes where")
             } else if similar.is_empty() {
@@ -187,6 +190,10 @@ mod tests {
             ("fetch", "URL is missing", "trust fetch --help"),
             ("fetch http://host/ --colour", "no option --colour", "trust fetch --help"),
             ("iperf3", "is missing", "trust iperf3 --help"),
+            ("iperf3 -s", "iperf3 -s: this is the client", "trust serve"),
+            ("iperf3 -c host -b -1", "--bitrate -1", "from 1"),
+            ("iperf3 -c host -n -1", "--bytes -1", "from 1"),
+            ("iperf3 -c host -l -1", "--length -1", "from 1"),
             ("iperf3 -c host now", "\"now\" is one word too many", "trust iperf3 --help"),
             ("iperf3 -c host -R --bidir", "--reverse", "--bidir"),
             ("iperf3 -c host -R --bidir", "exclude each other", "leave one out"),
@@ -199,6 +206,19 @@ mod tests {
             assert!(!said.contains('\n'), "{line:?} takes more than a line: {said}");
             assert!(said.contains(what), "{line:?}: {said:?} does not say {what:?}");
             assert!(said.contains(fix), "{line:?}: {said:?} does not say {fix:?}");
+        }
+    }
+
+    /// A terminal may be as narrow as that, and what is cut there is not read.
+    #[test]
+    fn help_is_at_most_100_columns_wide() {
+        let mut command = Arguments::command();
+        command.build();
+        let pages: Vec<_> =
+            command.get_subcommands_mut().map(|command| command.render_long_help().to_string()).collect();
+        assert!(pages.len() >= 4);
+        for line in pages.iter().flat_map(|page| page.lines()) {
+            assert!(line.chars().count() <= 100, "{line}");
         }
     }
 

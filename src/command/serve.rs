@@ -125,9 +125,10 @@ impl Serve {
         let shape = if plan.kind == PlanKind::Fused { "fused" } else { "pipeline" };
         let output = console::output();
         let mut banner = format!(
-            "{tun}: mtu {}, {} queues, checksum offload {}, tso {}, plan {shape}, steering {}\n",
+            "{tun}: mtu {}, {} queue{}, checksum offload {}, tso {}, plan {shape}, steering {}\n",
             capabilities.mtu,
             capabilities.queues,
+            if capabilities.queues == 1 { "" } else { "s" },
             on(capabilities.checksum_offload),
             on(capabilities.tso4),
             engine.steering(),
@@ -167,7 +168,7 @@ impl Serve {
             if self.stats.is_some() {
                 output.say(stats_lines(&before, &now));
             } else if terminal {
-                console::error().say(format!("\r\x1b[K{}", live_line(&before, &now)));
+                console::error().say_live(live_line(&before, &now));
             }
             if let Some(error) = output.take_failure().filter(|_| !std::mem::replace(&mut told, true)) {
                 tracing::warn!("standard output cannot be written ({error}); serving on without it");
@@ -178,7 +179,7 @@ impl Serve {
             before = now;
         }
         if terminal {
-            console::error().say("\n");
+            console::error().say_live(String::new());
         }
         if signalled && self.drain > 0 {
             drain_for(Duration::from_secs(self.drain), &engine, forwarding.as_ref(), &stopped);

@@ -39,8 +39,8 @@ const BUFFER: (u32, u32) = (256, 1 << 30);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// There is no such key.
-    #[error("there is no TCP setting {0:?}; these are, with their defaults: {list}", list = all_defaults())]
+    /// There is no such key; [`Config::keys`] are those that there are.
+    #[error("there is no TCP setting {0:?}")]
     UnknownKey(String),
     /// The text is no value of that key.
     #[error("{key}={text}: not {wanted}")]
@@ -296,13 +296,6 @@ impl Config {
         }
         table
     }
-}
-
-/// Every key with its default, on one line.
-fn all_defaults() -> String {
-    let default = Config::default();
-    let list: Vec<_> = KEYS.iter().map(|key| format!("{}={}", key.name, key.get(&default))).collect();
-    list.join(" ")
 }
 
 /// Units of time and how many nanoseconds they are, largest first.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use crate::fetch::{Directory, Killed};
 use crate::forward::loopback;
 use crate::iperf::Iperf;
+use crate::lifecycle::refusal;
 use crate::support::*;
 
 const TRUST: &str = env!("CARGO_BIN_EXE_trust");
@@ -480,15 +481,20 @@ impl Drop for Orphan {
 /// The kernel forgets on a change of the user that a process is to end with its parent; we do not.
 pub(crate) fn parents_death() -> Outcome {
     need(&["sh", "setpriv", "ip"])?;
-    let mut command = Command::new("sh");
-    command.args(["-c", "setpriv --pdeathsig KILL \"$0\" serve & wait", TRUST]);
-    let mut shell = Engine::spawn(command);
-    let orphan = Orphan(child(shell.pid()));
-    is_fenced_in(orphan.0);
-    shell.signal(libc::SIGKILL);
-    let link = || must(5, "ip", &["-o", "link"]);
-    eventually(Duration::from_secs(5), "the device goes with the shell", || !link().contains("trust0"));
-    std::mem::forget(orphan);
-    assert!(!shell.wait(Duration::from_secs(5)).success());
+    // Asked for by whoever starts it, and by itself.
+    for line in ["setpriv --pdeathsig KILL \"$0\" serve & wait", "\"$0\" --parent $$ serve & wait"] {
+        let mut command = Command::new("sh");
+        command.args(["-c", line, TRUST]);
+        let mut shell = Engine::spawn(command);
+        let orphan = Orphan(child(shell.pid()));
+        is_fenced_in(orphan.0);
+        shell.signal(libc::SIGKILL);
+        let link = || must(5, "ip", &["-o", "link"]);
+        eventually(Duration::from_secs(5), "the device goes with the shell", || !link().contains("trust0"));
+        std::mem::forget(orphan);
+        assert!(!shell.wait(Duration::from_secs(5)).success());
+    }
+    let text = refusal(TRUST, &["--parent", "4000000", "serve"], 1);
+    assert!(text.contains("--parent 4000000: that is not our parent"), "{text}");
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use crate::fetch::Directory;
@@ -86,7 +86,7 @@ pub(crate) fn second_engine() -> Outcome {
 }
 
 /// Standard error of a command that has to end soon with this status, after one line and nothing on standard output.
-fn refusal(program: &str, arguments: &[&str], status: i32) -> String {
+pub(crate) fn refusal(program: &str, arguments: &[&str], status: i32) -> String {
     let output = run(10, program, arguments);
     let said = describe(&output);
     assert_eq!(output.status.code(), Some(status), "{arguments:?}: {said}");
@@ -247,7 +247,15 @@ pub(crate) fn run_sh() -> Outcome {
         assert!(text.contains(what), "{arguments:?}: {text}");
     }
     // What is only printed is printed, and that is all.
-    for arguments in [&["--tcp", "help"][..], &["serve", "--help"], &["--host", "--tcp", "help"]] {
+    for arguments in [
+        &["--tcp", "help"][..],
+        &["serve", "--help"],
+        &["--host", "--tcp", "help"],
+        &["connect", "--help"],
+        &["fetch", "-h"],
+        &["iperf3", "--help"],
+        &["exec", "--help"],
+    ] {
         let words: Vec<_> =
             settings.iter().map(String::as_str).chain([run_sh]).chain(arguments.iter().copied()).collect();
         let output = run(10, "env", &words);
@@ -255,6 +263,18 @@ pub(crate) fn run_sh() -> Outcome {
         assert!(output.status.success() && output.stderr.is_empty(), "{arguments:?}: {said}");
         assert!(String::from_utf8_lossy(&output.stdout).lines().count() > 10, "{arguments:?}: {said}");
     }
+    // An engine that has just gone is nobody's: its starter holds the lock for a moment longer.
+    std::fs::create_dir_all(&state).unwrap();
+    std::fs::write(state.join("pid"), "4000000\n").unwrap();
+    let lock = state.join("lock");
+    let mut holder = bounded(5, "flock", &[lock.to_str().unwrap(), "sh", "-c", "echo held; sleep 0.5"]);
+    let mut holder = holder.stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = [0; 5];
+    holder.stdout.as_mut().unwrap().read_exact(&mut line).unwrap();
+    let words: Vec<_> = settings.iter().map(String::as_str).chain([run_sh, "stop"]).collect();
+    let output = run(10, "env", &words);
+    assert!(output.status.success() && output.stdout == b"stopped\n", "{}", describe(&output));
+    holder.wait().unwrap();
     let _ = std::fs::remove_dir_all(state);
     Ok(())
 }

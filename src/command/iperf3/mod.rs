@@ -57,7 +57,7 @@ pub(crate) struct Iperf3 {
     time: u64,
 
     /// Octets to send instead, all streams together, like 100M.
-    #[arg(short = 'n', long, value_name = "OCTETS", value_parser = binary, conflicts_with = "time")]
+    #[arg(short = 'n', long, value_name = "OCTETS", value_parser = binary, conflicts_with = "time", allow_negative_numbers = true)]
     bytes: Option<u64>,
 
     /// Streams at once in each direction.
@@ -73,11 +73,11 @@ pub(crate) struct Iperf3 {
     bidir: bool,
 
     /// Bits per second that each sending stream is limited to, like 100M. Default: none.
-    #[arg(short = 'b', long, value_name = "BITRATE", value_parser = decimal)]
+    #[arg(short = 'b', long, value_name = "BITRATE", value_parser = decimal, allow_negative_numbers = true)]
     bitrate: Option<u64>,
 
     /// Octets of a block that is written or read at once, like 128K.
-    #[arg(short = 'l', long, value_name = "OCTETS", default_value = "128K", value_parser = block)]
+    #[arg(short = 'l', long, value_name = "OCTETS", default_value = "128K", value_parser = block, allow_negative_numbers = true)]
     length: u64,
 
     /// Report in JSON when it is over.

@@ -82,8 +82,8 @@ pub(super) struct Site {
     clock: WallClock,
     started: SystemTime,
     date: String,
-    /// When `date` was made, to the second.
-    dated: Option<u64>,
+    /// When the second is over that `date` tells.
+    outdated: Instant,
     /// Where answers are put together; empty between any two.
     pub(super) scratch: Vec<u8>,
     /// Octets of heads that came in pieces and are not complete.
@@ -103,7 +103,7 @@ impl Site {
             clock,
             started,
             date: String::new(),
-            dated: None,
+            outdated: Instant::ZERO,
             scratch: Vec::new(),
             heads: 0,
             bodies: Bodies::default(),
@@ -116,9 +116,12 @@ impl Site {
 
     /// Appends a head to the scratch buffer. The wall clock is read at most once a second.
     pub(super) fn head(&mut self, now: Instant, head: Head) {
-        if self.dated != Some(now.as_secs()) {
-            self.dated = Some(now.as_secs());
-            self.date = date((self.clock)());
+        if self.outdated <= now {
+            let wall = (self.clock)();
+            // With the second, and not one second later: shards that were asked at other moments tell the same then.
+            let part = wall.duration_since(UNIX_EPOCH).unwrap_or_default().subsec_nanos();
+            self.outdated = now + Duration::from_nanos(1_000_000_000 - u64::from(part));
+            self.date = date(wall);
         }
         let Head { status, content_type, length, allow, varies, keep, modern } = head;
         let (out, version, date) = (&mut self.scratch, env!("CARGO_PKG_VERSION"), &self.date);
@@ -167,7 +170,41 @@ pub(super) fn milliseconds(span: Option<Duration>) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
     use super::*;
+
+    /// Two shards that were asked at different times; each has made its date at some part of a second.
+    #[test]
+    fn the_date_is_the_same_in_all_shards() {
+        let wall = Arc::new(AtomicU64::new(0));
+        let clock = Arc::clone(&wall);
+        let clock: WallClock = Arc::new(move || UNIX_EPOCH + std::time::Duration::from_millis(clock.load(Relaxed)));
+        let mut sites = [Site::new(Arc::clone(&clock)), Site::new(clock)];
+        let head = Head {
+            status: Status::Ok,
+            content_type: TEXT,
+            length: Length::None,
+            allow: "",
+            varies: false,
+            keep: true,
+            modern: true,
+        };
+        let mut second = |site: usize, millis: u64| {
+            wall.store(millis, Relaxed);
+            let site: &mut Site = &mut sites[site];
+            site.scratch.clear();
+            // The shard's clock has begun at another part of the second.
+            site.head(Instant::from_nanos((millis + 350) * 1_000_000), head);
+            let text = String::from_utf8(site.scratch.clone()).unwrap();
+            text.split_once(" GMT").unwrap().0.rsplit(':').next().unwrap().parse::<u64>().unwrap()
+        };
+        for (site, millis) in [(0, 700), (1, 999), (0, 1_000), (1, 1_001), (0, 1_999), (1, 2_500), (0, 2_501)] {
+            assert_eq!(second(site, millis), millis / 1_000, "shard {site} at {millis} ms");
+        }
+    }
 
     #[test]
     fn the_date_has_the_format_of_the_rfc() {
