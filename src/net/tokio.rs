@@ -44,6 +44,7 @@ use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -174,8 +175,71 @@ impl TcpStream {
         Ok(())
     }
 
+    /// Sends small pieces at once (Nagle's algorithm is off, `TCP_NODELAY`).
+    ///
+    /// # Errors
+    ///
+    /// As [`super::TcpStream::set_nodelay`].
+    pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
+        self.inner.set_nodelay(nodelay)
+    }
+
+    /// Whether small pieces are sent at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`super::TcpStream::nodelay`].
+    pub fn nodelay(&self) -> io::Result<bool> {
+        self.inner.nodelay()
+    }
+
+    /// What becomes of octets that are not acknowledged when the stream is dropped (`SO_LINGER`).
+    ///
+    /// # Errors
+    ///
+    /// As [`super::TcpStream::set_linger`].
+    pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
+        self.inner.set_linger(linger)
+    }
+
+    /// As it was set by [`set_linger`](Self::set_linger).
+    ///
+    /// # Errors
+    ///
+    /// As [`super::TcpStream::linger`].
+    pub fn linger(&self) -> io::Result<Option<Duration>> {
+        self.inner.linger()
+    }
+
+    /// Time to live (IPv4) or hop limit (IPv6) of packets that leave from now on.
+    ///
+    /// # Errors
+    ///
+    /// As [`super::TcpStream::set_ttl`].
+    pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
+        self.inner.set_ttl(ttl)
+    }
+
+    /// Time to live of packets that leave.
+    ///
+    /// # Errors
+    ///
+    /// As [`super::TcpStream::ttl`].
+    pub fn ttl(&self) -> io::Result<u32> {
+        self.inner.ttl()
+    }
+
+    /// What went wrong with the connection, once.
+    ///
+    /// # Errors
+    ///
+    /// As [`super::TcpStream::take_error`].
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        self.inner.take_error()
+    }
+
     /// Waits until there is no connection any more: both directions have ended, or it was reset, or has timed out. Why,
-    /// `take_error` of [`get_ref`](Self::get_ref) tells.
+    /// [`take_error`](Self::take_error) tells.
     pub async fn closed(&self) {
         let socket = &self.inner.handle().socket;
         socket.reading.until(|| socket.state() & is::CLOSED != 0).await;

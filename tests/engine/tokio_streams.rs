@@ -29,6 +29,25 @@ async fn serve_echo(listener: TcpListener) {
     }
 }
 
+/// What is set here is set on the socket itself, which says the same when it is taken out.
+#[tokio::test]
+async fn options_are_those_of_the_blocking_stream() {
+    let (server, client) = engines();
+    let address = SocketAddr::new(SERVER, 7);
+    let _listener = TcpListener::bind(&server.stack(), address).unwrap();
+    let stream = TcpStream::connect(&client.stack(), address).await.unwrap();
+    assert_eq!((stream.nodelay().unwrap(), stream.linger().unwrap(), stream.ttl().unwrap()), (false, None, 64));
+    let linger = Some(Duration::from_secs(3));
+    stream.set_nodelay(true).unwrap();
+    stream.set_linger(linger).unwrap();
+    stream.set_ttl(9).unwrap();
+    assert_eq!(stream.set_ttl(256).unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!((stream.nodelay().unwrap(), stream.linger().unwrap(), stream.ttl().unwrap()), (true, linger, 9));
+    assert!(stream.take_error().unwrap().is_none());
+    let stream = stream.into_inner();
+    assert_eq!((stream.nodelay().unwrap(), stream.linger().unwrap(), stream.ttl().unwrap()), (true, linger, 9));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_streams_echo_at_once() {
     let (server, client) = engines();
