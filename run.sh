@@ -680,13 +680,13 @@ await() { # NAME...
     done
 }
 
-# The test programs of tests/ that live in virtual time for minutes. The others are told by their folders: none is forgotten.
+# The test programs that live in virtual time for minutes. The others are told by their folders: none is forgotten.
 simulations=(goodput worlds)
 
 all_tests() {
     local file name programs=()
-    for file in tests/*.rs tests/*/main.rs; do
-        name=${file#tests/} name=${name%/main.rs} name=${name%.rs}
+    for file in tests/*.rs tests/*/main.rs tools/tests/*.rs; do
+        name=${file#tools/} name=${name#tests/} name=${name%/main.rs} name=${name%.rs}
         [[ " ${simulations[*]} " == *" $name "* ]] || programs+=(--test "$name")
     done
     {

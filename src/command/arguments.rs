@@ -67,8 +67,8 @@ pub(crate) fn main() -> Result<(), Error> {
     }
 }
 
-/// Has the kernel end us when our parent ends, which is to be this process. Whoever starts us could ask for it, but it is
-/// forgotten when a program begins that carries capabilities (prctl(2)).
+/// Has the kernel end us when our parent ends, which is to be this process. Whoever starts us could ask for it, but it
+/// is forgotten when a program begins that carries capabilities (prctl(2)).
 fn end_with(parent: u32) -> Result<(), Error> {
     set_parent_process_death_signal(Some(Signal::TERM))?;
     match getppid() {
