@@ -59,6 +59,9 @@ pub(crate) fn main() -> Result<(), Error> {
         };
     }
     arguments.parent.map_or(Ok(()), end_with)?;
+    // A file at the limit of its size (ulimit -f) is a full one, and no reason to end.
+    // SAFETY: no handler is set.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
     match arguments.command {
         Command::Serve(serve) => serve.run(inherited),
         Command::Connect(connect) => connect.run(inherited),
