@@ -1,0 +1,159 @@
+//! An engine as our child: its output is passed on, and it ends when we are told to end, however that is.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::os::fd::AsRawFd;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, ExitStatus, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use signal_hook::low_level::signal_name;
+
+use crate::signals::{Asked, Watched};
+use crate::state::{State, spawn_with};
+use crate::talk::{Outcome, cannot, pass, say, status, warn};
+
+/// Where the engine is, as seen by the user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whereabouts {
+    /// In a namespace of its own, which takes `run.sh exec` to enter.
+    Apart,
+    /// In the current one.
+    Here,
+}
+
+/// What is to be started.
+#[derive(Debug)]
+pub(crate) struct Start<'a> {
+    /// The words before those of the engine: they end with the program.
+    pub(crate) before: Vec<OsString>,
+    /// The words for the engine, `serve` first.
+    pub(crate) words: Vec<OsString>,
+    /// Locks that the engine has, too, so that they are free when both of us are gone.
+    pub(crate) locks: Vec<&'a File>,
+    pub(crate) whereabouts: Whereabouts,
+}
+
+impl Start<'_> {
+    fn command(&self) -> Command {
+        // A session of its own: ^C reaches only us, and the engine is asked once.
+        let mut command = Command::new("setsid");
+        command.args(&self.before).args(self.words.first());
+        for lock in &self.locks {
+            command.arg("--hold").arg(lock.as_raw_fd().to_string());
+        }
+        command.args(self.words.iter().skip(1)).stdin(Stdio::null()).stdout(Stdio::piped());
+        command
+    }
+}
+
+/// Runs an engine to its end. To be called from the main thread: with the thread that has started it the engine is killed.
+/// The caller has the lock of the engine.
+pub(crate) fn supervise(state: &State, start: &Start<'_>, asked: &Asked) -> Outcome {
+    let _ = fs::remove_file(state.path("ready"));
+    if let Some(status) = asked.status() {
+        return Ok(status);
+    }
+    let mut child = spawn_with(&mut start.command(), &start.locks).map_err(cannot("the engine cannot be started"))?;
+    let pid = Pid::from_child(&child);
+    asked.started(Watched::Apart(pid));
+    if let Err(error) = fs::write(state.path("pid"), format!("{}\n", pid.as_raw_pid())) {
+        warn(format!("{}: {error}", state.path("pid").display()));
+    }
+    let mut served = false;
+    if let Some(output) = child.stdout.take() {
+        let (mut output, mut line) = (BufReader::new(output), Vec::new());
+        while output.read_until(b'\n', &mut line).is_ok_and(|len| len > 0) {
+            if line.last() != Some(&b'\n') {
+                line.push(b'\n');
+            }
+            pass(&line);
+            if let Some(address) = ready_address(&line) {
+                served = true;
+                say(hints(&address, start.whereabouts));
+                if let Err(error) = state.write_ready(&address) {
+                    warn(format!("{}: {error}", state.path("ready").display()));
+                }
+            }
+            line.clear();
+        }
+    }
+    asked.wait(pid);
+    // A helper of its that was stopped hears of no end, and would keep the namespace.
+    let _ = kill_process_group(pid, Signal::KILL);
+    let ended = child.wait().map_err(cannot("the engine's status is not to be had"))?;
+    for name in ["ready", "pid"] {
+        let _ = fs::remove_file(state.path(name));
+    }
+    if asked.status().is_none() {
+        explain(ended, served);
+    }
+    Ok(match (status(ended), asked.status()) {
+        (0, Some(asked)) => asked,
+        (status, _) => status,
+    })
+}
+
+/// The address that an engine says it serves, when that is what the line says.
+fn ready_address(line: &[u8]) -> Option<String> {
+    let line = String::from_utf8_lossy(line);
+    let rest = line.strip_prefix("ready: ")?;
+    let end = rest.find([' ', '/', ',', '\n']).unwrap_or(rest.len());
+    rest.get(..end).map(str::to_owned)
+}
+
+fn hints(address: &str, whereabouts: Whereabouts) -> String {
+    let lines = match whereabouts {
+        Whereabouts::Here => {
+            format!(
+                "    ping {address}    |    nc -N {address} 7    |    iperf3 -c {address}    |    iperf3 -c {address} -R\n"
+            )
+        }
+        Whereabouts::Apart => format!(
+            "    ./run.sh exec ping {address}
+    ./run.sh exec nc -N {address} 7            # echo; ^D ends it
+    ./run.sh exec iperf3 -c {address}          # and -R for the other way
+    ./run.sh load 100    |    ./run.sh exec    # 100 clients at once; a shell in there\n"
+        ),
+    };
+    format!(
+        "  what to type next, in another terminal:\n{lines}  ^C here, or ./run.sh stop, ends it and leaves nothing behind"
+    )
+}
+
+/// With 1 and 2 the engine has said why by itself; with 0 it has printed what it was asked for (--help, --tcp help).
+fn explain(ended: ExitStatus, served: bool) {
+    if let Some(signal) = ended.signal() {
+        let name = signal_name(signal).map_or("unknown", |name| name.trim_start_matches("SIG"));
+        warn(format!("the engine was ended by signal {signal} ({name})"));
+    } else if !served && status(ended) > 2 {
+        warn(format!("the engine ended before it was ready (status {})", status(ended)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_that_is_ready_says_where() {
+        for (line, address) in [
+            ("ready: 10.7.0.2 echo:7 discard:9\n", Some("10.7.0.2")),
+            ("ready: 10.7.0.2/24, 10.8.0.2/24\n", Some("10.7.0.2")),
+            ("ready: 10.7.0.2\n", Some("10.7.0.2")),
+            ("already: 10.7.0.2\n", None),
+            ("trust 0.1.0\n", None),
+        ] {
+            assert_eq!(ready_address(line.as_bytes()).as_deref(), address, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_to_type_next_depends_on_where_the_engine_is() {
+        let (here, apart) = (hints("10.7.0.2", Whereabouts::Here), hints("10.7.0.2", Whereabouts::Apart));
+        assert!(here.contains("    ping 10.7.0.2 ") && !here.contains("run.sh exec"), "{here}");
+        assert!(apart.contains("\n    ./run.sh exec ping 10.7.0.2\n"), "{apart}");
+        assert_eq!((here.lines().count(), apart.lines().count()), (3, 6));
+    }
+}
