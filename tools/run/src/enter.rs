@@ -1,14 +1,18 @@
 //! Commands beside the running engine: `exec`, and the engine's own commands on a stack of their own.
 
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
+
+use rustix::process::geteuid;
 
 use crate::place::Place;
 use crate::state::{State, inherit, lock_within, owner, words_of};
@@ -49,13 +53,41 @@ pub(crate) fn command(words: &[OsString]) -> Command {
 /// `exec`: any command, or a shell.
 pub(crate) fn exec(place: &Place, words: &[OsString]) -> Outcome {
     let entry = entry(&place.state)?;
-    let words = if words.is_empty() {
+    let Some(program) = words.first() else {
         say("a shell beside the engine; ^D leaves it");
-        vec![env::var_os("SHELL").filter(|shell| !shell.is_empty()).unwrap_or_else(|| "/bin/sh".into())]
-    } else {
-        words.to_vec()
+        let shell = env::var_os("SHELL").filter(|shell| !shell.is_empty()).unwrap_or_else(|| "/bin/sh".into());
+        return become_of(&[entry, vec![shell]].concat());
     };
-    become_of(&[entry, words].concat())
+    if !is_there(program) {
+        let program = program.to_string_lossy();
+        let text = match package_of(&program) {
+            Some(package) => {
+                let sudo = if geteuid().is_root() { "" } else { "sudo " };
+                format!("{program} is not installed here; Debian has it: {sudo}apt-get install -y {package}")
+            }
+            None => format!("there is no program {program} here; install what has it, or give its path"),
+        };
+        return Err(Failure { status: 127, text });
+    }
+    become_of(&[entry, words.to_vec()].concat())
+}
+
+/// Whether there is a program of that name or path.
+fn is_there(program: &OsStr) -> bool {
+    let is_program = |path: &Path| {
+        path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+    };
+    if program.as_bytes().contains(&b'/') {
+        return is_program(Path::new(program));
+    }
+    let folders = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&folders).any(|folder| is_program(&folder.join(program)))
+}
+
+/// The Debian package that has a program, of those that `run.sh` knows.
+fn package_of(program: &str) -> Option<&'static str> {
+    let mut lines = include_str!("packages.txt").lines().filter_map(|line| line.split_once(' '));
+    lines.find(|(name, _)| *name == program).map(|(_, package)| package)
 }
 
 /// One of the engine's commands with a device, an address and a subnet that nobody else has in there.
@@ -89,4 +121,22 @@ pub(crate) fn become_of(words: &[OsString]) -> Outcome {
     let program = words.first().map(|word| word.to_string_lossy()).unwrap_or_default();
     let status = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
     Err(Failure { status, text: format!("{program}: {error}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packages_are_known_of_programs_that_are_used() {
+        assert_eq!(package_of("nc"), Some("netcat-openbsd"));
+        assert_eq!(package_of("tshark"), Some("tshark"));
+        assert_eq!(package_of("nosuchprogram"), None);
+    }
+
+    #[test]
+    fn programs_are_found_by_name_and_path() {
+        assert!(is_there(OsStr::new("sh")) && is_there(OsStr::new("/bin/sh")));
+        assert!(!is_there(OsStr::new("nosuchprogram")) && !is_there(OsStr::new("/bin")) && !is_there(OsStr::new("")));
+    }
 }

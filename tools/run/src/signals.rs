@@ -4,6 +4,7 @@ use std::fs;
 use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::io::retry_on_intr;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
@@ -50,10 +51,15 @@ pub(crate) struct Asked(Arc<Mutex<Told>>);
 
 #[derive(Debug, Default)]
 struct Told {
+    /// When the first one came.
+    first: Option<Instant>,
     /// The exit status for the last one.
     status: Option<u8>,
     watched: Option<Watched>,
 }
+
+/// Signals so close to each other are one: timeout(1) sends them to a process and once more to its group.
+const TOGETHER: Duration = Duration::from_millis(200);
 
 impl Asked {
     /// From here on signals do not end us.
@@ -103,13 +109,15 @@ impl Asked {
 
 impl Told {
     fn hear(&mut self, signal: i32) {
+        let again = self.first.is_some_and(|first| first.elapsed() > TOGETHER);
         // Who has ended hears nothing more, and that is all right.
         let _ = match self.watched {
-            Some(Watched::Apart(pid)) if self.status.is_none() => kill_process(pid, Signal::TERM),
-            Some(Watched::Apart(pid)) => kill_process_group(pid, Signal::KILL),
+            Some(Watched::Apart(pid)) if self.first.is_none() => kill_process(pid, Signal::TERM),
+            Some(Watched::Apart(pid)) if again => kill_process_group(pid, Signal::KILL),
             Some(Watched::Along(pid)) if signal != SIGINT => kill_process(pid, Signal::TERM),
-            Some(Watched::Along(_)) | None => Ok(()),
+            Some(_) | None => Ok(()),
         };
+        self.first.get_or_insert_with(Instant::now);
         self.status = Some(if signal == SIGINT { 130 } else { 143 });
     }
 }
