@@ -32,7 +32,8 @@ pub(crate) fn host(place: &Place, words: &[OsString]) -> Outcome {
         words.push("--forwarding".into());
     }
 
-    // Before anything is changed: do the arguments make sense? What they ask to be printed (--help) is all there is to do.
+    // Before anything is changed: do the arguments make sense? What they ask to be printed (--help) is all there is to
+    // do.
     let mut check = Command::new(&place.engine);
     let checked = check.arg("--check").args(&words).stderr(Stdio::inherit()).output();
     let checked = checked.map_err(cannot(place.engine.display()))?;

@@ -1,6 +1,6 @@
 //! `trust-run`: what `run.sh` does beside looking for what is missing, building, and choosing a namespace. It starts an
-//! engine and watches over it, enters where it runs, ends it, and runs the tests. `run.sh` starts it and says where things
-//! are; nobody types its command line, and what it says is said in the name of `run.sh`:
+//! engine and watches over it, enters where it runs, ends it, and runs the tests. `run.sh` starts it and says where
+//! things are; nobody types its command line, and what it says is said in the name of `run.sh`:
 //!
 //! ```text
 //! trust-run TOP STATE ENGINE COMMAND [WORD...]
@@ -10,8 +10,9 @@
 //!     ENGINE    the program `trust`
 //! ```
 //!
-//! Nothing outlives the engine: its namespace, device and addresses end with the last process inside; it is killed when
-//! this program ends, however that is (pdeathsig); "is it running?" is answered by a lock, which dies with its holders.
+//! Nothing outlives the engine: its namespace, device and addresses end with the last process inside; it is killed
+//! when this program ends, however that is (pdeathsig); "is it running?" is answered by a lock, which dies with its
+//! holders.
 
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,7 @@
 //! The way to the Internet: this machine forwards and masquerades for the device's network only, until the end.
 //!
-//! What is changed lies in the file `nat` of the state until it is undone: the interface that leads out, and whether it
-//! forwarded before.
+//! What is changed lies in the file `nat` of the state until it is undone: the interface that leads out, and whether
+//! it forwarded before.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -206,9 +206,11 @@ mod tests {
     #[test]
     fn a_firewall_that_drops_what_is_forwarded_is_found() {
         let chains = |family, hook, policy| {
+            let other = "type nat hook postrouting priority srcnat; policy accept;";
+            let asked = format!("type filter hook {hook} priority filter; policy {policy};");
             format!(
-                "table ip nat {{\n\tchain out {{\n\t\ttype nat hook postrouting priority srcnat; policy accept;\n\t}}\n}}
-table {family} wall {{\n\tchain f {{\n\t\ttype filter hook {hook} priority filter; policy {policy};\n\t}}\n}}"
+                "table ip nat {{\n\tchain out {{\n\t\t{other}\n\t}}\n}}\n\
+                 table {family} wall {{\n\tchain f {{\n\t\t{asked}\n\t}}\n}}"
             )
         };
         assert_eq!(dropping_chain(&chains("inet", "forward", "drop")).as_deref(), Some("inet wall f"));

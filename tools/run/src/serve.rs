@@ -8,8 +8,8 @@ use crate::supervise::{Start, Whereabouts, supervise};
 use crate::talk::Outcome;
 use crate::words;
 
-/// Inside the new namespace, with the number of our process as `$0`: nothing begins when we are gone already; loopback is
-/// up, and what is to go from one device to another (`connect`) is forwarded.
+/// Inside the new namespace, with the number of our process as `$0`: nothing begins when we are gone already; loopback
+/// is up, and what is to go from one device to another (`connect`) is forwarded.
 const INSIDE: &str = r#"[ "$PPID" = "$0" ] || exit 1
 ip link set lo up || exit 1
 echo 1 >/proc/sys/net/ipv4/ip_forward 2>/dev/null

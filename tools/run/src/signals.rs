@@ -13,8 +13,8 @@ use signal_hook::iterator::Signals;
 
 use crate::talk::{Failure, Outcome, cannot, status};
 
-/// Calls `act` with each INT, TERM and HUP. Not with those that were ignored when we were started, as HUP is by nohup and
-/// INT behind an `&`: they stay so.
+/// Calls `act` with each INT, TERM and HUP. Not with those that were ignored when we were started, as HUP is by nohup
+/// and INT behind an `&`: they stay so.
 pub(crate) fn on_signals(mut act: impl FnMut(i32) + Send + 'static) -> Result<(), Failure> {
     let ignored = ignored();
     let wanted = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0);
@@ -95,8 +95,8 @@ impl Asked {
         Ok(status(child.wait().map_err(cannot(program))?))
     }
 
-    /// Waits for the end of what was started, which then hears of no signal any more. Its number is its own until somebody
-    /// asks for its status.
+    /// Waits for the end of what was started, which then hears of no signal any more. Its number is its own until
+    /// somebody asks for its status.
     pub(crate) fn wait(&self, pid: Pid) {
         let _ = retry_on_intr(|| waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT));
         self.told().watched = None;

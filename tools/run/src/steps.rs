@@ -97,9 +97,9 @@ impl<'a> Steps<'a> {
         self.notes.push(format!("left out  {name}: {why}"));
     }
 
-    /// Starts a step that computes and looks at no clock. It runs at idle priority beside those that follow, which wait for
-    /// much of their time and are served first. What it has said comes when it is awaited. To be called from the main
-    /// thread: when that ends, however it ends, so do these.
+    /// Starts a step that computes and looks at no clock. It runs at idle priority beside those that follow, which
+    /// wait for much of their time and are served first. What it has said comes when it is awaited. To be called from
+    /// the main thread: when that ends, however it ends, so do these.
     pub(crate) fn beside(&mut self, name: &'static str, words: &[&str]) {
         let line = words.join(" ");
         say(format!("== {name}, beside what follows: {line}"));

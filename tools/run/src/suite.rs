@@ -35,7 +35,8 @@ pub(crate) fn test(place: &Place) -> Outcome {
         steps.left_out("lints", "rustup component add clippy");
     }
     steps.step("features", &["tools/features"]);
-    // All at once, and with all that the tests need of packages: each is compiled once, and no processor waits for another.
+    // All at once, and with all that the tests need of packages: each is compiled once, and no processor waits for
+    // another.
     let targets = ["--lib", "--bins", "--examples", "--tests"];
     steps.step("programs", &[&["cargo", "build", "--workspace", "--all-features"], &targets[..]].concat());
     let simulations = SIMULATIONS.map(|name| format!("--test={name}"));
@@ -77,7 +78,7 @@ fn all_tests(steps: &Steps<'_>, programs: &[String]) -> bool {
 /// The names of all test programs but the simulations.
 fn test_programs(top: &Path) -> Vec<String> {
     let mut names = Vec::new();
-    for folder in ["tests", "tools/tests"] {
+    for folder in ["tests", "tools/tests", "tools/run/tests"] {
         let entries = fs::read_dir(top.join(folder)).into_iter().flatten().flatten();
         names.extend(entries.filter_map(|entry| program_name(&entry.path())));
     }
@@ -100,7 +101,7 @@ mod tests {
     fn no_test_program_is_forgotten() {
         let top = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
         let names = test_programs(top);
-        for name in ["documents", "fence", "scenarios", "tun"] {
+        for name in ["documents", "fence", "scenarios", "supervision", "tun"] {
             assert!(names.iter().any(|found| found == name), "{name} is not among {names:?}");
         }
         for name in ["goodput", "worlds", "netns", "rig"] {

@@ -48,8 +48,8 @@ impl Start<'_> {
     }
 }
 
-/// Runs an engine to its end. To be called from the main thread: with the thread that has started it the engine is killed.
-/// The caller has the lock of the engine.
+/// Runs an engine to its end. To be called from the main thread: with the thread that has started it the engine is
+/// killed. The caller has the lock of the engine.
 pub(crate) fn supervise(state: &State, start: &Start<'_>, asked: &Asked) -> Outcome {
     let _ = fs::remove_file(state.path("ready"));
     if let Some(status) = asked.status() {
@@ -106,9 +106,8 @@ fn ready_address(line: &[u8]) -> Option<String> {
 fn hints(address: &str, whereabouts: Whereabouts) -> String {
     let lines = match whereabouts {
         Whereabouts::Here => {
-            format!(
-                "    ping {address}    |    nc -N {address} 7    |    iperf3 -c {address}    |    iperf3 -c {address} -R\n"
-            )
+            let measure = format!("iperf3 -c {address}");
+            format!("    ping {address}    |    nc -N {address} 7    |    {measure}    |    {measure} -R\n")
         }
         Whereabouts::Apart => format!(
             "    ./run.sh exec ping {address}
@@ -117,9 +116,8 @@ fn hints(address: &str, whereabouts: Whereabouts) -> String {
     ./run.sh load 100    |    ./run.sh exec    # 100 clients at once; a shell in there\n"
         ),
     };
-    format!(
-        "  what to type next, in another terminal:\n{lines}  ^C here, or ./run.sh stop, ends it and leaves nothing behind"
-    )
+    let end = "  ^C here, or ./run.sh stop, ends it and leaves nothing behind";
+    format!("  what to type next, in another terminal:\n{lines}{end}")
 }
 
 /// With 1 and 2 the engine has said why by itself; with 0 it has printed what it was asked for (--help, --tcp help).

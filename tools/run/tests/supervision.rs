@@ -1,0 +1,145 @@
+//! An engine under supervision, from its start to its end: a stand-in for it, which needs no TUN device.
+//!
+//! Skipped where `ip` is missing or the tests do not run as root, which they do in a namespace of their own.
+
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const TOP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+const ENGINE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/engine");
+
+/// A state of its own. What runs with it ends with it.
+struct State(PathBuf);
+
+impl State {
+    /// `None`: skipped.
+    fn new(name: &str) -> Option<Self> {
+        let root = fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
+        if !root || Command::new("ip").arg("-V").output().is_err() {
+            eprintln!("skipped: root and ip are needed");
+            return None;
+        }
+        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        Some(Self(folder))
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_trust-run"));
+        command.arg(TOP).arg(&self.0).arg(ENGINE).args(words);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn run(&self, words: &[&str]) -> Output {
+        self.command(words).output().unwrap()
+    }
+
+    /// An engine that serves, and the process that watches over it.
+    fn serve(&self, settings: &[(&str, &str)]) -> Child {
+        let child = self.command(&["host", "serve"]).envs(settings.iter().copied()).spawn().unwrap();
+        let end = Instant::now() + Duration::from_secs(10);
+        while !self.0.join("ready").exists() {
+            assert!(Instant::now() < end, "it does not get ready");
+            thread::sleep(Duration::from_millis(10));
+        }
+        child
+    }
+
+    fn engine(&self) -> String {
+        fs::read_to_string(self.0.join("pid")).unwrap_or_default().trim().to_owned()
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        let engine = self.engine();
+        if !engine.is_empty() {
+            signal("KILL", &format!("-{engine}"));
+        }
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn signal(name: &str, process: &str) {
+    let output = Command::new("sh").args(["-c", "kill -s \"$0\" -- \"$1\"", name, process]).output();
+    assert!(output.is_ok());
+}
+
+/// The status and both outputs.
+fn end(child: Child) -> (Option<i32>, String, String) {
+    read(child.wait_with_output().unwrap())
+}
+
+fn read(output: Output) -> (Option<i32>, String, String) {
+    let text = |octets: Vec<u8>| String::from_utf8(octets).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn an_engine_serves_until_it_is_stopped() {
+    let Some(state) = State::new("stopped") else { return };
+    let child = state.serve(&[]);
+    let second = read(state.run(&["host", "serve"]));
+    let refusal = format!("an engine is already running in this clone (process {}); end it", state.engine());
+    assert!(second.0 == Some(1) && second.2.contains(&refusal), "{second:?}");
+    assert_eq!(read(state.run(&["stop"])), (Some(0), "stopped\n".to_owned(), String::new()));
+    let (status, output, errors) = end(child);
+    assert_eq!((status, errors.as_str()), (Some(0), ""), "{output}");
+    assert!(output.contains("serve --hold ") && output.contains(" --address 10.7.0.2/24\n"), "{output}");
+    assert!(output.contains("ready: 192.0.2.2 echo:7\n  what to type next"), "{output}");
+    assert!(output.contains("    ping 192.0.2.2 "), "{output}");
+    assert!(!state.0.join("ready").exists() && !state.0.join("pid").exists());
+    let nobody = "no engine is running in this clone\n".to_owned();
+    assert_eq!(read(state.run(&["stop"])), (Some(0), nobody, String::new()));
+}
+
+#[test]
+fn a_signal_is_passed_on() {
+    let Some(state) = State::new("asked") else { return };
+    let child = state.serve(&[]);
+    signal("TERM", &child.id().to_string());
+    let (status, output, errors) = end(child);
+    assert_eq!((status, errors.as_str()), (Some(143), ""), "{output}");
+}
+
+/// Twice at once is once: timeout(1) sends a signal to a process and to its group.
+#[test]
+fn an_engine_that_is_asked_twice_is_killed() {
+    let Some(state) = State::new("twice") else { return };
+    let mut child = state.serve(&[("STUBBORN", "1")]);
+    let process = child.id().to_string();
+    signal("TERM", &process);
+    signal("TERM", &process);
+    thread::sleep(Duration::from_millis(500));
+    assert!(child.try_wait().unwrap().is_none(), "it was killed at once");
+    signal("TERM", &process);
+    let (status, output, errors) = end(child);
+    assert_eq!((status, errors.as_str()), (Some(137), ""), "{output}");
+}
+
+#[test]
+fn an_engine_that_is_killed_is_not_gone_in_silence() {
+    let Some(state) = State::new("killed") else { return };
+    let child = state.serve(&[]);
+    signal("KILL", &state.engine());
+    let (status, output, errors) = end(child);
+    assert_eq!(status, Some(137), "{output}");
+    assert_eq!(errors, "run.sh: the engine was ended by signal 9 (KILL)\n");
+}
+
+/// The engine has the lock, too. This one does not end with its parent, as the real one does.
+#[test]
+fn an_engine_that_outlives_its_supervisor_is_found() {
+    let Some(state) = State::new("orphan") else { return };
+    let mut child = state.serve(&[]);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(read(state.run(&["stop"])), (Some(0), "stopped\n".to_owned(), String::new()));
+}
