@@ -11,6 +11,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+
 const TOP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 const ENGINE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/engine");
 
@@ -32,7 +34,7 @@ impl State {
 
     fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_trust-run"));
-        command.arg(TOP).arg(&self.0).arg(ENGINE).args(words);
+        command.arg(TOP).arg(&self.0).arg(ENGINE).args(words).env_remove("TRUST_ARGS");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
@@ -52,24 +54,19 @@ impl State {
         child
     }
 
-    fn engine(&self) -> String {
-        fs::read_to_string(self.0.join("pid")).unwrap_or_default().trim().to_owned()
+    /// The engine's process, as it was written down.
+    fn engine(&self) -> Option<Pid> {
+        Pid::from_raw(fs::read_to_string(self.0.join("pid")).ok()?.trim().parse().ok()?)
     }
 }
 
 impl Drop for State {
     fn drop(&mut self) {
-        let engine = self.engine();
-        if !engine.is_empty() {
-            signal("KILL", &format!("-{engine}"));
+        if let Some(engine) = self.engine() {
+            let _ = kill_process_group(engine, Signal::KILL);
         }
         let _ = fs::remove_dir_all(&self.0);
     }
-}
-
-fn signal(name: &str, process: &str) {
-    let output = Command::new("sh").args(["-c", "kill -s \"$0\" -- \"$1\"", name, process]).output();
-    assert!(output.is_ok());
 }
 
 /// The status and both outputs.
@@ -87,7 +84,8 @@ fn an_engine_serves_until_it_is_stopped() {
     let Some(state) = State::new("stopped") else { return };
     let child = state.serve(&[]);
     let second = read(state.run(&["host", "serve"]));
-    let refusal = format!("an engine is already running in this clone (process {}); end it", state.engine());
+    let engine = state.engine().unwrap().as_raw_pid();
+    let refusal = format!("an engine is already running in this clone (process {engine}); end it");
     assert!(second.0 == Some(1) && second.2.contains(&refusal), "{second:?}");
     assert_eq!(read(state.run(&["stop"])), (Some(0), "stopped\n".to_owned(), String::new()));
     let (status, output, errors) = end(child);
@@ -104,7 +102,7 @@ fn an_engine_serves_until_it_is_stopped() {
 fn a_signal_is_passed_on() {
     let Some(state) = State::new("asked") else { return };
     let child = state.serve(&[]);
-    signal("TERM", &child.id().to_string());
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     let (status, output, errors) = end(child);
     assert_eq!((status, errors.as_str()), (Some(143), ""), "{output}");
 }
@@ -114,12 +112,12 @@ fn a_signal_is_passed_on() {
 fn an_engine_that_is_asked_twice_is_killed() {
     let Some(state) = State::new("twice") else { return };
     let mut child = state.serve(&[("STUBBORN", "1")]);
-    let process = child.id().to_string();
-    signal("TERM", &process);
-    signal("TERM", &process);
+    let process = Pid::from_child(&child);
+    kill_process(process, Signal::TERM).unwrap();
+    kill_process(process, Signal::TERM).unwrap();
     thread::sleep(Duration::from_millis(500));
     assert!(child.try_wait().unwrap().is_none(), "it was killed at once");
-    signal("TERM", &process);
+    kill_process(process, Signal::TERM).unwrap();
     let (status, output, errors) = end(child);
     assert_eq!((status, errors.as_str()), (Some(137), ""), "{output}");
 }
@@ -128,7 +126,7 @@ fn an_engine_that_is_asked_twice_is_killed() {
 fn an_engine_that_is_killed_is_not_gone_in_silence() {
     let Some(state) = State::new("killed") else { return };
     let child = state.serve(&[]);
-    signal("KILL", &state.engine());
+    kill_process(state.engine().unwrap(), Signal::KILL).unwrap();
     let (status, output, errors) = end(child);
     assert_eq!(status, Some(137), "{output}");
     assert_eq!(errors, "run.sh: the engine was ended by signal 9 (KILL)\n");
