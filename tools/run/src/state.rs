@@ -145,9 +145,11 @@ pub(crate) fn inherit(file: &File, inherit: bool) -> io::Result<()> {
 /// Starts a command that has these files open, too. Nothing else is to be started meanwhile.
 pub(crate) fn spawn_with(command: &mut Command, files: &[&File]) -> io::Result<Child> {
     files.iter().try_for_each(|file| inherit(file, true))?;
-    let child = command.spawn()?;
-    files.iter().try_for_each(|file| inherit(file, false))?;
-    Ok(child)
+    let child = command.spawn();
+    for file in files {
+        let _ = inherit(file, false);
+    }
+    child
 }
 
 /// The name of the user who has a file.

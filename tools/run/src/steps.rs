@@ -155,12 +155,11 @@ impl<'a> Steps<'a> {
     pub(crate) fn feed(&self, words: &[&str], logs: &[&str]) -> bool {
         let feed = || -> io::Result<bool> {
             let mut child = self.command(words).stdin(Stdio::piped()).spawn()?;
-            if let Some(mut input) = child.stdin.take() {
-                for log in logs {
-                    input.write_all(&fs::read(self.log(log))?)?;
-                }
-            }
-            Ok(child.wait()?.success())
+            let written = child.stdin.take().is_some_and(|mut input| {
+                let mut write = |log: &str| fs::read(self.log(log)).and_then(|octets| input.write_all(&octets));
+                logs.iter().all(|log| write(log).is_ok())
+            });
+            Ok(child.wait()?.success() && written)
         };
         feed().unwrap_or_else(|error| {
             say(error);
