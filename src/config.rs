@@ -23,9 +23,11 @@ pub enum Steer {
 }
 
 /// Why a text is not a [`Steer`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("no steering is called {0:?}: auto, hash or learn")]
 pub struct ParseSteerError(String);
+
+debug_as_display!(ParseSteerError);
 
 impl std::str::FromStr for Steer {
     type Err = ParseSteerError;

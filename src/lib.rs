@@ -115,6 +115,22 @@
 //! sockets, with examples), `docs/operating.md` (the command), `docs/measurements.md` and `docs/conformance/` (each
 //! requirement, where it is kept, and what shows it).
 
+/// `Debug` as `Display`, for errors.
+///
+/// `main` returning a `Result` prints the `Debug` of an error, and so do `unwrap` and `expect`: to people, who have use for
+/// the sentence with what to do about it and none for names of variants (`Error: Device(NodeAccess)`). Errors of anyhow
+/// and jiff say there what they say otherwise, for this reason. Code looks at variants and fields, which are public.
+#[cfg(not(loom))]
+macro_rules! debug_as_display {
+    ($error:ty) => {
+        impl ::core::fmt::Debug for $error {
+            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                ::core::fmt::Display::fmt(self, f)
+            }
+        }
+    };
+}
+
 pub mod buffer;
 #[cfg(not(loom))]
 pub mod config;

@@ -14,7 +14,7 @@ pub struct HostAddress {
 }
 
 /// Why an address cannot be that of a host behind a device, and what to take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AddressError {
     /// As text it is something else.
@@ -39,6 +39,8 @@ pub enum AddressError {
     #[error("an IPv6 address says nothing of the kernel's side; say that, too (Builder::kernel_address)")]
     Ipv6,
 }
+
+debug_as_display!(AddressError);
 
 /// Why no host on a network can have this address (RFC 1122 3.2.1.3, RFC 4291 2.4), if so.
 #[must_use]

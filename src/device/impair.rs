@@ -49,7 +49,7 @@ pub struct Impairment {
 const KEYS: &str = "loss, reorder, dup, corrupt (each also as rx.loss, tx.loss ...) and seed";
 
 /// Why a text is no [`Impairment`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParseImpairmentError {
     /// A part without '='.
@@ -70,6 +70,8 @@ pub enum ParseImpairmentError {
     #[error("seed={0}: must be a whole number from 0 to 2^64 - 1")]
     Seed(String),
 }
+
+debug_as_display!(ParseImpairmentError);
 
 impl FromStr for Impairment {
     type Err = ParseImpairmentError;

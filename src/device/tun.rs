@@ -57,7 +57,7 @@ impl Default for TunOptions {
 }
 
 /// Why there is no device, each with what to do about it.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum DeviceError {
     /// The name is taken.
@@ -107,6 +107,8 @@ pub enum DeviceError {
         source: io::Error,
     },
 }
+
+debug_as_display!(DeviceError);
 
 impl DeviceError {
     pub(crate) fn kind(&self) -> io::ErrorKind {

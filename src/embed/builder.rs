@@ -16,7 +16,7 @@ use crate::tcp::cookie::SynCookies;
 use crate::tcp::{self, ConfigError, CongestionControl, Instant};
 
 /// Why no host could be built.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
     /// Something is missing or out of bounds.
@@ -29,6 +29,8 @@ pub enum BuildError {
     #[error("no random numbers from the kernel: {0}")]
     Random(String),
 }
+
+debug_as_display!(BuildError);
 
 impl From<BuildError> for std::io::Error {
     fn from(error: BuildError) -> Self {

@@ -16,7 +16,7 @@ use crate::tcp::cookie::SynCookies;
 use crate::tcp::{self, CongestionControl};
 
 /// Why no engine could be built.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
     /// No device.
@@ -40,6 +40,8 @@ pub enum BuildError {
     #[error("{0}")]
     Options(&'static str),
 }
+
+debug_as_display!(BuildError);
 
 impl BuildError {
     /// What it is as an error of a socket: a name that is taken `AddrInUse`, a right that is missing `PermissionDenied`...

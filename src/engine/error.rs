@@ -5,7 +5,7 @@ use std::io;
 use crate::tcp::ConfigError;
 
 /// Why an engine did not start or came to an end.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum EngineError {
     /// The device has another number of queues than the plan.
@@ -46,6 +46,8 @@ pub enum EngineError {
         why: String,
     },
 }
+
+debug_as_display!(EngineError);
 
 impl EngineError {
     pub(super) fn kind(&self) -> io::ErrorKind {

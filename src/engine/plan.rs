@@ -37,7 +37,7 @@ pub enum Pin {
 }
 
 /// A plan that cannot be.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PlanError {
     /// No worker at all.
@@ -74,6 +74,8 @@ pub enum PlanError {
         workers: usize,
     },
 }
+
+debug_as_display!(PlanError);
 
 fn listed(cpus: &[usize]) -> String {
     cpus.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
@@ -225,12 +227,14 @@ pub fn usable_cpus() -> Vec<usize> {
 }
 
 /// Why a text is not a [`PlanKind`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("no plan is called {0:?}; there are auto, pipeline and fused")]
 pub struct ParsePlanError(String);
 
+debug_as_display!(ParsePlanError);
+
 /// Why a text is not a [`Pin`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParsePinError {
     /// Neither a word nor a list of numbers.
@@ -240,6 +244,8 @@ pub enum ParsePinError {
     #[error("CPU {0} is named twice, and at most one worker runs on a CPU; name it once")]
     SameCpu(usize),
 }
+
+debug_as_display!(ParsePinError);
 
 impl FromStr for PlanKind {
     type Err = ParsePlanError;

@@ -3,7 +3,7 @@
 use std::io;
 
 /// Why rights could not be given up. What the kernel does not have is none of these.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum FenceError {
     /// Threads that are there keep what they have.
@@ -29,3 +29,5 @@ pub enum FenceError {
         source: io::Error,
     },
 }
+
+debug_as_display!(FenceError);

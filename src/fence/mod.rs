@@ -74,12 +74,14 @@ pub enum Mode {
 }
 
 /// What is missing here: a kind of fence, and why.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[error("{what} is missing ({why})")]
 pub struct Missing {
     what: &'static str,
     why: String,
 }
+
+debug_as_display!(Missing);
 
 /// What the first step has done.
 #[derive(Debug)]

@@ -40,9 +40,11 @@ impl fmt::Display for Ids {
 }
 
 /// Why a text is not a [`User`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not the name or number of a user, perhaps with the number of a group behind it, like nobody or nobody:65534")]
 pub struct ParseUserError;
+
+debug_as_display!(ParseUserError);
 
 impl FromStr for User {
     type Err = ParseUserError;

@@ -98,7 +98,7 @@ pub struct ServiceSpec {
 }
 
 /// Why a text is not a [`ServiceSpec`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParseServiceError {
     /// Not of the form `NAME:PORT`.
@@ -111,6 +111,8 @@ pub enum ParseServiceError {
     #[error("`{0}` is not a port from 1 to 65535")]
     Port(String),
 }
+
+debug_as_display!(ParseServiceError);
 
 fn known_services() -> String {
     ServiceName::ALL.map(ServiceName::as_str).join(", ")

@@ -35,7 +35,7 @@ impl Default for IpFields {
 }
 
 /// Why [`Io::listen`](super::Io::listen) was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ListenError {
     /// Something listens there already: a listener with the same address and port, or a service of that port where the
@@ -50,8 +50,10 @@ pub enum ListenError {
     NoPort,
 }
 
+debug_as_display!(ListenError);
+
 /// Why [`Io::connect`](super::Io::connect) was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
     /// The remote end can be no peer: port 0, a broadcast, multicast or unspecified address, or one of ours (MUST-46).
@@ -76,6 +78,8 @@ pub enum ConnectError {
     #[error("too many connections")]
     Full,
 }
+
+debug_as_display!(ConnectError);
 
 /// What is asked for beside the remote end when a connection is opened. The default asks for nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -18,9 +18,11 @@ pub struct Route {
 }
 
 /// No such prefix: longer than an address of that family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a prefix of {0} bits is longer than the address")]
 pub struct PrefixError(pub u8);
+
+debug_as_display!(PrefixError);
 
 fn width(addr: IpAddr) -> u8 {
     if addr.is_ipv4() { 32 } else { 128 }

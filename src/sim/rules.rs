@@ -46,7 +46,7 @@ pub enum Rule {
 }
 
 /// A rule that does not hold.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{rule:?}: {detail}")]
 pub struct Violation {
     /// Which.
@@ -54,6 +54,8 @@ pub struct Violation {
     /// What was seen.
     pub detail: String,
 }
+
+debug_as_display!(Violation);
 
 impl Violation {
     /// A violation of `rule`.

@@ -55,8 +55,10 @@ impl fmt::Display for CongestionControl {
 }
 
 /// No algorithm has this name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct UnknownCongestionControl(String);
+
+debug_as_display!(UnknownCongestionControl);
 
 impl fmt::Display for UnknownCongestionControl {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -50,9 +50,11 @@ pub enum SynCookies {
 }
 
 /// Why a text is not a [`SynCookies`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("no use of SYN cookies is called {0:?}: off, overflow or always")]
 pub struct ParseSynCookiesError(String);
+
+debug_as_display!(ParseSynCookiesError);
 
 impl FromStr for SynCookies {
     type Err = ParseSynCookiesError;

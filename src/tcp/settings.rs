@@ -36,7 +36,7 @@ enum Value {
 const BUFFER: (u32, u32) = (256, 1 << 30);
 
 /// Why a configuration is refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
     /// There is no such key; [`Config::keys`] are those that there are.
@@ -66,6 +66,8 @@ pub enum ConfigError {
     #[error("{0}")]
     Conflict(String),
 }
+
+debug_as_display!(ConfigError);
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)

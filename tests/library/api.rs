@@ -121,7 +121,8 @@ fn a_panic_while_reading_takes_nothing() -> std::io::Result<()> {
     Ok(())
 }
 
-/// What tells of an error begins in lower case where it is no name, ends without a full stop, and has one line.
+/// What tells of an error begins in lower case where it is no name, ends without a full stop, and has one line. The same
+/// is printed where a program's `main` returns the error, or unwraps it: there it is `Debug` that is asked.
 #[test]
 fn errors_tell_themselves_in_one_line() {
     let errors: Vec<Box<dyn Error>> = vec![
@@ -132,9 +133,17 @@ fn errors_tell_themselves_in_one_line() {
         Box::new("x".parse::<ServiceSpec>().map(drop).expect_err("no service")),
         Box::new("x".parse::<HostAddress>().map(drop).expect_err("no address")),
         Box::new(PlanError::NoWorkers),
+        Box::new(engine::BuildError::from(DeviceError::NodeAccess)),
+        Box::new(EngineError::Queues { device: 1, plan: 2 }),
+        Box::new(embed::Host::builder().build(tcp::Instant::ZERO).map(drop).expect_err("no address")),
+        Box::new(ListenError::NoPort),
+        Box::new(ConnectError::NoRoute),
+        Box::new(PrefixError(33)),
+        Box::new("x".parse::<tcp::CongestionControl>().map(drop).expect_err("no algorithm")),
     ];
     for error in errors {
         let text = error.to_string();
+        assert_eq!(format!("{error:?}"), text);
         assert!(!text.is_empty() && !text.ends_with('.') && !text.contains('\n'), "{text:?}");
     }
 }
