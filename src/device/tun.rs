@@ -110,6 +110,14 @@ pub enum DeviceError {
 
 debug_as_display!(DeviceError);
 
+/// `AddrInUse`: the name is taken; `PermissionDenied`: rights are missing; `InvalidInput`: what was asked for cannot be; else
+/// what the kernel said. The error itself is inside.
+impl From<DeviceError> for io::Error {
+    fn from(error: DeviceError) -> Self {
+        Self::new(error.kind(), error)
+    }
+}
+
 impl DeviceError {
     pub(crate) fn kind(&self) -> io::ErrorKind {
         match self {
@@ -203,6 +211,13 @@ pub struct TunDevice {
     control: OwnedFd,
     /// Not yet taken.
     queues: Vec<OwnedFd>,
+}
+
+/// For ioctls on the interface. Packets are read and written by [the queues](Device::take_queues).
+impl AsFd for TunDevice {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.control.as_fd()
+    }
 }
 
 impl TunDevice {

@@ -109,7 +109,8 @@ pub struct Host {
 
 impl std::fmt::Debug for Host {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Host").field("stack", &self.stack).field("now", &self.now).finish_non_exhaustive()
+        let addresses = self.stack.addresses();
+        f.debug_struct("Host").field("addresses", &addresses).field("now", &self.now).finish_non_exhaustive()
     }
 }
 

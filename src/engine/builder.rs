@@ -55,7 +55,8 @@ impl BuildError {
 }
 
 /// `AddrInUse`: the device's name is taken; `PermissionDenied`: rights are missing; `InvalidInput`: what was asked for cannot
-/// be; else what the kernel said. The error itself is inside.
+/// be; else what the kernel said. The error itself is inside; a `main` that returns it, or `Box<dyn Error>`, prints its
+/// sentence alone, and one that returns an `io::Result` the kind besides.
 impl From<BuildError> for io::Error {
     fn from(error: BuildError) -> Self {
         Self::new(error.kind(), error)
@@ -90,7 +91,11 @@ const USUAL_PREFIX: u8 = 24;
 
 impl std::fmt::Debug for Builder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Builder").field("plan", &self.plan).field("config", &self.config).finish_non_exhaustive()
+        let mut builder = f.debug_struct("Builder");
+        if self.device.is_none() {
+            builder.field("tun", &self.tun.name);
+        }
+        builder.field("addresses", &self.config.addresses).field("plan", &self.plan).finish_non_exhaustive()
     }
 }
 

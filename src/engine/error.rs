@@ -49,6 +49,13 @@ pub enum EngineError {
 
 debug_as_display!(EngineError);
 
+/// As [`BuildError`](super::BuildError), of a part of it.
+impl From<EngineError> for io::Error {
+    fn from(error: EngineError) -> Self {
+        Self::new(error.kind(), error)
+    }
+}
+
 impl EngineError {
     pub(super) fn kind(&self) -> io::ErrorKind {
         match self {

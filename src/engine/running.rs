@@ -41,14 +41,24 @@ pub struct Engine {
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine").field("plan", &self.plan).field("steering", &self.steering).finish_non_exhaustive()
+        let Plan { kind, workers, queues, .. } = &self.plan;
+        let mut engine = f.debug_struct("Engine");
+        engine.field("addresses", &self.stack.addresses()).field("plan", kind);
+        engine.field("workers", workers).field("queues", queues).field("steering", &self.steering);
+        engine.field("running", &(!self.threads.is_empty() && !self.has_failed())).finish_non_exhaustive()
     }
 }
 
 /// A way into a running engine from any thread: messages to services, connections to be opened.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Handle {
     peers: Vec<Peer>,
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handle").field("shards", &self.peers.len()).finish()
+    }
 }
 
 impl Handle {

@@ -5,8 +5,11 @@
 //! [`EventQueue::events`]. Events are edge-triggered as mio's are: after one, read or write until `WouldBlock`.
 //!
 //! Where sockets must go into a `mio::Registry` itself, [`TcpStream`](super::TcpStream) and
-//! [`TcpListener`](super::TcpListener) are `mio::event::Source`s, too, at the price of a descriptor each.
+//! [`TcpListener`](super::TcpListener) are `mio::event::Source`s, too, at the price of a descriptor each. That one tells of
+//! readiness in one registry and nothing else: it is not to be had from them (`AsFd`), since whoever has a socket's
+//! descriptor reads and writes it.
 
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
@@ -36,10 +39,10 @@ impl Watched for Handle {
         if closed || error || state & is::SHUT_WRITE != 0 || self.has_room() {
             bits |= ready::WRITABLE;
         }
-        if closed || state & (is::ENDED | is::SHUT_READ) != 0 {
+        if self.socket.is_read_closed() {
             bits |= ready::READ_CLOSED;
         }
-        if closed || (state & is::SHUT_WRITE != 0 && state & is::ENDED != 0) {
+        if self.socket.is_write_closed() {
             bits |= ready::WRITE_CLOSED;
         }
         if error {
@@ -108,9 +111,14 @@ impl Sealed for TcpListener {}
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
 pub struct EventQueue {
     shared: Arc<Shared>,
+}
+
+impl fmt::Debug for EventQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventQueue").field("fd", &self.as_raw_fd()).finish()
+    }
 }
 
 impl EventQueue {

@@ -5,6 +5,7 @@
 //! while an older handshake from the same address is less than 2 ms old: a program that opens two connections
 //! one after the other (iperf3's `--bidir` does) finds them in that order although two shards carry them.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
@@ -15,10 +16,12 @@ use std::time;
 
 use arc_swap::ArcSwapOption;
 use crossbeam::queue::SegQueue;
+use mio::{Interest, Registry, Token, event};
 
 use super::accepting::{Next, Order};
 use super::command::Command;
 use super::listening::{Listening, News, Opening, Ready};
+use super::registration::Descriptor;
 use super::settings::Initial;
 use super::stack::Stack;
 use super::stream::TcpStream;
@@ -61,12 +64,27 @@ use crate::tcp::Instant;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
 pub struct TcpListener {
     inner: Arc<Inner>,
+    /// With a `mio::Registry`, if the listener is in one itself.
+    descriptor: Descriptor,
 }
 
-#[derive(Debug)]
+/// As that of [`std::net::TcpListener`], with how many connections wait to be accepted, and how many may, in the place of
+/// the descriptor: `TcpListener { addr: 10.0.0.2:80, queued: 0, backlog: 4096 }`.
+impl fmt::Debug for TcpListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let listening = &self.inner.listening;
+        let mut listener = f.debug_struct("TcpListener");
+        listener.field("addr", &listening.local);
+        listener.field("queued", &listening.queued.load(Ordering::Relaxed)).field("backlog", &listening.backlog);
+        if listening.stopped.load(Ordering::Relaxed) {
+            listener.field("stopped", &true);
+        }
+        listener.finish()
+    }
+}
+
 struct Inner {
     stack: Stack,
     listening: Arc<Listening>,
@@ -118,7 +136,7 @@ impl TcpListener {
         });
         if !stack.may_wait() {
             // What could be wrong has been looked at before.
-            return Ok(Self { inner });
+            return Ok(Self::of(inner));
         }
         for _ in 0..shards {
             match stack.answer(&answers) {
@@ -128,7 +146,11 @@ impl TcpListener {
                 None => return Err(super::stack::stopped()),
             }
         }
-        Ok(Self { inner })
+        Ok(Self::of(inner))
+    }
+
+    fn of(inner: Arc<Inner>) -> Self {
+        Self { inner, descriptor: Descriptor::default() }
     }
 
     /// Waits for a connection and takes it: the stream and the peer's address.
@@ -235,7 +257,7 @@ impl TcpListener {
     ///
     /// Never; as `std` has it.
     pub fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self { inner: Arc::clone(&self.inner) })
+        Ok(Self::of(Arc::clone(&self.inner)))
     }
 
     /// Makes [`accept`](Self::accept) return `WouldBlock` instead of waiting, for all clones.
@@ -296,6 +318,29 @@ impl TcpListener {
 
     pub(crate) fn listening(&self) -> &Arc<Listening> {
         &self.inner.listening
+    }
+}
+
+/// In a `mio::Registry` itself, at the price of a descriptor; an [`EventQueue`](super::EventQueue) has one for all
+/// sockets. Events are edges: after one, accept until `WouldBlock`.
+impl event::Source for TcpListener {
+    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        let mut descriptor = std::mem::take(&mut self.descriptor);
+        let result = descriptor.register(self, registry, token, interests);
+        self.descriptor = descriptor;
+        result
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        let mut descriptor = std::mem::take(&mut self.descriptor);
+        let result = descriptor.reregister(self, registry, token, interests);
+        self.descriptor = descriptor;
+        result
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        let mut descriptor = std::mem::take(&mut self.descriptor);
+        descriptor.deregister(self, registry)
     }
 }
 

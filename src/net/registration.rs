@@ -2,6 +2,7 @@
 //!
 //! Must not contain: sockets. What is watched says of itself what it is ready for.
 
+use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -115,10 +116,35 @@ impl Shared {
 }
 
 /// Something happened to a socket, or may have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct SocketEvent {
     token: Token,
     bits: u8,
+}
+
+/// As mio's events have it, without what is not so: `SocketEvent { token: Token(1), ready: READABLE | READ_CLOSED }`.
+impl fmt::Debug for SocketEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SocketEvent").field("token", &self.token).field("ready", &Bits(self.bits)).finish()
+    }
+}
+
+/// Bits of [`ready`], by name.
+struct Bits(u8);
+
+impl fmt::Debug for Bits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = [
+            (ready::READABLE, "READABLE"),
+            (ready::WRITABLE, "WRITABLE"),
+            (ready::READ_CLOSED, "READ_CLOSED"),
+            (ready::WRITE_CLOSED, "WRITE_CLOSED"),
+            (ready::ERROR, "ERROR"),
+        ];
+        let mut set = names.into_iter().filter(|(bit, _)| self.0 & bit != 0).map(|(_, name)| name);
+        f.write_str(set.next().unwrap_or("nothing"))?;
+        set.try_for_each(|name| write!(f, " | {name}"))
+    }
 }
 
 impl SocketEvent {

@@ -243,6 +243,23 @@ impl Socket {
         self.error.load(Ordering::Acquire) != 0
     }
 
+    /// The pending error, which stays.
+    pub(crate) fn pending_error(&self) -> Option<io::Error> {
+        let errno = self.error.load(Ordering::Acquire);
+        (errno != 0).then(|| io::Error::from_raw_os_error(errno))
+    }
+
+    /// Nothing more is to be read than what lies here (EPOLLRDHUP).
+    pub(crate) fn is_read_closed(&self) -> bool {
+        self.state() & (is::CLOSED | is::ENDED | is::SHUT_READ) != 0
+    }
+
+    /// Both directions have ended (EPOLLHUP).
+    pub(crate) fn is_write_closed(&self) -> bool {
+        let state = self.state();
+        state & is::CLOSED != 0 || (state & is::SHUT_WRITE != 0 && state & is::ENDED != 0)
+    }
+
     /// Counters and estimates of a connection that has ended.
     pub(crate) fn last_info(&self) -> Option<Info> {
         self.last_info.get().map(|info| **info)

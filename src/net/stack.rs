@@ -106,7 +106,12 @@ struct Shared {
 
 impl std::fmt::Debug for Stack {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Stack").field("addresses", &self.shared.addresses).finish_non_exhaustive()
+        let mut stack = f.debug_struct("Stack");
+        stack.field("addresses", &self.shared.addresses);
+        if self.shared.mails.iter().any(|mail| mail.is_closed()) {
+            stack.field("stopped", &true);
+        }
+        stack.finish_non_exhaustive()
     }
 }
 

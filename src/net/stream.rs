@@ -1,5 +1,6 @@
 //! [`TcpStream`]: a connection, with the names, signatures and results of [`std::net::TcpStream`].
 
+use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use super::socket::{Handle, is, want};
 use crate::buffer::octets::{OctetReader, OctetWriter};
 
 /// What a stream was connected by, and may be connected by again.
-pub(super) trait Origin: std::fmt::Debug + Send + Sync {
+pub(super) trait Origin: Send + Sync {
     /// Begins to connect once more, with what has been set on the stream since.
     fn start_again(&self, remote: SocketAddr, settings: &Settings) -> io::Result<TcpStream>;
 }
@@ -62,13 +63,63 @@ pub(super) trait Origin: std::fmt::Debug + Send + Sync {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
+///
+/// There is no descriptor behind it, and so neither `AsFd` nor anything else that the kernel could wait for: see
+/// [`EventQueue`](super::EventQueue), which has one.
 pub struct TcpStream {
     handle: Arc<Handle>,
     /// With a `mio::Registry`, if the stream is in one itself.
     descriptor: Descriptor,
     /// What it was connected by, if that did not wait: it may be tried again.
     origin: Option<Arc<dyn Origin>>,
+}
+
+/// As that of [`std::net::TcpStream`], with the connection's state in the place of the descriptor:
+/// `TcpStream { addr: 10.0.0.1:40000, peer: 10.0.0.2:80, state: Connected }`.
+impl fmt::Debug for TcpStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let socket = &self.handle.socket;
+        let mut stream = f.debug_struct("TcpStream");
+        if let Some(addr) = socket.local.get() {
+            stream.field("addr", addr);
+        }
+        stream.field("peer", &socket.remote).field("state", &Seen::of(socket.state()));
+        if let Some(error) = socket.pending_error() {
+            stream.field("error", &format_args!("{error}"));
+        }
+        stream.finish()
+    }
+}
+
+/// What an application sees of its connection. The states of TCP are the shard's: [`TcpStream::info`] asks it for them.
+#[derive(Debug)]
+enum Seen {
+    Connecting,
+    Connected,
+    /// The peer has ended its direction, or reading was shut down.
+    ReadClosed,
+    /// Our direction has ended.
+    WriteClosed,
+    /// Both have, and the connection goes on until that is acknowledged.
+    Closing,
+    Closed,
+}
+
+impl Seen {
+    fn of(state: u32) -> Self {
+        if state & is::CLOSED != 0 {
+            return Self::Closed;
+        }
+        if state & is::CONNECTED == 0 {
+            return Self::Connecting;
+        }
+        match (state & (is::ENDED | is::SHUT_READ) != 0, state & is::SHUT_WRITE != 0) {
+            (false, false) => Self::Connected,
+            (true, false) => Self::ReadClosed,
+            (false, true) => Self::WriteClosed,
+            (true, true) => Self::Closing,
+        }
+    }
 }
 
 impl TcpStream {

@@ -1,5 +1,6 @@
 //! [`TcpSocket`]: a socket before it is connected or listens.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -47,13 +48,23 @@ use crate::tcp::{self, CongestionControl, KeepAlive};
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct TcpSocket {
     stack: Stack,
     local: Option<SocketAddr>,
     options: ConnectOptions,
     /// What is not among these.
     initial: Initial,
+}
+
+impl fmt::Debug for TcpSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut socket = f.debug_struct("TcpSocket");
+        if let Some(local) = &self.local {
+            socket.field("addr", local);
+        }
+        socket.finish_non_exhaustive()
+    }
 }
 
 impl TcpSocket {

@@ -1,7 +1,8 @@
 //! What a shard counts: plain integers of one thread, published now and then to shared memory for readers.
 //!
-//! Must not contain: locks, formatting for people (that is the command's work), anything per connection.
+//! Must not contain: locks, formatting for people beyond `Debug` (that is the command's work), anything per connection.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::budget::Work;
@@ -15,7 +16,9 @@ pub const TURN_TIMES: usize = 23;
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// Counters and gauges of one shard (or one stage), since its start.
-        #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+        ///
+        /// `Debug` leaves out what is zero, as most of them are, and names the others: `drops: {NoConnection: 3}`.
+        #[derive(Default, Clone, Copy, PartialEq, Eq)]
         pub struct Counters {
             $($(#[$doc])* pub $name: u64,)*
             /// Packets dropped, by reason; index by [`DropReason`].
@@ -53,6 +56,12 @@ macro_rules! counters {
                     *other = value;
                 }
                 counters
+            }
+
+            /// The counters before those by reason or kind that are not zero, with their names.
+            fn counted(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                let all = Self::NAMES.iter().copied().zip([$(self.$name,)*]);
+                all.filter(|(_, value)| *value != 0)
             }
 
             /// Adds another shard's figures to these; of what is a maximum, the larger one stays.
@@ -347,10 +356,56 @@ impl Counters {
     }
 }
 
+impl fmt::Debug for Counters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut counters = f.debug_struct("Counters");
+        for (name, value) in self.counted() {
+            counters.field(name, &value);
+        }
+        if self.dropped_total() != 0 {
+            counters.field("drops", &Counted(|| DropReason::all().zip(self.drops)));
+        }
+        if self.most_in_a_turn.iter().any(|most| *most != 0) {
+            counters.field("most_in_a_turn", &Counted(|| Work::ALL.into_iter().zip(self.most_in_a_turn)));
+        }
+        if self.turn_times.iter().any(|turns| *turns != 0) {
+            counters.field("turn_times", &Counted(|| (0..).map(Below).zip(self.turn_times)));
+            counters.field("longest_turn", &Duration::from_nanos(self.longest_turn));
+        }
+        counters.finish()
+    }
+}
+
+/// Names and numbers, without those that are zero.
+struct Counted<F>(F);
+
+impl<K: fmt::Debug, I: Iterator<Item = (K, u64)>, F: Fn() -> I> fmt::Debug for Counted<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries((self.0)().filter(|(_, count)| *count != 0)).finish()
+    }
+}
+
+/// A class of turns, by the time that they took less than.
+struct Below(usize);
+
+impl fmt::Debug for Below {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 + 1 == TURN_TIMES {
+            return f.write_str("more");
+        }
+        write!(f, "<{:?}", Duration::from_micros(1 << self.0))
+    }
+}
+
 /// The shared copy of one shard's counters: written by its owner with relaxed stores, read by anybody.
-#[derive(Debug)]
 pub struct PublishedCounters {
     cells: Box<[AtomicU64]>,
+}
+
+impl fmt::Debug for PublishedCounters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PublishedCounters").field(&self.read()).finish()
+    }
 }
 
 impl Default for PublishedCounters {
@@ -387,6 +442,21 @@ mod tests {
         published.publish(&counters);
         assert_eq!(published.read(), counters);
         assert_eq!(published.read().dropped_total(), 2);
+    }
+
+    #[test]
+    fn debug_names_what_was_counted_and_nothing_else() {
+        let mut counters = Counters::default();
+        assert_eq!(format!("{counters:?}"), "Counters");
+        counters.packets_in = 7;
+        counters.drop_packet(Malformed::IpTruncated.into());
+        counters.drop_packet(DropReason::DeviceRefused);
+        counters.note_work(Work::Places, 5);
+        counters.note_turn(Duration::from_micros(3));
+        counters.note_turn(Duration::from_secs(3));
+        let text = "Counters { packets_in: 7, turns: 2, drops: {Malformed(IpTruncated): 1, DeviceRefused: 1}, \
+                    most_in_a_turn: {Places: 5}, turn_times: {<4µs: 1, more: 1}, longest_turn: 3s }";
+        assert_eq!(format!("{counters:?}"), text);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod again;
+mod debug;
 mod early;
 mod link;
 mod peeking;

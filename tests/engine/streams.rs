@@ -269,6 +269,59 @@ fn mio_sees_connections_octets_and_ends() {
     assert_eq!(read, b"hello");
 }
 
+/// Sockets in a registry itself, without a queue of ours between: a descriptor each, events with their tokens.
+#[test]
+fn a_registry_of_mio_takes_listeners_and_streams() {
+    const LISTENER: mio::Token = mio::Token(0);
+    const ACCEPTED: mio::Token = mio::Token(1);
+    let (server, client) = engines(2, PlanKind::Fused);
+    let mut listener = server.bind(at(87)).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let mut poll = mio::Poll::new().unwrap();
+    poll.registry().register(&mut listener, LISTENER, mio::Interest::READABLE).unwrap();
+    let mut events = mio::Events::with_capacity(8);
+    let mut accepted = Vec::new();
+    let start = Instant::now();
+    for count in 1..=3 {
+        let mut stream = client.connect(at(87)).unwrap();
+        let mut got = Vec::new();
+        stream.write_all(b"hello").unwrap();
+        while accepted.len() < count || got != b"hello" {
+            assert!(start.elapsed() < Duration::from_secs(10), "stuck: {accepted:?}, {got:?}");
+            poll.poll(&mut events, Some(Duration::from_secs(1))).unwrap();
+            for event in &events {
+                match event.token() {
+                    LISTENER => {
+                        while let Ok((mut stream, _)) = listener.accept() {
+                            stream.set_nonblocking(true).unwrap();
+                            poll.registry().register(&mut stream, ACCEPTED, mio::Interest::READABLE).unwrap();
+                            accepted.push(stream);
+                        }
+                    }
+                    ACCEPTED => {
+                        let mut buffer = [0; 16];
+                        while let Some(Ok(len @ 1..)) = accepted.last().map(|mut stream| stream.read(&mut buffer)) {
+                            got.extend_from_slice(&buffer[..len]);
+                        }
+                    }
+                    _ => unreachable!(),
+                }
+            }
+        }
+    }
+    let listener_again = mio::Token(7);
+    poll.registry().reregister(&mut listener, listener_again, mio::Interest::READABLE).unwrap();
+    let _stream = client.connect(at(87)).unwrap();
+    while !events.iter().any(|event| event.token() == listener_again) {
+        assert!(start.elapsed() < Duration::from_secs(10), "stuck");
+        poll.poll(&mut events, Some(Duration::from_secs(1))).unwrap();
+    }
+    poll.registry().deregister(&mut listener).unwrap();
+    assert!(poll.registry().deregister(&mut listener).is_err(), "it is in none");
+    listener.set_nonblocking(false).unwrap();
+    listener.accept().unwrap();
+}
+
 #[test]
 fn the_end_of_the_engine_ends_every_wait() {
     let (server, client) = engines(1, PlanKind::Fused);

@@ -13,7 +13,7 @@ use trust::engine::{Engine, EngineError, Handle, Pin, Plan, PlanError, PlanKind}
 use trust::flow::{Endpoint, Quad, ShardId};
 use trust::net::{EventQueue, Incoming, SocketEvent, SocketLimits, Stack, TcpListener, TcpSocket, TcpStream};
 use trust::services::{ParseServiceError, ServiceName, ServiceSpec};
-use trust::shard::{ConnectError, Limits, ListenError, PrefixError};
+use trust::shard::{ConnectError, Counters, Limits, ListenError, PrefixError};
 use trust::tcp::cookie::{ParseSynCookiesError, SynCookies};
 use trust::{embed, engine, tcp};
 
@@ -82,6 +82,23 @@ fn public_types_keep_their_promises() {
     // As std's: a panic of one thread takes no socket of another with it.
     caught::<TcpStream>();
     caught::<TcpListener>();
+}
+
+/// What is shown of an engine, and of what it counts, is what one would ask for.
+#[test]
+fn debug_is_no_dump() -> std::io::Result<()> {
+    let (here, _there) = trust::device::memory::pair(&MemoryOptions::default())?;
+    let address = std::net::IpAddr::from([10, 0, 0, 1]);
+    let builder = Engine::builder().device(here, 1).address(address).plan(PlanKind::Fused).workers(1).pin(Pin::None);
+    assert_eq!(format!("{builder:?}"), "Builder { addresses: [10.0.0.1], plan: Fused, .. }");
+    let mut engine = builder.start()?;
+    let running = "Engine { addresses: [10.0.0.1], plan: Fused, workers: 1, queues: 1, steering: \"one queue\", ";
+    assert_eq!(format!("{engine:?}"), format!("{running}running: true, .. }}"));
+    assert_eq!(format!("{:?}", engine.handle()), "Handle { shards: 1 }");
+    engine.stop()?;
+    assert_eq!(format!("{engine:?}"), format!("{running}running: false, .. }}"));
+    assert_eq!(format!("{:?}", Counters::default()), "Counters");
+    Ok(())
 }
 
 #[cfg(feature = "tokio")]
