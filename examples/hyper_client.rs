@@ -2,7 +2,7 @@
 //! shards; the two are joined in memory, so no root and no device is needed.
 //!
 //! ```text
-//! cargo run --features tokio --example hyper_client
+//! cargo run --features hyper,services --example hyper_client
 //! ```
 
 use std::io;
@@ -12,7 +12,6 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::{Request, StatusCode};
-use hyper_util::rt::TokioIo;
 use trust::device::memory::{MemoryOptions, pair};
 use trust::engine::{Engine, Pin, ServiceFactory};
 use trust::net::tokio::TcpStream;
@@ -30,7 +29,7 @@ async fn main() -> io::Result<()> {
     let client = Engine::builder().device(there, 1).address(CLIENT).pin(Pin::None).start()?;
 
     let stream = TcpStream::connect(&client.stack(), SERVER).await?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    let (mut sender, connection) = http1::handshake(stream).await.map_err(io::Error::other)?;
     tokio::spawn(connection);
     // Two requests, one after the other, on one connection.
     for (path, len) in [("/bytes/26", 26), ("/bytes/1000000", 1_000_000)] {

@@ -2,7 +2,7 @@
 //! in memory, so no root and no device is needed.
 //!
 //! ```text
-//! cargo run --features tokio --example hyper_server
+//! cargo run --features hyper --example hyper_server
 //! ```
 
 use std::convert::Infallible;
@@ -14,7 +14,6 @@ use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use trust::device::memory::{MemoryOptions, pair};
 use trust::engine::{Engine, Pin};
@@ -44,8 +43,8 @@ async fn serve(listener: TcpListener) -> io::Result<()> {
     loop {
         let (stream, from) = listener.accept().await?;
         tokio::spawn(async move {
-            // hyper has traits of its own for reading and writing; `TokioIo` turns tokio's into them.
-            let served = http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answer)).await;
+            // hyper has traits of its own for reading and writing; with the feature `hyper` our streams have them.
+            let served = http1::Builder::new().serve_connection(stream, service_fn(answer)).await;
             if let Err(error) = served {
                 eprintln!("{from}: {error}");
             }

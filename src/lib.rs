@@ -7,7 +7,7 @@
 //! * **Modern TCP.** SACK, RACK-TLP, PRR, F-RTO and undo, CUBIC and HyStart++, timestamps and PAWS, SYN cookies that
 //!   keep all options; held to the RFCs requirement by requirement.
 //! * **Familiar sockets.** Blocking ones with the results of `std::net`, error numbers included; readiness for mio;
-//!   streams and listeners for tokio, on which hyper and axum run as they are.
+//!   streams and listeners for tokio, which hyper and axum take as they are.
 //! * **Bounded.** Memory, half-open connections, answers to strangers and the work of a turn have shares and limits:
 //!   ten thousand peers that take what they can leave the others theirs.
 //! * **Deterministic where it is wanted.** An [embedded](embed) host does the same again for the same calls.
@@ -79,9 +79,11 @@
 //!
 //! # Features
 //!
-//! * `cli` (default): the command `trust`, and what only it needs; all features below but `sim` come with it. Programs
-//!   that use the library do without: `default-features = false`.
+//! * `cli` (default): the command `trust`, and what only it needs; all features below but `axum` and `sim` come with it.
+//!   Programs that use the library do without: `default-features = false`.
+//! * `axum`: the listener of `net::tokio` is one of axum's.
 //! * `fence`: gives up user, capabilities, files and system calls, when it is asked.
+//! * `hyper`: the streams of `net::tokio` have hyper's traits for reading and writing.
 //! * `services`: applications that run inside a shard: echo, discard, daytime, chargen, HTTP and an iperf3 server.
 //! * `sim`: a deterministic world of hosts and bad links, to try one's own applications and changes in.
 //! * `tokio`: `AsyncRead`, `AsyncWrite` and an async listener; the runtime is the user's own.

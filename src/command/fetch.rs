@@ -18,7 +18,6 @@ use hyper::client::conn::http1;
 use hyper::header::{self, HeaderValue};
 use hyper::http::uri::Authority;
 use hyper::{Request, Response, Uri};
-use hyper_util::rt::TokioIo;
 use tokio::runtime;
 use tokio::task::JoinHandle;
 use trust::net::Stack;
@@ -165,7 +164,7 @@ async fn get(
     let stream = outward::connect(stack, remote)?;
     stream.set_linger(Some(LINGER))?;
     stream.set_nodelay(true)?;
-    let stream = TokioIo::new(trust::net::tokio::TcpStream::from(stream));
+    let stream = trust::net::tokio::TcpStream::from(stream);
     let (mut sender, connection) = http1::handshake(stream).await.map_err(|error| broken(remote, &error))?;
     let connection = tokio::spawn(connection);
     let request = Request::get(target.path())

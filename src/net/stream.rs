@@ -603,6 +603,19 @@ fn look(reader: &OctetReader, buffer: &mut [u8]) -> usize {
     done
 }
 
+/// Takes what is there into `buffers`, one after the other.
+pub(super) fn scatter(reader: &mut OctetReader, buffers: &mut [IoSliceMut<'_>]) -> usize {
+    let mut done = 0;
+    for buffer in buffers {
+        let got = reader.read(buffer);
+        done += got;
+        if got < buffer.len() {
+            break;
+        }
+    }
+    done
+}
+
 fn checked(timeout: Option<Duration>) -> io::Result<Option<Duration>> {
     if timeout == Some(Duration::ZERO) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "cannot set a 0 duration timeout"));
@@ -625,17 +638,7 @@ impl Read for &TcpStream {
     }
 
     fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        self.receive(|reader| {
-            let mut done = 0;
-            for buffer in buffers.iter_mut() {
-                let got = reader.read(buffer);
-                done += got;
-                if got < buffer.len() {
-                    break;
-                }
-            }
-            done
-        })
+        self.receive(|reader| scatter(reader, buffers))
     }
 }
 

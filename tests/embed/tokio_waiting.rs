@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 use trust::net::tokio::{TcpListener, TcpStream};
 use trust::net::{SocketLimits, TcpSocket};
 use trust::tcp::Duration;
@@ -183,6 +183,37 @@ fn all_who_wait_to_write_are_woken() {
     }
     assert!(tasks[0].woken() && tasks[1].woken() && !tasks[2].woken());
     assert!(waiting.iter_mut().all(|(task, future)| task.poll(future.as_mut()).is_ready()));
+}
+
+/// One who waits for either direction is woken by either, and leaves both places.
+#[test]
+fn who_waits_for_both_directions_is_woken_by_either() {
+    let mut link = Link::usual();
+    let (stream, accepted) = connected(&mut link);
+    while stream.try_write(&[7; 50_000]).is_ok() {
+        link.run(Duration::from_secs(1));
+    }
+    let both = Interest::READABLE | Interest::WRITABLE;
+    let (task, given_up) = (Task::new(), Task::new());
+    let mut ready = Box::pin(stream.ready(both));
+    assert!(task.poll(ready.as_mut()).is_pending());
+    assert!(given_up.poll(Box::pin(stream.ready(both)).as_mut()).is_pending());
+    assert_eq!((task.wakers(), given_up.wakers()), (2, 0));
+    assert_eq!(accepted.try_write(b"hello").unwrap(), 5);
+    link.run(MOMENT);
+    assert!(task.woken() && !given_up.woken());
+    assert_eq!(task.poll(ready.as_mut()).map(Result::unwrap), Poll::Ready(Ready::READABLE));
+    drop(ready);
+    assert_eq!((task.wakers(), stream.try_read(&mut [0; 9]).unwrap()), (0, 5));
+
+    let mut ready = Box::pin(stream.ready(both));
+    assert!(task.poll(ready.as_mut()).is_pending());
+    for _ in 0..100 {
+        let _ = accepted.try_read(&mut [0; 50_000]);
+        link.run(MOMENT);
+    }
+    assert!(task.woken());
+    assert_eq!(task.poll(ready.as_mut()).map(Result::unwrap), Poll::Ready(Ready::WRITABLE));
 }
 
 /// `AsyncRead` and `AsyncWrite` know the task that asked last, by each of several streams; a stream that goes takes what

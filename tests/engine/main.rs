@@ -3,6 +3,7 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `streams`, `tokio_streams` | sockets that block, that wait for events, and those under tokio |
+//! | `adapters` | hyper and axum on them |
 //! | `edges` | no wake-up and no edge is lost |
 //! | `uncopied` | octets that are sent and read where they lie |
 //! | `routes` | routes and source addresses |
@@ -11,6 +12,8 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[cfg(any(feature = "axum", feature = "hyper"))]
+mod adapters;
 mod edges;
 mod routes;
 #[cfg(feature = "services")]

@@ -1,11 +1,12 @@
 //! Sockets under tokio: two engines in one process, joined by a device in memory.
 
-use std::io::{ErrorKind, Read, Write};
+use std::future::poll_fn;
+use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest, ReadBuf};
 use trust::device::memory::{MemoryOptions, pair};
 use trust::engine::{Engine, Pin};
 use trust::net::tokio::{TcpListener, TcpStream};
@@ -43,9 +44,107 @@ async fn options_are_those_of_the_blocking_stream() {
     stream.set_ttl(9).unwrap();
     assert_eq!(stream.set_ttl(256).unwrap_err().kind(), ErrorKind::InvalidInput);
     assert_eq!((stream.nodelay().unwrap(), stream.linger().unwrap(), stream.ttl().unwrap()), (true, linger, 9));
-    assert!(stream.take_error().unwrap().is_none());
+    stream.set_quickack(false).unwrap();
+    assert!(!stream.quickack().unwrap() && stream.take_error().unwrap().is_none());
     let stream = stream.into_inner();
     assert_eq!((stream.nodelay().unwrap(), stream.linger().unwrap(), stream.ttl().unwrap()), (true, linger, 9));
+}
+
+/// Two ends of a connection, and the engines that carry it.
+async fn connected(port: u16) -> (Engine, Engine, TcpStream, TcpStream) {
+    let (server, client) = engines();
+    let address = SocketAddr::new(SERVER, port);
+    let listener = TcpListener::bind(&server.stack(), address).unwrap();
+    let stream = TcpStream::connect(&client.stack(), address).await.unwrap();
+    let (accepted, _) = listener.accept().await.unwrap();
+    (server, client, stream, accepted)
+}
+
+/// As a program for `tokio::net::TcpStream` does it: wait for what may be done, try it, wait again.
+#[tokio::test]
+async fn readiness_is_told_as_tokio_tells_it() {
+    let (_server, _client, stream, mut peer) = connected(15).await;
+    let both = Interest::READABLE | Interest::WRITABLE;
+    let ready = stream.ready(both).await.unwrap();
+    assert!(ready.is_writable() && !ready.is_readable() && !ready.is_read_closed(), "{ready:?}");
+    assert_eq!(stream.try_read(&mut [0; 9]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    let early = stream.try_io(Interest::READABLE, || panic!("there is nothing to be read")).map(|()| "read");
+    assert_eq!(early.unwrap_err().kind(), ErrorKind::WouldBlock);
+
+    peer.write_all(b"one, two, three, four").await.unwrap();
+    let ready = stream.ready(Interest::READABLE).await.unwrap();
+    assert!(ready.is_readable() && !ready.is_writable(), "{ready:?}");
+    let mut buffer = [0; 5];
+    assert_eq!(stream.try_io(both, || stream.try_read(&mut buffer)).unwrap(), 5);
+    let (mut first, mut then) = ([0; 3], [0; 2]);
+    let mut pieces = [IoSliceMut::new(&mut first), IoSliceMut::new(&mut then)];
+    assert_eq!(stream.try_read_vectored(&mut pieces).unwrap(), 5);
+    assert_eq!([&buffer[..], &first[..], &then[..]].concat(), b"one, two, ");
+    let mut rest = Vec::with_capacity(100);
+    assert_eq!(stream.try_read_buf(&mut rest).unwrap(), 11);
+    assert_eq!(rest, b"three, four");
+
+    let pieces = [IoSlice::new(b"five, "), IoSlice::new(b""), IoSlice::new(b"six")];
+    assert_eq!(stream.try_write_vectored(&pieces).unwrap(), 9);
+    let mut got = [0; 9];
+    peer.read_exact(&mut got).await.unwrap();
+    assert_eq!(&got, b"five, six");
+
+    // Until it says something else than `WouldBlock`.
+    let late = stream.async_io(Interest::WRITABLE, || stream.try_read(&mut buffer));
+    let (late, ()) = tokio::join!(late, async { peer.write_all(b"later").await.unwrap() });
+    assert_eq!((late.unwrap(), &buffer), (5, b"later"));
+
+    peer.shutdown().await.unwrap();
+    let ready = stream.ready(Interest::READABLE).await.unwrap();
+    assert!(ready.is_readable() && ready.is_read_closed() && !ready.is_write_closed(), "{ready:?}");
+    peer.set_zero_linger().unwrap();
+    drop(peer);
+    stream.closed().await;
+    let ready = stream.ready(both | Interest::ERROR).await.unwrap();
+    assert!(ready.is_read_closed() && ready.is_write_closed() && ready.is_error(), "{ready:?}");
+    assert_eq!(stream.ready(Interest::ERROR).await.unwrap(), tokio::io::Ready::ERROR);
+}
+
+#[tokio::test]
+async fn what_is_polled_by_hand_waits_and_goes_on() {
+    let (_server, _client, stream, mut peer) = connected(16).await;
+    poll_fn(|context| stream.poll_write_ready(context)).await.unwrap();
+    let mut octets = [0; 9];
+    let mut octets = ReadBuf::new(&mut octets);
+    let peek = poll_fn(|context| stream.poll_peek(context, &mut octets));
+    let (seen, ()) = tokio::join!(peek, async { peer.write_all(b"hello").await.unwrap() });
+    assert_eq!((seen.unwrap(), octets.filled()), (5, &b"hello"[..]));
+    poll_fn(|context| stream.poll_read_ready(context)).await.unwrap();
+    let mut got = [0; 9];
+    assert_eq!(stream.try_read(&mut got).unwrap(), 5, "a peek takes nothing");
+}
+
+#[tokio::test]
+async fn halves_have_what_their_stream_has() {
+    let (_server, _client, mut stream, mut peer) = connected(17).await;
+    let (near, far) = (stream.local_addr().unwrap(), stream.peer_addr().unwrap());
+    {
+        let (mut reader, writer) = stream.split();
+        assert_eq!((reader.local_addr().unwrap(), writer.peer_addr().unwrap()), (near, far));
+        assert!(writer.ready(Interest::WRITABLE).await.unwrap().is_writable());
+        writer.writable().await.unwrap();
+        assert_eq!(writer.try_write(b"ping").unwrap(), 4);
+        let mut ping = [0; 4];
+        peer.read_exact(&mut ping).await.unwrap();
+        peer.write_all(&ping).await.unwrap();
+        assert_eq!(reader.peek(&mut [0; 9]).await.unwrap(), 4);
+        assert_eq!(reader.try_read(&mut ping).unwrap(), 4);
+        assert_eq!(&ping, b"ping");
+    }
+    let (reader, writer) = stream.into_split();
+    let (other, others) = peer.into_split();
+    let wrong = reader.reunite(others).unwrap_err();
+    assert_eq!(format!("{wrong:?}"), "tried to reunite halves that are not from the same stream");
+    let stream = writer.reunite(wrong.0).unwrap();
+    let peer = wrong.1.reunite(other).unwrap();
+    assert_eq!((stream.peer_addr().unwrap(), peer.peer_addr().unwrap()), (far, near));
+    assert_eq!(format!("{stream:?}"), format!("TcpStream {{ addr: {near}, peer: {far}, state: Connected }}"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
