@@ -43,6 +43,17 @@ impl std::str::FromStr for Steer {
 }
 
 /// What an engine is told at its start.
+///
+/// ```
+/// use trust::config::{EngineConfig, Steer};
+///
+/// let mut config = EngineConfig::new(vec![[10, 7, 0, 2].into()]);
+/// config.steer = Steer::Learn;
+/// config.tcp.keepalive = true;
+/// // A gigabyte for data on its way, in four shards: half of it for what is received.
+/// config.set_memory(1 << 30, 4);
+/// assert_eq!(config.limits.held_octets, 128 << 20);
+/// ```
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
     /// Our addresses.

@@ -171,6 +171,22 @@ impl ImpairStats {
 }
 
 /// A device behind a bad network.
+///
+/// ```
+/// use trust::device::Device;
+/// use trust::device::impair::{Impaired, Impairment};
+/// use trust::device::memory::{MemoryOptions, pair};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (near, _far) = pair(&MemoryOptions::default())?;
+/// let impairment: Impairment = "loss=0.01,tx.reorder=0.02,seed=7".parse()?;
+/// let device = Impaired::new(near, impairment);
+/// let stats = device.stats();
+/// // An engine takes the device; the counters stay here.
+/// assert_eq!((device.name(), stats.tx().lost), ("mem0", 0));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Impaired<D> {
     inner: D,

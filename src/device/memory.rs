@@ -79,7 +79,26 @@ impl fmt::Debug for MemoryOptions {
     }
 }
 
-/// Two devices, each seeing what the other sends.
+/// Two devices, each seeing what the other sends. Engines and hosts on them need no rights; by hand it goes like this:
+///
+/// ```
+/// use trust::device::memory::{MemoryOptions, pair};
+/// use trust::device::{BUFFER_LEN, Device, RxQueue, Transmitted, TxQueue};
+/// use trust::wire::vnet::TxOffload;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let (mut near, mut far) = pair(&MemoryOptions::default())?;
+/// let (_, mut tx) = near.take_queues().remove(0);
+/// let (mut rx, _) = far.take_queues().remove(0);
+/// let sent = tx.transmit(b"a header, ", &[b"and payload"], &TxOffload::default())?;
+/// assert_eq!(sent, Transmitted::Sent);
+/// let mut buffer = vec![0; BUFFER_LEN];
+/// let received = rx.receive(&mut buffer)?.expect("a packet");
+/// assert_eq!(&buffer[received.start..][..received.len], b"a header, and payload");
+/// assert!(rx.receive(&mut buffer)?.is_none());
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 ///

@@ -201,7 +201,28 @@ pub(super) fn configure(device: &SyncDevice, name: &str, options: &TunOptions) -
     device.enabled(true).map_err(failed("bring up the link", name))
 }
 
-/// A TUN interface with one or more queues.
+/// A TUN interface with one or more queues. An engine makes one by itself; by hand it takes the same rights
+/// (`CAP_NET_ADMIN`, and `/dev/net/tun` writable):
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// use trust::device::{BUFFER_LEN, Device, RxQueue, TunDevice, TunOptions};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let options = TunOptions { name: "tun7".to_owned(), offload: false, ..TunOptions::default() };
+/// let mut device = TunDevice::create(&options)?;
+/// println!("{}: {:?}", device.name(), device.capabilities());
+/// let (mut rx, _tx) = device.take_queues().remove(0);
+/// let mut packet = vec![0; BUFFER_LEN];
+/// loop {
+///     match rx.receive(&mut packet)? {
+///         Some(received) => println!("{} octets", received.len),
+///         None => std::thread::sleep(Duration::from_millis(1)),
+///     }
+/// }
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct TunDevice {
     name: String,

@@ -39,6 +39,28 @@ impl From<BuildError> for std::io::Error {
 }
 
 /// How a host is to be; made by [`Host::builder`].
+///
+/// ```
+/// use std::net::Ipv4Addr;
+///
+/// use trust::embed::Host;
+/// use trust::net::SocketLimits;
+/// use trust::tcp::Instant;
+///
+/// # fn main() -> Result<(), trust::embed::BuildError> {
+/// let host = Host::builder()
+///     .address(Ipv4Addr::new(10, 0, 0, 1))
+///     .mtu(9_000)
+///     .sockets(SocketLimits { send_queue: 16 << 10, receive_queue: 16 << 10, ..SocketLimits::default() })
+///     .seed(7) // The same calls give the same history.
+///     .build(Instant::ZERO)?;
+/// assert_eq!(host.stack().addresses().len(), 1);
+///
+/// let refused = Host::builder().build(Instant::ZERO).unwrap_err();
+/// assert_eq!(refused.to_string(), "a host needs an address: Builder::address");
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "a builder does nothing until `build`"]
 pub struct Builder {
     addresses: Vec<IpAddr>,

@@ -86,6 +86,28 @@ const BATCH: usize = 64;
 const RETRY: Duration = Duration::from_micros(200);
 
 /// A whole host on its caller's thread and clock, with sockets beside it.
+///
+/// ```
+/// use std::net::IpAddr;
+///
+/// use trust::embed::Host;
+/// use trust::net::TcpSocket;
+/// use trust::tcp::Instant;
+/// use trust::wire::ip;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let (here, there) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+/// let mut host = Host::builder().address(here).seed(7).build(Instant::ZERO)?;
+/// let _stream = TcpSocket::new(&host.stack()).connect_nonblocking((there, 80).into())?;
+/// let mut packets = Vec::new();
+/// host.poll(Instant::ZERO, |packet| packets.push(packet.to_vec()));
+/// let syn = ip::parse(&packets[0], true).expect("a packet");
+/// assert_eq!((syn.src, syn.dst), (here, there));
+/// // Nobody answers: it is to be polled again, for the next SYN, if nothing happens before.
+/// assert!(host.next_deadline() > Some(Instant::ZERO));
+/// # Ok(())
+/// # }
+/// ```
 pub struct Host {
     driver: Driver,
     stack: Stack,

@@ -67,6 +67,38 @@ impl From<BuildError> for io::Error {
 ///
 /// Without more words it opens a TUN device `trust0` with 10.7.0.1/24 for the kernel's side and answers for 10.7.0.2.
 /// With other [addresses](Self::address) the kernel's side has one in each of their networks: the first that is not ours.
+///
+/// ```
+/// use std::io::ErrorKind;
+/// use std::net::IpAddr;
+///
+/// use trust::device::memory::{MemoryOptions, pair};
+/// use trust::engine::{Engine, Pin, PlanKind};
+/// use trust::net::SocketLimits;
+/// use trust::tcp::CongestionControl;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// // Without a `device` it would be a TUN device, which takes rights.
+/// let (device, _other_end) = pair(&MemoryOptions::default())?;
+/// let engine = Engine::builder()
+///     .device(device, 1)
+///     .network([192, 168, 7, 2].into(), 24)?
+///     .plan(PlanKind::Fused)
+///     .pin(Pin::None)
+///     .congestion(CongestionControl::Reno)
+///     .sockets(SocketLimits { queued: 64 << 20, ..SocketLimits::default() })
+///     .start()?;
+/// assert_eq!(engine.stack().addresses(), [IpAddr::from([192, 168, 7, 2])]);
+/// let elsewhere = engine.connect("10.0.0.1:80").unwrap_err();
+/// assert_eq!(elsewhere.kind(), ErrorKind::NetworkUnreachable, "no route leads there");
+///
+/// // What cannot be is refused with what can.
+/// let refused = Engine::builder().address([224, 0, 0, 1].into()).start().unwrap_err();
+/// let text = "224.0.0.1: multicast, no host's address; take one of a private network, like 10.7.0.2/24";
+/// assert_eq!(refused.to_string(), text);
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "a builder does nothing until `start`"]
 pub struct Builder {
     device: Option<(Box<dyn Device>, usize)>,

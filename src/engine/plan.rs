@@ -109,6 +109,18 @@ pub struct ThreadPlan {
 }
 
 /// Which stages an engine has, and on which thread and CPU each of them runs.
+///
+/// ```
+/// use trust::engine::{Pin, Plan, PlanError, PlanKind};
+///
+/// let plan = Plan::new(PlanKind::Fused, Some(2), &Pin::Auto, &[0, 1], 2)?;
+/// for thread in &plan.threads {
+///     println!("{} on CPU {:?}: {:?}", thread.name, thread.cpu, thread.stages);
+/// }
+/// let refused = Plan::new(PlanKind::Fused, Some(3), &Pin::Auto, &[0, 1], 3);
+/// assert_eq!(refused, Err(PlanError::TooManyWorkers { workers: 3, cpus: 2 }));
+/// # Ok::<(), PlanError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// The shape, never [`PlanKind::Auto`].

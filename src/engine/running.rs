@@ -22,6 +22,23 @@ use crate::shard::{Counters, DropReason, Message, PublishedCounters};
 /// Dropping it stops it at once, as [`stop`](Self::stop) does: connections are reset, and with them goes what streams
 /// that were closed before still had to send. To have that arrive, end with [`shutdown`](Self::shutdown), or close
 /// streams with [linger](TcpStream::set_linger), which waits for each of them.
+///
+/// ```
+/// use trust::device::memory::{MemoryOptions, pair};
+/// use trust::engine::{Engine, Pin};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let (device, _other_end) = pair(&MemoryOptions::default())?;
+/// let mut engine = Engine::builder().device(device, 1).address([10, 0, 0, 2].into()).pin(Pin::None).start()?;
+/// // Its stack goes to other threads, which open sockets.
+/// let stack = engine.stack();
+/// std::thread::spawn(move || stack.bind("10.0.0.2:80")).join().expect("no panic")?;
+/// assert_eq!(engine.counters().dropped_total(), 0);
+/// assert!(!engine.has_failed());
+/// engine.stop()?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct Engine {
     pub(super) plan: Plan,
     pub(super) steering: &'static str,

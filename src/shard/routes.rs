@@ -8,6 +8,16 @@ use std::net::IpAddr;
 use crate::wire;
 
 /// Destinations, and the address of ours that is used towards them.
+///
+/// ```
+/// use trust::shard::{PrefixError, Route};
+///
+/// let neighbours = Route::on_link([10, 7, 0, 2].into(), 24)?;
+/// let all_others = Route::to([0, 0, 0, 0].into(), 0)?.from([10, 7, 0, 2].into());
+/// assert_ne!(neighbours, all_others);
+/// assert_eq!(Route::to([10, 0, 0, 0].into(), 33), Err(PrefixError(33)));
+/// # Ok::<(), PrefixError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
     network: IpAddr,

@@ -32,6 +32,56 @@ pub type Message = Box<dyn Any + Send>;
 /// An application inside the shard. One instance for each shard and port; all calls come from the shard's thread.
 ///
 /// Calls never nest: whatever a service does through [`Io`] reports back in a later call.
+///
+/// ```
+/// use std::io::{Read, Write};
+/// use std::net::{Ipv4Addr, Shutdown};
+///
+/// use trust::embed::Host;
+/// use trust::net::TcpSocket;
+/// use trust::shard::{ConnId, Io, Service};
+/// use trust::tcp::{Duration, Instant};
+///
+/// /// Says at the end how much it was sent.
+/// struct Count;
+///
+/// impl Service for Count {
+///     fn readable(&mut self, io: &mut dyn Io, conn: ConnId) {
+///         let unread = io.unread(conn);
+///         io.consume(conn, unread);
+///         // The word that is kept with a connection is enough for a number.
+///         let octets = io.user(conn) + u64::from(unread);
+///         io.set_user(conn, octets);
+///         if io.at_eof(conn) {
+///             io.send(conn, format!("{octets} octets").as_bytes());
+///             io.close(conn);
+///         }
+///     }
+/// }
+///
+/// # fn main() -> std::io::Result<()> {
+/// let (here, there) = (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2));
+/// let mut now = Instant::ZERO;
+/// let mut client = Host::builder().address(here).seed(1).build(now)?;
+/// let mut server = Host::builder().address(there).service(Some(99), Box::new(Count)).seed(2).build(now)?;
+/// let mut stream = TcpSocket::new(&client.stack()).connect_nonblocking((there, 99).into())?;
+/// let mut run = || {
+///     for _ in 0..5 {
+///         client.poll(now, |packet| _ = server.receive(packet));
+///         server.poll(now, |packet| _ = client.receive(packet));
+///         now += Duration::from_millis(1);
+///     }
+/// };
+/// run();
+/// stream.write_all(b"one, two")?;
+/// stream.shutdown(Shutdown::Write)?;
+/// run();
+/// let mut text = String::new();
+/// stream.read_to_string(&mut text)?;
+/// assert_eq!(text, "8 octets");
+/// # Ok(())
+/// # }
+/// ```
 pub trait Service: Send {
     /// A SYN for this service was answered: what may become a connection has begun, with this place in the order of
     /// [`Io::ticket`]. `tag` is its listener's ([`Io::listen`]), 0 on a fixed port. [`Service::accepted`] follows, or

@@ -109,6 +109,36 @@ pub enum Way {
 pub type Tap = Box<dyn FnMut(Instant, HostId, Way, &Packet)>;
 
 /// A simulated network: its hosts, its links, what is to happen when, and the rules that must hold.
+///
+/// ```
+/// use std::net::{IpAddr, Ipv4Addr};
+///
+/// use trust::flow::Endpoint;
+/// use trust::sim::stages::{Delay, Loss, Split};
+/// use trust::sim::{Plan, ShardHost, ShardHostConfig, World};
+/// use trust::tcp::Duration;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (here, there) = (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2));
+/// let mut world = World::new(7);
+/// let start = world.now();
+/// let mut client = ShardHost::new(ShardHostConfig::new(here, 1), start)?;
+/// let mut server = ShardHost::new(ShardHostConfig::new(there, 2), start)?;
+/// let upload = Plan { send: 100_000, ..Plan::default() };
+/// let sent = client.open(start, Endpoint::new(IpAddr::V4(there), 7), upload);
+/// let received = server.listen(7, Plan { stream: 2, peer_stream: 1, expect: 100_000, ..Plan::default() });
+/// let (client, server) = (world.add_host("client", client), world.add_host("server", server));
+/// for (from, to) in [(client, server), (server, client)] {
+///     let loss = Loss::new(0.01, world.fork_rng());
+///     let delay = Delay::new(Duration::from_millis(5), Duration::ZERO, false, world.fork_rng());
+///     world.add_link(from, to, vec![Box::new(Split), Box::new(loss), Box::new(delay)]);
+/// }
+/// world.run(1_000_000)?; // to the end, or to the first rule that does not hold
+/// assert_eq!((sent.read().sent, received.read().received), (100_000, 100_000));
+/// println!("{} events in {}", world.steps(), world.now() - start);
+/// # Ok(())
+/// # }
+/// ```
 pub struct World {
     seed: u64,
     rng: Rng,
