@@ -89,6 +89,29 @@ impl FromStr for ServiceName {
 }
 
 /// A service and the port it listens on; written `NAME:PORT`.
+///
+/// ```
+/// use std::io::{Read, Write};
+///
+/// use trust::device::memory::{MemoryOptions, pair};
+/// use trust::engine::{Engine, Pin, ServiceFactory};
+/// use trust::services::{Environment, ServiceSpec, build};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let spec: ServiceSpec = "http:8080".parse()?;
+/// # let (here, there) = pair(&MemoryOptions::default())?;
+/// let http = ServiceFactory::new(spec.port, move || build(spec.name, &Environment::default()));
+/// let builder = Engine::builder().device(here, 1).address([10, 0, 0, 2].into()).pin(Pin::None);
+/// let _server = builder.service(http).start()?;
+/// # let client = Engine::builder().device(there, 1).address([10, 0, 0, 1].into()).pin(Pin::None).start()?;
+/// let mut stream = client.connect("10.0.0.2:8080")?;
+/// stream.write_all(b"GET /bytes/26 HTTP/1.1\r\nHost: example\r\nConnection: close\r\n\r\n")?;
+/// let mut answer = String::new();
+/// stream.read_to_string(&mut answer)?;
+/// assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ServiceSpec {
     /// Which service.

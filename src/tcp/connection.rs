@@ -135,6 +135,41 @@ pub(super) struct Cold {
 /// Everything it does is an answer to a call. After each call look at [`wants_transmit`](Self::wants_transmit) and, when
 /// it is true, take segments from [`poll_transmit`](Self::poll_transmit) until it gives `None`; then
 /// [`next_timeout`](Self::next_timeout) is valid.
+///
+/// ```
+/// use trust::tcp::{
+///     Config, Connection, Context, FirstWindow, Handshake, HandshakeOutcome, Instant, Keep, OpenParams, Payload, Segment,
+///     SeqNum, Transmit,
+/// };
+///
+/// /// What is sent arrives. Octets go beside: segments have their numbers.
+/// fn arrives(sent: Option<Transmit>) -> Segment {
+///     let Transmit { seq, ack, flags, window, options, len, .. } = sent.expect("a segment");
+///     Segment { seq, ack, flags, window, urgent: 0, options, len }
+/// }
+///
+/// let (config, now) = (Config::default(), Instant::from_secs(1));
+/// let context = Context { now, keep: Keep::All };
+/// let open = |outcome| {
+///     let HandshakeOutcome::Established { mut connection, rest } = outcome else { panic!("not open") };
+///     connection.on_segment(&config, &rest, &context);
+///     connection
+/// };
+/// let params =
+///     |iss| OpenParams { iss: SeqNum(iss), ts_offset: 0, mss: 1_460, ipv6: false, first_window: FirstWindow::Full };
+/// let mut client = Handshake::connect(&config, params(1_000), now);
+/// let syn = arrives(client.poll_transmit(&config, now));
+/// let mut server = Handshake::accept(&config, params(2_000), &syn, now);
+/// let syn_ack = arrives(server.poll_transmit(&config, now));
+/// let mut client: Connection = open(client.on_segment(&config, &syn_ack, now));
+/// let ack = arrives(client.poll_transmit(&config, now, 0));
+/// let mut server: Connection = open(server.on_segment(&config, &ack, now));
+///
+/// client.on_send(5); // so many octets are in the store beside it
+/// let segment = arrives(client.poll_transmit(&config, now, 0));
+/// let outcome = server.on_segment(&config, &segment, &context);
+/// assert_eq!(outcome.payload, Payload::Deliver { from: 0, to: 5, released: 0 });
+/// ```
 #[derive(Clone, Debug)]
 #[repr(C)]
 pub struct Connection {

@@ -5,3 +5,4 @@
 #[cfg(feature = "services")]
 mod api;
 mod readme;
+mod starting;
