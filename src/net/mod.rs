@@ -24,6 +24,7 @@
 //! | `options` | what can be set |
 //! | `uncopied` | reading and writing without a copy |
 //! | `events` | readiness for mio: [`EventQueue`] |
+//! | `tokio` (feature `tokio`) | the same sockets for tasks |
 //!
 //! Each imports only files above it.
 

@@ -64,8 +64,9 @@ pub(super) trait Origin: Send + Sync {
 /// # }
 /// ```
 ///
-/// There is no descriptor behind it, and so neither `AsFd` nor anything else that the kernel could wait for: see
-/// [`EventQueue`](super::EventQueue), which has one.
+/// There is no descriptor behind it that octets could be read from, and so it is not `AsFd`. What tells the kernel's epoll
+/// of its readiness is an [`EventQueue`](super::EventQueue), which has one descriptor for all sockets; in a
+/// `mio::Registry` itself a stream has one of its own.
 pub struct TcpStream {
     handle: Arc<Handle>,
     /// With a `mio::Registry`, if the stream is in one itself.

@@ -20,7 +20,8 @@ pub const PROTOCOL_ICMPV6: u8 = 58;
 
 macro_rules! malformed {
     ($($(#[$doc:meta])* $name:ident => $text:literal,)*) => {
-        /// Why a received packet was dropped before any connection saw it. Each variant is one drop counter.
+        /// Why a received packet was dropped before any connection saw it. Each variant is one drop counter, and `Debug`
+        /// is the counter's name.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
         #[repr(u8)]
         pub enum Malformed {

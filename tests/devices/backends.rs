@@ -348,10 +348,12 @@ fn several_addresses() {
 }
 
 fn name_in_use() {
-    let _first = tun(2, true);
+    let first = tun(2, true);
+    rustix::io::fcntl_getfd(&first).unwrap();
     let second = TunDevice::create(&TunOptions { queues: 2, ..TunOptions::default() }).unwrap_err();
     assert!(matches!(&second, DeviceError::NameInUse(name) if name == "trust0"), "{second}");
     assert!(second.to_string().contains("ip link del trust0"), "{second}");
+    assert_eq!(std::io::Error::from(second).kind(), ErrorKind::AddrInUse);
     let third = PlainDevice::create(&TunOptions::default()).unwrap_err();
     assert!(matches!(third, DeviceError::NameInUse(_)), "{third}");
     let other = TunOptions { name: String::new(), addresses: Vec::new(), ..TunOptions::default() };
