@@ -114,6 +114,14 @@ fn streams_of_tokio_go_to_any_task() {
     error::<tokio::ReuniteError>();
     fn unpinned<T: Unpin>() {}
     unpinned::<tokio::TcpStream>();
+    // And so do what waits for them.
+    fn goes<T: Send>(_: T) {}
+    let _waits = |stream: &tokio::TcpStream, listener: &tokio::TcpListener, interest| {
+        goes(stream.ready(interest));
+        goes(stream.async_io(interest, || stream.try_read(&mut [0])));
+        goes(stream.closed());
+        goes(listener.accept());
+    };
 }
 
 /// Caught: a reader's closure panics. Nothing is taken, and the stream goes on.
