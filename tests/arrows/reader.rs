@@ -315,7 +315,7 @@ impl Reader<'_> {
 }
 
 /// The module of a file.
-fn module(file: &str) -> String {
+pub(crate) fn module(file: &str) -> String {
     let name = file.trim_end_matches(".rs");
     name.strip_suffix("/mod").unwrap_or(name).to_owned()
 }

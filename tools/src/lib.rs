@@ -11,12 +11,14 @@
 //! | [`mod@bench`] | the interleaved comparison and the demonstration |
 //! | [`conformance`] | the tables of requirements against what code and tests cite |
 //! | [`links`] | links and cited places of the documents |
+//! | [`metrics`] | what can be counted of how the code is built, against bounds that only fall |
 
 pub mod arguments;
 pub mod bench;
 pub mod client;
 pub mod conformance;
 pub mod links;
+pub mod metrics;
 pub mod netns;
 pub mod server;
 pub mod sys;
