@@ -247,7 +247,7 @@ fn open_fields(tcp: &[&Source]) -> Metric {
 
 fn missing_owners(tcp: &[&Source]) -> Metric {
     let is_missing = |owner: &&str| !tcp.iter().any(|source| source.structs.iter().any(|name| name == owner));
-    let place = |owner| Place::new("src/tcp", format!("no struct {owner}"));
+    let place = |owner: &str| Place::new("src/tcp", format!("no struct {owner}"));
     Metric::count("tcp-missing-owners", OWNERS.into_iter().filter(is_missing).map(place).collect())
 }
 
