@@ -44,6 +44,8 @@ const WATCH: Duration = Duration::from_secs(5);
 /// Octets of incomplete heads that a shard keeps. Above it the head that began first gives way: it has had the longest time
 /// to be complete, and one that a client writes in a few pieces is complete within a round trip or two.
 const HEADS_MAX: usize = 16 << 20;
+/// Connections for which there is room for good.
+const CROWD: usize = 512;
 /// Least time between two looks.
 const TICK: Duration = Duration::from_millis(500);
 
@@ -160,6 +162,11 @@ impl Service for Http {
             client.leave(&mut self.site);
             if let Some(turn) = client.turn {
                 self.in_head.remove(&turn);
+            }
+            // What a crowd has taken goes back when few of it are left: seldom enough that each removal pays for its part.
+            let room = self.clients.capacity();
+            if room > CROWD && self.clients.len() < room / 8 {
+                self.clients.shrink_to(room / 4);
             }
         }
     }
