@@ -43,7 +43,7 @@ async fn hyper_takes_streams_as_they_are() {
     let body: Vec<u8> = (0..3_000_000_u32).map(|i| (i.wrapping_mul(7) >> 3) as u8).collect();
     for _ in 0..2 {
         sender.ready().await.unwrap();
-        let request = Request::post("/").header("Host", "example").body(Full::from(Bytes::from(body.clone()))).unwrap();
+        let request = Request::post("/").header("Host", "example").body(Full::new(Bytes::from(body.clone()))).unwrap();
         let response = sender.send_request(request).await.unwrap();
         let got = response.into_body().collect().await.unwrap().to_bytes();
         assert!(got == body, "{} octets of {}", got.len(), body.len());

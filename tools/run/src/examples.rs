@@ -14,7 +14,7 @@ const ENDLESS: &str = "first_packet";
 
 /// Runs each in a namespace of its own, as cargo starts them: in there an ordinary user may make a device, too. Built
 /// they are with the tests: alone they would have packages with other features.
-pub(crate) fn run(steps: &Steps<'_'>) -> bool {
+pub(crate) fn run(steps: &Steps<'_>) -> bool {
     let program = |name: &str| steps.built("debug").join("examples").join(name).display().to_string();
     let status = |seconds: &str, name: &str| steps.run(&["timeout", seconds, "tools/netns-exec", &program(name)]);
     let mut examples = PLAIN.to_vec();
