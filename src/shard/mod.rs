@@ -18,6 +18,7 @@ mod connect;
 mod cookies;
 mod core;
 pub mod counters;
+pub(crate) mod crowd;
 mod destinations;
 mod egress;
 mod eviction;
