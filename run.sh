@@ -16,7 +16,8 @@ engine=${TRUST_BIN:-$built/trust} # TRUST_BIN: run this binary and do not build
 run=${TRUST_RUN_DIR:-$top/target/run}
 me=$top/run.sh
 
-say() { printf '%s\n' "$*"; }
+# Whoever does not read, or a full disk, stops nothing.
+say() { printf '%s\n' "$*" 2>/dev/null; }
 warn() { printf 'run.sh: %s\n' "$*" >&2; }
 die() {
     warn "$@"
@@ -262,6 +263,8 @@ supervise() {
         if [ -z "$asked" ]; then kill -TERM "$pid"; else kill -KILL -- "-$pid"; fi 2>/dev/null
         asked=$1
     }
+    # Without a reader there is nothing to say, and an engine to serve on.
+    trap '' PIPE
     # Asked twice, it is killed.
     trap 'on_signal 130' INT
     trap 'on_signal 143' TERM HUP
@@ -282,6 +285,8 @@ supervise() {
     # A wait that a signal cut short is not the end either.
     while wait "$pid"; status=$?; [ -e "/proc/$pid/exe" ]; do :; done
     trap - INT TERM HUP
+    # A helper of its that was stopped hears of no end, and would keep the namespace.
+    kill -KILL -- "-$pid" 2>/dev/null
     rm -f "$run/ready" "$run/pid"
     # With 1 and 2 the engine has said why by itself; with 0 it has printed what it was asked for (--help, --tcp help).
     [ -n "$address" ] || [ -n "$asked" ] || [ "$status" -le 2 ] ||

@@ -48,6 +48,7 @@ impl Connect {
             carry(&stream).map_err(|error| match error {
                 End::Connection(error) => Error::Run(format!("{remote}: {}", explain(&error, true))),
                 End::Local(error) => Error::output(error),
+                End::Input(error) => Error::Run(format!("standard input: {error}")),
             })
         });
         engine.stop()?;
@@ -55,10 +56,11 @@ impl Connect {
     }
 }
 
-/// What went wrong: between the two stacks, or with our own standard output.
+/// What went wrong: between the two stacks, or with our own standard output or input.
 enum End {
     Connection(io::Error),
     Local(io::Error),
+    Input(io::Error),
 }
 
 fn carry(stream: &TcpStream) -> Result<(), End> {
@@ -74,26 +76,29 @@ fn carry(stream: &TcpStream) -> Result<(), End> {
     await_end(stream).map_err(End::Connection)?;
     // In good order our input has ended before. If not, it was told what there is to tell of the connection.
     match told.recv_timeout(Duration::from_secs(1)) {
-        Ok(result) => result.map_err(End::Connection),
+        Ok(result) => result,
         Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
             Err(End::Connection(io::ErrorKind::ConnectionReset.into()))
         }
     }
 }
 
-fn send_input(mut stream: TcpStream) -> io::Result<()> {
+fn send_input(mut stream: TcpStream) -> Result<(), End> {
     let mut stdin = io::stdin().lock();
     let mut block = vec![0; BLOCK_LEN];
-    loop {
+    // What cannot be read any more has ended, too, for the peer.
+    let read = loop {
         match stdin.read(&mut block) {
-            Ok(0) | Err(_) => break,
-            Ok(len) => stream.write_all(&block[..len])?,
+            Ok(0) => break Ok(()),
+            Ok(len) => stream.write_all(&block[..len]).map_err(End::Connection)?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => break Err(End::Input(error)),
         }
-    }
+    };
     match stream.shutdown(Shutdown::Write) {
         // It has ended meanwhile; how, the one who reads hears.
-        Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
-        result => result,
+        Err(error) if error.kind() == io::ErrorKind::NotConnected => read,
+        result => result.map_err(End::Connection).and(read),
     }
 }
 

@@ -10,7 +10,7 @@
 //! thread: for ever, or with a panic, in the very cases that this is for.
 
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -59,8 +59,11 @@ pub(super) struct Console {
     name: &'static str,
     queue: Sender<Message>,
     shared: Arc<Shared>,
-    /// Until it has a thread.
-    writer: Mutex<Option<Writer>>,
+    /// Until its thread takes it.
+    writer: Arc<Mutex<Option<Writer>>>,
+    begun: AtomicBool,
+    /// No thread could be started.
+    threadless: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -87,14 +90,23 @@ impl Console {
         let shared = Arc::new(Shared::default());
         let (own, place) = (Arc::clone(&shared), Box::new(place));
         let writer = Writer { waiting, shared: own, place, notice, batch: Vec::new(), pieces: 0 };
-        Self { name, queue, shared, writer: Mutex::new(Some(writer)) }
+        let writer = Arc::new(Mutex::new(Some(writer)));
+        Self { name, queue, shared, writer, begun: AtomicBool::new(false), threadless: AtomicBool::new(false) }
     }
 
     /// Starts the thread, if there is none yet.
     fn begin(&self) {
-        let Some(writer) = lock(&self.writer).take() else { return };
-        // Without a thread for it the queue has no other end, and everything counts as lost.
-        let _ = thread::Builder::new().name(self.name.to_owned()).spawn(move || writer.run());
+        if self.begun.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let writer = Arc::clone(&self.writer);
+        let run = move || {
+            let writer = lock(&writer).take();
+            writer.into_iter().for_each(Writer::run);
+        };
+        let spawned = thread::Builder::new().name(self.name.to_owned()).spawn(run);
+        // As many as this user may have, perhaps: then what is said waits for the end.
+        self.threadless.store(spawned.is_err(), Ordering::Relaxed);
     }
 
     /// Writes a piece of text, or leaves it out where too many wait.
@@ -107,6 +119,10 @@ impl Console {
 
     /// Waits until all is written that ever will be, no longer than `limit`. Whether it is.
     pub(super) fn finish(&self, limit: Duration) -> bool {
+        if self.threadless.load(Ordering::Relaxed) {
+            lock(&self.writer).iter_mut().for_each(Writer::write_waiting);
+            return true;
+        }
         let start = Instant::now();
         let (done, told) = bounded(1);
         match self.queue.send_timeout(Message::Done(done), limit) {
@@ -156,21 +172,34 @@ struct Writer {
 impl Writer {
     fn run(mut self) {
         while let Ok(first) = self.waiting.recv() {
-            let mut next = Some(first);
-            while let Some(message) = next {
-                match message {
-                    Message::Text(text) => {
-                        self.batch.extend_from_slice(&text);
-                        self.pieces += 1;
-                    }
-                    Message::Done(done) => {
-                        self.write();
-                        let _ = done.try_send(());
-                    }
-                }
-                next = if self.batch.len() < AT_ONCE { self.waiting.try_recv().ok() } else { None };
+            self.take(first);
+            while self.batch.len() < AT_ONCE
+                && let Ok(next) = self.waiting.try_recv()
+            {
+                self.take(next);
             }
             self.write();
+        }
+    }
+
+    /// What has been said so far.
+    fn write_waiting(&mut self) {
+        while let Ok(next) = self.waiting.try_recv() {
+            self.take(next);
+        }
+        self.write();
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Text(text) => {
+                self.batch.extend_from_slice(&text);
+                self.pieces += 1;
+            }
+            Message::Done(done) => {
+                self.write();
+                let _ = done.try_send(());
+            }
         }
     }
 
@@ -222,6 +251,22 @@ mod tests {
         let mut text = String::new();
         theirs.read_to_string(&mut text).unwrap();
         assert_eq!(text, lines.concat());
+    }
+
+    /// A user may have no more threads: what is said is written at the end.
+    #[test]
+    fn without_a_thread_the_end_writes_what_was_said() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let console = Console::new("test", ours, None);
+        console.begun.store(true, Ordering::Relaxed);
+        console.threadless.store(true, Ordering::Relaxed);
+        console.say("why it ends\n");
+        assert!(console.finish(SOON));
+        assert_eq!(console.unwritten(), 0);
+        drop(console);
+        let mut text = String::new();
+        theirs.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "why it ends\n");
     }
 
     /// Nobody is held up, and what is missing is counted and said in its place.

@@ -86,7 +86,9 @@ impl Fetch {
                 let location = String::from_utf8_lossy(location.as_bytes()).into_owned();
                 let next = target.join(&location);
                 target = next.map_err(|why| Error::Run(format!("redirected to {location}: {why}")))?;
-                remote = resolver.resolve(target.host(), target.port())?;
+                let resolved = resolver.resolve(target.host(), target.port());
+                // The command line made sense; where the server sends us does not.
+                remote = resolved.map_err(|error| Error::Run(format!("redirected to {location}: {error}")))?;
                 continue;
             }
             let received = runtime.block_on(output.save(response, remote));

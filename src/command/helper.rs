@@ -101,7 +101,8 @@ pub(super) fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result
 
 /// Asks, and waits for the answer.
 pub(super) fn ask<T: DeserializeOwned>(socket: &OwnedFd, message: &impl Serialize) -> io::Result<T> {
-    send(socket.as_fd(), message, None)?;
+    send(socket.as_fd(), message, None)
+        .map_err(|error| if error.kind() == io::ErrorKind::BrokenPipe { gone() } else { error })?;
     receive(socket.as_fd())?.map(|(answer, _)| answer).ok_or_else(gone)
 }
 

@@ -83,6 +83,9 @@ pub(crate) fn main() -> Result<(), Error> {
             Command::Iperf3(iperf3) => iperf3.check(),
         };
     }
+    // A file at the limit of its size (ulimit -f) is a full one, and no reason to end.
+    // SAFETY: no handler is set.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
     match arguments.command {
         Command::Serve(serve) => serve.run(inherited),
         Command::Connect(connect) => connect.run(inherited),

@@ -102,6 +102,25 @@ pub(crate) fn reset() -> Outcome {
     Ok(())
 }
 
+/// A standard input that cannot be read ends what is sent, as nothing in it would, and is told.
+pub(crate) fn input_that_fails() -> Outcome {
+    let listener = TcpListener::bind("0.0.0.0:5000").map_err(|e| e.to_string())?;
+    let peer = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut got = Vec::new();
+        stream.read_to_end(&mut got).unwrap();
+        assert!(got.is_empty());
+        stream.write_all(b"the answer").unwrap();
+    });
+    let directory = std::fs::File::open("/").unwrap();
+    let output = connect(20, "10.7.1.1", "5000").stdin(directory).output().unwrap();
+    peer.join().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", describe(&output));
+    assert_eq!(lossy(&output.stderr), "trust: standard input: Is a directory (os error 21)\n");
+    assert_eq!(lossy(&output.stdout), "the answer");
+    Ok(())
+}
+
 /// Nobody answers: said once, soon, while it goes on.
 pub(crate) fn silence() -> Outcome {
     // In our own prefix, and nobody's.

@@ -17,7 +17,7 @@ use crate::support::*;
 const TRUST: &str = env!("CARGO_BIN_EXE_trust");
 
 /// Whether this is a root who can become nobody.
-fn can_change_user() -> bool {
+pub(crate) fn can_change_user() -> bool {
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap();
     let count = |line: &str| line.split_whitespace().nth(2).unwrap().parse::<u64>().unwrap();
     // SAFETY: no memory is involved.

@@ -198,6 +198,13 @@ pub(crate) fn broken_servers() -> Outcome {
         server.join().unwrap();
         assert_eq!(output.status.code(), Some(1), "{}", describe(&output));
         assert!(said(&output).contains("more than 10 redirections"), "{}", said(&output));
+        // What was typed made sense, so that is no matter of status 2.
+        let answer = b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1/\r\ncontent-length: 0\r\n\r\n";
+        let server = scope.spawn(|| circle(&listener, 1, answer));
+        let output = fetch(&["-L", "http://10.7.1.1:8000/x"]);
+        server.join().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{}", describe(&output));
+        assert!(said(&output).contains("redirected to http://127.0.0.1/: 127.0.0.1: loopback"), "{}", said(&output));
     });
     Ok(())
 }

@@ -168,6 +168,24 @@ pub(crate) fn limits() -> Outcome {
         }
     }
     assert!(served > 3, "not with 40 descriptors");
+    // A log at the limit of its file is like one on a full disk. In blocks of half a kilobyte or of a whole one.
+    let directory = Directory::new("limits");
+    let line = "ulimit -f 8 && exec \"$0\" serve --stats 1 --log segments >\"$1\" 2>\"$1.log\"";
+    let mut command = bounded(60, "sh", &["-c", line, env!("CARGO_BIN_EXE_trust"), &directory.path("output")]);
+    let child = crate::fetch::Killed(command.spawn().unwrap());
+    eventually(Duration::from_secs(20), "it serves", || TcpStream::connect((ENGINE, 7)).is_ok());
+    for _ in 0..20 {
+        echo_exact(10, b"good day");
+    }
+    assert!(std::fs::metadata(directory.path("output.log")).unwrap().len() <= 8 << 10);
+    drop(child);
+    // No thread may be had: whoever says why has none either. Root is not limited, so another user is.
+    if crate::fence::can_change_user() {
+        let output = run(10, "prlimit", &["--nproc=1", env!("CARGO_BIN_EXE_trust"), "serve", "--user", "4321"]);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{}", describe(&output));
+        assert!(text.contains("trust: ") && text.contains("Resource temporarily unavailable"), "{}", describe(&output));
+    }
     Ok(())
 }
 

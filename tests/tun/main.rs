@@ -81,6 +81,7 @@ fn main() -> ExitCode {
         trial("connect_half_closed_is_exact", connect::half_closed),
         trial("connect_is_refused_at_once", connect::refused),
         trial("connect_is_reset", connect::reset),
+        trial("connect_tells_that_its_input_failed", connect::input_that_fails),
         trial("connect_says_that_nobody_answers", connect::silence),
         trial("connect_says_that_nothing_is_forwarded", connect::not_forwarded),
         trial("fetch_from_python_is_exact", fetch::python),
