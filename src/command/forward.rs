@@ -25,7 +25,7 @@ use tokio::net as kernel;
 use tokio::runtime::{self, Runtime};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
-use trust::net::{Stack, tokio as ours};
+use trust::net::{Stack, TcpSocket, tokio as ours};
 use trust::services::KEEPALIVE;
 
 use super::Error;
@@ -213,7 +213,16 @@ impl Line {
     /// A connection of our stack's.
     async fn connect_by(&self, stack: &Stack) -> io::Result<ours::TcpStream> {
         let addresses = self.addresses().await?;
-        first_that_answers(&addresses, |address| ours::TcpStream::connect(stack, address)).await
+        let server = first_that_answers(&addresses, |address| {
+            let mut socket = TcpSocket::new(stack);
+            // It may be given up when the server has heard of it, and we have not heard from the server.
+            socket.set_linger(Some(Duration::ZERO));
+            ours::TcpStream::open(socket, address)
+        });
+        let server = server.await?;
+        // From here on `Reset` sees to it.
+        server.get_ref().set_linger(None)?;
+        Ok(server)
     }
 
     /// A place for a new connection. That somebody had to give way for it, or that there is none, is said once in a while.
@@ -242,10 +251,8 @@ impl Line {
 async fn from_ours(listener: ours::TcpListener, line: Arc<Line>) {
     // Fails only when the engine has stopped.
     while let Ok((client, _)) = listener.accept().await {
-        let Some((place, told)) = line.find_place().await else {
-            client.reset_on_drop();
-            continue;
-        };
+        let client = Reset(Some(client));
+        let Some((place, told)) = line.find_place().await else { continue };
         let line = Arc::clone(&line);
         tokio::spawn(async move {
             line.report(serve(client, line.connect(), place, told).await);
@@ -255,8 +262,8 @@ async fn from_ours(listener: ours::TcpListener, line: Arc<Line>) {
 
 async fn from_kernel(listener: kernel::TcpListener, stack: Stack, line: Arc<Line>) {
     loop {
-        let (client, _) = match listener.accept().await {
-            Ok(accepted) => accepted,
+        let client = match listener.accept().await {
+            Ok((client, _)) => Reset(Some(client)),
             Err(error) => {
                 line.complaints.say(&error);
                 if out_of_descriptors(&error) {
@@ -266,10 +273,7 @@ async fn from_kernel(listener: kernel::TcpListener, stack: Stack, line: Arc<Line
                 continue;
             }
         };
-        let Some((place, told)) = line.find_place().await else {
-            client.reset_on_drop();
-            continue;
-        };
+        let Some((place, told)) = line.find_place().await else { continue };
         let (line, stack) = (Arc::clone(&line), stack.clone());
         tokio::spawn(async move {
             line.report(serve(client, line.connect_by(&stack), place, told).await);
@@ -294,13 +298,12 @@ fn out_of_descriptors(error: &io::Error) -> bool {
 /// Connects to the server, and joins it to the client until both directions have ended, or until another is `told` to
 /// have the place. `Err`: there is no connection.
 async fn serve<C: End, S: End>(
-    client: C,
+    mut client: Reset<C>,
     connect: impl Future<Output = io::Result<S>>,
     place: Place,
     mut told: oneshot::Receiver<()>,
 ) -> io::Result<()> {
-    client.prepare();
-    let mut client = Reset(Some(client));
+    client.get().prepare();
     let server = tokio::select! {
         server = connect => server?,
         // It did not wait.
@@ -350,7 +353,8 @@ fn unless_blocked(result: io::Result<usize>) -> io::Result<Option<usize>> {
     }
 }
 
-/// A connection that is reset when it is dropped before it was told to close: also when its task is.
+/// A connection that is reset when it is dropped before it was told to close: also when its task is, even one that the end
+/// of the engine finds before it has run. So it is one from where it is accepted.
 struct Reset<E: End>(Option<E>);
 
 impl<E: End> Reset<E> {
@@ -511,7 +515,7 @@ mod tests {
             let places = Places::new(1);
             let (place, told) = places.take(Instant::now()).unwrap();
             let ours = rustix::io::dup(&near_server).unwrap();
-            let task = tokio::spawn(serve(near_client, async { Ok(near_server) }, place, told));
+            let task = tokio::spawn(serve(Reset(Some(near_client)), async { Ok(near_server) }, place, told));
             let acted = act(client, server, ours, Arc::clone(&places));
             tokio::time::timeout(Duration::from_secs(60), acted).await.unwrap();
             tokio::time::timeout(Duration::from_secs(60), task).await.unwrap().unwrap()
@@ -545,6 +549,24 @@ mod tests {
             }
         });
         result.unwrap();
+    }
+
+    /// What is accepted and has not been served yet when the engine ends.
+    #[test]
+    fn a_connection_whose_task_has_not_run_is_reset() {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let mut peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let client = listener.accept().unwrap().0;
+        client.set_nonblocking(true).unwrap();
+        runtime.block_on(async {
+            let client = Reset(Some(kernel::TcpStream::from_std(client).unwrap()));
+            let (place, told) = Places::new(1).take(Instant::now()).unwrap();
+            let server = std::future::pending::<io::Result<kernel::TcpStream>>();
+            drop(tokio::spawn(serve(client, server, place, told)));
+        });
+        drop(runtime);
+        assert_eq!(std::io::Read::read(&mut peer, &mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
     }
 
     #[test]

@@ -11,10 +11,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustix::net::sockopt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio::runtime;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
@@ -116,7 +117,7 @@ impl Goal {
         if !self.by_kernel {
             return Err(ErrorKind::PermissionDenied.into());
         }
-        let stream = first_that_answers(&self.to.addresses().await?, TcpStream::connect).await?;
+        let stream = first_that_answers(&self.to.addresses().await?, open).await?;
         Ok((Found::Connection, Some(stream.into_std()?.into())))
     }
 
@@ -124,6 +125,14 @@ impl Goal {
         let all = self.to.addresses().await?;
         Ok((Found::Addresses(all.iter().copied().take(ADDRESSES).collect()), None))
     }
+}
+
+/// Closed before anybody has it, here, on its way, or by an engine that has ended meanwhile, it is reset: an end of the
+/// stream is what a client has sent.
+async fn open(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_zero_linger()?;
+    socket.connect(address).await
 }
 
 async fn serve(socket: OwnedFd, forwards: &[Forward]) -> io::Result<()> {
@@ -207,7 +216,12 @@ impl Opener {
     /// A connection of the kernel's for the forwarding at this place.
     pub(super) async fn connect(&self, forward: usize) -> io::Result<TcpStream> {
         match self.ask(|id| Request::Connect { id, forward }).await? {
-            (Found::Connection, Some(socket)) => TcpStream::from_std(std::net::TcpStream::from(socket)),
+            (Found::Connection, Some(socket)) => {
+                let stream = TcpStream::from_std(std::net::TcpStream::from(socket))?;
+                // Now it has somebody who says how it ends.
+                sockopt::set_socket_linger(&stream, None)?;
+                Ok(stream)
+            }
             // It came, and there was no number left for it.
             (Found::Connection, None) => Err(io::Error::from_raw_os_error(libc::EMFILE)),
             (Found::Addresses(_), _) => Err(ErrorKind::InvalidData.into()),
@@ -270,6 +284,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::io::Read;
     use std::net::{Ipv4Addr, TcpListener};
 
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -312,6 +327,30 @@ mod tests {
         // To there it is our stack that connects.
         assert_eq!(denied.to_string(), io::Error::from(ErrorKind::PermissionDenied).to_string());
         assert_eq!(addresses, ["127.0.0.1:80".parse().unwrap()]);
+    }
+
+    /// What the engine has not taken when it ends is no end of a stream.
+    #[test]
+    fn connections_that_nobody_takes_are_reset() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let forwards = [format!("forward:1=127.0.0.1:{}", listener.local_addr().unwrap().port()).parse().unwrap()];
+        let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let mut peer = runtime.block_on(async {
+            let (ours, theirs) =
+                socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+            let engine = async {
+                helper::send(ours.as_fd(), &Request::Connect { id: 1, forward: 0 }, None).unwrap();
+                let ours = asynchronous(ours).unwrap();
+                ours.readable().await.unwrap();
+                listener.accept().unwrap().0
+            };
+            tokio::select! {
+                peer = engine => peer,
+                ended = serve(theirs, &forwards) => panic!("the helper has ended: {ended:?}"),
+            }
+        });
+        drop(runtime);
+        assert_eq!(peer.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
     }
 
     /// A question that was taken back leaves nothing behind, and the next one gets its own answer.

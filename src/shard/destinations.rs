@@ -10,6 +10,7 @@ use std::net::IpAddr;
 
 use foldhash::fast::RandomState;
 
+use super::crowd::less_room;
 use crate::flow::{Endpoint, Quad};
 use crate::steering::EPHEMERAL_PORTS;
 
@@ -220,6 +221,9 @@ impl Destinations {
             if destination.used == 0 {
                 self.maps -= usize::from(destination.map.is_some());
                 self.all.remove(&key);
+                if let Some(room) = less_room(self.all.len(), self.all.capacity()) {
+                    self.all.shrink_to(room);
+                }
             }
         }
     }

@@ -18,6 +18,7 @@ mod conn;
 mod connect;
 mod cookies;
 pub mod counters;
+pub(crate) mod crowd;
 mod destinations;
 mod egress;
 mod eviction;

@@ -181,8 +181,7 @@ pub(crate) fn limits() -> Outcome {
     drop(child);
     // No thread may be had: whoever says why has none either. Root is not limited, so another user is.
     if crate::fence::can_change_user() {
-        let output =
-            run(10, "sh", &["-c", "ulimit -u 1 && exec \"$0\" serve --user 4321", env!("CARGO_BIN_EXE_trust")]);
+        let output = run(10, "prlimit", &["--nproc=1", env!("CARGO_BIN_EXE_trust"), "serve", "--user", "4321"]);
         let text = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{}", describe(&output));
         assert!(text.contains("trust: ") && text.contains("Resource temporarily unavailable"), "{}", describe(&output));

@@ -24,6 +24,7 @@ use std::fmt;
 use self::client::Client;
 use self::response::Site;
 use super::{KEEPALIVE, WallClock};
+use crate::shard::crowd::less_room;
 use crate::shard::{ConnId, Io, Service, budget};
 use crate::tcp::time::{Duration, Instant};
 use crate::tcp::{CloseReason, KeepAlive};
@@ -163,10 +164,8 @@ impl Service for Http {
             if let Some(turn) = client.turn {
                 self.in_head.remove(&turn);
             }
-            // What a crowd has taken goes back when few of it are left: seldom enough that each removal pays for its part.
-            let room = self.clients.capacity();
-            if room > CROWD && self.clients.len() < room / 8 {
-                self.clients.shrink_to(room / 4);
+            if let Some(room) = less_room(self.clients.len(), self.clients.capacity()) {
+                self.clients.shrink_to(room);
             }
         }
     }
@@ -200,6 +199,9 @@ impl Service for Http {
             if to_end {
                 self.drive(io, conn);
             }
+        }
+        if let Some(room) = less_room(self.watch.len(), self.watch.capacity()) {
+            self.watch.shrink_to(room);
         }
         if let Some(&(at, _)) = self.watch.front() {
             self.tick_at(io, at.max(now.saturating_add(TICK)));

@@ -455,6 +455,27 @@ fn connections_that_are_gone_leave_nothing() {
     assert_eq!((net.services[0].watch.len(), net.timers()), (0, 0));
 }
 
+/// The memory of a crowd that has gone is not kept.
+#[test]
+fn a_crowd_leaves_its_room_behind() {
+    let mut net = server(1);
+    let crowd: Vec<Client> = (0..8_192).map(|_| net.connect(0)).collect();
+    net.run();
+    assert!(net.services[0].clients.capacity() >= 8_192);
+    for conn in crowd {
+        net.client_reset(conn);
+    }
+    net.run();
+    // One tick looks at so many.
+    for _ in 0..8_192 / budget::LOOKS {
+        net.advance(WATCH);
+    }
+    let service = &net.services[0];
+    assert!(service.clients.is_empty() && service.watch.is_empty());
+    assert!(service.clients.capacity() <= 2_048, "{}", service.clients.capacity());
+    assert!(service.watch.capacity() <= 2_048, "{}", service.watch.capacity());
+}
+
 /// Heads that never end hold no more than so much, and do not stop one that comes in pieces.
 #[test]
 fn heads_that_never_end_give_way_to_newer_ones() {

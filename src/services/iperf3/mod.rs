@@ -16,6 +16,7 @@ use self::session::{Context, Session};
 use self::stream::{Address, Stream};
 use super::{CpuClock, KEEPALIVE};
 use crate::flow::ShardId;
+use crate::shard::crowd::less_room;
 use crate::shard::{ConnId, Io, Message, Service, budget};
 use crate::tcp::time::{Duration, Instant};
 use crate::tcp::{CloseReason, KeepAlive};
@@ -472,6 +473,9 @@ impl Service for Iperf3 {
     fn closed(&mut self, io: &mut dyn Io, conn: ConnId, _reason: CloseReason) {
         let called = self.untold.front() == Some(&conn);
         self.on_closed(io, conn);
+        if let Some(room) = less_room(self.parts.len(), self.parts.capacity()) {
+            self.parts.shrink_to(room);
+        }
         if called {
             self.call_for_the_untold(io);
         }
