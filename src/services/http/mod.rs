@@ -45,8 +45,6 @@ const WATCH: Duration = Duration::from_secs(5);
 /// Octets of incomplete heads that a shard keeps. Above it the head that began first gives way: it has had the longest time
 /// to be complete, and one that a client writes in a few pieces is complete within a round trip or two.
 const HEADS_MAX: usize = 16 << 20;
-/// Connections for which there is room for good.
-const CROWD: usize = 512;
 /// Least time between two looks.
 const TICK: Duration = Duration::from_millis(500);
 
