@@ -130,7 +130,7 @@ pub(crate) fn seal(
         seq,
         ack: segment.ack.0,
         flags,
-        window: segment.window,
+        window: segment.window.0,
         urgent: 0,
         options: segment.options,
     };

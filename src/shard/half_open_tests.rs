@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::tcp::units::UnscaledWindow;
 use crate::tcp::{Config, Duration, Handshake, OpenParams, Segment, SeqNum};
 use crate::wire::options::TcpOptions;
 use crate::wire::tcp::Flags;
@@ -35,7 +36,15 @@ fn handshake(at: Instant, timeouts: u8) -> HalfOpen {
     let config = Config::default();
     let params = OpenParams { iss: SeqNum(1), ts_offset: 0, mss: 1_460, ipv6: false, first_window: Default::default() };
     let options = TcpOptions::default();
-    let syn = Segment { seq: SeqNum(7), ack: SeqNum(0), flags: Flags::SYN, window: 9, urgent: 0, options, len: 0 };
+    let syn = Segment {
+        seq: SeqNum(7),
+        ack: SeqNum(0),
+        flags: Flags::SYN,
+        window: UnscaledWindow(9),
+        urgent: 0,
+        options,
+        len: 0,
+    };
     let mut handshake = Handshake::accept(&config, params, &syn, at);
     let _ = handshake.poll_transmit(&config, at);
     for _ in 0..timeouts {

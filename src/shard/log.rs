@@ -85,7 +85,7 @@ pub(crate) fn segment_in(quad: &Quad, segment: &Segment) {
         seq: seq.0,
         ack: ack.0,
         flags: *flags,
-        window: *window,
+        window: window.0,
         options,
         len: *len as usize,
     });

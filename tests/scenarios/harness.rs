@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 
+use trust::tcp::units::UnscaledWindow;
 use trust::tcp::{
     BufferLimits, CloseReason, Config, CongestionControl, Connection, Context, Duration, Events, Handshake,
     HandshakeOutcome, Instant, Keep, OpenParams, Outcome, Payload, Segment, SeqNum, State, TimeWait, TimeWaitOutcome,
@@ -462,7 +463,7 @@ impl Host {
         self.last_ack = Some(ack);
         // SHLD-14, RFC7323-2.4b: the right edge moves left by no more than rounding.
         let shift = if flags.contains(Flags::SYN) { 0 } else { self.our_shift };
-        let edge = ack + (i64::from(transmit.window) << shift);
+        let edge = ack + (i64::from(transmit.window.0) << shift);
         let slack = (1_i64 << self.our_shift) - 1;
         // A SYN tells the window unscaled and cannot tell more than 65535.
         if self.right_edge.is_some_and(|right| edge < right - slack) {
@@ -603,7 +604,7 @@ impl Host {
             seq: SeqNum(absolute(script.seq, self.isn.peer)),
             ack: SeqNum(script.ack.map_or(0, |ack| absolute(ack, self.isn.local))),
             flags: script.flags,
-            window: script.win.unwrap_or(65_535),
+            window: UnscaledWindow(script.win.unwrap_or(65_535)),
             urgent: 0,
             options: TcpOptions {
                 mss: options.mss,
@@ -623,7 +624,7 @@ impl Host {
             seq: self.relative(transmit.seq, self.isn.local),
             len: transmit.len,
             ack: transmit.flags.contains(Flags::ACK).then(|| self.relative(transmit.ack, self.isn.peer)),
-            win: Some(transmit.window),
+            win: Some(transmit.window.0),
             options: Some(ScriptOptions {
                 mss: options.mss,
                 window_scale: options.window_scale,

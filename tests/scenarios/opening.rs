@@ -1,5 +1,6 @@
 //! Opening: SC-01 to SC-16.
 
+use trust::tcp::units::UnscaledWindow;
 use trust::tcp::{CloseReason, Config, Segment, SeqNum, State, reset_for};
 use trust::wire::options::TcpOptions;
 use trust::wire::tcp::Flags;
@@ -58,7 +59,7 @@ fn sc_03_a_closed_port_answers_with_a_reset() {
         seq: SeqNum(seq),
         ack: SeqNum(ack),
         flags,
-        window: 0,
+        window: UnscaledWindow(0),
         urgent: 0,
         options: TcpOptions::default(),
         len,

@@ -348,7 +348,7 @@ impl Node {
             self.our_shift = u32::from(transmit.options.window_scale.unwrap_or(0));
         } else if transmit.flags.contains(Flags::ACK) && !transmit.flags.contains(Flags::RST) {
             // Without scaling on both sides the shift is 0; the peer's view is then smaller than this bound.
-            let edge = transmit.ack + (u32::from(transmit.window) << self.our_shift);
+            let edge = transmit.ack + (transmit.window.octets() << self.our_shift);
             self.edge = Some(self.edge.map_or(edge, |old| old.later(edge)));
         }
         let cut = if transmit.gso_size == 0 { transmit.len.max(1) } else { u32::from(transmit.gso_size) };
@@ -363,7 +363,7 @@ impl Node {
                 seq: (transmit.seq + done).0,
                 ack: transmit.ack.0,
                 flags,
-                window: transmit.window,
+                window: transmit.window.0,
                 urgent: 0,
                 options: transmit.options,
             };

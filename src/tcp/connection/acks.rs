@@ -1,0 +1,254 @@
+//! What an acknowledgment means: freed data, round-trip samples, the congestion window, the peer's window (RFC 9293
+//! 3.10.7.4, RFC 5681). What it means where something is lost is in `loss.rs`.
+
+use crate::tcp::base::config::Config;
+use crate::tcp::base::outcome::{CloseReason, Events, Outcome};
+use crate::tcp::base::segment::Segment;
+use crate::tcp::base::seq::SeqNum;
+use crate::tcp::base::state::State;
+use crate::tcp::base::time::{Duration, Instant};
+use crate::tcp::base::timers::Timer;
+use crate::tcp::base::timestamp::Timestamp;
+use crate::tcp::connection::Connection;
+use crate::tcp::connection::liveness::Waiting;
+use crate::tcp::recovery::Phase;
+use crate::tcp::recovery::rtt::Timed;
+use crate::tcp::recovery::summary::{AckContext, AckSummary};
+use crate::wire::options::Timestamps;
+
+impl Connection {
+    /// The ACK step (SM-ACK-2 to 6). `false` when the segment is to be dropped.
+    pub(super) fn passes_ack(&mut self, config: &Config, seg: &Segment, now: Instant, outcome: &mut Outcome) -> bool {
+        let sender = &self.sender;
+        let ahead = seg.ack - sender.una();
+        // RFC5961-5.2, but not below the first octet: what was never sent, nobody acknowledges late.
+        let octets = self.acked + u64::from(self.state == State::FinWait2);
+        let too_old = ahead < 0 && u64::from(sender.una().above(seg.ack)) > octets.min(u64::from(sender.max_window()));
+        if seg.ack.gt(sender.nxt()) || too_old {
+            // SM-ACK-5 (OPS-30) and SM-ACK-2 (MAY-12).
+            outcome.events |= Events::BAD_ACK;
+            self.acknowledge_limited(config, now, outcome);
+            return false;
+        }
+        let stamps = seg.options.timestamps.filter(|_| self.receiver.timestamps().is_enabled());
+        if let Some(stamps) = stamps {
+            self.receiver.renew_timestamp(seg.seq, Timestamp(stamps.val), &mut self.past_stamps, now);
+            self.receiver.on_timestamps(seg.seq, seg.len, stamps, &mut self.past_stamps, now);
+        }
+        let context = self.ack_context(stamps, now);
+        if ahead >= 0 {
+            self.take_ack_news(config, seg, &context, outcome);
+        } else if self.recovery.with_sack() && !seg.options.sack.is_empty() {
+            self.take_late_sack(config, seg, &context, outcome);
+        }
+        if ahead > 0 {
+            self.acknowledged_fin(config, now, outcome);
+        }
+        // An ACK that advances is newer than all before, also on a segment sent again, whose SEG.SEQ is old. Without
+        // its window the old one would be taken to lie above the new SND.UNA: an edge nobody offered.
+        if ahead > 0 || (ahead == 0 && self.sender.is_window_update(seg)) {
+            self.update_window(seg);
+        }
+        true
+    }
+
+    /// What is known when an acknowledgment comes with these timestamps.
+    #[inline]
+    fn ack_context(&self, stamps: Option<Timestamps>, now: Instant) -> AckContext {
+        let echo = stamps.map(|stamps| Timestamp(stamps.ecr));
+        AckContext { now, min_rtt: self.rtt.min(), clock: self.receiver.timestamps().clock(), echo }
+    }
+
+    /// SND.UNA moves up to `ack` (SM-ACK-3), and there is nothing else to it: no recovery, no SACK, no duplicates.
+    #[inline]
+    pub(super) fn advance(
+        &mut self,
+        config: &Config,
+        ack: SeqNum,
+        stamps: Option<Timestamps>,
+        now: Instant,
+        outcome: &mut Outcome,
+    ) {
+        let context = self.ack_context(stamps, now);
+        let mut summary = AckSummary { flight: self.pipe(), ..AckSummary::default() };
+        self.move_una(ack, &context, outcome, &mut summary);
+        self.sample(config, &summary, &context);
+        self.grow(&summary, now);
+        self.recovery.restart_timer(now); // RFC6298-5.3
+        self.after_progress(config, now, outcome);
+    }
+
+    /// An ACK of SND.UNA or more that is not predicted.
+    fn take_ack_news(&mut self, config: &Config, seg: &Segment, context: &AckContext, outcome: &mut Outcome) {
+        let now = context.now;
+        let mut summary = AckSummary { flight: self.pipe(), ..AckSummary::default() };
+        let advances = seg.ack.gt(self.sender.una());
+        let first_partial = !self.recovery.saw_partial_ack();
+        if advances {
+            self.move_una(seg.ack, context, outcome, &mut summary);
+        } else {
+            summary.bare =
+                seg.len == 0 && seg.options.sack.is_empty() && self.sender.scaled_window(seg) == self.sender.window();
+            self.note_life(now);
+        }
+        let with_sack = self.recovery.with_sack();
+        if with_sack && !seg.options.sack.is_empty() {
+            self.take_sack(config, seg, context, &mut summary);
+        }
+        self.sample(config, &summary, context);
+        if with_sack {
+            self.recover_with_sack(config, &summary, context, outcome);
+        } else if advances {
+            self.recover_without_sack(config, &summary, context, outcome);
+        } else {
+            self.repeated(seg, &summary, now, outcome);
+        }
+        if advances {
+            // RFC6582-3.2.3P: without SACK, many holes shall end in a timeout soon.
+            if with_sack || self.recovery.phase() != Phase::Fast || first_partial {
+                self.recovery.restart_timer(now); // RFC6298-5.3
+            }
+            self.after_progress(config, now, outcome);
+        } else {
+            self.arm_loss_timer(config, now);
+        }
+    }
+
+    /// An ACK that others have overtaken: its number is old, its blocks may be news. The network delays the report of
+    /// what arrived out of order (RFC 6675 5) or twice (RFC2883-5a) as it delays anything. It says nothing of the
+    /// window, and is no sample of the round trip.
+    #[cold]
+    fn take_late_sack(&mut self, config: &Config, seg: &Segment, context: &AckContext, outcome: &mut Outcome) {
+        let mut summary = AckSummary { flight: self.pipe(), ..AckSummary::default() };
+        self.take_sack(config, seg, context, &mut summary);
+        if summary.sacked > 0 || summary.dsack.is_some() {
+            self.recover_with_sack(config, &summary, context, outcome);
+            self.arm_loss_timer(config, context.now);
+        }
+    }
+
+    /// The numbers of an ACK that advances.
+    #[inline]
+    fn move_una(&mut self, ack: SeqNum, context: &AckContext, outcome: &mut Outcome, summary: &mut AckSummary) {
+        let una = self.sender.una();
+        summary.acked = ack.above(una);
+        outcome.acked = self.sender.acknowledge(ack);
+        self.acked += u64::from(outcome.acked);
+        self.liveness.on_progress(context.now);
+        self.recovery.on_una(una, ack, context, summary);
+        if self.sender.queued() == 0 {
+            self.recovery.trim();
+        }
+    }
+
+    /// Timers and buffers after SND.UNA has moved.
+    #[inline]
+    fn after_progress(&mut self, config: &Config, now: Instant, outcome: &mut Outcome) {
+        self.arm_loss_timer(config, now);
+        if self.sender.flight() == 0 && !self.liveness.keeps_alive() {
+            self.timers.cancel(Timer::GiveUp);
+        }
+        self.sender.grow_limit(config, self.congestion.cwnd());
+        if self.sender.take_room() && self.state.can_send() {
+            outcome.events |= Events::WRITABLE;
+        }
+        self.request_poll();
+    }
+
+    /// A sample for the retransmission timeout, if this ACK gives a valid one (RFC6298-3a, 3b, RFC7323-4.1): one each
+    /// round trip. For the controller each ACK counts (RFC9406-4.2c).
+    #[inline]
+    fn sample(&mut self, config: &Config, summary: &AckSummary, context: &AckContext) {
+        let now = context.now;
+        let mut weight = 1;
+        let mut error = Duration::ZERO;
+        let resent = self.recovery.is_ambiguous();
+        let wanted = self.recovery.with_sack() && (resent || self.rtt.estimate().backoffs() > 0);
+        let sample = if let Some(measured) = summary.rtt.filter(|_| wanted) {
+            // What was sent once only and is reported as it comes cannot be ambiguous (RFC6298-3a), and ends the
+            // backoff (RFC8961-4).
+            weight = summary.flight.div_ceil(2 * self.sender.mss().max(1));
+            measured
+        } else {
+            // One segment in flight is timed by our own fine clock; that is one sample each round trip.
+            match self.rtt.take_timed(self.sender.una(), now) {
+                Timed::InFlight => return,
+                Timed::Acked(elapsed) => elapsed,
+                Timed::None => {
+                    if !resent || summary.acked == 0 {
+                        return;
+                    }
+                    let Some(elapsed) = self.echoed_round_trip(config, *context) else { return };
+                    error = Duration::from_millis(1);
+                    elapsed
+                }
+            }
+        };
+        self.recovery.on_sample();
+        self.rtt.on_sample(&config.rtt(), sample, error, weight, now);
+    }
+
+    /// The round trip that an echoed timestamp tells. Of data sent twice only the echo tells which copy arrived; its
+    /// clock is coarse. An echo from before the resending may be an old one repeated: when only the ACK was lost, the
+    /// second copy is a duplicate, and a receiver does not take the timestamp of one over (RFC8961-2d). That would
+    /// count our own wait.
+    #[cold]
+    fn echoed_round_trip(&self, config: &Config, context: AckContext) -> Option<Duration> {
+        let AckContext { now, clock, echo, .. } = context;
+        let elapsed = clock.at(now).ticks_since(echo?);
+        let elapsed = Duration::from_millis(u64::from(elapsed.max(1)));
+        let since = now - self.recovery.resent_at().unwrap_or(now) + Duration::from_millis(1);
+        (elapsed <= since && elapsed <= config.max_rto).then_some(elapsed)
+    }
+
+    /// An answer while its window is closed, or shrank below what we sent, is progress (MUST-37, SHLD-17). That does
+    /// not count for a user who said how long to wait, or has left (OPS-28).
+    fn note_life(&mut self, now: Instant) {
+        let sender = &self.sender;
+        let narrow = sender.window() == 0 || sender.flight() > 0 && sender.window_edge().lt(sender.nxt());
+        if narrow && !self.liveness.has_user_timeout() && self.waiting() == Waiting::User {
+            self.liveness.on_progress(now);
+        }
+    }
+
+    /// Our FIN may be acknowledged now (SM-FW1-1, SM-CLG-1, SM-LA-1).
+    fn acknowledged_fin(&mut self, config: &Config, now: Instant, outcome: &mut Outcome) {
+        if !self.sender.is_fin_acked() {
+            return;
+        }
+        outcome.events |= Events::FIN_ACKED;
+        match self.state {
+            State::FinWait1 => {
+                self.state = State::FinWait2;
+                if self.has_no_reader() {
+                    self.timers.set_if_unset(Timer::FinWait2, now + config.fin_wait2);
+                }
+            }
+            State::Closing => {
+                self.enter_time_wait();
+                outcome.events |= Events::TIME_WAIT;
+            }
+            State::LastAck => {
+                self.finish(CloseReason::Normal);
+                outcome.events |= Events::CLOSED;
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes the window of `seg` over.
+    #[inline]
+    pub(super) fn update_window(&mut self, seg: &Segment) {
+        if self.sender.update_window(seg) {
+            self.request_poll();
+            if self.timers.is_set(Timer::Persist) {
+                self.timers.cancel(Timer::Persist);
+                self.liveness.on_window_opened();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "acks_tests.rs"]
+mod tests;

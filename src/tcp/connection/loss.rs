@@ -1,0 +1,318 @@
+//! Loss recovery of the sender: what becomes of an acknowledgment, the window and the timer when something is lost.
+//!
+//! What is lost, and when a recovery begins and ends, [`LossRecovery`](crate::tcp::recovery) says; here its answers
+//! meet the congestion window, the timers and what leaves.
+
+use crate::tcp::base::config::Config;
+use crate::tcp::base::outcome::{Events, Outcome};
+use crate::tcp::base::segment::Segment;
+use crate::tcp::base::time::Instant;
+use crate::tcp::base::timers::Timer;
+use crate::tcp::congestion::AckSample;
+use crate::tcp::congestion::Saved;
+use crate::tcp::connection::Connection;
+use crate::tcp::recovery::episode::FrtoStep;
+use crate::tcp::recovery::scoreboard::Losses;
+use crate::tcp::recovery::summary::{AckContext, AckSummary};
+use crate::tcp::recovery::tail_probe::ProbeAnswer;
+use crate::tcp::recovery::{DUP_THRESH, DuplicateAck, Phase};
+use crate::wire::tcp::Flags;
+
+impl Connection {
+    /// Octets taken to be in the network (RFC6675-4b).
+    #[inline]
+    pub(super) fn pipe(&self) -> u32 {
+        self.recovery.pipe(self.sender.flight())
+    }
+
+    /// The congestion window grows by an acknowledgment.
+    #[inline]
+    pub(super) fn grow(&mut self, summary: &AckSummary, now: Instant) {
+        if summary.acked == 0 {
+            return;
+        }
+        self.congestion.on_ack(&AckSample {
+            now,
+            acked: summary.acked,
+            flight: 0,
+            rtt: summary.rtt,
+            srtt: self.rtt.srtt().unwrap_or_default(),
+            una: self.sender.una(),
+            nxt: self.sender.nxt(),
+            cwnd_limited: self.recovery.phase() == Phase::Loss,
+        });
+    }
+
+    // ---- acknowledgments --------------------------------------------------------------------------------------------
+
+    /// Takes the SACK blocks of `seg` over.
+    pub(super) fn take_sack(&mut self, config: &Config, seg: &Segment, context: &AckContext, summary: &mut AckSummary) {
+        let (una, nxt) = (self.sender.una(), self.sender.nxt());
+        // Nothing below this can still arrive twice: it was never sent, or is older than any window.
+        let least = una - u64::from(self.sender.max_window()).min(self.acked) as u32;
+        self.recovery.on_sack(config, seg, (least, una, nxt), context, summary);
+    }
+
+    /// Everything an acknowledgment means for recovery on a connection with SACK.
+    pub(super) fn recover_with_sack(
+        &mut self,
+        config: &Config,
+        summary: &AckSummary,
+        context: &AckContext,
+        outcome: &mut Outcome,
+    ) {
+        let now = context.now;
+        if summary.sacked > 0 && summary.acked == 0 {
+            outcome.events |= Events::DUPLICATE_ACK;
+        }
+        let answer = self.recovery.on_probe_ack(self.sender.una(), summary);
+        if let ProbeAnswer::RepairedLoss { flight } = answer {
+            self.congestion.on_repaired_loss(now, flight);
+        }
+        if let Some(range) = summary.dsack {
+            outcome.events |= Events::DSACK;
+            self.recovery.on_dsack(range, answer == ProbeAnswer::Duplicate, &self.sender.numbers(), now);
+        }
+        self.recovery.review_ambiguity(self.sender.una());
+        self.undo_if_needless(config, summary, context, outcome);
+        let losses = self.detect_losses(config, now);
+        if self.recovery.phase() == Phase::Loss {
+            self.grow(summary, now);
+        }
+        self.end_recovery_if_done(config, now);
+        match self.recovery.phase() {
+            // Not only what this very ACK tells: what was sent in a recovery and found lost in it is a loss of its own
+            // when that recovery ends.
+            Phase::Open if self.recovery.lost() > 0 => self.begin_fast_recovery(config, summary, now, outcome),
+            Phase::Open => {
+                if self.recovery.sacked() == 0 {
+                    self.congestion.end_limited_transmit();
+                }
+                if summary.acked > 0 {
+                    self.grow(summary, now);
+                } else if summary.sacked > 0 {
+                    self.request_poll(); // RFC6675-5.3
+                }
+            }
+            Phase::Fast => self.continue_fast_recovery(config, summary, &losses, now, outcome),
+            Phase::Loss => {
+                self.step_frto(summary);
+                self.request_poll();
+            }
+        }
+    }
+
+    /// NewReno's part of an ACK that advances.
+    pub(super) fn recover_without_sack(
+        &mut self,
+        config: &Config,
+        summary: &AckSummary,
+        context: &AckContext,
+        outcome: &mut Outcome,
+    ) {
+        let smss = self.smss();
+        self.recovery.review_ambiguity(self.sender.una());
+        self.undo_if_needless(config, summary, context, outcome);
+        if self.recovery.phase() == Phase::Fast {
+            if self.recovery.is_covered_by(self.sender.una()) {
+                self.end_recovery_if_done(config, context.now); // RFC6582-3.2.3F, KP-08
+                return;
+            }
+            // RFC6582-3.2.3P
+            let deflated = self.congestion.cwnd().saturating_sub(summary.acked);
+            self.congestion.set_cwnd(deflated.saturating_add(if summary.acked >= smss { smss } else { 0 }));
+            self.recovery.on_partial_ack(&self.sender.numbers(), smss);
+            outcome.events |= Events::PARTIAL_ACK;
+            return;
+        }
+        self.recovery.forget_duplicate_acks();
+        self.congestion.end_limited_transmit();
+        self.grow(summary, context.now);
+        self.end_recovery_if_done(config, context.now);
+        if self.recovery.phase() == Phase::Loss {
+            self.step_frto(summary);
+        }
+    }
+
+    /// An ACK of SND.UNA once more, without SACK: a duplicate ACK in the sense of RFC 5681, or not.
+    pub(super) fn repeated(&mut self, seg: &Segment, summary: &AckSummary, now: Instant, outcome: &mut Outcome) {
+        let smss = self.smss();
+        let sender = &self.sender;
+        let same_window = sender.scaled_window(seg) == sender.window();
+        // RFC5681-2.DA.
+        if sender.flight() == 0 || seg.len > 0 || seg.has(Flags::FIN) || !same_window {
+            return;
+        }
+        outcome.events |= Events::DUPLICATE_ACK;
+        match self.recovery.phase() {
+            Phase::Loss => {
+                if self.recovery.is_frto_on() {
+                    self.step_frto(summary);
+                    self.request_poll();
+                }
+            }
+            Phase::Fast => {
+                // RFC5681-3.2.4, capped by what can have caused duplicates (OPS-32).
+                let (cwnd, ssthresh) = (self.congestion.cwnd(), self.congestion.window().ssthresh());
+                let most = ssthresh.saturating_add(sender.flight());
+                self.congestion.set_cwnd(cwnd.saturating_add(smss).min(most.max(cwnd)));
+                self.request_poll();
+            }
+            Phase::Open => {
+                self.request_poll(); // limited transmit (RFC3042-2a)
+                let numbers = self.sender.numbers();
+                if self.recovery.on_duplicate_ack(&numbers, smss) == DuplicateAck::Loss {
+                    let ssthresh = self.enter_fast_recovery(now, outcome);
+                    self.congestion.set_cwnd(ssthresh.saturating_add(u32::from(DUP_THRESH) * smss));
+                }
+            }
+        }
+    }
+
+    // ---- recoveries -------------------------------------------------------------------------------------------------
+
+    fn detect_losses(&mut self, config: &Config, now: Instant) -> Losses {
+        let (numbers, smss) = (self.sender.numbers(), self.smss());
+        self.recovery.detect_losses(config, &numbers, &self.rtt, smss, now)
+    }
+
+    /// Loss was found on a connection with SACK (RFC6675-5.4, RFC9937-6.1).
+    fn begin_fast_recovery(&mut self, config: &Config, summary: &AckSummary, now: Instant, outcome: &mut Outcome) {
+        self.enter_fast_recovery(now, outcome);
+        let outstanding = self.sender.flight() + summary.acked;
+        let sacked_before = self.recovery.sacked() - summary.sacked;
+        self.recovery.begin_prr(outstanding.saturating_sub(sacked_before));
+        self.pace_recovery(config, summary.delivered, false);
+    }
+
+    /// What the begin of fast recovery is with SACK and without. Gives the threshold.
+    fn enter_fast_recovery(&mut self, now: Instant, outcome: &mut Outcome) -> u32 {
+        let saved = self.congestion.save();
+        let ssthresh = self.congestion.begin_recovery(now, self.sender.flight());
+        self.begin_recovery(Phase::Fast, Some(saved), now);
+        outcome.events |= Events::FAST_RETRANSMIT;
+        ssthresh
+    }
+
+    /// A recovery begins that may be undone to `saved`, or without it anew in the middle of one.
+    pub(super) fn begin_recovery(&mut self, phase: Phase, saved: Option<Saved>, now: Instant) {
+        self.recovery.begin(phase, saved, &self.sender.numbers(), self.receiver.timestamps().clock(), now);
+        self.rtt.stop_timing();
+        self.predictable = false;
+        self.request_poll();
+    }
+
+    /// An acknowledgment, or a reordering timeout, in fast recovery with SACK.
+    fn continue_fast_recovery(
+        &mut self,
+        config: &Config,
+        summary: &AckSummary,
+        losses: &Losses,
+        now: Instant,
+        outcome: &mut Outcome,
+    ) {
+        if summary.acked > 0 {
+            self.recovery.count_partial_ack();
+            outcome.events |= Events::PARTIAL_ACK;
+        }
+        let again = self.recovery.is_second_loss(losses);
+        if again {
+            // The window is what the first reduction made it: cwnd is only what PRR lets go at this moment.
+            let ssthresh = self.congestion.window().ssthresh();
+            self.congestion.set_cwnd(ssthresh);
+            self.congestion.on_loss(now, self.sender.flight().min(ssthresh));
+            let pipe = self.pipe() + summary.delivered;
+            self.recovery.on_second_loss(self.sender.nxt(), pipe, now);
+        }
+        if summary.delivered > 0 || again {
+            self.pace_recovery(config, summary.delivered, summary.acked > 0 && losses.octets == 0);
+        }
+        self.request_poll();
+    }
+
+    /// Sets the window for what may leave now.
+    fn pace_recovery(&mut self, config: &Config, delivered: u32, safe: bool) {
+        let (pipe, smss, ssthresh) = (self.pipe(), self.smss(), self.congestion.window().ssthresh());
+        let window = if config.prr {
+            pipe.saturating_add(self.recovery.step_prr(delivered, safe, pipe, ssthresh, smss))
+        } else {
+            ssthresh // RFC6675-5.4
+        };
+        self.congestion.set_cwnd(window);
+    }
+
+    /// Everything sent before recovery began is acknowledged (RFC6675-5.A, RFC9937-6.4).
+    fn end_recovery_if_done(&mut self, config: &Config, now: Instant) {
+        let rto = self.rtt.rto(&config.rtt());
+        let Some(ended) = self.recovery.end_if_done(self.sender.una(), rto, now) else { return };
+        if ended == Phase::Fast {
+            self.congestion.exit_recovery();
+        }
+        self.congestion.end_limited_transmit();
+    }
+
+    /// Undoes the recovery that is going on, or was the last, if the acknowledgment shows it to be needless.
+    fn undo_if_needless(&mut self, config: &Config, summary: &AckSummary, context: &AckContext, outcome: &mut Outcome) {
+        let Some(needless) = self.recovery.take_needless(config, summary, context.echo) else { return };
+        outcome.events |= Events::UNDONE;
+        if needless.slow_path {
+            self.rtt.on_spurious_timeout();
+        }
+        self.congestion.undo(needless.saved);
+        if needless.ended {
+            self.congestion.end_limited_transmit();
+        }
+        self.request_poll();
+    }
+
+    /// F-RTO after an acknowledgment that decided nothing (RFC 5682).
+    fn step_frto(&mut self, summary: &AckSummary) {
+        let smss = self.smss();
+        let unsent = self.sender.unsent();
+        let sendable = unsent > 0 && self.sender.window_room() >= unsent.min(smss);
+        if self.recovery.step_frto(summary, sendable) == FrtoStep::Genuine {
+            self.congestion.set_cwnd(3 * smss);
+        }
+    }
+
+    // ---- the timer --------------------------------------------------------------------------------------------------
+
+    /// Sets the timer of loss recovery to what comes first. Called after whatever may change that.
+    #[inline]
+    pub(super) fn arm_loss_timer(&mut self, config: &Config, now: Instant) {
+        let flight = self.sender.flight();
+        if flight == 0 {
+            self.timers.cancel(Timer::Retransmit); // RFC6298-5.2
+            return;
+        }
+        let alone = flight <= self.congestion.window().smss();
+        let at = self.recovery.next_timeout(config, &self.rtt, alone, now);
+        self.timers.set(Timer::Retransmit, at);
+    }
+
+    /// The time for what may have been reordered is over.
+    pub(super) fn reordering_timeout(&mut self, config: &Config, now: Instant, outcome: &mut Outcome) {
+        self.recovery.count_reordering_timeout();
+        outcome.events |= Events::REORDERING_TIMEOUT;
+        let losses = self.detect_losses(config, now);
+        let summary = AckSummary { flight: self.pipe(), ..AckSummary::default() };
+        match self.recovery.phase() {
+            Phase::Open if losses.octets > 0 => self.begin_fast_recovery(config, &summary, now, outcome),
+            Phase::Fast => self.continue_fast_recovery(config, &summary, &losses, now, outcome),
+            Phase::Open | Phase::Loss => {}
+        }
+        self.request_poll();
+        self.predictable = false;
+        self.arm_loss_timer(config, now);
+    }
+
+    /// PTO is over.
+    pub(super) fn probe_timeout(&mut self, config: &Config, now: Instant, outcome: &mut Outcome) {
+        if self.recovery.on_probe_timeout(config, &self.sender.numbers(), now) {
+            self.request_poll();
+            self.predictable = false;
+            outcome.events |= Events::PROBE;
+        }
+        self.arm_loss_timer(config, now);
+    }
+}

@@ -1,0 +1,260 @@
+//! A connection, from its opening to TIME-WAIT.
+//!
+//! This file has the record of a synchronized state, its construction and its end. Each part of it owns its own state.
+//! The verbs are beside it, and only they open the record: `input.rs` and `acks.rs` (`on_segment`), `output.rs`
+//! (`poll_transmit`, `take_ack`), `expiry.rs` (`on_timeout`), `loss.rs` and `keepalive.rs` (what a loss and a silence
+//! lead to), `user.rs` and `tuning.rs` (what users call). Payload, clocks and tables are none of this room's business.
+
+pub mod challenge;
+pub mod cookie;
+pub mod handshake;
+pub mod isn;
+pub mod time_wait;
+
+mod acks;
+mod expiry;
+mod flags;
+mod input;
+mod keepalive;
+mod liveness;
+mod loss;
+mod opened;
+mod output;
+mod reassembly;
+mod receiver;
+mod right_sizing;
+pub(super) mod sender;
+mod timestamps;
+mod tuning;
+mod user;
+
+pub use opened::Opened;
+
+pub use super::base::outcome::{CloseReason, Context, Events, Keep, Outcome, Payload};
+
+use crate::tcp::base::config::Config;
+use crate::tcp::base::state::State;
+use crate::tcp::base::time::Instant;
+use crate::tcp::base::timers::Timers;
+use crate::tcp::base::timestamp::Timestamp;
+use crate::tcp::congestion::Congestion;
+use crate::tcp::connection::challenge::Limiter;
+use crate::tcp::connection::flags::ConnectionFlags;
+use crate::tcp::connection::liveness::Liveness;
+use crate::tcp::connection::reassembly::Reassembly;
+use crate::tcp::connection::receiver::Receiver;
+use crate::tcp::connection::right_sizing::RightSizing;
+use crate::tcp::connection::sender::Sender;
+use crate::tcp::connection::timestamps::PastStamps;
+use crate::tcp::recovery::LossRecovery;
+use crate::tcp::recovery::rtt::Rtt;
+
+/// Least size of a segment that is sent, options included, whatever a peer says.
+const LEAST_MSS: u16 = 48;
+
+/// A connection in a synchronized state (ESTABLISHED to TIME-WAIT).
+///
+/// Everything it does is an answer to a call. After each call look at [`wants_transmit`](Self::wants_transmit) and,
+/// when it is true, take segments from [`poll_transmit`](Self::poll_transmit) until it gives `None`; then
+/// [`next_timeout`](Self::next_timeout) is valid.
+///
+/// ```
+/// use trust::tcp::{
+///     Config, Connection, Context, FirstWindow, Handshake, HandshakeOutcome, Instant, Keep, OpenParams, Payload, Segment,
+///     SeqNum, Transmit,
+/// };
+///
+/// /// What is sent arrives. Octets go beside: segments have their numbers.
+/// fn arrives(sent: Option<Transmit>) -> Segment {
+///     let Transmit { seq, ack, flags, window, options, len, .. } = sent.expect("a segment");
+///     Segment { seq, ack, flags, window, urgent: 0, options, len }
+/// }
+///
+/// let (config, now) = (Config::default(), Instant::from_secs(1));
+/// let context = Context { now, keep: Keep::All };
+/// let open = |outcome| {
+///     let HandshakeOutcome::Established { mut connection, rest } = outcome else { panic!("not open") };
+///     connection.on_segment(&config, &rest, &context);
+///     connection
+/// };
+/// let params =
+///     |iss| OpenParams { iss: SeqNum(iss), ts_offset: 0, mss: 1_460, ipv6: false, first_window: FirstWindow::Full };
+/// let mut client = Handshake::connect(&config, params(1_000), now);
+/// let syn = arrives(client.poll_transmit(&config, now));
+/// let mut server = Handshake::accept(&config, params(2_000), &syn, now);
+/// let syn_ack = arrives(server.poll_transmit(&config, now));
+/// let mut client: Connection = open(client.on_segment(&config, &syn_ack, now));
+/// let ack = arrives(client.poll_transmit(&config, now, 0));
+/// let mut server: Connection = open(server.on_segment(&config, &ack, now));
+///
+/// client.on_send(5); // so many octets are in the store beside it
+/// let segment = arrives(client.poll_transmit(&config, now, 0));
+/// let outcome = server.on_segment(&config, &segment, &context);
+/// assert_eq!(outcome.payload, Payload::Deliver { from: 0, to: 5, released: 0 });
+/// ```
+///
+/// The first three cache lines are what every segment of a bulk transfer touches: the receiver, the sender, and the
+/// timers with the congestion window. A test pins them.
+#[derive(Clone, Debug)]
+#[repr(C, align(64))]
+pub struct Connection {
+    // Line 1: receiving.
+    receiver: Receiver,
+    // Line 2: sending.
+    sender: Sender,
+    /// When the last segment was received.
+    clock: Instant,
+    state: State,
+    /// Header prediction may be tried: nothing is held out of order, no recovery, no duplicate ACKs, no probe.
+    predictable: bool,
+    flags: ConnectionFlags,
+    reason: Option<CloseReason>,
+    /// Octets of the last segment that was refused, or a part of it.
+    refused: u32,
+    // Line 3: until when, and how much: the window is what congestion control begins with.
+    timers: Timers,
+    congestion: Congestion,
+    // Once an ACK.
+    rtt: Rtt,
+    recovery: LossRecovery,
+    /// Octets acknowledged.
+    acked: u64,
+    /// When data was sent last (RFC5681-4.1).
+    last_sent: Instant,
+    liveness: Liveness,
+    // Once a reading, or only when something is lost.
+    sizing: RightSizing,
+    reassembly: Reassembly,
+    past_stamps: PastStamps,
+    /// For answers to what proves nothing.
+    limiter: Limiter,
+}
+
+impl Connection {
+    /// A connection in ESTABLISHED, as a handshake leaves it: our SYN is acknowledged, the peer's is received.
+    #[must_use]
+    pub fn new(config: &Config, opened: &Opened, now: Instant) -> Self {
+        let options = opened.options_len();
+        // A peer's MSS must not make all of a segment headers; what the link carries is the limit in any case
+        // (MUST-16).
+        let mss = opened.send_mss.max(config.min_mss).max(LEAST_MSS).min(opened.receive_mss).max(options + 1);
+        let smss = u32::from(mss - options);
+        // RFC6928-2b: one lost SYN says little, more of them say the path is bad.
+        let window = if opened.syn_timeouts > 1 { smss } else { config.initial_cwnd(smss) };
+        let receiver = Receiver::new(config, opened, now);
+        let mut connection = Self {
+            sizing: RightSizing::new(receiver.buffer(), now),
+            receiver,
+            sender: Sender::new(config, opened, mss),
+            clock: now,
+            state: State::Established,
+            predictable: !opened.unscaled_rest,
+            flags: if opened.ack_due { ConnectionFlags::POLL } else { ConnectionFlags::empty() },
+            reason: None,
+            refused: 0,
+            timers: Timers::new(),
+            congestion: Congestion::new(config.congestion, config.hystart, smss, window, opened.iss + 1),
+            rtt: Rtt::new(&config.rtt(), opened.rtt, opened.syn_timeouts, now),
+            recovery: LossRecovery::new(opened.iss, opened.sack, now),
+            acked: 0,
+            last_sent: now,
+            liveness: Liveness::new(config, now),
+            reassembly: Reassembly::new(opened.sack),
+            past_stamps: PastStamps::new(Timestamp(opened.timestamps.unwrap_or_default()), 0),
+            limiter: Limiter::new(),
+        };
+        if config.keepalive {
+            connection.set_keepalive(Some(config.keepalive()));
+        }
+        connection
+    }
+
+    /// SMSS: payload of a full segment without SACK blocks.
+    #[inline]
+    fn smss(&self) -> u32 {
+        self.congestion.window().smss()
+    }
+
+    /// It is worth calling [`poll_transmit`](Self::poll_transmit).
+    #[inline]
+    fn request_poll(&mut self) {
+        self.flags.insert(ConnectionFlags::POLL);
+    }
+
+    /// An ACK leaves with the next [`poll_transmit`](Self::poll_transmit).
+    #[inline]
+    fn request_ack(&mut self) {
+        self.receiver.request_ack();
+        self.request_poll();
+    }
+
+    /// Whether none reads any more.
+    #[inline]
+    fn has_no_reader(&self) -> bool {
+        self.flags.contains(ConnectionFlags::NO_READER)
+    }
+
+    /// Enters CLOSED.
+    fn finish(&mut self, reason: CloseReason) {
+        self.state = State::Closed;
+        self.predictable = false;
+        self.timers.cancel_all();
+        self.flags.remove(ConnectionFlags::POLL | ConnectionFlags::PROBE_DUE);
+        self.receiver.drop_ack();
+        self.recovery.force_nothing();
+        self.reassembly.clear();
+        self.reason.get_or_insert(reason);
+    }
+
+    /// Enters TIME-WAIT: all timers stop (SM-FW2-2), the record that replaces this one has its own.
+    fn enter_time_wait(&mut self) {
+        self.state = State::TimeWait;
+        self.predictable = false;
+        self.timers.cancel_all();
+        self.reason.get_or_insert(CloseReason::Normal);
+    }
+
+    /// Decides anew whether header prediction may be tried.
+    #[inline]
+    fn review_prediction(&mut self) {
+        let flowing = !matches!(self.state, State::TimeWait | State::Closed);
+        self.predictable = flowing
+            && self.recovery.is_quiet()
+            && !self.sender.awaits_rest_of_syn()
+            && !self.receiver.is_under_pressure()
+            && self.reassembly.is_empty();
+    }
+}
+
+#[cfg(test)]
+mod connection_tests;
+#[cfg(test)]
+mod edge_tests;
+#[cfg(test)]
+mod fuzz_tests;
+#[cfg(test)]
+mod lab;
+#[cfg(test)]
+mod loss_tests;
+#[cfg(test)]
+mod recovery_tests;
+#[cfg(test)]
+mod world_tests;
+
+#[cfg(test)]
+mod tests {
+    use core::mem::offset_of;
+
+    use super::*;
+    use crate::tcp::congestion::CongestionWindow;
+
+    #[test]
+    fn the_hot_part_of_a_connection_is_three_cache_lines() {
+        assert_eq!(size_of::<Receiver>(), 64);
+        assert_eq!(offset_of!(Connection, sender), 64);
+        assert_eq!(offset_of!(Connection, timers), 128);
+        assert_eq!(offset_of!(Connection, congestion) + size_of::<CongestionWindow>(), 192);
+        assert_eq!(align_of::<Connection>(), 64);
+        assert!(size_of::<Connection>() <= 576, "{}", size_of::<Connection>());
+    }
+}

@@ -1,0 +1,443 @@
+//! `poll_transmit` and `take_ack`: what leaves, and when.
+//!
+//! In this order: a tail loss probe, what is lost, new data with its FIN, a window probe, an ACK. Every segment but a
+//! RST carries the newest ACK, so data spares the pure one (MUST-58).
+
+use crate::tcp::base::config::Config;
+use crate::tcp::base::segment::Transmit;
+use crate::tcp::base::seq::SeqNum;
+use crate::tcp::base::state::State;
+use crate::tcp::base::time::{Duration, Instant};
+use crate::tcp::base::timers::Timer;
+use crate::tcp::base::units::UnscaledWindow;
+use crate::tcp::connection::Connection;
+use crate::tcp::connection::flags::ConnectionFlags;
+use crate::tcp::recovery::tail_probe::SentProbe;
+use crate::tcp::recovery::{Phase, SendNumbers};
+use crate::wire::options::{MAX_LEN, SackBlocks, TIMESTAMPS_LEN, TcpOptions};
+use crate::wire::tcp::Flags;
+
+/// What of the stream a segment is to carry, and how.
+#[derive(Clone, Copy)]
+struct Piece {
+    /// Octets of the store.
+    len: u32,
+    /// Our FIN behind them.
+    fin: bool,
+    /// What the options leave of a full wire segment.
+    mss: u32,
+    options: TcpOptions,
+}
+
+impl Connection {
+    /// The next segment to send, of at most `max_len` payload octets or one wire segment, whichever is more (0: always
+    /// one wire segment, for a device that cuts nothing); call until `None`.
+    ///
+    /// With `max_len` above one segment's payload the result may be a super-segment, which the device cuts into wire
+    /// segments of `gso_size`. What is returned counts as sent: call only when there is room for it, and report with
+    /// [`on_device_write`](Self::on_device_write) when the device has taken it.
+    pub fn poll_transmit(&mut self, config: &Config, now: Instant, max_len: u32) -> Option<Transmit> {
+        if !self.wants_transmit() {
+            return None;
+        }
+        if matches!(self.state, State::Closed | State::TimeWait) {
+            self.flags.remove(ConnectionFlags::POLL);
+            self.receiver.drop_ack();
+            return None;
+        }
+        if self.recovery.is_probe_due()
+            && let Some(probe) = self.probe_tail(config, now)
+        {
+            return Some(probe);
+        }
+        loop {
+            if self.recovery.has_to_resend()
+                && let Some(segment) = self.resend(config, now, max_len)
+            {
+                return Some(segment);
+            }
+            if let Some(segment) = self.send(config, now, max_len) {
+                return Some(segment);
+            }
+            // RFC5682-2.2b: new data, and nothing else until the next acknowledgment. There may be none.
+            if !self.recovery.give_up_frto(self.sender.nxt()) {
+                break;
+            }
+        }
+        self.recovery.note_rate_limit(self.sender.unsent());
+        if self.flags.contains(ConnectionFlags::PROBE_DUE) {
+            self.flags.remove(ConnectionFlags::PROBE_DUE);
+            if let Some(probe) = self.probe(config, now) {
+                return Some(probe);
+            }
+        }
+        if self.receiver.is_ack_pending() {
+            return Some(self.take_ack(now));
+        }
+        self.flags.remove(ConnectionFlags::POLL);
+        self.arm_stalled(config, now);
+        None
+    }
+
+    /// The ACK that `Outcome::ack_now` asked for: a segment without payload that says what we have now (SM-GEN-6). It
+    /// stands for every ACK owed until now.
+    pub fn take_ack(&mut self, now: Instant) -> Transmit {
+        let options = self.options(now);
+        self.build(self.sender.nxt(), Flags::ACK, &options)
+    }
+
+    /// The RST that tells the peer of an abort: `<SEQ=SND.NXT>` (SM-EST-4), with timestamps (RFC7323-5.2a).
+    ///
+    /// The peer wants its RCV.NXT exactly (RFC5961-3.2), and where we have sent more than it has acknowledged nobody
+    /// knows that. In nearly all cases it is SND.NXT: what is on its way, a FIN that crosses the peer's data above all,
+    /// arrives before the RST. SEG.ACK would then lie below the window, and the RST be dropped without a word
+    /// (SM-RST-1). If something was lost, SND.NXT lies within the window: the challenge ACK names the right number, and
+    /// is answered with it. So SND.NXT it is, but for a window that has shrunk below it, which is not taken beyond its
+    /// edge. The edge is rounded down where the window is scaled.
+    pub(super) fn reset(&self, now: Instant) -> Transmit {
+        let (nxt, edge) = (self.sender.nxt(), self.sender.window_edge());
+        let beyond = nxt.above(edge) >= self.sender.scale().scaled(UnscaledWindow(1));
+        let seq = if beyond { edge } else { nxt };
+        let mut reset = Transmit::bare(seq, self.receiver.nxt(), Flags::RST | Flags::ACK, UnscaledWindow(0));
+        reset.options.timestamps = self.receiver.timestamps().outgoing(now);
+        reset
+    }
+
+    /// The options of a segment that leaves now: timestamps on each (RFC7323-3.2a), SACK blocks while something is held
+    /// or was received twice (RFC2018-4b).
+    #[inline]
+    fn options(&self, now: Instant) -> TcpOptions {
+        let timestamps = self.receiver.timestamps().outgoing(now);
+        let mut sack = SackBlocks::default();
+        if self.reassembly.is_report_due() {
+            // RFC2018-3a: four blocks fill the option space, three what timestamps leave of it.
+            let (most, stamps) = if timestamps.is_some() { (3, TIMESTAMPS_LEN) } else { (4, 0) };
+            // Where the link carries hardly more than headers: as many as leave an octet of payload.
+            let room = most.min((self.sender.mss() as usize).saturating_sub(stamps + 5) / 8);
+            sack = self.reassembly.blocks(room);
+        }
+        TcpOptions { timestamps, sack, ..TcpOptions::default() }
+    }
+
+    /// Payload of a full wire segment with these options (MUST-16, RFC6691-2b).
+    #[inline]
+    fn effective_mss(&self, options: &TcpOptions) -> u32 {
+        let len = u32::try_from(options.wire_len()).unwrap_or(MAX_LEN as u32);
+        self.sender.mss().saturating_sub(len).max(1)
+    }
+
+    /// A segment with the newest ACK and window. No ACK is owed after it.
+    #[inline]
+    fn build(&mut self, seq: SeqNum, flags: Flags, options: &TcpOptions) -> Transmit {
+        let (ack, window) = self.receiver.acknowledge();
+        self.timers.cancel(Timer::DelayedAck);
+        if !options.sack.is_empty() {
+            self.reassembly.on_reported();
+        }
+        let mut segment = Transmit::bare(seq, ack, flags | Flags::ACK, window);
+        segment.options = *options;
+        segment
+    }
+
+    /// A segment with `piece` of the stream, which begins at `seq`.
+    fn build_data(&mut self, seq: SeqNum, piece: &Piece) -> Transmit {
+        let &Piece { len, fin, mss, ref options } = piece;
+        let offset = seq.above(self.sender.una());
+        let mut flags = Flags::ACK;
+        // MUST-61: PSH where the queue empties, SHLD-27: on the last wire segment only.
+        if len > 0 && seq + len == self.sender.data_end() {
+            flags |= Flags::PSH;
+        }
+        if fin {
+            flags |= Flags::FIN;
+        }
+        let mut segment = self.build(seq, flags, options);
+        segment.offset = offset;
+        segment.len = len;
+        // KP-18: what the options of this very segment leave of the MSS.
+        segment.gso_size = if len > mss { mss.min(65_535) as u16 } else { 0 };
+        segment
+    }
+
+    // ---- what was sent before ---------------------------------------------------------------------------------------
+
+    /// What is lost, lowest first, as the window allows; the first of a recovery in any case.
+    #[cold]
+    fn resend(&mut self, config: &Config, now: Instant, max_len: u32) -> Option<Transmit> {
+        let forced = self.recovery.take_forced();
+        if !forced && self.recovery.wants_new_data() {
+            return None;
+        }
+        let options = self.options(now);
+        let mss = self.effective_mss(&options);
+        let SendNumbers { una, written, data_end, .. } = self.sender.numbers();
+        let (start, end) = self.recovery.first_lost(una, mss)?;
+        let end = end.earlier(written);
+        let lost = end.earlier(data_end).above(start);
+        // SHLD-16: within the window as it is now.
+        let window = self.sender.window_edge().above(start);
+        let (room, most) = if forced {
+            (mss, mss) // RFC5681-3.2.3, RFC6298-5.4, KP-14
+        } else {
+            (self.congestion.cwnd().saturating_sub(self.pipe()), whole_segments(max_len, mss))
+        };
+        let mut len = lost.min(room).min(window).min(most);
+        if len < lost && len >= mss {
+            len -= len % mss;
+        }
+        // A piece only where it is the end, or all that the window lets through at SND.UNA.
+        if len < lost && len < mss && !(len == window && start == una) {
+            return None;
+        }
+        // KP-15: the FIN rides on the last data also when that leaves once more; it takes none of cwnd.
+        let fin_fits = end.gt(start + len) && self.sender.is_fin_at(start + len);
+        let fin = (room > 0 && window > len || forced) && fin_fits;
+        if len == 0 && !fin {
+            return None;
+        }
+        let segment = self.send_again(start, &Piece { len, fin, mss, options }, now);
+        self.arm_loss_timer(config, now); // RFC6298-5.0: no ACK need come that would
+        Some(segment)
+    }
+
+    /// Builds and books what leaves again.
+    fn send_again(&mut self, start: SeqNum, piece: &Piece, now: Instant) -> Transmit {
+        let mut segment = self.build_data(start, piece);
+        segment.retransmission = true;
+        let pieces = segment.len.div_ceil(piece.mss.max(1)).max(1);
+        let clock = self.receiver.timestamps().clock();
+        self.recovery.on_resent(self.sender.una(), &segment, pieces, clock, now);
+        self.rtt.on_resent(segment.seq);
+        self.last_sent = now;
+        segment
+    }
+
+    /// The tail loss probe: new data if there is any that the peer allows, beyond cwnd if need be, or the last segment
+    /// once more (RFC8985-7.3b). Not what is held back to fill a segment (NAGLE-3, NAGLE-5): the last segment tells as
+    /// much.
+    fn probe_tail(&mut self, config: &Config, now: Instant) -> Option<Transmit> {
+        let allowed = self.recovery.take_probe();
+        let options = self.options(now);
+        let mss = self.effective_mss(&options);
+        let sender = &self.sender;
+        let (unsent, room) = (sender.unsent(), sender.window_room());
+        if sender.flight() == 0 || !allowed {
+            return None;
+        }
+        let whole = unsent.min(mss);
+        let held = whole < mss && sender.holds_tail();
+        let (segment, resent) = if whole > 0 && room >= whole && !held && self.recovery.has_room() {
+            let fin = sender.is_fin_queued() && whole == unsent && room > whole;
+            (self.send_new(config, &Piece { len: whole, fin, mss, options }, now), None)
+        } else {
+            let SendNumbers { una, written, data_end, .. } = sender.numbers();
+            let end = written.later(una);
+            let data_end = data_end.earlier(end);
+            let fin = sender.is_fin_sent() && end.gt(data_end);
+            let len = data_end.above(una).min(mss);
+            if len == 0 && !fin {
+                return None;
+            }
+            let start = data_end - len;
+            let stamp = self.recovery.first_stamp(start, self.receiver.timestamps().clock()).unwrap_or_default();
+            (self.send_again(start, &Piece { len, fin, mss, options }, now), Some(stamp))
+        };
+        let flight = self.congestion.loss_flight(self.pipe());
+        let probe = SentProbe { start: segment.seq, end: self.sender.nxt(), resent, flight };
+        self.recovery.on_probe_sent(&probe, now);
+        self.arm_loss_timer(config, now);
+        Some(segment)
+    }
+
+    // ---- new data ---------------------------------------------------------------------------------------------------
+
+    /// New data and the FIN, as far as windows, Nagle and SWS avoidance let them go.
+    #[inline]
+    fn send(&mut self, config: &Config, now: Instant, max_len: u32) -> Option<Transmit> {
+        let unsent = self.sender.unsent();
+        let fin = self.sender.is_fin_due();
+        if unsent == 0 && !fin || self.recovery.holds_new_data() {
+            return None;
+        }
+        self.restart_after_idle(config, now);
+        let mss = self.next_mss(now);
+        let len = self.permitted(unsent, mss, max_len)?;
+        // KP-15: the FIN rides on the last data; it takes an octet of the peer's window, none of cwnd.
+        let fin = fin && len == unsent && self.sender.window_room() > len;
+        if len == 0 && !fin {
+            return None;
+        }
+        let options = self.options(now);
+        debug_assert_eq!(mss, self.effective_mss(&options), "what was reckoned with is what leaves");
+        Some(self.send_new(config, &Piece { len, fin, mss, options }, now))
+    }
+
+    /// [`effective_mss`](Self::effective_mss) of a segment that would leave now; nearly always without building its
+    /// options.
+    #[inline]
+    fn next_mss(&self, now: Instant) -> u32 {
+        if self.reassembly.is_report_due() { self.effective_mss(&self.options(now)) } else { self.smss() }
+    }
+
+    /// Builds and books a segment of new octets.
+    fn send_new(&mut self, config: &Config, piece: &Piece, now: Instant) -> Transmit {
+        let &Piece { len, fin, mss, .. } = piece;
+        let segment = self.build_data(self.sender.nxt(), piece);
+        let end = segment.end_seq();
+        let numbers = self.sender.numbers();
+        if numbers.una == numbers.nxt {
+            let waiting = self.waiting();
+            self.timers.set(Timer::GiveUp, self.liveness.watch(config, waiting, now));
+        }
+        let Self { sender, congestion, recovery, .. } = self;
+        if recovery.in_disorder() {
+            congestion.on_limited_transmit(len);
+        }
+        if self.acked >= STREAM && len < sender.unsent() {
+            recovery.expect_many();
+        }
+        recovery.on_sent(&numbers, end, self.rtt.min(), now);
+        let small_end = (!len.is_multiple_of(mss)).then_some(segment.seq + len);
+        sender.on_sent(end, fin, small_end);
+        self.last_sent = now;
+        if recovery.phase() == Phase::Open && !recovery.is_ambiguous() {
+            self.rtt.on_sent(end, now);
+        }
+        self.flags.remove(ConnectionFlags::PROBE_DUE);
+        congestion.on_sent(recovery.pipe(sender.flight()), mss, numbers.una, end);
+        self.timers.cancel(Timer::SwsOverride);
+        self.timers.cancel(Timer::Persist);
+        self.arm_loss_timer(config, now);
+        segment
+    }
+
+    /// How much of `unsent` may leave now; `None` to wait. `Some(0)` when there is nothing but a FIN.
+    fn permitted(&mut self, unsent: u32, mss: u32, max_len: u32) -> Option<u32> {
+        if unsent == 0 {
+            return Some(0);
+        }
+        let pipe = self.pipe();
+        let Self { sender, congestion, recovery, .. } = self;
+        let cwnd = congestion.cwnd().saturating_add(recovery.extra_segments() * mss);
+        let by_window = sender.window_room();
+        let by_cwnd = cwnd.saturating_sub(pipe);
+        let usable = by_window.min(by_cwnd); // RFC5681-3.1a
+        let most = whole_segments(max_len, mss);
+        if usable >= unsent {
+            // Everything fits. SHLD-28: a part of a segment goes only at the very end.
+            if unsent > most {
+                return Some(most);
+            }
+            let tail = unsent % mss;
+            let held = tail > 0 && sender.holds_tail();
+            let len = if held { unsent - tail } else { unsent };
+            return (len > 0).then_some(len);
+        }
+        if by_cwnd < by_window {
+            congestion.on_blocked(sender.nxt());
+        }
+        let len = (usable - usable % mss).min(most);
+        if len == 0 {
+            // SWS-3, SWS-4.
+            let small_window = by_window <= by_cwnd && usable > 0;
+            return (small_window && sender.may_send_piece(usable)).then_some(usable.min(most));
+        }
+        // While ACKs are due, rather one large segment with the next of them than many small ones (OPS-12).
+        let may_wait = sender.flight() > 0 && recovery.is_undisturbed();
+        let goal = || tso_goal(cwnd.min(sender.window()), mss, self.rtt.srtt(), self.rtt.min());
+        if may_wait && len < goal().min(most) { None } else { Some(len) }
+    }
+
+    /// RFC5681-4.1: after an RTO without sending, the path is unknown again.
+    fn restart_after_idle(&mut self, config: &Config, now: Instant) {
+        if config.slow_start_after_idle
+            && self.sender.flight() == 0
+            && now - self.last_sent > self.rtt.rto(&config.rtt())
+        {
+            let window = config.initial_cwnd(self.smss());
+            self.congestion.on_idle_restart(window);
+            self.recovery.forget_undo();
+        }
+    }
+
+    // ---- the peer's window is closed --------------------------------------------------------------------------------
+
+    /// A window probe: below SND.UNA and empty, so that it is answered whatever the window, and there is nothing to be
+    /// accepted by halves (ZW-2). When a FIN is all that is left, the FIN itself (SM-FW1-5): it needs no buffer.
+    fn probe(&mut self, config: &Config, now: Instant) -> Option<Transmit> {
+        let una = self.sender.una();
+        let queued = self.sender.queued();
+        let options = self.options(now);
+        if self.probes_for_life() {
+            return Some(self.build(una - 1, Flags::ACK, &options)); // SHLD-12: SND.NXT is SND.UNA
+        }
+        if queued == 0 && self.sender.is_fin_queued() {
+            let piece = Piece { len: 0, fin: true, mss: self.effective_mss(&options), options };
+            if self.sender.is_fin_due() {
+                return Some(self.send_new(config, &piece, now));
+            }
+            return self.sender.is_fin_at(una).then(|| self.send_again(una, &piece, now));
+        }
+        (queued > 0).then(|| self.build(una - 1, Flags::ACK, &options))
+    }
+
+    /// Whether something waits to be sent, and nothing is in flight whose acknowledgment would let it go.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.sender.flight() == 0 && (self.sender.unsent() > 0 || self.sender.is_fin_due())
+    }
+
+    /// Nothing leaves by itself any more. What waits for the peer's window, and has no retransmission timer to wake it,
+    /// gets a timer of its own (MUST-36, SHLD-29, SWS-4).
+    fn arm_stalled(&mut self, config: &Config, now: Instant) {
+        if self.state == State::FinWait2 && self.has_no_reader() {
+            self.timers.set_if_unset(Timer::FinWait2, now + config.fin_wait2);
+        }
+        if !self.is_stalled() {
+            return;
+        }
+        if self.sender.window_room() > 0 {
+            self.timers.set_if_unset(Timer::SwsOverride, now + config.sws_override);
+            return;
+        }
+        if !self.timers.is_set(Timer::Persist) {
+            let rto = self.rtt.rto(&config.rtt());
+            self.timers.set(Timer::Persist, now + self.liveness.probe_interval(config, rto));
+            if !self.timers.is_set(Timer::GiveUp) || self.liveness.keeps_alive() {
+                let waiting = self.waiting();
+                self.timers.set(Timer::GiveUp, self.liveness.watch(config, waiting, now));
+            }
+        }
+    }
+}
+
+/// Octets acknowledged after which a connection that has more to send than it may is taken for a stream.
+const STREAM: u64 = 1 << 16;
+
+/// Round trips below this have no queue on the way that a large burst could fill: they stay within one machine, or one
+/// switch away.
+const NEAR: Duration = Duration::from_micros(512);
+
+/// How much of `window` a sender may hold back until it leaves in one piece, in whole segments (OPS-12).
+///
+/// On a path, what the window lets go in 1 to 2 ms, but two segments, which is what one ACK stands for, and no more
+/// than an eighth: a larger burst is more than a small queue holds, and what waits is missing in flight. Over the
+/// shortest round trips half of the window. In any case at least half of it stays in flight, and its ACKs end the wait.
+#[inline]
+fn tso_goal(window: u32, mss: u32, srtt: Option<Duration>, min_rtt: Duration) -> u32 {
+    let half = window / 2;
+    let most = if min_rtt < NEAR {
+        half
+    } else {
+        // 2^20 ns are a millisecond, near enough, and the power of two below the round trip is, too.
+        let shift = (srtt.unwrap_or_default().as_nanos() >> 20 | 8).ilog2();
+        (window.checked_shr(shift).unwrap_or(0)).max(2 * mss).min(half)
+    };
+    most - most % mss
+}
+
+/// As many octets as fit `max_len` in whole segments; one segment where not even that fits.
+#[inline]
+fn whole_segments(max_len: u32, mss: u32) -> u32 {
+    let max_len = max_len.min(65_535);
+    (max_len - max_len % mss).max(mss)
+}

@@ -1,0 +1,286 @@
+//! What the user of a connection asks and calls.
+
+use crate::tcp::base::algorithm::CongestionControl;
+use crate::tcp::base::config::Config;
+use crate::tcp::base::info::Info;
+use crate::tcp::base::outcome::CloseReason;
+use crate::tcp::base::segment::Transmit;
+use crate::tcp::base::seq::SeqNum;
+use crate::tcp::base::state::State;
+use crate::tcp::base::time::{Duration, Instant};
+use crate::tcp::connection::Connection;
+use crate::tcp::connection::flags::ConnectionFlags;
+use crate::tcp::connection::time_wait::{LastNumbers, TimeWait};
+
+impl Connection {
+    /// Its state.
+    #[must_use]
+    #[inline]
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Octets in order that the user has not read ([`on_recv`](Self::on_recv)).
+    #[must_use]
+    #[inline]
+    pub fn unread(&self) -> u32 {
+        self.receiver.unread()
+    }
+
+    /// Octets inside the window that were not kept of the last segment whose outcome says
+    /// [`Events::REFUSED`](crate::tcp::Events::REFUSED).
+    #[must_use]
+    pub fn refused(&self) -> u32 {
+        self.refused
+    }
+
+    /// Octets in the send store, sent or not.
+    #[must_use]
+    #[inline]
+    pub fn queued(&self) -> u32 {
+        self.sender.queued()
+    }
+
+    /// Why it ended, once it is closed.
+    #[must_use]
+    pub fn close_reason(&self) -> Option<CloseReason> {
+        self.reason
+    }
+
+    /// Whether the peer's FIN is in order: after what is unread comes the end of the stream.
+    #[must_use]
+    pub fn at_eof(&self) -> bool {
+        self.receiver.at_eof()
+    }
+
+    /// Whether the user gave the connection up entirely ([`close`](Self::close) or [`abort`](Self::abort)).
+    #[must_use]
+    pub fn is_fully_closed(&self) -> bool {
+        self.has_no_reader() || self.state == State::Closed
+    }
+
+    /// When [`on_timeout`](Self::on_timeout) is to be called, at the latest.
+    #[must_use]
+    #[inline]
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// Whether it is worth calling [`poll_transmit`](Self::poll_transmit).
+    #[must_use]
+    #[inline]
+    pub fn wants_transmit(&self) -> bool {
+        self.flags.contains(ConnectionFlags::POLL)
+    }
+
+    /// Whether an ACK is due that no data carries yet: [`take_ack`](Self::take_ack) sends it by itself.
+    #[must_use]
+    #[inline]
+    pub fn ack_due(&self) -> bool {
+        self.receiver.is_ack_pending()
+    }
+
+    /// An ACK that was to leave at once did not: it leaves with the next [`poll_transmit`](Self::poll_transmit).
+    pub fn owe_ack(&mut self) {
+        self.request_ack();
+    }
+
+    /// Whether the peer's SYN, and nothing after it, was received and is not acknowledged: the handshake is complete on
+    /// our side only.
+    #[must_use]
+    pub fn owes_first_ack(&self) -> bool {
+        self.ack_due() && self.receiver.received() == 0 && self.sender.nxt() == self.sender.una()
+    }
+
+    /// Octets the send store may take now; 0 after the user closed.
+    #[must_use]
+    #[inline]
+    pub fn send_room(&self, _config: &Config) -> u32 {
+        if self.state.can_send() { self.sender.room() } else { 0 }
+    }
+
+    /// The user appended `octets` to the send store. Ignored once the user has closed.
+    pub fn on_send(&mut self, octets: u32) {
+        if octets == 0 || !self.state.can_send() {
+            return;
+        }
+        self.sender.on_write(octets);
+        self.request_poll();
+    }
+
+    /// The user read `octets`: the window may open (SWS-5, SWS-6) and the buffer may grow (OPS-15).
+    pub fn on_recv(&mut self, config: &Config, octets: u32, now: Instant) {
+        self.receiver.on_read(config, octets, &mut self.sizing, self.rtt.srtt(), now);
+        self.review_window();
+    }
+
+    /// The window may have opened so far that the peer must hear of it at once.
+    #[inline]
+    pub(super) fn review_window(&mut self) {
+        if self.state.can_receive() && self.receiver.worth_an_update() {
+            self.request_ack();
+        }
+    }
+
+    /// When the peer last acknowledged something, or, before it did, when what is in flight began to leave.
+    #[must_use]
+    pub fn last_progress(&self) -> Instant {
+        self.liveness.last_progress()
+    }
+
+    /// Octets that the peer has acknowledged.
+    #[must_use]
+    #[inline]
+    pub fn acked(&self) -> u64 {
+        self.acked
+    }
+
+    /// Octets that the user has read.
+    #[must_use]
+    pub fn read(&self) -> u64 {
+        self.receiver.received() - u64::from(self.receiver.unread())
+    }
+
+    /// Octets that the peer has acknowledged and that the user has read, together: who has no use for what a connection
+    /// holds lets this stand still.
+    #[must_use]
+    pub fn moved(&self) -> u64 {
+        self.acked + self.read()
+    }
+
+    /// When a segment was received last.
+    #[must_use]
+    pub fn last_received(&self) -> Instant {
+        self.clock
+    }
+
+    /// Half close: a FIN follows the queued data, receiving goes on (MAY-1). Ignored when done before.
+    pub fn shutdown(&mut self) {
+        self.state = match self.state {
+            State::Established => State::FinWait1,
+            State::CloseWait => State::LastAck,
+            _ => return,
+        };
+        self.sender.queue_fin();
+        self.request_poll();
+    }
+
+    /// Full close: [`shutdown`](Self::shutdown), and nobody reads any more. With unread data the connection is reset at
+    /// once: the RST to send is returned and the state is CLOSED (SHLD-3, KP-17). Data that arrives later resets it,
+    /// too (KP-16).
+    pub fn close(&mut self) -> Option<Transmit> {
+        if self.state == State::Closed {
+            return None;
+        }
+        if self.receiver.unread() > 0 && self.state != State::TimeWait {
+            return self.abort();
+        }
+        self.flags.insert(ConnectionFlags::NO_READER | ConnectionFlags::POLL);
+        self.shutdown();
+        self.review_progress(); // OPS-22
+        None
+    }
+
+    /// Ends the connection now and returns the RST to send, if the peer needs one (SM-EST-4, SM-CLG-1). The state is
+    /// CLOSED.
+    pub fn abort(&mut self) -> Option<Transmit> {
+        let needed = match self.state {
+            State::Closed => return None,
+            State::TimeWait | State::Closing => false,
+            // SM-LA-1 needs none either, but data that never arrives must not look like a clean end (MUST-12).
+            State::LastAck => self.sender.queued() > 0,
+            _ => true,
+        };
+        // The caller has no clock at hand; this is at most as old as what we sent last.
+        let reset = needed.then(|| self.reset(self.clock.max(self.last_sent)));
+        self.finish(CloseReason::Aborted);
+        reset
+    }
+
+    /// Switches Nagle's algorithm off or on (MUST-17); off flushes what it held back (NAGLE-2), once also what is
+    /// corked.
+    pub fn set_nodelay(&mut self, nodelay: bool) {
+        self.sender.set_nagle(!nodelay);
+        self.request_poll();
+    }
+
+    /// Changes the algorithm. Window and threshold stay as they are, the new algorithm goes on from there; what the old
+    /// one remembered is gone, a reduction of before cannot be undone any more.
+    pub fn set_congestion(&mut self, config: &Config, kind: CongestionControl) {
+        if self.congestion.switch_to(kind, config.hystart) {
+            self.recovery.forget_undo();
+        }
+    }
+
+    /// The device has taken everything below `upto` ([`Transmit::end_seq`]). What was not reported so is still on its
+    /// way to the wire and is never retransmitted: without these calls there are no retransmissions at all.
+    #[inline]
+    pub fn on_device_write(&mut self, upto: SeqNum) {
+        self.sender.on_device_write(upto);
+    }
+
+    /// Octets of urgent data that the user has not read yet (MUST-33); urgent data stays in line (RFC6093-6).
+    #[must_use]
+    pub fn urgent(&self) -> u32 {
+        self.receiver.urgent()
+    }
+
+    /// The record that stands for the connection in TIME-WAIT, which begins now (MUST-13).
+    #[must_use]
+    pub fn time_wait(&self, config: &Config, now: Instant) -> TimeWait {
+        let receiver = &self.receiver;
+        let last = LastNumbers {
+            snd_nxt: self.sender.nxt(),
+            rcv_nxt: receiver.nxt(),
+            irs: receiver.nxt() - (receiver.received() as u32) - (1 + u32::from(self.at_eof())),
+            window: receiver.window_field(),
+            timestamps: receiver.timestamps().last(),
+        };
+        TimeWait::new(&last, config, now)
+    }
+
+    /// A snapshot for observers.
+    #[must_use]
+    pub fn info(&self, config: &Config) -> Info {
+        let Self { receiver, sender, congestion, recovery, rtt, .. } = self;
+        let sent = if sender.is_fin_sent() { sender.queued() } else { sender.flight() };
+        Info {
+            state: self.state,
+            bytes_received: receiver.received(),
+            bytes_acked: self.acked,
+            bytes_sent: self.acked + u64::from(sent),
+            retransmits: u64::from(recovery.retransmits()),
+            timeouts: u64::from(recovery.timeouts()),
+            paws_drops: u64::from(receiver.paws_drops()),
+            recovery: recovery.counts(),
+            srtt: rtt.srtt(),
+            rttvar: rtt.estimate().rttvar(),
+            min_rtt: Some(rtt.min()).filter(|rtt| *rtt != Duration::MAX),
+            rto: rtt.rto(&config.rtt()),
+            congestion: congestion.kind(),
+            cwnd: congestion.cwnd(),
+            ssthresh: congestion.window().ssthresh(),
+            flight: sender.flight(),
+            queued: sender.queued(),
+            send_limit: sender.limit(),
+            not_sent: sender.unsent(),
+            lost: recovery.lost(),
+            sacked: recovery.sacked(),
+            loss_state: recovery.state(),
+            backoffs: u32::from(rtt.estimate().backoffs()),
+            probes: self.liveness.window_probes(),
+            last_sent: self.last_sent,
+            last_received: self.clock,
+            send_window: sender.window(),
+            receive_window: receiver.window(),
+            receive_buffer: receiver.buffer(),
+            unread: receiver.unread(),
+            held: self.reassembly.octets(),
+            mss: self.smss(),
+            receive_mss: u32::from(receiver.mss()),
+            timestamps: receiver.timestamps().is_enabled(),
+            sack: recovery.with_sack(),
+            window_shifts: (sender.scale().shift(), receiver.scale().shift()),
+        }
+    }
+}
