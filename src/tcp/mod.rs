@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | `base` | data types: [`seq`], [`time`], [`timestamp`], [`units`], [`ranges`], [`timers`], [`segment`], [`state`], [`outcome`], [`info`]; every tunable ([`config`]) with its bounds and names ([`settings`]) |
 //! | [`congestion`] | how much may be in flight: the window, the algorithms ([`reno`], [`cubic`]) and their first slow start, proportional rate reduction |
-//! | [`recovery`] | what was sent and what became of it: the scoreboard, RACK, tail loss probes, F-RTO and undo, round trips ([`rtt`]) |
+//! | `recovery` | what was sent and what became of it: the scoreboard, RACK, tail loss probes, F-RTO and undo, round trips |
 //! | [`connection`] | opening ([`handshake`], [`half_open`], [`cookie`], [`isn`]), the record of a connection with its receiver and its sender, its verbs, its end ([`time_wait`]) |
 //!
 //! Each type owns its state behind private fields and answers in values. [`Connection`] composes them.
@@ -26,9 +26,9 @@
 
 pub mod congestion;
 pub mod connection;
-pub mod recovery;
 
 mod base;
+mod recovery;
 
 pub use base::config::{BufferLimits, Config, KeepAlive};
 pub use base::info::{Info, LossState, RecoveryCounts};
@@ -45,7 +45,6 @@ pub use connection::handshake::{FirstWindow, Handshake, HandshakeOutcome, OpenPa
 pub(crate) use connection::sender::unsent_limit;
 pub use connection::time_wait::{TimeWait, TimeWaitOutcome};
 pub use connection::{Connection, Opened, challenge, cookie, handshake, isn, time_wait};
-pub use recovery::rtt;
 
 /// When silent connections are probed, and given up.
 pub mod keepalive {

@@ -163,7 +163,7 @@ impl Connection {
         let mut weight = 1;
         let mut error = Duration::ZERO;
         let resent = self.recovery.is_ambiguous();
-        let wanted = self.recovery.with_sack() && (resent || self.rtt.estimate().backoffs() > 0);
+        let wanted = self.recovery.with_sack() && (resent || self.rtt.backoffs() > 0);
         let sample = if let Some(measured) = summary.rtt.filter(|_| wanted) {
             // What was sent once only and is reported as it comes cannot be ambiguous (RFC6298-3a), and ends the
             // backoff (RFC8961-4).

@@ -55,16 +55,15 @@ impl Rtt {
         Self { estimator, min, timed_at: Instant::MAX, timed_end: SeqNum(0), min_at: seconds(now) }
     }
 
-    /// The estimate.
-    #[inline]
-    pub(crate) fn estimate(&self) -> &RttEstimator {
-        &self.estimator
-    }
-
     /// The smoothed round trip, once there was a sample.
     #[inline]
     pub(crate) fn srtt(&self) -> Option<Duration> {
         self.estimator.srtt()
+    }
+
+    /// Its mean deviation; zero before the first sample.
+    pub(crate) fn rttvar(&self) -> Duration {
+        self.estimator.rttvar()
     }
 
     /// The shortest round trip of the last minutes; `Duration::MAX` before the first sample.
@@ -131,6 +130,12 @@ impl Rtt {
         self.estimator.on_sample(config, sample, weight);
     }
 
+    /// How many times the timeout stands doubled.
+    #[inline]
+    pub(crate) fn backoffs(&self) -> u8 {
+        self.estimator.backoffs()
+    }
+
     /// The retransmission timer fired (RFC6298-5.5).
     pub(crate) fn back_off(&mut self, config: &RttConfig) {
         self.estimator.back_off(config);
@@ -139,6 +144,12 @@ impl Rtt {
     /// It fired in vain (RFC4015-3.1c).
     pub(crate) fn on_spurious_timeout(&mut self) {
         self.estimator.on_spurious_timeout();
+    }
+
+    /// Whether the last timeout proved needless, and there was no sample since; for tests.
+    #[cfg(test)]
+    pub(crate) fn is_spurious(&self) -> bool {
+        self.estimator.spurious
     }
 
     /// Forgets the shortest round trip, for tests.
@@ -150,7 +161,7 @@ impl Rtt {
 
 /// SRTT, RTTVAR and the timeout that follows from them.
 #[derive(Clone, Debug)]
-pub struct RttEstimator {
+struct RttEstimator {
     /// Smoothed round-trip time in ns; 0 before the first sample.
     srtt: u64,
     /// Its mean deviation in ns.
@@ -165,8 +176,7 @@ pub struct RttEstimator {
 
 impl RttEstimator {
     /// An estimator without samples: the timeout is `config.initial` (RFC6298-2.1).
-    #[must_use]
-    pub const fn new(config: &RttConfig) -> Self {
+    const fn new(config: &RttConfig) -> Self {
         Self { srtt: 0, rttvar: 0, base: config.initial, backoffs: 0, spurious: false }
     }
 
@@ -174,7 +184,7 @@ impl RttEstimator {
     ///
     /// `expected_samples` is how many samples one round trip gives, `ceil(FlightSize / (2 * SMSS))` where every ACK is
     /// timed (RFC7323-G), so that many samples do not shorten the memory of the filter. Pass 1 for one sample an RTT.
-    pub fn on_sample(&mut self, config: &RttConfig, rtt: Duration, expected_samples: u32) {
+    fn on_sample(&mut self, config: &RttConfig, rtt: Duration, expected_samples: u32) {
         // A zero sample is possible with a coarse clock; SRTT 0 is "no sample", hence at least 1 ns.
         let sample = rtt.min(LONGEST_SAMPLE).as_nanos().max(1);
         if self.srtt == 0 {
@@ -196,7 +206,7 @@ impl RttEstimator {
     }
 
     /// Doubles the timeout after an expiry (RFC6298-5.5), up to `config.max`. It stays doubled until a valid sample.
-    pub fn back_off(&mut self, config: &RttConfig) {
+    fn back_off(&mut self, config: &RttConfig) {
         if self.rto(config) < config.max {
             self.backoffs += 1;
         }
@@ -204,12 +214,12 @@ impl RttEstimator {
 
     /// The timeout proved to be needless: the next sample counts in full, and the estimate does not sink by it
     /// (RFC4015-3.1c).
-    pub fn on_spurious_timeout(&mut self) {
+    fn on_spurious_timeout(&mut self) {
         self.spurious = true;
     }
 
     /// The handshake is over and its timer had fired: without a sample, begin at 3 s (RFC6298-5.7, OPS-4).
-    pub fn on_syn_timed_out(&mut self) {
+    fn on_syn_timed_out(&mut self) {
         if self.srtt == 0 {
             self.base = self.base.max(RTO_AFTER_SYN_TIMEOUT);
             self.backoffs = 0;
@@ -217,8 +227,7 @@ impl RttEstimator {
     }
 
     /// The timeout for the timer that is started now, backoff included.
-    #[must_use]
-    pub fn rto(&self, config: &RttConfig) -> Duration {
+    fn rto(&self, config: &RttConfig) -> Duration {
         if self.backoffs == 0 {
             return self.base.min(config.max);
         }
@@ -227,26 +236,17 @@ impl RttEstimator {
     }
 
     /// The smoothed round-trip time, once there was a sample.
-    #[must_use]
-    pub fn srtt(&self) -> Option<Duration> {
+    fn srtt(&self) -> Option<Duration> {
         (self.srtt != 0).then(|| Duration::from_nanos(self.srtt))
     }
 
     /// The mean deviation of the round-trip time; zero before the first sample.
-    #[must_use]
-    pub const fn rttvar(&self) -> Duration {
+    const fn rttvar(&self) -> Duration {
         Duration::from_nanos(self.rttvar)
     }
 
-    /// Whether the last timeout proved needless, and there was no sample since; for tests.
-    #[cfg(test)]
-    pub(crate) const fn is_spurious(&self) -> bool {
-        self.spurious
-    }
-
     /// How many times the timeout stands doubled.
-    #[must_use]
-    pub const fn backoffs(&self) -> u8 {
+    const fn backoffs(&self) -> u8 {
         self.backoffs
     }
 }

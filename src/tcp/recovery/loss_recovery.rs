@@ -1,0 +1,786 @@
+//! Loss recovery of one connection: what its scoreboard, RACK, its probes and its recoveries say together.
+
+use bitflags::bitflags;
+
+use crate::tcp::base::config::Config;
+use crate::tcp::base::info::{LossState, RecoveryCounts};
+use crate::tcp::base::segment::{Segment, Transmit};
+use crate::tcp::base::seq::SeqNum;
+use crate::tcp::base::time::{Duration, Instant};
+use crate::tcp::base::timestamp::{Timestamp, TimestampClock};
+use crate::tcp::congestion::Saved;
+use crate::tcp::congestion::prr::Prr;
+use crate::tcp::recovery::answers::{DuplicateAck, LossTimer, Needless, Phase, SendNumbers};
+use crate::tcp::recovery::episode::{Episode, Frto, FrtoStep};
+use crate::tcp::recovery::rack::Rack;
+use crate::tcp::recovery::rtt::Rtt;
+use crate::tcp::recovery::scoreboard::{Losses, Record, Scoreboard};
+use crate::tcp::recovery::summary::{AckContext, AckSummary};
+use crate::tcp::recovery::tail_probe::{self, ProbeAnswer, SentProbe, TailProbe};
+
+/// DupThresh: segments that must have arrived above a hole before it counts as a loss (RFC5681-3.2.2, RFC6675-2).
+pub(crate) const DUP_THRESH: u8 = 3;
+
+bitflags! {
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    struct Facts: u8 {
+        /// SACK was negotiated.
+        const SACK = 1;
+        /// The segment at SND.UNA must be sent again, whatever the window.
+        const RESEND_FRONT = 1 << 1;
+        /// Something in flight was sent more than once: only timestamps give samples (RFC6298-3a).
+        const AMBIGUOUS = 1 << 2;
+        /// The retransmission timer fired for the segment at SND.UNA already.
+        const TIMED_OUT = 1 << 3;
+        /// A partial ACK was seen in this recovery (RFC6582-3.2.3P).
+        const PARTIAL_SEEN = 1 << 4;
+    }
+}
+
+/// Loss recovery of one connection.
+#[derive(Clone, Debug)]
+pub(crate) struct LossRecovery {
+    /// What was sent, and what became of it.
+    scoreboard: Scoreboard,
+    rack: Rack,
+    episode: Option<Box<Episode>>,
+    /// What the retransmission timeout counts from.
+    rto_base: Instant,
+    tail: TailProbe,
+    /// SND.NXT when the last recovery began (RFC 6582 `recover`, plus one; RecoveryPoint of RFC 6675). Never far behind
+    /// SND.UNA, so that it can be compared with it.
+    recover: SeqNum,
+    /// End of the highest retransmission of this recovery.
+    resent_end: SeqNum,
+    /// Wire segments sent again.
+    retransmits: u32,
+    /// Retransmission timeouts; stays at its maximum, as the next one does.
+    timeouts: u16,
+    /// Consecutive duplicate ACKs, of a peer without SACK.
+    dup_acks: u8,
+    phase: Phase,
+    timer: LossTimer,
+    facts: Facts,
+}
+
+impl LossRecovery {
+    /// Nothing was sent yet but a SYN with the number `iss`.
+    pub(crate) fn new(iss: SeqNum, sack: bool, now: Instant) -> Self {
+        Self {
+            scoreboard: Scoreboard::default(),
+            rack: Rack::new(iss + 1),
+            episode: None,
+            rto_base: now,
+            tail: TailProbe::new(iss + 1),
+            recover: iss,
+            resent_end: iss + 1,
+            retransmits: 0,
+            timeouts: 0,
+            dup_acks: 0,
+            phase: Phase::Open,
+            timer: LossTimer::Retransmission,
+            facts: if sack { Facts::SACK } else { Facts::empty() },
+        }
+    }
+
+    // ---- what is known ----------------------------------------------------------------------------------------------
+
+    /// Whether SACK was negotiated.
+    #[inline]
+    pub(crate) fn with_sack(&self) -> bool {
+        self.facts.contains(Facts::SACK)
+    }
+
+    /// What recovery is going on.
+    #[inline]
+    pub(crate) fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Octets of `flight` that are taken to be in the network (RFC6675-4b).
+    #[inline]
+    pub(crate) fn pipe(&self, flight: u32) -> u32 {
+        flight.saturating_sub(self.scoreboard.sacked_or_lost())
+    }
+
+    /// Octets that are lost and wait to be sent again.
+    #[inline]
+    pub(crate) fn lost(&self) -> u32 {
+        self.scoreboard.lost()
+    }
+
+    /// Octets reported by SACK.
+    #[inline]
+    pub(crate) fn sacked(&self) -> u32 {
+        self.scoreboard.sacked()
+    }
+
+    /// Whether nothing hints at a loss: no recovery, no duplicate ACK, no hole.
+    #[inline]
+    pub(crate) fn is_undisturbed(&self) -> bool {
+        self.phase == Phase::Open && self.dup_acks == 0 && self.scoreboard.sacked_or_lost() == 0
+    }
+
+    /// Whether the next ACK of new data means nothing but that.
+    #[inline]
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.is_undisturbed() && !self.tail.is_outstanding()
+    }
+
+    /// Whether what leaves now leaves by limited transmit (RFC 3042): something came out of order, which may become a
+    /// loss.
+    #[inline]
+    pub(crate) fn in_disorder(&self) -> bool {
+        self.phase == Phase::Open && (self.dup_acks > 0 || self.scoreboard.sacked() > 0)
+    }
+
+    /// Segments that duplicate ACKs let leave beyond the window (RFC3042-2a, 2b).
+    #[inline]
+    pub(crate) fn extra_segments(&self) -> u32 {
+        if self.phase == Phase::Open { u32::from(self.dup_acks.min(2)) } else { 0 }
+    }
+
+    /// Whether something in flight was sent more than once, so that only timestamps give samples (RFC6298-3a).
+    #[inline]
+    pub(crate) fn is_ambiguous(&self) -> bool {
+        self.facts.contains(Facts::AMBIGUOUS)
+    }
+
+    /// When a timeout or fast retransmission last began to send again.
+    pub(crate) fn resent_at(&self) -> Option<Instant> {
+        self.episode.as_ref().map(|episode| episode.resent_at())
+    }
+
+    /// TSval of the first copy of the segment at `start`, which is in flight.
+    pub(crate) fn first_stamp(&self, start: SeqNum, clock: TimestampClock) -> Option<Timestamp> {
+        self.tail.copy_stamp(start).or_else(|| self.scoreboard.sent_at(start).map(|sent| clock.at(sent)))
+    }
+
+    /// For observers.
+    pub(crate) fn state(&self) -> LossState {
+        match self.phase {
+            Phase::Open if self.in_disorder() => LossState::Disorder,
+            Phase::Open => LossState::Open,
+            Phase::Fast => LossState::Recovery,
+            Phase::Loss => LossState::Loss,
+        }
+    }
+
+    /// For observers.
+    pub(crate) fn counts(&self) -> RecoveryCounts {
+        let (tail_probes, tail_losses) = self.tail.counts();
+        let counts = self.episode.as_ref().map(|episode| episode.counts).unwrap_or_default();
+        RecoveryCounts { tail_probes, tail_losses, ..counts }
+    }
+
+    /// Wire segments sent again.
+    pub(crate) fn retransmits(&self) -> u32 {
+        self.retransmits
+    }
+
+    /// Retransmission timeouts, as far as they are counted.
+    pub(crate) fn timeouts(&self) -> u16 {
+        self.timeouts
+    }
+
+    /// What is remembered of recoveries, made at the first.
+    fn episode_mut(&mut self) -> &mut Episode {
+        self.episode.get_or_insert_with(Box::default)
+    }
+
+    fn counts_mut(&mut self) -> &mut RecoveryCounts {
+        &mut self.episode_mut().counts
+    }
+
+    #[inline]
+    fn frto(&self) -> Frto {
+        self.episode.as_ref().map_or(Frto::Off, |episode| episode.frto())
+    }
+
+    fn set_frto(&mut self, frto: Frto) {
+        if let Some(episode) = &mut self.episode {
+            episode.set_frto(frto);
+        }
+    }
+
+    // ---- what leaves ------------------------------------------------------------------------------------------------
+
+    /// Whether there is something to send again.
+    #[inline]
+    pub(crate) fn has_to_resend(&self) -> bool {
+        self.scoreboard.lost() > 0 || self.facts.contains(Facts::RESEND_FRONT)
+    }
+
+    /// Whether new data must wait: what is lost goes first, but while F-RTO asks for new data; and there must be room
+    /// for its record.
+    #[inline]
+    pub(crate) fn holds_new_data(&self) -> bool {
+        self.scoreboard.lost() > 0 && self.frto() != Frto::Probing || !self.scoreboard.has_room()
+    }
+
+    /// Whether there is room for the record of a new transmission.
+    pub(crate) fn has_room(&self) -> bool {
+        self.scoreboard.has_room()
+    }
+
+    /// Whether the segment at SND.UNA must be sent again, whatever the window. It is taken for sent.
+    #[inline]
+    pub(crate) fn take_forced(&mut self) -> bool {
+        let forced = self.facts.contains(Facts::RESEND_FRONT);
+        self.facts.remove(Facts::RESEND_FRONT);
+        forced
+    }
+
+    /// The peer's window is closed over what is in flight: nothing is known to be lost.
+    pub(crate) fn force_nothing(&mut self) {
+        self.facts.remove(Facts::RESEND_FRONT);
+    }
+
+    /// Whether F-RTO wants new data to leave, and nothing again (RFC5682-2.2b).
+    #[inline]
+    pub(crate) fn wants_new_data(&self) -> bool {
+        self.frto() == Frto::Probing
+    }
+
+    /// Nothing left. When that is because F-RTO wants new data, and there is none, F-RTO is over, and it is worth
+    /// another try.
+    #[inline]
+    pub(crate) fn give_up_frto(&mut self, nxt: SeqNum) -> bool {
+        let lacks_data = self.wants_new_data() && nxt == self.recover;
+        if lacks_data {
+            self.set_frto(Frto::Off);
+        }
+        lacks_data
+    }
+
+    /// What is lost and comes first, at most about `mss` octets.
+    pub(crate) fn first_lost(&self, una: SeqNum, mss: u32) -> Option<(SeqNum, SeqNum)> {
+        self.scoreboard.first_lost(una, mss)
+    }
+
+    /// New data from SND.NXT up to `end` leaves.
+    #[inline]
+    pub(crate) fn on_sent(&mut self, numbers: &SendNumbers, end: SeqNum, min_rtt: Duration, now: Instant) {
+        if numbers.una == numbers.nxt {
+            self.rto_base = now; // RFC6298-5.1
+        }
+        self.scoreboard.sent(end, now, granularity(min_rtt));
+        if self.phase == Phase::Fast
+            && let Some(episode) = self.episode.as_mut()
+        {
+            episode.prr.on_sent(end.above(numbers.nxt));
+        }
+    }
+
+    /// A stream begins, which will need many records.
+    #[inline]
+    pub(crate) fn expect_many(&mut self) {
+        self.scoreboard.expect_many();
+    }
+
+    /// `segment` leaves again, in so many `pieces` on the wire.
+    pub(crate) fn on_resent(
+        &mut self,
+        una: SeqNum,
+        segment: &Transmit,
+        pieces: u32,
+        clock: TimestampClock,
+        now: Instant,
+    ) {
+        self.retransmits = self.retransmits.saturating_add(pieces);
+        let end = segment.end_seq();
+        if self.phase != Phase::Open {
+            let with_sack = self.with_sack();
+            let octets = (segment.seq, segment.seq + segment.len);
+            let episode = self.episode_mut();
+            episode.on_resent(clock.at(now), with_sack.then_some(octets));
+            if with_sack {
+                episode.prr.on_sent(end.above(segment.seq));
+            }
+        }
+        self.resent_end = self.resent_end.later(end);
+        self.scoreboard.resent(una, segment.seq, end, now);
+        self.facts.insert(Facts::AMBIGUOUS);
+        if una == segment.seq && self.phase == Phase::Fast && !self.facts.contains(Facts::PARTIAL_SEEN) {
+            // RFC6298-5.0: the timer must not fire for this segment earlier than an RTO from now.
+            self.rto_base = now;
+        }
+    }
+
+    /// Nothing more leaves by itself. Whether `unsent` data or what is lost waits, and the rate reduction of a recovery
+    /// holds it back.
+    #[inline]
+    pub(crate) fn note_rate_limit(&mut self, unsent: u32) {
+        if self.phase == Phase::Fast && self.with_sack() && (self.scoreboard.lost() > 0 || unsent > 0) {
+            self.counts_mut().rate_limited += 1;
+        }
+    }
+
+    // ---- the timer --------------------------------------------------------------------------------------------------
+
+    /// What the timer stands for that is set.
+    pub(crate) fn timer(&self) -> LossTimer {
+        self.timer
+    }
+
+    /// The retransmission timeout counts from now on (RFC6298-5.3).
+    #[inline]
+    pub(crate) fn restart_timer(&mut self, now: Instant) {
+        self.rto_base = now;
+    }
+
+    /// When the timer of loss recovery is to fire, with something in flight. To be asked after whatever may change
+    /// that.
+    /// `alone`: no more than one segment is in flight.
+    #[inline]
+    pub(crate) fn next_timeout(&mut self, config: &Config, rtt: &Rtt, alone: bool, now: Instant) -> Instant {
+        let timeout = self.rto_base + rtt.rto(&config.rtt());
+        let repeat_at = self.rack.repeat_at();
+        let (timer, at) = if repeat_at != Instant::MAX {
+            // RFC8985-6.2.5b
+            if repeat_at < timeout { (LossTimer::Reordering, repeat_at) } else { (LossTimer::Retransmission, timeout) }
+        } else if self.may_probe(config) {
+            // RFC8985-7.2a: never beyond the timeout.
+            (LossTimer::Probe, timeout.min(now + tail_probe::probe_timeout(rtt.srtt(), alone)))
+        } else {
+            (LossTimer::Retransmission, timeout)
+        };
+        self.timer = timer;
+        at
+    }
+
+    /// RFC8985-7.2b, 7.3a.
+    #[inline]
+    fn may_probe(&self, config: &Config) -> bool {
+        config.tlp
+            && config.rack
+            && self.with_sack()
+            && self.phase == Phase::Open
+            && self.tail.may_follow()
+            && self.scoreboard.sacked_or_lost() == 0
+    }
+
+    /// PTO is over. Whether a probe is due.
+    pub(crate) fn on_probe_timeout(&mut self, config: &Config, numbers: &SendNumbers, now: Instant) -> bool {
+        self.rto_base = now; // RFC8985-7.3c
+        let due = self.may_probe(config) && numbers.una.lt(numbers.written);
+        if due {
+            self.tail.on_timeout();
+        }
+        due
+    }
+
+    /// Whether a probe is due.
+    #[inline]
+    pub(crate) fn is_probe_due(&self) -> bool {
+        self.tail.is_due()
+    }
+
+    /// The probe that is due leaves now or not at all. Whether it may.
+    pub(crate) fn take_probe(&mut self) -> bool {
+        self.tail.clear_due();
+        self.phase == Phase::Open
+    }
+
+    /// A probe left.
+    pub(crate) fn on_probe_sent(&mut self, probe: &SentProbe, now: Instant) {
+        self.tail.on_sent(probe);
+        self.rto_base = now;
+    }
+
+    /// The retransmission timer fired: everything that left and is not reported counts as lost (RFC8985-6.3: the first,
+    /// and what is overdue by now; without RACK all of it).
+    pub(crate) fn on_timeout(&mut self, config: &Config, numbers: &SendNumbers, rtt: &Rtt, now: Instant) {
+        let &SendNumbers { una, written, .. } = numbers;
+        if self.scoreboard.front_is_sacked() {
+            self.scoreboard.forget_sacked(); // RFC2018-5b
+            self.counts_mut().reneged += 1;
+        }
+        let timed = config.rack && self.with_sack();
+        let window = self.rack.window(rtt.min(), rtt.srtt(), true);
+        let (scoreboard, rack) = (&mut self.scoreboard, &mut self.rack);
+        rack.forget_repeat();
+        scoreboard
+            .lose_all(una, written, |start, record| timed && start != una && !rack.is_overdue(record, now, window));
+        self.dup_acks = 0;
+        self.facts.insert(Facts::TIMED_OUT);
+    }
+
+    /// Whether the retransmission timer has fired for the segment at SND.UNA before.
+    pub(crate) fn timed_out_before(&self) -> bool {
+        self.facts.contains(Facts::TIMED_OUT)
+    }
+
+    /// The timeout was in earnest: the window is reduced.
+    pub(crate) fn count_timeout(&mut self) {
+        self.timeouts = self.timeouts.saturating_add(1);
+    }
+
+    /// Whether the timeout was needless is found out by the next acknowledgments (RFC 5682).
+    pub(crate) fn begin_frto(&mut self) {
+        self.episode_mut().set_frto(Frto::Waiting);
+    }
+
+    // ---- what an acknowledgment means -------------------------------------------------------------------------------
+
+    /// SND.UNA moves from `una` to `ack` (SM-ACK-3).
+    #[inline]
+    pub(crate) fn on_una(&mut self, una: SeqNum, ack: SeqNum, context: &AckContext, summary: &mut AckSummary) {
+        let recover = self.recover;
+        self.recover = recover.later(ack - 1);
+        self.facts.remove(Facts::TIMED_OUT | Facts::RESEND_FRONT);
+        if let Some(part) = self.scoreboard.acknowledge_front(ack) {
+            summary.note(una, &part, recover, context.now);
+            if self.with_sack() {
+                self.rack.on_delivered(&part, context.now, context.min_rtt, false);
+            }
+        } else {
+            *summary = self.acknowledge_records((una, ack), recover, *context, *summary);
+        }
+    }
+
+    /// SND.UNA has moved from `una` to `ack`, over more than one record or one that something is known of.
+    #[inline(never)]
+    fn acknowledge_records(
+        &mut self,
+        (una, ack): (SeqNum, SeqNum),
+        recover: SeqNum,
+        context: AckContext,
+        mut summary: AckSummary,
+    ) -> AckSummary {
+        let AckContext { now, min_rtt, clock, echo } = context;
+        let with_sack = self.with_sack();
+        let episode = self.episode.as_deref();
+        let echo = echo.filter(|echo| episode.is_none_or(|episode| episode.is_told_by(*echo)));
+        let since = episode.map_or(Instant::MAX, Episode::reduced_at);
+        let rack = &mut self.rack;
+        self.scoreboard.acknowledge(una, ack, |start, record| {
+            summary.note(start, record, recover, now);
+            summary.resent |= record.resent();
+            summary.copied |= record.resent() && record.sent() >= since;
+            if with_sack {
+                rack.on_delivered(record, now, min_rtt, echo_is_older(record, echo, clock));
+            }
+        });
+        if summary.resent {
+            // What was sent once only beside it arrived before, perhaps long before: its ACK was lost (RFC6298-3a).
+            summary.rtt = None;
+        }
+        summary
+    }
+
+    /// Nothing is in flight, and nothing waits to be sent: gives memory back.
+    #[inline]
+    pub(crate) fn trim(&mut self) {
+        self.scoreboard.trim();
+    }
+
+    /// Takes the SACK blocks of `seg` over (RFC 2018, RFC 2883 5). Nothing below `least` can still arrive twice. D-SACK
+    /// counts where `config` says so.
+    pub(crate) fn on_sack(
+        &mut self,
+        config: &Config,
+        seg: &Segment,
+        (least, una, nxt): (SeqNum, SeqNum, SeqNum),
+        context: &AckContext,
+        summary: &mut AckSummary,
+    ) {
+        let &AckContext { now, min_rtt, .. } = context;
+        let recover = self.recover;
+        let (scoreboard, rack) = (&mut self.scoreboard, &mut self.rack);
+        let before = scoreboard.sacked();
+        let mut blocks = seg.options.sack.iter().map(|(left, right)| (SeqNum(left), SeqNum(right))).peekable();
+        if let Some((left, right)) = blocks.peek().copied() {
+            // RFC2883-5a: below the ACK field of this very segment, or within the second block, which lies above it.
+            let mut rest = seg.options.sack.iter().skip(1).map(|(left, right)| (SeqNum(left), SeqNum(right)));
+            let inside = rest.next().is_some_and(|(low, high)| low.gt(seg.ack) && low.le(left) && right.le(high));
+            let possible = left.ge(least) && left.lt(right) && right.le(nxt);
+            if possible && (right.le(seg.ack) || inside) {
+                summary.dsack = config.dsack.then_some((left, right));
+                blocks.next(); // RFC2883-5b
+            }
+        }
+        for (left, right) in blocks {
+            // RFC2018-V. What begins at SND.UNA is no report of something out of order.
+            if left.gt(una) && left.lt(right) && right.le(nxt) {
+                scoreboard.sack(una, left, right, |start, record| {
+                    summary.note(start, record, recover, now);
+                    // The echo is of what came last in order (RFC7323-4.3b), and tells nothing of this.
+                    rack.on_delivered(record, now, min_rtt, false);
+                });
+            }
+        }
+        summary.sacked = scoreboard.sacked() - before;
+    }
+
+    /// A round trip was measured.
+    #[inline]
+    pub(crate) fn on_sample(&mut self) {
+        self.tail.on_sample();
+    }
+
+    /// What an acknowledgment tells of an outstanding probe. Where it tells of a loss, no recovery can be undone any
+    /// more.
+    pub(crate) fn on_probe_ack(&mut self, una: SeqNum, summary: &AckSummary) -> ProbeAnswer {
+        let answer = self.tail.on_ack(una, summary, self.phase != Phase::Open);
+        if let ProbeAnswer::RepairedLoss { .. } = answer {
+            self.forget_undo();
+        }
+        answer
+    }
+
+    /// `range` was reported to have arrived twice; `by_probe`, which was no recovery's.
+    pub(crate) fn on_dsack(&mut self, range: (SeqNum, SeqNum), by_probe: bool, numbers: &SendNumbers, now: Instant) {
+        let retransmits = self.retransmits;
+        let episode = self.episode.get_or_insert_with(Box::default);
+        episode.counts.dsacks += 1;
+        if by_probe {
+            return;
+        }
+        // More duplicates than there were retransmissions: the network makes them.
+        if episode.counts.dsacks <= retransmits {
+            self.rack.on_dsack(numbers.una, numbers.nxt);
+        }
+        episode.on_dsack(range, now);
+    }
+
+    /// Everything that was sent more than once may be acknowledged now (RFC6298-3a).
+    pub(crate) fn review_ambiguity(&mut self, una: SeqNum) {
+        if una.ge(self.recover) {
+            self.facts.remove(Facts::AMBIGUOUS);
+        }
+    }
+
+    /// Finds what is lost (RFC8985-6.2.5a, or RFC6675-4a), of segments of `smss` octets. Nothing changes but the
+    /// records.
+    pub(crate) fn detect_losses(
+        &mut self,
+        config: &Config,
+        numbers: &SendNumbers,
+        rtt: &Rtt,
+        smss: u32,
+        now: Instant,
+    ) -> Losses {
+        let &SendNumbers { una, written, .. } = numbers;
+        let enough = u32::from(DUP_THRESH - 1) * smss;
+        if !config.rack {
+            self.rack.forget_repeat();
+            return self.scoreboard.mark_lost_by_sack(una, written, enough);
+        }
+        let certain = self.phase != Phase::Open || self.scoreboard.sacked() > enough;
+        let window = self.rack.window(rtt.min(), rtt.srtt(), certain);
+        let losses = self.rack.detect_losses(&mut self.scoreboard, (una, written, self.resent_end), window, now);
+        if losses.octets > 0 && losses.resent.is_some() {
+            self.counts_mut().lost_retransmissions += 1;
+        }
+        losses
+    }
+
+    /// The time for what may have been reordered is over.
+    pub(crate) fn count_reordering_timeout(&mut self) {
+        self.counts_mut().reordering_timeouts += 1;
+    }
+
+    /// An ACK of SND.UNA once more, without SACK, with nothing else to it (RFC5681-2.DA), outside of recovery. Where it
+    /// tells of a loss, `smss` octets at SND.UNA count as lost (RFC6582-3.2.2).
+    pub(crate) fn on_duplicate_ack(&mut self, numbers: &SendNumbers, smss: u32) -> DuplicateAck {
+        self.dup_acks = self.dup_acks.saturating_add(1);
+        // RFC6582-3.2.2: not for what an earlier recovery or timeout sent twice.
+        let &SendNumbers { una, written, .. } = numbers;
+        let loss = self.dup_acks >= DUP_THRESH && una.gt(self.recover) && una.lt(written);
+        if !loss {
+            return DuplicateAck::Counted;
+        }
+        self.scoreboard.lose_front(una, written, smss);
+        DuplicateAck::Loss
+    }
+
+    /// SND.UNA has moved, on a connection without SACK: what was counted of duplicates was about less.
+    pub(crate) fn forget_duplicate_acks(&mut self) {
+        self.dup_acks = 0;
+    }
+
+    // ---- recoveries -------------------------------------------------------------------------------------------------
+
+    /// A recovery begins, with `saved` to go back to if it proves needless, or without it anew in the middle of one:
+    /// everything sent until now belongs to it.
+    pub(crate) fn begin(
+        &mut self,
+        phase: Phase,
+        saved: Option<Saved>,
+        numbers: &SendNumbers,
+        clock: TimestampClock,
+        now: Instant,
+    ) {
+        let &SendNumbers { una, nxt, data_end, .. } = numbers;
+        if let Some(saved) = saved {
+            let probed = self.tail.copy().map(|(start, end)| (start, end.earlier(data_end)));
+            let oldest = self.first_stamp(una, clock).unwrap_or_else(|| clock.at(now));
+            self.episode_mut().begin(saved, oldest, probed, now);
+        }
+        if phase == Phase::Fast {
+            self.counts_mut().fast_recoveries += 1;
+        }
+        self.recover = nxt;
+        self.resent_end = una.later(self.resent_end).earlier(nxt);
+        self.tail.cancel();
+        self.phase = phase;
+        self.facts.insert(Facts::RESEND_FRONT | Facts::AMBIGUOUS);
+        self.facts.remove(Facts::PARTIAL_SEEN);
+        self.episode_mut().resume(now);
+    }
+
+    /// Whether a partial ACK was seen in this recovery.
+    pub(crate) fn saw_partial_ack(&self) -> bool {
+        self.facts.contains(Facts::PARTIAL_SEEN)
+    }
+
+    /// A part of what a fast recovery is about was acknowledged.
+    pub(crate) fn count_partial_ack(&mut self) {
+        self.counts_mut().partial_acks += 1;
+    }
+
+    /// The same without SACK: the next hole begins at SND.UNA (RFC6582-3.2.3P), and a segment of it is sent again. Not
+    /// where SND.UNA lies in what this recovery has sent again: a segment that left in two packets is acknowledged in
+    /// two steps, and to send from the first of them, too, would begin a second row of retransmissions, which goes on
+    /// beside the other to the end of the hole.
+    pub(crate) fn on_partial_ack(&mut self, numbers: &SendNumbers, smss: u32) {
+        self.facts.insert(Facts::PARTIAL_SEEN);
+        if !self.scoreboard.front_is_resent() {
+            self.scoreboard.lose_front(numbers.una, numbers.written, smss);
+            self.facts.insert(Facts::RESEND_FRONT);
+        }
+        self.count_partial_ack();
+    }
+
+    /// Whether `losses` are a loss of their own: that of something sent again after the window was reduced
+    /// (RFC5681-4.3).
+    pub(crate) fn is_second_loss(&self, losses: &Losses) -> bool {
+        let since = self.episode.as_ref().map_or(Instant::MAX, |episode| episode.reduced_at());
+        losses.resent.is_some_and(|sent| sent >= since)
+    }
+
+    /// The window was reduced for one; `pipe` octets were in the network before.
+    pub(crate) fn on_second_loss(&mut self, nxt: SeqNum, pipe: u32, now: Instant) {
+        self.recover = nxt;
+        self.episode_mut().reduce_again(pipe, now);
+    }
+
+    /// Proportional rate reduction begins with `recover_fs` octets in flight (RFC9937-6.1).
+    pub(crate) fn begin_prr(&mut self, recover_fs: u32) {
+        self.episode_mut().prr = Prr::new(recover_fs);
+    }
+
+    /// How much may leave with an acknowledgment (RFC 9937), as [`Prr::on_ack`] tells.
+    pub(crate) fn step_prr(&mut self, delivered: u32, safe: bool, pipe: u32, ssthresh: u32, smss: u32) -> u32 {
+        self.episode_mut().prr.on_ack(delivered, safe, pipe, ssthresh, smss)
+    }
+
+    /// What recovery is over now, if one is: everything sent before it began is acknowledged (RFC6675-5.A,
+    /// RFC9937-6.4).
+    pub(crate) fn end_if_done(&mut self, una: SeqNum, rto: Duration, now: Instant) -> Option<Phase> {
+        if self.phase == Phase::Open || una.lt(self.recover) {
+            return None;
+        }
+        let ended = self.phase;
+        self.rack.on_recovered();
+        self.episode_mut().end(rto, now);
+        self.leave();
+        Some(ended)
+    }
+
+    /// Whether `una` acknowledges everything sent before the last recovery began.
+    pub(crate) fn is_covered_by(&self, una: SeqNum) -> bool {
+        una.ge(self.recover)
+    }
+
+    fn leave(&mut self) {
+        self.phase = Phase::Open;
+        self.dup_acks = 0;
+        self.facts.remove(Facts::PARTIAL_SEEN | Facts::RESEND_FRONT);
+        self.set_frto(Frto::Off);
+    }
+
+    /// F-RTO after an acknowledgment that decided nothing. `sendable`: there is new data that the window lets leave.
+    pub(crate) fn step_frto(&mut self, summary: &AckSummary, sendable: bool) -> FrtoStep {
+        let ready = sendable && !self.scoreboard.front_is_resent();
+        self.episode.as_mut().map_or(FrtoStep::Open, |episode| episode.step_frto(summary, ready))
+    }
+
+    /// Whether F-RTO goes on.
+    pub(crate) fn is_frto_on(&self) -> bool {
+        self.frto() != Frto::Off
+    }
+
+    /// The window is reduced or set for another reason: an earlier reduction cannot be undone any more.
+    pub(crate) fn forget_undo(&mut self) {
+        if let Some(episode) = &mut self.episode {
+            episode.forget_undo();
+        }
+    }
+
+    /// The recovery that is going on, or was the last, if an acknowledgment shows it to be needless; then it is over.
+    pub(crate) fn take_needless(
+        &mut self,
+        config: &Config,
+        summary: &AckSummary,
+        echo: Option<Timestamp>,
+    ) -> Option<Needless> {
+        let goes_on = self.phase != Phase::Open;
+        let with_sack = self.with_sack();
+        let episode = self.episode.as_mut()?;
+        let (saved, in_time) = episode.take_needless(config, summary, echo, with_sack, goes_on)?;
+        let slow_path = self.phase == Phase::Loss && in_time;
+        if self.phase != Phase::Loss {
+            self.rack.on_needless_recovery();
+        }
+        if goes_on {
+            self.scoreboard.forget_lost();
+            self.facts.remove(Facts::TIMED_OUT);
+            self.leave();
+        }
+        Some(Needless { saved, slow_path, ended: goes_on })
+    }
+
+    // ---- tests ------------------------------------------------------------------------------------------------------
+
+    /// What must hold at any time.
+    #[cfg(test)]
+    pub(crate) fn check(&self, una: SeqNum, nxt: SeqNum) {
+        self.scoreboard.check(una, nxt);
+        if self.phase == Phase::Open {
+            assert_eq!(self.lost(), 0);
+        }
+    }
+
+    /// As if the last timeout or fast retransmission had been at `at`.
+    #[cfg(test)]
+    pub(crate) fn set_resent_at(&mut self, at: Instant) {
+        self.episode_mut().set_resent_at(at);
+    }
+
+    /// Records that there is room for.
+    #[cfg(test)]
+    pub(crate) fn capacity(&self) -> usize {
+        self.scoreboard.capacity()
+    }
+
+    /// As after a recovery that began at `nxt`.
+    #[cfg(test)]
+    pub(crate) fn make_ambiguous(&mut self, nxt: SeqNum) {
+        self.facts.insert(Facts::AMBIGUOUS);
+        self.recover = nxt;
+    }
+}
+
+/// Transmissions that are closer together than this count as one: an eighth of what RFC8985-4b allows.
+#[inline]
+fn granularity(min_rtt: Duration) -> Duration {
+    if min_rtt == Duration::MAX { Duration::ZERO } else { min_rtt / 32 }
+}
+
+/// Whether the echo is from before `record` was sent.
+#[inline]
+fn echo_is_older(record: &Record, echo: Option<Timestamp>, clock: TimestampClock) -> bool {
+    record.resent() && echo.is_some_and(|echo| echo.lt(clock.at(record.sent())))
+}
