@@ -114,7 +114,7 @@ impl RangeSet {
     }
 
     /// Forgets every octet below `seq`.
-    pub fn remove_below(&mut self, seq: SeqNum) {
+    fn remove_below(&mut self, seq: SeqNum) {
         let gone = self.first_ending_above(seq);
         let Some(ranges) = &mut self.ranges else { return };
         ranges.drain(..gone);

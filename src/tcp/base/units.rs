@@ -72,18 +72,11 @@ impl WindowScale {
         UnscaledWindow(if field < 65_535 { field as u16 } else { 65_535 })
     }
 
-    /// The largest window that can be told.
-    #[must_use]
-    #[inline]
-    pub const fn largest_window(self) -> u32 {
-        self.scaled(UnscaledWindow(65_535))
-    }
-
-    /// So many octets, as far as the field tells them.
+    /// The most of so many octets that the field can tell.
     #[must_use]
     #[inline]
     pub const fn round_down(self, octets: u32) -> u32 {
-        octets >> self.0 << self.0
+        self.scaled(self.field(octets))
     }
 }
 

@@ -75,7 +75,8 @@ impl Congestion {
     /// how far this window was used; a part of it that leaves late, or while ACKs of the rest come in, does not make
     /// that less.
     #[inline]
-    pub(crate) fn on_sent(&mut self, pipe: u32, mss: u32, una: SeqNum, end: SeqNum) {
+    pub(crate) fn on_sent(&mut self, pipe: u32, mss: u32, una: SeqNum, end: SeqNum, limited: u32) {
+        self.limited_transmit = self.limited_transmit.saturating_add(limited);
         let full = self.cwnd().saturating_sub(pipe) < mss;
         let begins = full || una.ge(self.most_until);
         if begins {
@@ -95,11 +96,6 @@ impl Congestion {
     pub(crate) fn on_blocked(&mut self, nxt: SeqNum) {
         self.was_full = true;
         self.most_until = nxt;
-    }
-
-    /// So many octets leave beyond cwnd by limited transmit (RFC 3042).
-    pub(crate) fn on_limited_transmit(&mut self, octets: u32) {
-        self.limited_transmit = self.limited_transmit.saturating_add(octets);
     }
 
     /// What limited transmit sent does not count any more.

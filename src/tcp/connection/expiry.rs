@@ -15,7 +15,7 @@ impl Connection {
         let mut outcome = Outcome::default();
         while let Some(timer) = self.timers.pop_expired(now) {
             match timer {
-                Timer::Retransmit => match self.recovery.timer() {
+                Timer::Retransmit => match self.recovery.on_timer() {
                     LossTimer::Retransmission => self.retransmission_timeout(config, now, &mut outcome),
                     LossTimer::Probe => self.probe_timeout(config, now, &mut outcome),
                     LossTimer::Reordering => self.reordering_timeout(config, now, &mut outcome),
@@ -68,15 +68,12 @@ impl Connection {
             self.recovery.force_nothing();
             return;
         }
-        if fresh && config.frto {
-            self.recovery.begin_frto();
-        }
         // In a recovery the flight also counts what has arrived, behind a hole: it must not raise the threshold.
         let flight = self.sender.flight();
         let most = self.congestion.window().ssthresh();
         let flight = if fresh { self.congestion.loss_flight(flight) } else { flight.min(most) };
         self.congestion.on_rto(now, flight, first);
-        self.recovery.count_timeout();
+        self.recovery.count_timeout(fresh && config.frto);
         outcome.events |= Events::TIMEOUT;
     }
 

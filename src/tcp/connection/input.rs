@@ -12,6 +12,7 @@ use crate::tcp::base::time::{Duration, Instant};
 use crate::tcp::base::timers::Timer;
 use crate::tcp::connection::Connection;
 use crate::tcp::connection::receiver::{AckTiming, PawsDrop};
+use crate::tcp::connection::right_sizing::RightSizing;
 use crate::tcp::connection::time_wait::TimeWaitOutcome;
 use crate::tcp::connection::timestamps::StampCheck;
 use crate::wire::tcp::Flags;
@@ -106,9 +107,8 @@ impl Connection {
             }
             _ => {}
         }
-        self.receiver.set_pressure(context.keep != Keep::All);
-        if let Keep::InOrder { share, .. } = context.keep {
-            self.limit_receive_buffer(config, share, now);
+        if let Some(size) = self.receiver.limit_buffer(config, context.keep) {
+            self.sizing = RightSizing::new(size, now);
         }
         if !self.passes_paws(config, seg, now, outcome)
             || !self.passes_sequence(config, seg, now, outcome)
@@ -148,7 +148,6 @@ impl Connection {
         if drop == PawsDrop::Missing {
             return false;
         }
-        self.receiver.count_paws_drop();
         let end = seg.seq + seg.len;
         if seg.len > 0 {
             // RFC2883-4c: a duplicate is reported also when PAWS rejects it.

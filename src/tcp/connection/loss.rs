@@ -15,7 +15,7 @@ use crate::tcp::recovery::episode::FrtoStep;
 use crate::tcp::recovery::scoreboard::Losses;
 use crate::tcp::recovery::summary::{AckContext, AckSummary};
 use crate::tcp::recovery::tail_probe::ProbeAnswer;
-use crate::tcp::recovery::{DUP_THRESH, DuplicateAck, Phase};
+use crate::tcp::recovery::{DUP_THRESH, DuplicateAck, Needless, Phase};
 use crate::wire::tcp::Flags;
 
 impl Connection {
@@ -73,7 +73,7 @@ impl Connection {
             outcome.events |= Events::DSACK;
             self.recovery.on_dsack(range, answer == ProbeAnswer::Duplicate, &self.sender.numbers(), now);
         }
-        self.recovery.review_ambiguity(self.sender.una());
+        self.recovery.review(self.sender.una());
         self.undo_if_needless(config, summary, context, outcome);
         let losses = self.detect_losses(config, now);
         if self.recovery.phase() == Phase::Loss {
@@ -111,12 +111,11 @@ impl Connection {
         outcome: &mut Outcome,
     ) {
         let smss = self.smss();
-        self.recovery.review_ambiguity(self.sender.una());
+        self.recovery.review(self.sender.una());
         self.undo_if_needless(config, summary, context, outcome);
         if self.recovery.phase() == Phase::Fast {
-            if self.recovery.is_covered_by(self.sender.una()) {
-                self.end_recovery_if_done(config, context.now); // RFC6582-3.2.3F, KP-08
-                return;
+            if self.end_recovery_if_done(config, context.now) {
+                return; // RFC6582-3.2.3F, KP-08
             }
             // RFC6582-3.2.3P
             let deflated = self.congestion.cwnd().saturating_sub(summary.acked);
@@ -125,7 +124,6 @@ impl Connection {
             outcome.events |= Events::PARTIAL_ACK;
             return;
         }
-        self.recovery.forget_duplicate_acks();
         self.congestion.end_limited_transmit();
         self.grow(summary, context.now);
         self.end_recovery_if_done(config, context.now);
@@ -146,8 +144,7 @@ impl Connection {
         outcome.events |= Events::DUPLICATE_ACK;
         match self.recovery.phase() {
             Phase::Loss => {
-                if self.recovery.is_frto_on() {
-                    self.step_frto(summary);
+                if self.step_frto(summary) != FrtoStep::Off {
                     self.request_poll();
                 }
             }
@@ -215,14 +212,13 @@ impl Connection {
             self.recovery.count_partial_ack();
             outcome.events |= Events::PARTIAL_ACK;
         }
-        let again = self.recovery.is_second_loss(losses);
+        let pipe = self.pipe() + summary.delivered;
+        let again = self.recovery.take_second_loss(losses, self.sender.nxt(), pipe, now);
         if again {
             // The window is what the first reduction made it: cwnd is only what PRR lets go at this moment.
             let ssthresh = self.congestion.window().ssthresh();
             self.congestion.set_cwnd(ssthresh);
             self.congestion.on_loss(now, self.sender.flight().min(ssthresh));
-            let pipe = self.pipe() + summary.delivered;
-            self.recovery.on_second_loss(self.sender.nxt(), pipe, now);
         }
         if summary.delivered > 0 || again {
             self.pace_recovery(config, summary.delivered, summary.acked > 0 && losses.octets == 0);
@@ -241,38 +237,41 @@ impl Connection {
         self.congestion.set_cwnd(window);
     }
 
-    /// Everything sent before recovery began is acknowledged (RFC6675-5.A, RFC9937-6.4).
-    fn end_recovery_if_done(&mut self, config: &Config, now: Instant) {
+    /// Everything sent before recovery began may be acknowledged (RFC6675-5.A, RFC9937-6.4): whether it is.
+    fn end_recovery_if_done(&mut self, config: &Config, now: Instant) -> bool {
         let rto = self.rtt.rto(&config.rtt());
-        let Some(ended) = self.recovery.end_if_done(self.sender.una(), rto, now) else { return };
+        let Some(ended) = self.recovery.end_if_done(self.sender.una(), rto, now) else { return false };
         if ended == Phase::Fast {
             self.congestion.exit_recovery();
         }
         self.congestion.end_limited_transmit();
+        true
     }
 
     /// Undoes the recovery that is going on, or was the last, if the acknowledgment shows it to be needless.
     fn undo_if_needless(&mut self, config: &Config, summary: &AckSummary, context: &AckContext, outcome: &mut Outcome) {
-        let Some(needless) = self.recovery.take_needless(config, summary, context.echo) else { return };
+        let Some((saved, needless)) = self.recovery.take_needless(config, summary, context.echo) else { return };
         outcome.events |= Events::UNDONE;
-        if needless.slow_path {
+        if needless == Needless::SlowPath {
             self.rtt.on_spurious_timeout();
         }
-        self.congestion.undo(needless.saved);
-        if needless.ended {
+        self.congestion.undo(saved);
+        if needless != Needless::Past {
             self.congestion.end_limited_transmit();
         }
         self.request_poll();
     }
 
     /// F-RTO after an acknowledgment that decided nothing (RFC 5682).
-    fn step_frto(&mut self, summary: &AckSummary) {
+    fn step_frto(&mut self, summary: &AckSummary) -> FrtoStep {
         let smss = self.smss();
         let unsent = self.sender.unsent();
         let sendable = unsent > 0 && self.sender.window_room() >= unsent.min(smss);
-        if self.recovery.step_frto(summary, sendable) == FrtoStep::Genuine {
+        let step = self.recovery.step_frto(summary, sendable);
+        if step == FrtoStep::Genuine {
             self.congestion.set_cwnd(3 * smss);
         }
+        step
     }
 
     // ---- the timer --------------------------------------------------------------------------------------------------
@@ -292,7 +291,6 @@ impl Connection {
 
     /// The time for what may have been reordered is over.
     pub(super) fn reordering_timeout(&mut self, config: &Config, now: Instant, outcome: &mut Outcome) {
-        self.recovery.count_reordering_timeout();
         outcome.events |= Events::REORDERING_TIMEOUT;
         let losses = self.detect_losses(config, now);
         let summary = AckSummary { flight: self.pipe(), ..AckSummary::default() };

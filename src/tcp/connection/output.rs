@@ -12,7 +12,6 @@ use crate::tcp::base::timers::Timer;
 use crate::tcp::base::units::UnscaledWindow;
 use crate::tcp::connection::Connection;
 use crate::tcp::connection::flags::ConnectionFlags;
-use crate::tcp::recovery::tail_probe::SentProbe;
 use crate::tcp::recovery::{Phase, SendNumbers};
 use crate::wire::options::{MAX_LEN, SackBlocks, TIMESTAMPS_LEN, TcpOptions};
 use crate::wire::tcp::Flags;
@@ -45,7 +44,7 @@ impl Connection {
             self.receiver.drop_ack();
             return None;
         }
-        if self.recovery.is_probe_due()
+        if self.recovery.take_probe()
             && let Some(probe) = self.probe_tail(config, now)
         {
             return Some(probe);
@@ -216,12 +215,11 @@ impl Connection {
     /// once more (RFC8985-7.3b). Not what is held back to fill a segment (NAGLE-3, NAGLE-5): the last segment tells as
     /// much.
     fn probe_tail(&mut self, config: &Config, now: Instant) -> Option<Transmit> {
-        let allowed = self.recovery.take_probe();
         let options = self.options(now);
         let mss = self.effective_mss(&options);
         let sender = &self.sender;
         let (unsent, room) = (sender.unsent(), sender.window_room());
-        if sender.flight() == 0 || !allowed {
+        if sender.flight() == 0 {
             return None;
         }
         let whole = unsent.min(mss);
@@ -243,8 +241,7 @@ impl Connection {
             (self.send_again(start, &Piece { len, fin, mss, options }, now), Some(stamp))
         };
         let flight = self.congestion.loss_flight(self.pipe());
-        let probe = SentProbe { start: segment.seq, end: self.sender.nxt(), resent, flight };
-        self.recovery.on_probe_sent(&probe, now);
+        self.recovery.on_probe_sent((segment.seq, self.sender.nxt()), resent, flight, now);
         self.arm_loss_timer(config, now);
         Some(segment)
     }
@@ -290,9 +287,7 @@ impl Connection {
             self.timers.set(Timer::GiveUp, self.liveness.watch(config, waiting, now));
         }
         let Self { sender, congestion, recovery, .. } = self;
-        if recovery.in_disorder() {
-            congestion.on_limited_transmit(len);
-        }
+        let limited = if recovery.in_disorder() { len } else { 0 };
         if self.acked >= STREAM && len < sender.unsent() {
             recovery.expect_many();
         }
@@ -304,7 +299,7 @@ impl Connection {
             self.rtt.on_sent(end, now);
         }
         self.flags.remove(ConnectionFlags::PROBE_DUE);
-        congestion.on_sent(recovery.pipe(sender.flight()), mss, numbers.una, end);
+        congestion.on_sent(recovery.pipe(sender.flight()), mss, numbers.una, end, limited);
         self.timers.cancel(Timer::SwsOverride);
         self.timers.cancel(Timer::Persist);
         self.arm_loss_timer(config, now);

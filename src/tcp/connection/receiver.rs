@@ -6,6 +6,7 @@
 use bitflags::bitflags;
 
 use crate::tcp::base::config::Config;
+use crate::tcp::base::outcome::Keep;
 use crate::tcp::base::segment::Segment;
 use crate::tcp::base::seq::SeqNum;
 use crate::tcp::base::time::{Duration, Instant};
@@ -246,8 +247,8 @@ impl Receiver {
 
     /// Octets by which the edge could move now.
     fn gain(&self) -> u32 {
-        let window = self.buffer.saturating_sub(self.unread).min(self.scale.largest_window());
-        (self.nxt + self.scale.round_down(window)).above(self.edge)
+        let window = self.scale.round_down(self.buffer.saturating_sub(self.unread));
+        (self.nxt + window).above(self.edge)
     }
 
     /// The window field for a segment that leaves now; moves the edge if that is worth it.
@@ -316,21 +317,18 @@ impl Receiver {
         self.facts.insert(Facts::FIXED);
     }
 
-    /// Whether the store is short of memory, from now on.
-    pub(super) fn set_pressure(&mut self, on: bool) {
-        self.facts.set(Facts::PRESSURE, on);
-    }
-
     /// Whether the store is short of memory.
     #[inline]
     pub(super) fn is_under_pressure(&self) -> bool {
         self.facts.contains(Facts::PRESSURE)
     }
 
-    /// The store has room for `share` octets besides those that are unread (OPS-46): the buffer follows, and with it
-    /// the window. Not above what a connection begins with, and not where the user has set it. Gives its size if that
-    /// is smaller than before.
-    pub(super) fn limit_buffer(&mut self, config: &Config, share: u32) -> Option<u32> {
+    /// What the store may still keep. Where it has room for a share besides what is unread, and no more, it is short of
+    /// memory (OPS-46): the buffer follows, and with it the window. Not above what a connection begins with, and not
+    /// where the user has set it. Gives its size if that is smaller than before.
+    pub(super) fn limit_buffer(&mut self, config: &Config, keep: Keep) -> Option<u32> {
+        self.facts.set(Facts::PRESSURE, keep != Keep::All);
+        let Keep::InOrder { share, .. } = keep else { return None };
         if self.facts.contains(Facts::FIXED) {
             return None;
         }
@@ -419,9 +417,9 @@ impl Receiver {
         }
     }
 
-    /// Whether PAWS drops a segment with these timestamps, which is counted (RFC7323-5.3a, 3.2b).
+    /// Whether PAWS drops a segment with these timestamps (RFC7323-5.3a, 3.2b). An old one is counted.
     pub(super) fn check_paws(
-        &self,
+        &mut self,
         config: &Config,
         stamps: Option<Timestamps>,
         past: &PastStamps,
@@ -431,14 +429,11 @@ impl Receiver {
             StampCheck::Unused | StampCheck::Fresh(_) => None,
             StampCheck::Missing { excused } => (config.strict_timestamps && !excused).then_some(PawsDrop::Missing),
             StampCheck::Older(stamp) => {
-                self.timestamps.is_old(stamp, past, self.received, now).then_some(PawsDrop::Old)
+                let is_old = self.timestamps.is_old(stamp, past, self.received, now);
+                self.paws_drops = self.paws_drops.saturating_add(u16::from(is_old));
+                is_old.then_some(PawsDrop::Old)
             }
         }
-    }
-
-    /// One more segment was dropped as old.
-    pub(super) fn count_paws_drop(&mut self) {
-        self.paws_drops = self.paws_drops.saturating_add(1);
     }
 
     /// Segments dropped as old, as far as they are counted.

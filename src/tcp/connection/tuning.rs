@@ -4,10 +4,8 @@
 //! timeout are beside what they rule.
 
 use crate::tcp::base::config::Config;
-use crate::tcp::base::time::Instant;
 use crate::tcp::base::timers::Timer;
 use crate::tcp::connection::Connection;
-use crate::tcp::connection::right_sizing::RightSizing;
 
 /// Segments acknowledged at once when the user asks for it and the configuration for none (OPS-6).
 const QUICK: u8 = 16;
@@ -43,13 +41,6 @@ impl Connection {
     pub fn set_receive_buffer(&mut self, octets: u32) {
         self.receiver.fix_buffer(octets);
         self.review_window();
-    }
-
-    /// The store has room for `share` octets besides those that are unread (OPS-46).
-    pub(super) fn limit_receive_buffer(&mut self, config: &Config, share: u32, now: Instant) {
-        if let Some(size) = self.receiver.limit_buffer(config, share) {
-            self.sizing = RightSizing::new(size, now);
-        }
     }
 
     /// How many octets may be queued that were never sent (TCP_NOTSENT_LOWAT): [`send_room`](Self::send_room) leaves

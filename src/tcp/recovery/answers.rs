@@ -1,7 +1,6 @@
 //! What loss recovery is told, and what it answers.
 
 use crate::tcp::base::seq::SeqNum;
-use crate::tcp::congestion::Saved;
 
 /// What recovery the sender is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,15 +35,15 @@ pub(crate) enum DuplicateAck {
     Loss,
 }
 
-/// A recovery that was needless.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Needless {
-    /// What congestion control was before it.
-    pub(crate) saved: Saved,
-    /// A timeout began it, and the path was only slower for a while.
-    pub(crate) slow_path: bool,
-    /// It was still going on.
-    pub(crate) ended: bool,
+/// How a recovery stands that proves to be needless.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Needless {
+    /// It is over.
+    Past,
+    /// It was going on, and ends by that.
+    Ended,
+    /// So was this one, which a timeout began, and the path was only slower for a while.
+    SlowPath,
 }
 
 /// The sender's numbers, as far as loss recovery needs them.

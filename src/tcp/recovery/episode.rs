@@ -5,13 +5,16 @@
 
 use crate::tcp::base::config::Config;
 use crate::tcp::base::info::RecoveryCounts;
+use crate::tcp::base::ranges::{Insert, RangeSet};
 use crate::tcp::base::seq::SeqNum;
 use crate::tcp::base::time::{Duration, Instant};
 use crate::tcp::base::timestamp::Timestamp;
 use crate::tcp::congestion::Saved;
 use crate::tcp::congestion::prr::Prr;
-use crate::tcp::recovery::copies::Copies;
 use crate::tcp::recovery::summary::AckSummary;
+
+/// Ranges of either kind in [`Copies`].
+const MOST_RANGES: usize = 64;
 
 /// How far F-RTO is (RFC 5682).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,6 +31,8 @@ pub(super) enum Frto {
 /// What an acknowledgment told F-RTO.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FrtoStep {
+    /// It is not asked.
+    Off,
     /// Nothing, or it goes on.
     Open,
     /// The timeout was in earnest (RFC5682-2.3a): two new segments are out, the third place is for what was lost.
@@ -209,7 +214,7 @@ impl Episode {
     /// sent again, and there is new data that may leave.
     pub(super) fn step_frto(&mut self, summary: &AckSummary, ready: bool) -> FrtoStep {
         let (next, step) = match self.frto {
-            Frto::Off => (Frto::Off, FrtoStep::Open),
+            Frto::Off => (Frto::Off, FrtoStep::Off),
             // 2.2b; 2.2a: less than what was sent again is acknowledged.
             Frto::Waiting if summary.acked > 0 && ready => (Frto::Probing, FrtoStep::Open),
             // 3.1: with SACK, duplicates leave the question open.
@@ -219,5 +224,54 @@ impl Episode {
         };
         self.frto = next;
         step
+    }
+}
+
+/// What was sent again in a recovery and is not reported as a duplicate yet (RFC 3708).
+#[derive(Clone, Debug, Default)]
+struct Copies {
+    /// Octets whose first such copy is not.
+    first: RangeSet,
+    /// Octets whose second one is not, either.
+    second: RangeSet,
+    /// There were more than these hold.
+    beyond: bool,
+}
+
+impl Copies {
+    /// `[start, end)` is sent again. Of a FIN alone nobody reports a duplicate.
+    fn add(&mut self, start: SeqNum, end: SeqNum) {
+        self.beyond |= start.ge(end);
+        let mut at = start;
+        while at.lt(end) {
+            // Up to the end of what is there, or to the begin of what is.
+            let known = self.first.first_overlap(at, end);
+            let (to, set) = match known {
+                Some((low, high)) if low == at => (high, &mut self.second),
+                Some((low, _)) => (low, &mut self.first),
+                None => (end, &mut self.first),
+            };
+            self.beyond |= set.insert(at, to, MOST_RANGES) != Insert::Added(to.above(at));
+            at = to;
+        }
+    }
+
+    /// `[start, end)` has arrived twice. Copies are alike: it is the latest.
+    fn reported(&mut self, start: SeqNum, end: SeqNum) {
+        if self.second.remove(start, end, MOST_RANGES) == 0 {
+            self.first.remove(start, end, MOST_RANGES);
+        }
+    }
+
+    /// Whether all of them are reported.
+    fn none_left(&self) -> bool {
+        self.first.is_empty() && !self.beyond
+    }
+
+    /// Forgets all, and keeps the memory.
+    fn clear(&mut self) {
+        self.first.empty();
+        self.second.empty();
+        self.beyond = false;
     }
 }

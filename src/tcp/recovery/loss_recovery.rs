@@ -16,7 +16,7 @@ use crate::tcp::recovery::rack::Rack;
 use crate::tcp::recovery::rtt::Rtt;
 use crate::tcp::recovery::scoreboard::{Losses, Record, Scoreboard};
 use crate::tcp::recovery::summary::{AckContext, AckSummary};
-use crate::tcp::recovery::tail_probe::{self, ProbeAnswer, SentProbe, TailProbe};
+use crate::tcp::recovery::tail_probe::{self, ProbeAnswer, TailProbe};
 
 /// DupThresh: segments that must have arrived above a hole before it counts as a loss (RFC5681-3.2.2, RFC6675-2).
 pub(crate) const DUP_THRESH: u8 = 3;
@@ -318,8 +318,11 @@ impl LossRecovery {
 
     // ---- the timer --------------------------------------------------------------------------------------------------
 
-    /// What the timer stands for that is set.
-    pub(crate) fn timer(&self) -> LossTimer {
+    /// The timer has fired: what it stood for.
+    pub(crate) fn on_timer(&mut self) -> LossTimer {
+        if self.timer == LossTimer::Reordering {
+            self.counts_mut().reordering_timeouts += 1;
+        }
         self.timer
     }
 
@@ -370,21 +373,21 @@ impl LossRecovery {
         due
     }
 
-    /// Whether a probe is due.
+    /// Whether a probe is due: it leaves now or not at all, and in a recovery it may not.
     #[inline]
-    pub(crate) fn is_probe_due(&self) -> bool {
-        self.tail.is_due()
-    }
-
-    /// The probe that is due leaves now or not at all. Whether it may.
     pub(crate) fn take_probe(&mut self) -> bool {
-        self.tail.clear_due();
-        self.phase == Phase::Open
+        self.tail.take_due() && self.phase == Phase::Open
     }
 
-    /// A probe left.
-    pub(crate) fn on_probe_sent(&mut self, probe: &SentProbe, now: Instant) {
-        self.tail.on_sent(probe);
+    /// A probe left, with what [`TailProbe::on_sent`] wants to know.
+    pub(crate) fn on_probe_sent(
+        &mut self,
+        range: (SeqNum, SeqNum),
+        resent: Option<Timestamp>,
+        flight: u32,
+        now: Instant,
+    ) {
+        self.tail.on_sent(range, resent, flight);
         self.rto_base = now;
     }
 
@@ -411,14 +414,13 @@ impl LossRecovery {
         self.facts.contains(Facts::TIMED_OUT)
     }
 
-    /// The timeout was in earnest: the window is reduced.
-    pub(crate) fn count_timeout(&mut self) {
+    /// The timeout was in earnest: the window is reduced. With `frto` the next acknowledgments find out whether it was
+    /// needless all the same (RFC 5682).
+    pub(crate) fn count_timeout(&mut self, frto: bool) {
         self.timeouts = self.timeouts.saturating_add(1);
-    }
-
-    /// Whether the timeout was needless is found out by the next acknowledgments (RFC 5682).
-    pub(crate) fn begin_frto(&mut self) {
-        self.episode_mut().set_frto(Frto::Waiting);
+        if frto {
+            self.episode_mut().set_frto(Frto::Waiting);
+        }
     }
 
     // ---- what an acknowledgment means -------------------------------------------------------------------------------
@@ -544,10 +546,14 @@ impl LossRecovery {
         episode.on_dsack(range, now);
     }
 
-    /// Everything that was sent more than once may be acknowledged now (RFC6298-3a).
-    pub(crate) fn review_ambiguity(&mut self, una: SeqNum) {
+    /// SND.UNA is `una` now: everything that was sent more than once may be acknowledged (RFC6298-3a). Without SACK,
+    /// what was counted of duplicates outside of fast recovery was about less.
+    pub(crate) fn review(&mut self, una: SeqNum) {
         if una.ge(self.recover) {
             self.facts.remove(Facts::AMBIGUOUS);
+        }
+        if self.phase != Phase::Fast {
+            self.dup_acks = 0;
         }
     }
 
@@ -576,11 +582,6 @@ impl LossRecovery {
         losses
     }
 
-    /// The time for what may have been reordered is over.
-    pub(crate) fn count_reordering_timeout(&mut self) {
-        self.counts_mut().reordering_timeouts += 1;
-    }
-
     /// An ACK of SND.UNA once more, without SACK, with nothing else to it (RFC5681-2.DA), outside of recovery. Where it
     /// tells of a loss, `smss` octets at SND.UNA count as lost (RFC6582-3.2.2).
     pub(crate) fn on_duplicate_ack(&mut self, numbers: &SendNumbers, smss: u32) -> DuplicateAck {
@@ -593,11 +594,6 @@ impl LossRecovery {
         }
         self.scoreboard.lose_front(una, written, smss);
         DuplicateAck::Loss
-    }
-
-    /// SND.UNA has moved, on a connection without SACK: what was counted of duplicates was about less.
-    pub(crate) fn forget_duplicate_acks(&mut self) {
-        self.dup_acks = 0;
     }
 
     // ---- recoveries -------------------------------------------------------------------------------------------------
@@ -653,17 +649,16 @@ impl LossRecovery {
         self.count_partial_ack();
     }
 
-    /// Whether `losses` are a loss of their own: that of something sent again after the window was reduced
-    /// (RFC5681-4.3).
-    pub(crate) fn is_second_loss(&self, losses: &Losses) -> bool {
+    /// Whether `losses` are a loss of their own, for which the window is reduced once more: that of something sent again
+    /// after it was reduced (RFC5681-4.3). `pipe` octets were in the network before.
+    pub(crate) fn take_second_loss(&mut self, losses: &Losses, nxt: SeqNum, pipe: u32, now: Instant) -> bool {
         let since = self.episode.as_ref().map_or(Instant::MAX, |episode| episode.reduced_at());
-        losses.resent.is_some_and(|sent| sent >= since)
-    }
-
-    /// The window was reduced for one; `pipe` octets were in the network before.
-    pub(crate) fn on_second_loss(&mut self, nxt: SeqNum, pipe: u32, now: Instant) {
-        self.recover = nxt;
-        self.episode_mut().reduce_again(pipe, now);
+        let again = losses.resent.is_some_and(|sent| sent >= since);
+        if again {
+            self.recover = nxt;
+            self.episode_mut().reduce_again(pipe, now);
+        }
+        again
     }
 
     /// Proportional rate reduction begins with `recover_fs` octets in flight (RFC9937-6.1).
@@ -689,11 +684,6 @@ impl LossRecovery {
         Some(ended)
     }
 
-    /// Whether `una` acknowledges everything sent before the last recovery began.
-    pub(crate) fn is_covered_by(&self, una: SeqNum) -> bool {
-        una.ge(self.recover)
-    }
-
     fn leave(&mut self) {
         self.phase = Phase::Open;
         self.dup_acks = 0;
@@ -704,12 +694,7 @@ impl LossRecovery {
     /// F-RTO after an acknowledgment that decided nothing. `sendable`: there is new data that the window lets leave.
     pub(crate) fn step_frto(&mut self, summary: &AckSummary, sendable: bool) -> FrtoStep {
         let ready = sendable && !self.scoreboard.front_is_resent();
-        self.episode.as_mut().map_or(FrtoStep::Open, |episode| episode.step_frto(summary, ready))
-    }
-
-    /// Whether F-RTO goes on.
-    pub(crate) fn is_frto_on(&self) -> bool {
-        self.frto() != Frto::Off
+        self.episode.as_mut().map_or(FrtoStep::Off, |episode| episode.step_frto(summary, ready))
     }
 
     /// The window is reduced or set for another reason: an earlier reduction cannot be undone any more.
@@ -725,7 +710,7 @@ impl LossRecovery {
         config: &Config,
         summary: &AckSummary,
         echo: Option<Timestamp>,
-    ) -> Option<Needless> {
+    ) -> Option<(Saved, Needless)> {
         let goes_on = self.phase != Phase::Open;
         let with_sack = self.with_sack();
         let episode = self.episode.as_mut()?;
@@ -739,7 +724,12 @@ impl LossRecovery {
             self.facts.remove(Facts::TIMED_OUT);
             self.leave();
         }
-        Some(Needless { saved, slow_path, ended: goes_on })
+        let needless = match (goes_on, slow_path) {
+            (_, true) => Needless::SlowPath,
+            (true, false) => Needless::Ended,
+            (false, false) => Needless::Past,
+        };
+        Some((saved, needless))
     }
 
     // ---- tests ------------------------------------------------------------------------------------------------------

@@ -13,9 +13,8 @@ pub(super) mod summary;
 pub(super) mod tail_probe;
 
 mod answers;
-mod copies;
 mod loss_recovery;
 mod rack;
 
-pub(super) use answers::{DuplicateAck, LossTimer, Phase, SendNumbers};
+pub(super) use answers::{DuplicateAck, LossTimer, Needless, Phase, SendNumbers};
 pub(super) use loss_recovery::{DUP_THRESH, LossRecovery};

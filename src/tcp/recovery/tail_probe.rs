@@ -23,20 +23,6 @@ pub(super) fn probe_timeout(srtt: Option<Duration>, alone: bool) -> Duration {
     (srtt + srtt + delay).max(LEAST_PROBE_TIMEOUT)
 }
 
-/// A probe that left.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SentProbe {
-    /// Where it begins.
-    pub(crate) start: SeqNum,
-    /// SND.NXT after it left (TLP.end_seq).
-    pub(crate) end: SeqNum,
-    /// TSval of the first copy, where it is a retransmission (TLP.is_retrans).
-    pub(crate) resent: Option<Timestamp>,
-    /// What the path was asked to hold when it was to carry what the probe repeats. When the probe tells of a loss,
-    /// that is long acknowledged.
-    pub(crate) flight: u32,
-}
-
 /// What an acknowledgment tells of a probe (RFC 8985 7.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProbeAnswer {
@@ -130,15 +116,14 @@ impl TailProbe {
         self.sampled = false;
     }
 
-    /// Whether one is to leave.
+    /// Whether one is to leave: it does so now, or not at all.
     #[inline]
-    pub(super) fn is_due(&self) -> bool {
-        self.due
-    }
-
-    /// It leaves now, or not at all.
-    pub(super) fn clear_due(&mut self) {
-        self.due = false;
+    pub(super) fn take_due(&mut self) -> bool {
+        let due = self.due;
+        if due {
+            self.due = false;
+        }
+        due
     }
 
     /// A recovery begins, which needs no probe.
@@ -147,15 +132,17 @@ impl TailProbe {
         self.due = false;
     }
 
-    /// It left.
-    pub(super) fn on_sent(&mut self, probe: &SentProbe) {
-        self.flight = probe.flight;
+    /// It left: from where it begins, up to SND.NXT after it (TLP.end_seq). `resent`: the TSval of the first copy, where
+    /// it is a retransmission (TLP.is_retrans). `flight` is what the path was asked to hold when it was to carry what
+    /// the probe repeats: when the probe tells of a loss, that is long acknowledged.
+    pub(super) fn on_sent(&mut self, (start, end): (SeqNum, SeqNum), resent: Option<Timestamp>, flight: u32) {
+        self.flight = flight;
         self.sent = self.sent.saturating_add(1);
         self.outstanding = true;
-        self.resent = probe.resent.is_some();
-        self.stamp = probe.resent.unwrap_or(self.stamp);
-        self.start = probe.start;
-        self.end = probe.end;
+        self.resent = resent.is_some();
+        self.stamp = resent.unwrap_or(self.stamp);
+        self.start = start;
+        self.end = end;
     }
 
     /// SND.UNA is `una` with an acknowledgment (RFC8985-7.4a to 7.4c). `recovering`: a recovery goes on by itself.
