@@ -96,13 +96,7 @@ impl Connection {
             self.take_sack(config, seg, context, &mut summary);
         }
         self.sample(config, &summary, context);
-        if with_sack {
-            self.recover_with_sack(config, &summary, context, outcome);
-        } else if advances {
-            self.recover_without_sack(config, &summary, context, outcome);
-        } else {
-            self.repeated(seg, &summary, now, outcome);
-        }
+        self.recover(config, seg, &summary, context, outcome);
         if advances {
             // RFC6582-3.2.3P: without SACK, many holes shall end in a timeout soon.
             if with_sack || self.recovery.phase() != Phase::Fast || first_partial {
@@ -122,9 +116,17 @@ impl Connection {
         let mut summary = AckSummary { flight: self.pipe(), ..AckSummary::default() };
         self.take_sack(config, seg, context, &mut summary);
         if summary.sacked > 0 || summary.dsack.is_some() {
-            self.recover_with_sack(config, &summary, context, outcome);
+            self.recover(config, seg, &summary, context, outcome);
             self.arm_loss_timer(config, context.now);
         }
+    }
+
+    /// Takes the SACK blocks of `seg` over.
+    fn take_sack(&mut self, config: &Config, seg: &Segment, context: &AckContext, summary: &mut AckSummary) {
+        let (una, nxt) = (self.sender.una(), self.sender.nxt());
+        // Nothing below this can still arrive twice: it was never sent, or is older than any window.
+        let least = una - u64::from(self.sender.max_window()).min(self.acked) as u32;
+        self.recovery.on_sack(config, seg, (least, una, nxt), context, summary);
     }
 
     /// The numbers of an ACK that advances.

@@ -45,16 +45,26 @@ impl Connection {
 
     // ---- acknowledgments --------------------------------------------------------------------------------------------
 
-    /// Takes the SACK blocks of `seg` over.
-    pub(super) fn take_sack(&mut self, config: &Config, seg: &Segment, context: &AckContext, summary: &mut AckSummary) {
-        let (una, nxt) = (self.sender.una(), self.sender.nxt());
-        // Nothing below this can still arrive twice: it was never sent, or is older than any window.
-        let least = una - u64::from(self.sender.max_window()).min(self.acked) as u32;
-        self.recovery.on_sack(config, seg, (least, una, nxt), context, summary);
+    /// Everything an acknowledgment means for recovery; `seg` is the one that it came with.
+    pub(super) fn recover(
+        &mut self,
+        config: &Config,
+        seg: &Segment,
+        summary: &AckSummary,
+        context: &AckContext,
+        outcome: &mut Outcome,
+    ) {
+        if self.recovery.with_sack() {
+            self.recover_with_sack(config, summary, context, outcome);
+        } else if summary.acked > 0 {
+            self.recover_without_sack(config, summary, context, outcome);
+        } else {
+            self.repeated(seg, summary, context.now, outcome);
+        }
     }
 
-    /// Everything an acknowledgment means for recovery on a connection with SACK.
-    pub(super) fn recover_with_sack(
+    /// The same on a connection with SACK.
+    fn recover_with_sack(
         &mut self,
         config: &Config,
         summary: &AckSummary,
@@ -103,7 +113,7 @@ impl Connection {
     }
 
     /// NewReno's part of an ACK that advances.
-    pub(super) fn recover_without_sack(
+    fn recover_without_sack(
         &mut self,
         config: &Config,
         summary: &AckSummary,
@@ -133,7 +143,7 @@ impl Connection {
     }
 
     /// An ACK of SND.UNA once more, without SACK: a duplicate ACK in the sense of RFC 5681, or not.
-    pub(super) fn repeated(&mut self, seg: &Segment, summary: &AckSummary, now: Instant, outcome: &mut Outcome) {
+    fn repeated(&mut self, seg: &Segment, summary: &AckSummary, now: Instant, outcome: &mut Outcome) {
         let smss = self.smss();
         let sender = &self.sender;
         let same_window = sender.scaled_window(seg) == sender.window();

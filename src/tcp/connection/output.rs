@@ -257,7 +257,8 @@ impl Connection {
             return None;
         }
         self.restart_after_idle(config, now);
-        let mss = self.next_mss(now);
+        // What the options leave, which need hardly ever be built for that.
+        let mss = if self.reassembly.is_report_due() { self.effective_mss(&self.options(now)) } else { self.smss() };
         let len = self.permitted(unsent, mss, max_len)?;
         // KP-15: the FIN rides on the last data; it takes an octet of the peer's window, none of cwnd.
         let fin = fin && len == unsent && self.sender.window_room() > len;
@@ -267,13 +268,6 @@ impl Connection {
         let options = self.options(now);
         debug_assert_eq!(mss, self.effective_mss(&options), "what was reckoned with is what leaves");
         Some(self.send_new(config, &Piece { len, fin, mss, options }, now))
-    }
-
-    /// [`effective_mss`](Self::effective_mss) of a segment that would leave now; nearly always without building its
-    /// options.
-    #[inline]
-    fn next_mss(&self, now: Instant) -> u32 {
-        if self.reassembly.is_report_due() { self.effective_mss(&self.options(now)) } else { self.smss() }
     }
 
     /// Builds and books a segment of new octets.

@@ -81,7 +81,7 @@ impl Reassembly {
     /// Whether a segment that leaves now carries SACK blocks (RFC2018-4b).
     #[inline]
     pub(super) fn is_report_due(&self) -> bool {
-        self.report.enabled && self.report.is_due(&self.held)
+        self.report.enabled && (self.report.duplicate.is_some() || !self.held.is_empty())
     }
 
     /// At most `room` blocks for a segment that leaves now.
@@ -91,7 +91,7 @@ impl Reassembly {
 
     /// A segment with the blocks leaves.
     pub(super) fn on_reported(&mut self) {
-        self.report.told();
+        self.report.duplicate = None;
     }
 
     /// What must hold at any time, with a window from `nxt` to `edge`.
@@ -141,17 +141,6 @@ impl SackReport {
         if start.lt(end) {
             self.duplicate = Some((start, end));
         }
-    }
-
-    /// Whether an ACK carries blocks at all.
-    #[inline]
-    fn is_due(&self, held: &RangeSet) -> bool {
-        self.duplicate.is_some() || !held.is_empty()
-    }
-
-    /// A segment with the blocks leaves.
-    fn told(&mut self) {
-        self.duplicate = None;
     }
 
     /// At most `room` blocks for a segment that leaves now.
@@ -219,7 +208,7 @@ mod tests {
         assert_eq!(list(report.blocks(&held, 3)), [(1, 1001), (3001, 4001)]);
         report.duplicate(SeqNum(3001), SeqNum(4001));
         assert_eq!(list(report.blocks(&held, 3)), [(3001, 4001), (3001, 4001)]);
-        report.told();
+        report.duplicate = None;
         assert_eq!(list(report.blocks(&held, 3)), [(3001, 4001)]);
     }
 }

@@ -292,9 +292,8 @@ impl Receiver {
         // An urgent pointer that was passed is over: after 2^31 octets it would lie ahead again.
         self.urgent = self.urgent.later(self.nxt - self.unread);
         let started = sizing.started_at();
-        self.timestamps.turn(self.nxt, self.edge, now);
         // Echoed timestamps, or the window, see a path whose round trip grew since we last had a sample.
-        let rtt = self.timestamps.round_trip().or(rtt);
+        let rtt = self.timestamps.round_trip(self.nxt, self.edge, now).or(rtt);
         if let Some(size) = sizing.on_read(octets, self.mss, rtt, now)
             && config.recv_auto_tuning
             && !self.facts.intersects(Facts::PRESSURE.union(Facts::FIXED))

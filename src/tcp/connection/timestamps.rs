@@ -32,7 +32,7 @@ pub(super) enum TimestampState {
     },
     /// They are on none.
     Disabled {
-        /// The right edge when the window last [turned over](Self::turn).
+        /// The right edge when the window last turned over: when what came lay beyond the edge of before.
         edge: SeqNum,
         /// When that was, in ms.
         turned_at: u32,
@@ -162,26 +162,28 @@ impl TimestampState {
         }
     }
 
-    /// The round trip as the receiver alone can see it, for connections without timestamps. An octet beyond what was
-    /// allowed at some time can only have been sent after the peer heard of a later window: it arrives a round trip
-    /// after that time, or later when the peer does not fill the window. To be called at each reading, before that
-    /// opens the window, which reaches from `nxt` to `right`.
+    /// The shortest round trip of this measuring period, as the receiver alone can see it. Below two ticks it says
+    /// nothing.
+    ///
+    /// Without timestamps the window tells it. An octet beyond what was allowed at some time can only have been sent
+    /// after the peer heard of a later window: it arrives a round trip after that time, or later when the peer does not
+    /// fill the window. To be called at each reading, before that opens the window, which reaches from `nxt` to
+    /// `right`.
     #[inline]
-    pub(super) fn turn(&mut self, nxt: SeqNum, right: SeqNum, now: Instant) {
-        let Self::Disabled { edge, turned_at, least } = self else { return };
-        if nxt.gt(*edge) {
-            let at = now.as_millis() as u32;
-            *least = (*least).min(at.wrapping_sub(*turned_at));
-            *edge = right;
-            *turned_at = at;
-        }
-    }
-
-    /// The shortest round trip of this measuring period. Below two ticks it says nothing.
-    #[inline]
-    pub(super) fn round_trip(&self) -> Option<Duration> {
-        let (Self::Enabled { echo_ticks: ticks, .. } | Self::Disabled { least: ticks, .. }) = self;
-        match *ticks {
+    pub(super) fn round_trip(&mut self, nxt: SeqNum, right: SeqNum, now: Instant) -> Option<Duration> {
+        let ticks = match self {
+            Self::Enabled { echo_ticks, .. } => *echo_ticks,
+            Self::Disabled { edge, turned_at, least } => {
+                if nxt.gt(*edge) {
+                    let at = now.as_millis() as u32;
+                    *least = (*least).min(at.wrapping_sub(*turned_at));
+                    *edge = right;
+                    *turned_at = at;
+                }
+                *least
+            }
+        };
+        match ticks {
             0 | 1 | NONE => None,
             ticks => Some(Duration::from_millis(u64::from(ticks))),
         }
@@ -228,10 +230,6 @@ impl PastStamp {
     fn new(val: Timestamp, received: u64) -> Self {
         Self { val, received: (received / PAST_UNIT) as u32 }
     }
-
-    fn reaches(&self, received: u64) -> bool {
-        u64::from(((received / PAST_UNIT) as u32).wrapping_sub(self.received)) < PAST_REACH / PAST_UNIT
-    }
 }
 
 impl PastStamps {
@@ -250,7 +248,9 @@ impl PastStamps {
 
     /// The least timestamp that is not old, while TS.Recent is `recent`.
     fn least(&self, recent: Timestamp, received: u64) -> Timestamp {
-        [self.older, self.newer].into_iter().find(|past| past.reaches(received)).map_or(recent, |past| past.val)
+        let now = (received / PAST_UNIT) as u32;
+        let reaches = |past: &PastStamp| u64::from(now.wrapping_sub(past.received)) < PAST_REACH / PAST_UNIT;
+        [self.older, self.newer].into_iter().find(reaches).map_or(recent, |past| past.val)
     }
 }
 

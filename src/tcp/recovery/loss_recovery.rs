@@ -264,7 +264,9 @@ impl LossRecovery {
         if numbers.una == numbers.nxt {
             self.rto_base = now; // RFC6298-5.1
         }
-        self.scoreboard.sent(end, now, granularity(min_rtt));
+        // Transmissions that are closer together than this count as one: an eighth of what RFC8985-4b allows.
+        let grain = if min_rtt == Duration::MAX { Duration::ZERO } else { min_rtt / 32 };
+        self.scoreboard.sent(end, now, grain);
         if self.phase == Phase::Fast
             && let Some(episode) = self.episode.as_mut()
         {
@@ -461,7 +463,9 @@ impl LossRecovery {
             summary.resent |= record.resent();
             summary.copied |= record.resent() && record.sent() >= since;
             if with_sack {
-                rack.on_delivered(record, now, min_rtt, echo_is_older(record, echo, clock));
+                // The echo is from before it was sent once more.
+                let older = record.resent() && echo.is_some_and(|echo| echo.lt(clock.at(record.sent())));
+                rack.on_delivered(record, now, min_rtt, older);
             }
         });
         if summary.resent {
@@ -761,16 +765,4 @@ impl LossRecovery {
         self.facts.insert(Facts::AMBIGUOUS);
         self.recover = nxt;
     }
-}
-
-/// Transmissions that are closer together than this count as one: an eighth of what RFC8985-4b allows.
-#[inline]
-fn granularity(min_rtt: Duration) -> Duration {
-    if min_rtt == Duration::MAX { Duration::ZERO } else { min_rtt / 32 }
-}
-
-/// Whether the echo is from before `record` was sent.
-#[inline]
-fn echo_is_older(record: &Record, echo: Option<Timestamp>, clock: TimestampClock) -> bool {
-    record.resent() && echo.is_some_and(|echo| echo.lt(clock.at(record.sent())))
 }
