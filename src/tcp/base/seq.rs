@@ -86,7 +86,7 @@ impl SeqNum {
     /// `self - other` the shorter way round; negative when `self` lies before `other`.
     #[must_use]
     #[inline]
-    pub const fn distance(self, other: Self) -> i32 {
+    const fn distance(self, other: Self) -> i32 {
         self.0.wrapping_sub(other.0) as i32
     }
 }

@@ -14,7 +14,7 @@ use crate::tcp::recovery::answers::{DuplicateAck, LossTimer, Needless, Phase, Se
 use crate::tcp::recovery::episode::{Episode, Frto, FrtoStep};
 use crate::tcp::recovery::rack::Rack;
 use crate::tcp::recovery::rtt::Rtt;
-use crate::tcp::recovery::scoreboard::{Losses, Record, Scoreboard};
+use crate::tcp::recovery::scoreboard::{Losses, Scoreboard};
 use crate::tcp::recovery::summary::{AckContext, AckSummary};
 use crate::tcp::recovery::tail_probe::{self, ProbeAnswer, TailProbe};
 
