@@ -150,8 +150,7 @@ impl Connection {
         if self.sender.flight() == 0 && !self.liveness.keeps_alive() {
             self.timers.cancel(Timer::GiveUp);
         }
-        self.sender.grow_limit(config, self.congestion.cwnd());
-        if self.sender.take_room() && self.state.can_send() {
+        if self.sender.take_room(config, self.congestion.cwnd()) && self.state.can_send() {
             outcome.events |= Events::WRITABLE;
         }
         self.request_poll();
@@ -215,7 +214,7 @@ impl Connection {
 
     /// Our FIN may be acknowledged now (SM-FW1-1, SM-CLG-1, SM-LA-1).
     fn acknowledged_fin(&mut self, config: &Config, now: Instant, outcome: &mut Outcome) {
-        if !self.sender.is_fin_acked() {
+        if !self.sender.is_fin_sent() || self.sender.flight() > 0 {
             return;
         }
         outcome.events |= Events::FIN_ACKED;

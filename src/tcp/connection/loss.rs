@@ -14,7 +14,6 @@ use crate::tcp::connection::Connection;
 use crate::tcp::recovery::episode::FrtoStep;
 use crate::tcp::recovery::scoreboard::Losses;
 use crate::tcp::recovery::summary::{AckContext, AckSummary};
-use crate::tcp::recovery::tail_probe::ProbeAnswer;
 use crate::tcp::recovery::{DUP_THRESH, DuplicateAck, Needless, Phase};
 use crate::wire::tcp::Flags;
 
@@ -75,15 +74,12 @@ impl Connection {
         if summary.sacked > 0 && summary.acked == 0 {
             outcome.events |= Events::DUPLICATE_ACK;
         }
-        let answer = self.recovery.on_probe_ack(self.sender.una(), summary);
-        if let ProbeAnswer::RepairedLoss { flight } = answer {
+        if summary.dsack.is_some() {
+            outcome.events |= Events::DSACK;
+        }
+        if let Some(flight) = self.recovery.on_ack(summary, &self.sender.numbers(), now) {
             self.congestion.on_repaired_loss(now, flight);
         }
-        if let Some(range) = summary.dsack {
-            outcome.events |= Events::DSACK;
-            self.recovery.on_dsack(range, answer == ProbeAnswer::Duplicate, &self.sender.numbers(), now);
-        }
-        self.recovery.review(self.sender.una());
         self.undo_if_needless(config, summary, context, outcome);
         let losses = self.detect_losses(config, now);
         if self.recovery.phase() == Phase::Loss {
@@ -121,7 +117,7 @@ impl Connection {
         outcome: &mut Outcome,
     ) {
         let smss = self.smss();
-        self.recovery.review(self.sender.una());
+        self.recovery.on_ack(summary, &self.sender.numbers(), context.now);
         self.undo_if_needless(config, summary, context, outcome);
         if self.recovery.phase() == Phase::Fast {
             if self.end_recovery_if_done(config, context.now) {

@@ -59,11 +59,10 @@ impl Connection {
                 return Some(segment);
             }
             // RFC5682-2.2b: new data, and nothing else until the next acknowledgment. There may be none.
-            if !self.recovery.give_up_frto(self.sender.nxt()) {
+            if !self.recovery.on_nothing_left(self.sender.nxt(), self.sender.unsent()) {
                 break;
             }
         }
-        self.recovery.note_rate_limit(self.sender.unsent());
         if self.flags.contains(ConnectionFlags::PROBE_DUE) {
             self.flags.remove(ConnectionFlags::PROBE_DUE);
             if let Some(probe) = self.probe(config, now) {
@@ -144,7 +143,7 @@ impl Connection {
         let offset = seq.above(self.sender.una());
         let mut flags = Flags::ACK;
         // MUST-61: PSH where the queue empties, SHLD-27: on the last wire segment only.
-        if len > 0 && seq + len == self.sender.data_end() {
+        if len > 0 && seq + len == self.sender.numbers().data_end {
             flags |= Flags::PSH;
         }
         if fin {
@@ -163,14 +162,10 @@ impl Connection {
     /// What is lost, lowest first, as the window allows; the first of a recovery in any case.
     #[cold]
     fn resend(&mut self, config: &Config, now: Instant, max_len: u32) -> Option<Transmit> {
-        let forced = self.recovery.take_forced();
-        if !forced && self.recovery.wants_new_data() {
-            return None;
-        }
         let options = self.options(now);
         let mss = self.effective_mss(&options);
         let SendNumbers { una, written, data_end, .. } = self.sender.numbers();
-        let (start, end) = self.recovery.first_lost(una, mss)?;
+        let ((start, end), forced) = self.recovery.take_lost(una, mss)?;
         let end = end.earlier(written);
         let lost = end.earlier(data_end).above(start);
         // SHLD-16: within the window as it is now.
@@ -225,7 +220,7 @@ impl Connection {
         let whole = unsent.min(mss);
         let held = whole < mss && sender.holds_tail();
         let (segment, resent) = if whole > 0 && room >= whole && !held && self.recovery.has_room() {
-            let fin = sender.is_fin_queued() && whole == unsent && room > whole;
+            let fin = sender.is_fin_due() && whole == unsent && room > whole;
             (self.send_new(config, &Piece { len: whole, fin, mss, options }, now), None)
         } else {
             let SendNumbers { una, written, data_end, .. } = sender.numbers();
@@ -282,10 +277,8 @@ impl Connection {
         }
         let Self { sender, congestion, recovery, .. } = self;
         let limited = if recovery.in_disorder() { len } else { 0 };
-        if self.acked >= STREAM && len < sender.unsent() {
-            recovery.expect_many();
-        }
-        recovery.on_sent(&numbers, end, self.rtt.min(), now);
+        let stream = self.acked >= STREAM && len < sender.unsent();
+        recovery.on_sent(&numbers, end, stream, self.rtt.min(), now);
         let small_end = (!len.is_multiple_of(mss)).then_some(segment.seq + len);
         sender.on_sent(end, fin, small_end);
         self.last_sent = now;
@@ -360,14 +353,14 @@ impl Connection {
         if self.probes_for_life() {
             return Some(self.build(una - 1, Flags::ACK, &options)); // SHLD-12: SND.NXT is SND.UNA
         }
-        if queued == 0 && self.sender.is_fin_queued() {
+        if queued == 0 {
             let piece = Piece { len: 0, fin: true, mss: self.effective_mss(&options), options };
             if self.sender.is_fin_due() {
                 return Some(self.send_new(config, &piece, now));
             }
             return self.sender.is_fin_at(una).then(|| self.send_again(una, &piece, now));
         }
-        (queued > 0).then(|| self.build(una - 1, Flags::ACK, &options))
+        Some(self.build(una - 1, Flags::ACK, &options))
     }
 
     /// Whether something waits to be sent, and nothing is in flight whose acknowledgment would let it go.

@@ -147,7 +147,7 @@ impl Sender {
 
     /// One above the last octet in the send store; our FIN has this number. Meaningless once the FIN is acknowledged.
     #[inline]
-    pub(super) fn data_end(&self) -> SeqNum {
+    fn data_end(&self) -> SeqNum {
         self.una + self.queued
     }
 
@@ -268,12 +268,6 @@ impl Sender {
         self.facts.insert(Facts::FIN_QUEUED);
     }
 
-    /// Whether a FIN follows the queued data.
-    #[inline]
-    pub(super) fn is_fin_queued(&self) -> bool {
-        self.facts.contains(Facts::FIN_QUEUED)
-    }
-
     /// Whether our FIN was sent at least once.
     #[inline]
     pub(super) fn is_fin_sent(&self) -> bool {
@@ -289,12 +283,6 @@ impl Sender {
     /// Whether our FIN, sent before and taken by the device, has the number `seq`.
     pub(super) fn is_fin_at(&self, seq: SeqNum) -> bool {
         self.is_fin_sent() && seq == self.data_end() && seq.lt(self.written)
-    }
-
-    /// Whether our FIN was sent and acknowledged.
-    #[inline]
-    pub(super) fn is_fin_acked(&self) -> bool {
-        self.is_fin_sent() && self.una == self.nxt
     }
 
     // ---- the store --------------------------------------------------------------------------------------------------
@@ -321,18 +309,14 @@ impl Sender {
         }
     }
 
-    /// The congestion window is `cwnd`: as much again as is in flight can be queued (OPS-16). The limit never shrinks
-    /// by itself.
+    /// Whether a user who waits for room may go on. Not for every octet: it shall find a quarter of the buffer free.
+    /// The congestion window is `cwnd`: as much again as is in flight can be queued (OPS-16). The limit never shrinks by
+    /// itself.
     #[inline]
-    pub(super) fn grow_limit(&mut self, config: &Config, cwnd: u32) {
+    pub(super) fn take_room(&mut self, config: &Config, cwnd: u32) -> bool {
         if config.send_auto_tuning && !self.facts.contains(Facts::FIXED) {
             self.limit = self.limit.max(cwnd.saturating_mul(2).min(config.send_buffer.max));
         }
-    }
-
-    /// Whether a user who waits for room may go on. Not for every octet: it shall find a quarter of the buffer free.
-    #[inline]
-    pub(super) fn take_room(&mut self) -> bool {
         let roomy = self.facts.contains(Facts::ROOM_FULL) && self.queued <= self.limit - self.limit / 4;
         if roomy {
             self.facts.remove(Facts::ROOM_FULL);

@@ -223,12 +223,15 @@ impl LossRecovery {
         self.scoreboard.has_room()
     }
 
-    /// Whether the segment at SND.UNA must be sent again, whatever the window. It is taken for sent.
-    #[inline]
-    pub(crate) fn take_forced(&mut self) -> bool {
+    /// What is lost and comes first, at most about `mss` octets, and whether it is the segment at SND.UNA that must be
+    /// sent again whatever the window. That is taken for sent.
+    pub(crate) fn take_lost(&mut self, una: SeqNum, mss: u32) -> Option<((SeqNum, SeqNum), bool)> {
         let forced = self.facts.contains(Facts::RESEND_FRONT);
         self.facts.remove(Facts::RESEND_FRONT);
-        forced
+        if !forced && self.wants_new_data() {
+            return None;
+        }
+        self.scoreboard.first_lost(una, mss).map(|lost| (lost, forced))
     }
 
     /// The peer's window is closed over what is in flight: nothing is known to be lost.
@@ -238,29 +241,38 @@ impl LossRecovery {
 
     /// Whether F-RTO wants new data to leave, and nothing again (RFC5682-2.2b).
     #[inline]
-    pub(crate) fn wants_new_data(&self) -> bool {
+    fn wants_new_data(&self) -> bool {
         self.frto() == Frto::Probing
     }
 
-    /// Nothing left. When that is because F-RTO wants new data, and there is none, F-RTO is over, and it is worth
-    /// another try.
+    /// Nothing leaves by itself; `unsent` octets wait. When that is because F-RTO wants new data (RFC5682-2.2b), and
+    /// there is none, F-RTO is over, and it is worth another try. Else it is counted if data waits, or what is lost, and
+    /// the rate reduction of a recovery holds it back.
     #[inline]
-    pub(crate) fn give_up_frto(&mut self, nxt: SeqNum) -> bool {
-        let lacks_data = self.wants_new_data() && nxt == self.recover;
-        if lacks_data {
+    pub(crate) fn on_nothing_left(&mut self, nxt: SeqNum, unsent: u32) -> bool {
+        if self.wants_new_data() && nxt == self.recover {
             self.set_frto(Frto::Off);
+            return true;
         }
-        lacks_data
+        if self.phase == Phase::Fast && self.with_sack() && (self.scoreboard.lost() > 0 || unsent > 0) {
+            self.counts_mut().rate_limited += 1;
+        }
+        false
     }
 
-    /// What is lost and comes first, at most about `mss` octets.
-    pub(crate) fn first_lost(&self, una: SeqNum, mss: u32) -> Option<(SeqNum, SeqNum)> {
-        self.scoreboard.first_lost(una, mss)
-    }
-
-    /// New data from SND.NXT up to `end` leaves.
+    /// New data from SND.NXT up to `end` leaves; `stream`: of a stream, which will need many records.
     #[inline]
-    pub(crate) fn on_sent(&mut self, numbers: &SendNumbers, end: SeqNum, min_rtt: Duration, now: Instant) {
+    pub(crate) fn on_sent(
+        &mut self,
+        numbers: &SendNumbers,
+        end: SeqNum,
+        stream: bool,
+        min_rtt: Duration,
+        now: Instant,
+    ) {
+        if stream {
+            self.scoreboard.expect_many();
+        }
         if numbers.una == numbers.nxt {
             self.rto_base = now; // RFC6298-5.1
         }
@@ -272,12 +284,6 @@ impl LossRecovery {
         {
             episode.prr.on_sent(end.above(numbers.nxt));
         }
-    }
-
-    /// A stream begins, which will need many records.
-    #[inline]
-    pub(crate) fn expect_many(&mut self) {
-        self.scoreboard.expect_many();
     }
 
     /// `segment` leaves again, in so many `pieces` on the wire.
@@ -306,15 +312,6 @@ impl LossRecovery {
         if una == segment.seq && self.phase == Phase::Fast && !self.facts.contains(Facts::PARTIAL_SEEN) {
             // RFC6298-5.0: the timer must not fire for this segment earlier than an RTO from now.
             self.rto_base = now;
-        }
-    }
-
-    /// Nothing more leaves by itself. Whether `unsent` data or what is lost waits, and the rate reduction of a recovery
-    /// holds it back.
-    #[inline]
-    pub(crate) fn note_rate_limit(&mut self, unsent: u32) {
-        if self.phase == Phase::Fast && self.with_sack() && (self.scoreboard.lost() > 0 || unsent > 0) {
-            self.counts_mut().rate_limited += 1;
         }
     }
 
@@ -525,18 +522,31 @@ impl LossRecovery {
         self.tail.on_sample();
     }
 
-    /// What an acknowledgment tells of an outstanding probe. Where it tells of a loss, no recovery can be undone any
-    /// more.
-    pub(crate) fn on_probe_ack(&mut self, una: SeqNum, summary: &AckSummary) -> ProbeAnswer {
-        let answer = self.tail.on_ack(una, summary, self.phase != Phase::Open);
-        if let ProbeAnswer::RepairedLoss { .. } = answer {
+    /// An acknowledgment was taken in; the numbers are those with it. If it tells that a probe has repaired a loss, gives
+    /// what the path was asked to hold then, in octets: no recovery can be undone any more.
+    pub(crate) fn on_ack(&mut self, summary: &AckSummary, numbers: &SendNumbers, now: Instant) -> Option<u32> {
+        let answer = self.tail.on_ack(numbers.una, summary, self.phase != Phase::Open);
+        let mut repaired = None;
+        if let ProbeAnswer::RepairedLoss { flight } = answer {
             self.forget_undo();
+            repaired = Some(flight);
         }
-        answer
+        if let Some(range) = summary.dsack {
+            self.on_dsack(range, answer == ProbeAnswer::Duplicate, numbers, now);
+        }
+        // Everything that was sent more than once may be acknowledged (RFC6298-3a).
+        if numbers.una.ge(self.recover) {
+            self.facts.remove(Facts::AMBIGUOUS);
+        }
+        // Without SACK, what was counted of duplicates outside of fast recovery was about less.
+        if self.phase != Phase::Fast {
+            self.dup_acks = 0;
+        }
+        repaired
     }
 
     /// `range` was reported to have arrived twice; `by_probe`, which was no recovery's.
-    pub(crate) fn on_dsack(&mut self, range: (SeqNum, SeqNum), by_probe: bool, numbers: &SendNumbers, now: Instant) {
+    fn on_dsack(&mut self, range: (SeqNum, SeqNum), by_probe: bool, numbers: &SendNumbers, now: Instant) {
         let retransmits = self.retransmits;
         let episode = self.episode.get_or_insert_with(Box::default);
         episode.counts.dsacks += 1;
@@ -548,17 +558,6 @@ impl LossRecovery {
             self.rack.on_dsack(numbers.una, numbers.nxt);
         }
         episode.on_dsack(range, now);
-    }
-
-    /// SND.UNA is `una` now: everything that was sent more than once may be acknowledged (RFC6298-3a). Without SACK,
-    /// what was counted of duplicates outside of fast recovery was about less.
-    pub(crate) fn review(&mut self, una: SeqNum) {
-        if una.ge(self.recover) {
-            self.facts.remove(Facts::AMBIGUOUS);
-        }
-        if self.phase != Phase::Fast {
-            self.dup_acks = 0;
-        }
     }
 
     /// Finds what is lost (RFC8985-6.2.5a, or RFC6675-4a), of segments of `smss` octets. Nothing changes but the

@@ -68,8 +68,8 @@ impl Rack {
         if !record.timed() || record.resent() && (echo_older || rtt < min_rtt) {
             return;
         }
-        // RFC8985-6.2.2b.
-        if record.sent_after(self.sent, self.end) {
+        // RFC8985-6.2.2b (`RACK_sent_after`).
+        if record.sent() > self.sent || (record.sent() == self.sent && record.end().gt(self.end)) {
             (self.sent, self.end, self.rtt) = (record.sent(), record.end(), rtt);
         }
     }

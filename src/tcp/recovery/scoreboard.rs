@@ -91,12 +91,6 @@ impl Record {
     fn has(&self, flags: Known) -> bool {
         self.flags.intersects(flags)
     }
-
-    /// Whether (sent, end) of `self` comes after the other's (RFC 8985 6.2, `RACK_sent_after`).
-    #[inline]
-    pub(super) fn sent_after(&self, sent: Instant, end: SeqNum) -> bool {
-        self.sent > sent || (self.sent == sent && self.end.gt(end))
-    }
 }
 
 /// What [`Scoreboard::mark_lost`] is told about a record.
