@@ -101,7 +101,8 @@ impl Controller {
 
     /// Nothing was sent for an RTO: begins again with at most `restart_window` (RFC5681-4.1, RFC6928-2d).
     pub fn on_idle_restart(&mut self, window: &mut CongestionWindow, restart_window: u32) {
-        window.idle_restart(restart_window);
+        window.set_cwnd(window.cwnd().min(restart_window));
+        window.forget_credit();
         match self {
             Self::Reno(reno) => reno.restart(),
             Self::Cubic(cubic) => cubic.on_idle_restart(window),

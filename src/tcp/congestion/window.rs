@@ -164,7 +164,7 @@ impl CongestionWindow {
         self.credit = 0;
     }
 
-    /// Another algorithm takes over, which counts in other units.
+    /// What is earned counts no more: another algorithm takes over, which counts in other units, or growth begins anew.
     pub(super) fn forget_credit(&mut self) {
         self.credit = 0;
     }
@@ -173,12 +173,6 @@ impl CongestionWindow {
     pub(super) fn restore(&mut self, cwnd: u32, ssthresh: u32) {
         self.set_cwnd(self.cwnd.max(cwnd));
         self.ssthresh = self.ssthresh.max(ssthresh);
-        self.credit = 0;
-    }
-
-    /// Begins again with at most `restart_window` (RFC5681-4.1).
-    pub(super) fn idle_restart(&mut self, restart_window: u32) {
-        self.set_cwnd(self.cwnd.min(restart_window));
         self.credit = 0;
     }
 

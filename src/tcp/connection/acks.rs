@@ -70,9 +70,10 @@ impl Connection {
         outcome: &mut Outcome,
     ) {
         let context = self.ack_context(stamps, now);
-        let mut summary = AckSummary { flight: self.pipe(), ..AckSummary::default() };
+        let flight = self.pipe();
+        let mut summary = AckSummary::default();
         self.move_una(ack, &context, outcome, &mut summary);
-        self.sample(config, &summary, &context);
+        self.sample(config, &summary, flight, &context);
         self.grow(&summary, now);
         self.recovery.restart_timer(now); // RFC6298-5.3
         self.after_progress(config, now, outcome);
@@ -81,7 +82,8 @@ impl Connection {
     /// An ACK of SND.UNA or more that is not predicted.
     fn take_ack_news(&mut self, config: &Config, seg: &Segment, context: &AckContext, outcome: &mut Outcome) {
         let now = context.now;
-        let mut summary = AckSummary { flight: self.pipe(), ..AckSummary::default() };
+        let flight = self.pipe();
+        let mut summary = AckSummary::default();
         let advances = seg.ack.gt(self.sender.una());
         let first_partial = !self.recovery.saw_partial_ack();
         if advances {
@@ -95,7 +97,7 @@ impl Connection {
         if with_sack && !seg.options.sack.is_empty() {
             self.take_sack(config, seg, context, &mut summary);
         }
-        self.sample(config, &summary, context);
+        self.sample(config, &summary, flight, context);
         self.recover(config, seg, &summary, context, outcome);
         if advances {
             // RFC6582-3.2.3P: without SACK, many holes shall end in a timeout soon.
@@ -113,7 +115,7 @@ impl Connection {
     /// window, and is no sample of the round trip.
     #[cold]
     fn take_late_sack(&mut self, config: &Config, seg: &Segment, context: &AckContext, outcome: &mut Outcome) {
-        let mut summary = AckSummary { flight: self.pipe(), ..AckSummary::default() };
+        let mut summary = AckSummary::default();
         self.take_sack(config, seg, context, &mut summary);
         if summary.sacked > 0 || summary.dsack.is_some() {
             self.recover(config, seg, &summary, context, outcome);
@@ -157,9 +159,9 @@ impl Connection {
     }
 
     /// A sample for the retransmission timeout, if this ACK gives a valid one (RFC6298-3a, 3b, RFC7323-4.1): one each
-    /// round trip. For the controller each ACK counts (RFC9406-4.2c).
+    /// round trip. For the controller each ACK counts (RFC9406-4.2c). `flight` octets were in the network before it.
     #[inline]
-    fn sample(&mut self, config: &Config, summary: &AckSummary, context: &AckContext) {
+    fn sample(&mut self, config: &Config, summary: &AckSummary, flight: u32, context: &AckContext) {
         let now = context.now;
         let mut weight = 1;
         let mut error = Duration::ZERO;
@@ -168,7 +170,7 @@ impl Connection {
         let sample = if let Some(measured) = summary.rtt.filter(|_| wanted) {
             // What was sent once only and is reported as it comes cannot be ambiguous (RFC6298-3a), and ends the
             // backoff (RFC8961-4).
-            weight = summary.flight.div_ceil(2 * self.sender.mss().max(1));
+            weight = flight.div_ceil(2 * self.sender.mss().max(1));
             measured
         } else {
             // One segment in flight is timed by our own fine clock; that is one sample each round trip.

@@ -368,7 +368,7 @@ fn sc_69_timestamps_and_paws() {
     let echoed = |lab: &mut Lab, val: u32, seq: u32, len: u32| {
         lab.stamps = Some(Timestamps { val, ecr: 0 });
         lab.i("A", seq, len, 1);
-        lab.conn.receiver.timestamps().last().unwrap().recent.0
+        lab.conn.receiver.timestamps().last().unwrap().0.0
     };
     labs(stamped, |lab| {
         assert_eq!(echoed(lab, 1, 1, 100), 1);

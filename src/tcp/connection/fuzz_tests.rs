@@ -118,7 +118,7 @@ impl Driver {
                 let una = connection.sender.una();
                 let blocks: Vec<_> =
                     sack.iter().map(|(l, r)| ((una + *l as u32).0, (una + (*l + *r % 5_000) as u32).0)).collect();
-                let recent = connection.receiver.timestamps().last().map_or(0, |stamps| stamps.recent.0);
+                let recent = connection.receiver.timestamps().last().map_or(0, |(recent, ..)| recent.0);
                 let stamps = Timestamps { val: recent.wrapping_add(*stamp as u32), ecr: now.as_millis() as u32 };
                 let on = connection.receiver.timestamps().is_enabled();
                 // An ACK between what is acknowledged and what was sent is the interesting one.

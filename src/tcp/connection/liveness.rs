@@ -1,6 +1,6 @@
 //! For how long a silent or stuck connection is borne with: R2, the user's timeout, the keep-alive, window probes.
 //!
-//! Times and counts only (RFC 9293 3.8.3, 3.8.4); what they lead to is in `keepalive.rs` and `expiry.rs`.
+//! Times and counts only (RFC 9293 3.8.3, 3.8.4); what they lead to is in `keepalive.rs`, `loss.rs` and `expiry.rs`.
 
 use core::num::NonZeroU32;
 

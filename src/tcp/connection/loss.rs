@@ -4,17 +4,18 @@
 //! meet the congestion window, the timers and what leaves.
 
 use crate::tcp::base::config::Config;
-use crate::tcp::base::outcome::{Events, Outcome};
+use crate::tcp::base::outcome::{CloseReason, Events, Outcome};
 use crate::tcp::base::segment::Segment;
 use crate::tcp::base::time::Instant;
 use crate::tcp::base::timers::Timer;
 use crate::tcp::congestion::AckSample;
 use crate::tcp::congestion::Saved;
 use crate::tcp::connection::Connection;
+use crate::tcp::connection::flags::ConnectionFlags;
 use crate::tcp::recovery::episode::FrtoStep;
 use crate::tcp::recovery::scoreboard::Losses;
 use crate::tcp::recovery::summary::{AckContext, AckSummary};
-use crate::tcp::recovery::{DUP_THRESH, DuplicateAck, Needless, Phase};
+use crate::tcp::recovery::{DUP_THRESH, DuplicateAck, LossTimer, Needless, Phase};
 use crate::wire::tcp::Flags;
 
 impl Connection {
@@ -198,7 +199,7 @@ impl Connection {
     }
 
     /// A recovery begins that may be undone to `saved`, or without it anew in the middle of one.
-    pub(super) fn begin_recovery(&mut self, phase: Phase, saved: Option<Saved>, now: Instant) {
+    fn begin_recovery(&mut self, phase: Phase, saved: Option<Saved>, now: Instant) {
         self.recovery.begin(phase, saved, &self.sender.numbers(), self.receiver.timestamps().clock(), now);
         self.rtt.stop_timing();
         self.predictable = false;
@@ -295,11 +296,60 @@ impl Connection {
         self.timers.set(Timer::Retransmit, at);
     }
 
+    /// It has fired.
+    pub(super) fn loss_timeout(&mut self, config: &Config, now: Instant, outcome: &mut Outcome) {
+        match self.recovery.on_timer() {
+            LossTimer::Retransmission => self.retransmission_timeout(config, now, outcome),
+            LossTimer::Probe => self.probe_timeout(config, now, outcome),
+            LossTimer::Reordering => self.reordering_timeout(config, now, outcome),
+        }
+    }
+
+    /// RFC6298-5.4 to 5.6, RFC5681-3.1i and 3.1j.
+    fn retransmission_timeout(&mut self, config: &Config, now: Instant, outcome: &mut Outcome) {
+        let numbers = self.sender.numbers();
+        let open = self.sender.window() > 0;
+        if numbers.una == numbers.nxt {
+            return;
+        }
+        self.recovery.restart_timer(now);
+        if numbers.una.ge(numbers.written) {
+            // Nothing of it has left yet: the wait is our own and says nothing about the path.
+            self.arm_loss_timer(config, now);
+            return;
+        }
+        let first = !self.recovery.timed_out_before();
+        if self.liveness.on_timeout(config, first, open) {
+            self.end_without_progress(CloseReason::TimedOut, now, outcome);
+            return;
+        }
+        let fresh = self.recovery.phase() == Phase::Open;
+        self.rtt.back_off(&config.rtt());
+        self.recovery.on_timeout(config, &numbers, &self.rtt, now);
+        let saved = fresh.then(|| self.congestion.save());
+        self.begin_recovery(Phase::Loss, saved, now);
+        self.congestion.end_limited_transmit();
+        self.arm_loss_timer(config, now);
+        if !open {
+            // MUST-35: the window was closed over what is in flight. Nothing is known to be lost; ask.
+            self.flags.insert(ConnectionFlags::PROBE_DUE);
+            self.recovery.force_nothing();
+            return;
+        }
+        // In a recovery the flight also counts what has arrived, behind a hole: it must not raise the threshold.
+        let flight = self.sender.flight();
+        let most = self.congestion.window().ssthresh();
+        let flight = if fresh { self.congestion.loss_flight(flight) } else { flight.min(most) };
+        self.congestion.on_rto(now, flight, first);
+        self.recovery.count_timeout(fresh && config.frto);
+        outcome.events |= Events::TIMEOUT;
+    }
+
     /// The time for what may have been reordered is over.
-    pub(super) fn reordering_timeout(&mut self, config: &Config, now: Instant, outcome: &mut Outcome) {
+    fn reordering_timeout(&mut self, config: &Config, now: Instant, outcome: &mut Outcome) {
         outcome.events |= Events::REORDERING_TIMEOUT;
         let losses = self.detect_losses(config, now);
-        let summary = AckSummary { flight: self.pipe(), ..AckSummary::default() };
+        let summary = AckSummary::default();
         match self.recovery.phase() {
             Phase::Open if losses.octets > 0 => self.begin_fast_recovery(config, &summary, now, outcome),
             Phase::Fast => self.continue_fast_recovery(config, &summary, &losses, now, outcome),
@@ -311,7 +361,7 @@ impl Connection {
     }
 
     /// PTO is over.
-    pub(super) fn probe_timeout(&mut self, config: &Config, now: Instant, outcome: &mut Outcome) {
+    fn probe_timeout(&mut self, config: &Config, now: Instant, outcome: &mut Outcome) {
         if self.recovery.on_probe_timeout(config, &self.sender.numbers(), now) {
             self.request_poll();
             self.predictable = false;

@@ -46,9 +46,4 @@ impl Opened {
     pub(super) fn options_len(&self) -> u16 {
         if self.timestamps.is_some() { TIMESTAMPS_LEN as u16 } else { 0 }
     }
-
-    /// Size of the receive buffer, where it would be `usual` octets.
-    pub(super) fn receive_buffer(&self, usual: u32) -> u32 {
-        if self.modest { self.receive_window } else { usual }
-    }
 }

@@ -100,7 +100,7 @@ impl Receiver {
             edge,
             acked: nxt,
             unread: 0,
-            buffer: opened.receive_buffer(config.recv_buffer.initial),
+            buffer: if opened.modest { opened.receive_window } else { config.recv_buffer.initial },
             timestamps: TimestampState::new(opened.timestamps.map(Timestamp), clock, edge, now),
             fin: nxt,
             urgent: nxt,

@@ -17,6 +17,7 @@ use crate::tcp::base::time::{Duration, Instant};
 use crate::tcp::base::timestamp::{Timestamp, TimestampClock};
 use crate::tcp::base::units::UnscaledWindow;
 use crate::tcp::connection::challenge::Limiter;
+use crate::tcp::connection::receiver::Receiver;
 use crate::wire::options::Timestamps;
 use crate::wire::tcp::Flags;
 
@@ -52,32 +53,6 @@ pub struct TimeWait {
     limiter: Limiter,
 }
 
-/// What a connection leaves behind that both sides have closed: all that a [`TimeWait`] needs of it.
-#[derive(Clone, Copy, Debug)]
-pub struct LastNumbers {
-    /// SND.NXT.
-    pub snd_nxt: SeqNum,
-    /// RCV.NXT.
-    pub rcv_nxt: SeqNum,
-    /// The peer's initial sequence number.
-    pub irs: SeqNum,
-    /// The window field last advertised.
-    pub window: UnscaledWindow,
-    /// Set where timestamps were in use.
-    pub timestamps: Option<LastTimestamps>,
-}
-
-/// The timestamps of a connection that both sides have closed.
-#[derive(Clone, Copy, Debug)]
-pub struct LastTimestamps {
-    /// TS.Recent.
-    pub recent: Timestamp,
-    /// The clock of ours.
-    pub clock: TimestampClock,
-    /// The peer may leave them out.
-    pub may_lack: bool,
-}
-
 /// What a segment did to a record in TIME-WAIT.
 #[derive(Clone, Copy, Debug)]
 pub enum TimeWaitOutcome {
@@ -97,20 +72,21 @@ pub enum TimeWaitOutcome {
 }
 
 impl TimeWait {
-    /// The record of a connection that ended with `last`, from `now` on.
-    #[must_use]
-    pub fn new(last: &LastNumbers, config: &Config, now: Instant) -> Self {
+    /// The record of a connection that both sides have closed, from `now` on.
+    pub(super) fn new(receiver: &Receiver, snd_nxt: SeqNum, config: &Config, now: Instant) -> Self {
+        let stamps = receiver.timestamps().last();
         let mut facts = Facts::empty();
-        facts.set(Facts::TIMESTAMPS, last.timestamps.is_some());
-        facts.set(Facts::MAY_LACK, last.timestamps.is_some_and(|stamps| stamps.may_lack));
+        facts.set(Facts::TIMESTAMPS, stamps.is_some());
+        facts.set(Facts::MAY_LACK, stamps.is_some_and(|(_, _, may_lack)| may_lack));
+        let (recent, clock) = stamps.map(|(recent, clock, _)| (recent, clock)).unwrap_or_default();
         Self {
-            snd_nxt: last.snd_nxt,
-            rcv_nxt: last.rcv_nxt,
-            window: last.window,
+            snd_nxt,
+            rcv_nxt: receiver.nxt(),
+            window: receiver.window_field(),
             facts,
-            irs: last.irs,
-            recent: last.timestamps.map_or_else(Timestamp::default, |stamps| stamps.recent),
-            clock: last.timestamps.map_or_else(TimestampClock::default, |stamps| stamps.clock),
+            irs: receiver.nxt() - (receiver.received() as u32) - (1 + u32::from(receiver.at_eof())),
+            recent,
+            clock,
             deadline: now + config.time_wait,
             limiter: Limiter::new(),
         }

@@ -4,7 +4,6 @@ use crate::tcp::base::seq::SeqNum;
 use crate::tcp::base::time::{Duration, Instant};
 use crate::tcp::base::timestamp::{Timestamp, TimestampClock};
 use crate::tcp::base::units::seconds;
-use crate::tcp::connection::time_wait::LastTimestamps;
 use crate::wire::options::Timestamps;
 
 /// TS.Recent is not trusted after this time without an update (RFC7323-5.5): 24 days.
@@ -98,10 +97,11 @@ impl TimestampState {
         }
     }
 
-    /// What is left of them in TIME-WAIT.
-    pub(super) fn last(&self) -> Option<LastTimestamps> {
+    /// What is left of them in TIME-WAIT, where they are in use: TS.Recent, the clock of ours, and whether the peer may
+    /// leave them out.
+    pub(super) fn last(&self) -> Option<(Timestamp, TimestampClock, bool)> {
         match *self {
-            Self::Enabled { may_lack, recent, clock, .. } => Some(LastTimestamps { recent, clock, may_lack }),
+            Self::Enabled { may_lack, recent, clock, .. } => Some((recent, clock, may_lack)),
             Self::Disabled { .. } => None,
         }
     }

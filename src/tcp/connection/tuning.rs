@@ -35,14 +35,6 @@ impl Connection {
         self.sender.fix_limit(octets);
     }
 
-    /// How many octets the user may leave unread. It does not grow by itself any more (SO_RCVBUF). A smaller one takes
-    /// nothing back of the window that the peer knows of (SHLD-14); a larger one is limited by the shift that was
-    /// negotiated.
-    pub fn set_receive_buffer(&mut self, octets: u32) {
-        self.receiver.fix_buffer(octets);
-        self.review_window();
-    }
-
     /// How many octets may be queued that were never sent (TCP_NOTSENT_LOWAT): [`send_room`](Self::send_room) leaves
     /// room for no more. Rounded up to a multiple of 256. `None`, and from 16 MiB on: as many as the buffer holds.
     pub fn set_notsent_lowat(&mut self, octets: Option<u32>) {

@@ -10,7 +10,7 @@ use crate::tcp::base::state::State;
 use crate::tcp::base::time::{Duration, Instant};
 use crate::tcp::connection::Connection;
 use crate::tcp::connection::flags::ConnectionFlags;
-use crate::tcp::connection::time_wait::{LastNumbers, TimeWait};
+use crate::tcp::connection::time_wait::TimeWait;
 
 impl Connection {
     /// Its state.
@@ -114,9 +114,17 @@ impl Connection {
         self.review_window();
     }
 
+    /// How many octets the user may leave unread. It does not grow by itself any more (SO_RCVBUF). A smaller one takes
+    /// nothing back of the window that the peer knows of (SHLD-14); a larger one is limited by the shift that was
+    /// negotiated.
+    pub fn set_receive_buffer(&mut self, octets: u32) {
+        self.receiver.fix_buffer(octets);
+        self.review_window();
+    }
+
     /// The window may have opened so far that the peer must hear of it at once.
     #[inline]
-    pub(super) fn review_window(&mut self) {
+    fn review_window(&mut self) {
         if self.state.can_receive() && self.receiver.worth_an_update() {
             self.request_ack();
         }
@@ -228,15 +236,7 @@ impl Connection {
     /// The record that stands for the connection in TIME-WAIT, which begins now (MUST-13).
     #[must_use]
     pub fn time_wait(&self, config: &Config, now: Instant) -> TimeWait {
-        let receiver = &self.receiver;
-        let last = LastNumbers {
-            snd_nxt: self.sender.nxt(),
-            rcv_nxt: receiver.nxt(),
-            irs: receiver.nxt() - (receiver.received() as u32) - (1 + u32::from(self.at_eof())),
-            window: receiver.window_field(),
-            timestamps: receiver.timestamps().last(),
-        };
-        TimeWait::new(&last, config, now)
+        TimeWait::new(&self.receiver, self.sender.nxt(), config, now)
     }
 
     /// A snapshot for observers.

@@ -10,11 +10,11 @@ pub(super) mod episode;
 pub(super) mod rtt;
 pub(super) mod scoreboard;
 pub(super) mod summary;
-pub(super) mod tail_probe;
 
 mod answers;
 mod loss_recovery;
 mod rack;
+mod tail_probe;
 
 pub(super) use answers::{DuplicateAck, LossTimer, Needless, Phase, SendNumbers};
 pub(super) use loss_recovery::{DUP_THRESH, LossRecovery};

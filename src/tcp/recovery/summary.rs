@@ -8,8 +8,6 @@ use crate::tcp::recovery::scoreboard::Record;
 /// What one acknowledgment says, gathered while it is taken in.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct AckSummary {
-    /// Octets in the network before it.
-    pub(crate) flight: u32,
     /// Octets by which SND.UNA moved.
     pub(crate) acked: u32,
     /// Octets newly reported by SACK.

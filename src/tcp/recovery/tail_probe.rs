@@ -25,7 +25,7 @@ pub(super) fn probe_timeout(srtt: Option<Duration>, alone: bool) -> Duration {
 
 /// What an acknowledgment tells of a probe (RFC 8985 7.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ProbeAnswer {
+pub(super) enum ProbeAnswer {
     /// Nothing, or that it changed nothing.
     Nothing,
     /// The probe caused the D-SACK in it.
