@@ -707,7 +707,8 @@ impl LossRecovery {
         }
     }
 
-    /// The recovery that is going on, or was the last, if an acknowledgment shows it to be needless; then it is over.
+    /// What congestion control was before the recovery that is going on, or was the last, and how that stands, if an
+    /// acknowledgment shows it to be needless; then it is over.
     pub(crate) fn take_needless(
         &mut self,
         config: &Config,
