@@ -73,7 +73,7 @@ impl Congestion {
 
     /// New data up to `end` left and fills the network up to `pipe` octets; SND.UNA is `una` (RFC9438-5.8). It counts
     /// how far this window was used; a part of it that leaves late, or while ACKs of the rest come in, does not make
-    /// that less.
+    /// that less. `limited` octets of it left beyond cwnd by limited transmit (RFC 3042).
     #[inline]
     pub(crate) fn on_sent(&mut self, pipe: u32, mss: u32, una: SeqNum, end: SeqNum, limited: u32) {
         self.limited_transmit = self.limited_transmit.saturating_add(limited);
