@@ -263,8 +263,8 @@ supervise() {
         if [ -z "$asked" ]; then kill -TERM "$pid"; else kill -KILL -- "-$pid"; fi 2>/dev/null
         asked=$1
     }
-    # Without a reader there is nothing to say, and an engine to serve on.
-    trap '' PIPE
+    # Without a reader, or room in its file, there is nothing to say, and an engine to serve on.
+    trap '' PIPE XFSZ
     # Asked twice, it is killed.
     trap 'on_signal 130' INT
     trap 'on_signal 143' TERM HUP

@@ -39,7 +39,7 @@ pub(super) fn fork(fencing: &Fencing, files: Files, work: impl FnOnce(OwnedFd)) 
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     // SAFETY: this is the only thread, so the child's memory is not in the middle of anything.
     match unsafe { libc::fork() } {
-        -1 => Err(io::Error::last_os_error().into()),
+        -1 => Err(Error::Run(format!("cannot start the helper process: {}", io::Error::last_os_error()))),
         0 => {
             drop(ours);
             let done = catch_unwind(AssertUnwindSafe(|| {

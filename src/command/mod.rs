@@ -16,6 +16,7 @@ mod outward;
 mod places;
 mod refusal;
 mod serve;
+mod threads;
 mod wanted;
 
 use std::io::Write;
