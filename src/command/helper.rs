@@ -50,6 +50,9 @@ pub(super) fn fork(fencing: &Fencing, files: Files, work: impl FnOnce(OwnedFd)) 
                     unsafe { libc::signal(signal, libc::SIG_IGN) };
                 }
                 let _ = rustix::thread::set_name(c"trust-helper");
+                // A group of its own, which is orphaned when the engine ends: stopped, it is told to go on then (POSIX,
+                // _exit), and hears of the end. The fence keeps the engine's death signal from it.
+                let _ = rustix::process::setpgid(None, None);
                 if let Ok(null) = File::options().write(true).open("/dev/null") {
                     let _ = dup2_stdout(&null);
                 }

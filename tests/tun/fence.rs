@@ -307,6 +307,18 @@ pub(crate) fn forward_by_name_without_threads() -> Outcome {
     Ok(())
 }
 
+/// A helper that was stopped goes, too, when its engine is killed.
+pub(crate) fn stopped_helper() -> Outcome {
+    let engine = Engine::start(&["--service", "forward:6000=10.7.0.1:5000"]);
+    let helper = child(engine.pid());
+    for (process, signal) in [(helper, libc::SIGSTOP), (engine.pid(), libc::SIGKILL)] {
+        // SAFETY: no memory is involved, and both are there.
+        assert_eq!(unsafe { libc::kill(process as libc::pid_t, signal) }, 0);
+    }
+    eventually(Duration::from_secs(5), "the helper goes, too", || !Path::new(&format!("/proc/{helper}/exe")).exists());
+    Ok(())
+}
+
 /// A helper that ends before its engine leaves no zombie; what goes on without it goes on, and the log tells which.
 pub(crate) fn without_its_helper() -> Outcome {
     loopback();
