@@ -7,7 +7,6 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
-use std::thread;
 use std::time::Duration;
 
 use clap::Args;
@@ -15,9 +14,9 @@ use crossbeam::channel::{RecvTimeoutError, bounded};
 use mio::{Events, Interest, Poll, Token};
 use trust::net::{EventQueue, TcpStream};
 
-use super::Error;
 use super::fencing::Inherited;
 use super::outward::{self, Outward, explain};
+use super::{Error, threads};
 
 const BLOCK_LEN: usize = 64 << 10;
 
@@ -68,10 +67,10 @@ fn carry(stream: &TcpStream) -> Result<(), End> {
     stream.set_nodelay(true).map_err(End::Connection)?;
     let (tell, told) = bounded(1);
     let writer = stream.try_clone().map_err(End::Connection)?;
-    let spawned = thread::Builder::new().name("stdin".to_owned()).spawn(move || {
+    let started = threads::start("stdin", move || {
         let _ = tell.send(send_input(writer));
     });
-    spawned.map_err(End::Local)?;
+    started.map_err(End::Local)?;
     receive_output(stream)?;
     await_end(stream).map_err(End::Connection)?;
     // In good order our input has ended before. If not, it was told what there is to tell of the connection.

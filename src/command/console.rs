@@ -329,15 +329,19 @@ mod tests {
     fn lines_go_above_the_live_line() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let console = started(ours, None);
-        let steps: [(&dyn Fn(&Console), &str); 5] = [
-            (&|console| console.say("before\n"), "before\n"),
-            (&|console| console.say_live("1 here".to_owned()), "\x1b[?7l1 here\x1b[?7h"),
-            (&|console| console.say("a line\n"), "\r\x1b[Ka line\n\x1b[?7l1 here\x1b[?7h"),
-            (&|console| console.say_live("2 here".to_owned()), "\r\x1b[K\x1b[?7l2 here\x1b[?7h"),
-            (&|console| console.say_live(String::new()), "\n"),
+        let steps = [
+            ("before\n", false, "before\n"),
+            ("1 here", true, "\x1b[?7l1 here\x1b[?7h"),
+            ("a line\n", false, "\r\x1b[Ka line\n\x1b[?7l1 here\x1b[?7h"),
+            ("2 here", true, "\r\x1b[K\x1b[?7l2 here\x1b[?7h"),
+            ("", true, "\n"),
         ];
-        for (act, expected) in steps {
-            act(&console);
+        for (text, live, expected) in steps {
+            if live {
+                console.say_live(text.to_owned())
+            } else {
+                console.say(text)
+            }
             assert!(console.finish(SOON));
             let mut text = vec![0; expected.len()];
             theirs.read_exact(&mut text).unwrap();

@@ -4,13 +4,14 @@
 //! clients with a lookup each would take many.
 
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 use super::outward::why_unresolved;
+use super::threads;
 
 /// What the name leads to, or why it leads nowhere.
 type Found = Result<Arc<[SocketAddr]>, String>;
@@ -37,8 +38,7 @@ impl Destination {
 
     /// Looks up the name whenever somebody asks; ends with the runtime.
     pub(super) async fn look_up(self: Arc<Self>) {
-        let host = (self.host.as_str(), self.port);
-        self.answer(|| async move { Ok(tokio::net::lookup_host(host).await?.collect()) }).await;
+        self.answer(|| look_up(self.host.clone(), self.port)).await;
     }
 
     async fn answer<F>(&self, look: impl Fn() -> F)
@@ -79,6 +79,19 @@ impl Destination {
         let found = found.borrow();
         found.clone().map_err(io::Error::other)
     }
+}
+
+/// Asks the resolver, which blocks, in a thread. Where none may be had that is what went wrong, and the next try may find
+/// one; `tokio::net::lookup_host` panics there.
+async fn look_up(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let (told, found) = oneshot::channel();
+    let look = move || {
+        let all = (host.as_str(), port).to_socket_addrs().map(Iterator::collect);
+        // Nobody waits for it any more, perhaps.
+        let _ = told.send(all);
+    };
+    threads::start("resolver", look)?;
+    found.await.map_err(io::Error::other)?
 }
 
 /// A connection to the first of these addresses that answers.

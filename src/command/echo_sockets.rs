@@ -7,14 +7,14 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Token, Waker};
 use trust::net::{EventQueue, Stack, TcpListener, TcpStream};
 use trust::services::KEEPALIVE;
 
-use super::Error;
+use super::{Error, threads};
 
 /// Of the event queue, and within it of the listener.
 const QUEUE: Token = Token(usize::MAX);
@@ -47,7 +47,7 @@ impl EchoSockets {
         }
         let mut application =
             Application { queue, listeners, connections: Vec::new(), vacant: Vec::new(), line: VecDeque::new() };
-        let thread = thread::Builder::new().name("echo-sockets".to_owned()).spawn(move || {
+        let thread = threads::start("echo-sockets", move || {
             if let Err(error) = application.run(poll) {
                 tracing::error!("echo-sockets: {error}");
             }

@@ -49,17 +49,28 @@ impl<E: std::error::Error> From<E> for Error {
     }
 }
 
-/// What went wrong, and if it did for want of open files, what to do about it. It may be said deep inside: it is known
-/// by the words in which std says it.
+/// What went wrong, and if it did for want of open files or of threads, what to do about it. It may be said deep inside: it
+/// is known by the words in which std says it.
 pub(super) fn with_remedy(text: &str) -> Cow<'_, str> {
-    let number = format!("(os error {})", libc::EMFILE);
-    match text.split_once(&number) {
+    // Of sockets, this number says something else.
+    let starts = text.contains("thread") || text.contains("process");
+    let remedies = [
+        (libc::EMFILE, true, "this process may have no more; allow more with ulimit -n"),
+        (
+            libc::EAGAIN,
+            starts,
+            "no more threads or processes may be started here; allow more with ulimit -u, or in pids.max of the \
+                        control group",
+        ),
+    ];
+    for (number, _, remedy) in remedies.into_iter().filter(|(_, fits, _)| *fits) {
+        let number = format!("(os error {number})");
         // What follows is advice for other errors.
-        Some((what, _)) => {
-            Cow::Owned(format!("{what}{number}: this process may have no more; allow more with ulimit -n"))
+        if let Some((what, _)) = text.split_once(&number) {
+            return Cow::Owned(format!("{what}{number}: {remedy}"));
         }
-        None => Cow::Borrowed(text),
     }
+    Cow::Borrowed(text)
 }
 
 #[cfg(test)]
@@ -77,6 +88,9 @@ mod tests {
         let refused = io::Error::from_raw_os_error(libc::ECONNREFUSED).to_string();
         assert_eq!(with_remedy(&refused), refused);
         assert!(Error::from(error).to_string().contains("ulimit -n"));
+        let error = io::Error::from_raw_os_error(libc::EAGAIN);
+        assert!(with_remedy(&format!("cannot start the thread stdin: {error}")).contains("ulimit -u"));
+        assert_eq!(with_remedy(&error.to_string()), error.to_string());
     }
 
     #[test]

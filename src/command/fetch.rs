@@ -9,6 +9,8 @@ use std::io::{self, Write};
 use std::net::SocketAddrV4;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use clap::Args;
@@ -17,6 +19,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::header::{self, HeaderValue};
 use hyper::http::uri::Authority;
+use hyper::rt::{Read, ReadBufCursor};
 use hyper::{Request, Response, Uri};
 use tokio::runtime;
 use tokio::task::JoinHandle;
@@ -164,7 +167,7 @@ async fn get(
     let stream = outward::connect(stack, remote)?;
     stream.set_linger(Some(LINGER))?;
     stream.set_nodelay(true)?;
-    let stream = trust::net::tokio::TcpStream::from(stream);
+    let stream = Asking::new(trust::net::tokio::TcpStream::from(stream));
     let (mut sender, connection) = http1::handshake(stream).await.map_err(|error| broken(remote, &error))?;
     let connection = tokio::spawn(connection);
     let request = Request::get(target.path())
@@ -176,6 +179,51 @@ async fn get(
         .map_err(|error| Error::Run(error.to_string()))?;
     let response = sender.send_request(request).await.map_err(|error| broken(remote, &error))?;
     Ok((response, connection))
+}
+
+/// A stream that brings no answer before something is asked. A server may answer at once, and hyper takes what comes before
+/// its request for nonsense.
+struct Asking<S> {
+    stream: S,
+    asked: bool,
+    reader: Option<Waker>,
+}
+
+impl<S> Asking<S> {
+    fn new(stream: S) -> Self {
+        Self { stream, asked: false, reader: None }
+    }
+
+    fn ask(&mut self) {
+        self.asked = true;
+        self.reader.take().into_iter().for_each(Waker::wake);
+    }
+}
+
+impl<S: Read + Unpin> Read for Asking<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        if !self.asked {
+            self.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl<S: hyper::rt::Write + Unpin> hyper::rt::Write for Asking<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        self.ask();
+        Pin::new(&mut self.stream).poll_write(cx, octets)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.ask();
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
 }
 
 /// What went wrong with a connection, by its own word if it has one.

@@ -28,12 +28,12 @@ use tokio::task::AbortHandle;
 use trust::net::{Stack, TcpSocket, tokio as ours};
 use trust::services::KEEPALIVE;
 
-use super::Error;
 use super::complaints::Complaints;
 use super::destination::{Destination, first_that_answers};
 use super::forward_rule::Forward;
 use super::opener::Opener;
 use super::places::{Place, Places};
+use super::{Error, threads};
 
 /// Connections of one forwarding at once, or fewer where fewer files may be open. When there are as many, idle ones give
 /// way to new ones, and when none is idle, new ones are reset.
@@ -98,7 +98,7 @@ impl Bound {
         }
         drop(within);
         let (stop, stopped) = oneshot::channel();
-        let thread = thread::Builder::new().name("forward".to_owned()).spawn(move || {
+        let thread = threads::start("forward", move || {
             let _ = runtime.block_on(stopped);
             // With the runtime its tasks go, and with each what it has open.
         })?;

@@ -39,7 +39,7 @@ pub(super) fn fork(fencing: &Fencing, files: Files, work: impl FnOnce(OwnedFd)) 
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     // SAFETY: this is the only thread, so the child's memory is not in the middle of anything.
     match unsafe { libc::fork() } {
-        -1 => Err(io::Error::last_os_error().into()),
+        -1 => Err(Error::Run(format!("cannot start the helper process: {}", io::Error::last_os_error()))),
         0 => {
             drop(ours);
             let done = catch_unwind(AssertUnwindSafe(|| {
@@ -50,6 +50,9 @@ pub(super) fn fork(fencing: &Fencing, files: Files, work: impl FnOnce(OwnedFd)) 
                     unsafe { libc::signal(signal, libc::SIG_IGN) };
                 }
                 let _ = rustix::thread::set_name(c"trust-helper");
+                // A group of its own, which is orphaned when the engine ends: stopped, it is told to go on then (POSIX,
+                // _exit), and hears of the end. The fence keeps the engine's death signal from it.
+                let _ = rustix::process::setpgid(None, None);
                 if let Ok(null) = File::options().write(true).open("/dev/null") {
                     let _ = dup2_stdout(&null);
                 }

@@ -22,6 +22,7 @@ mod places;
 mod refusal;
 mod serve;
 mod switch;
+mod threads;
 mod wanted;
 
 pub(crate) use self::arguments::{last_words, main};

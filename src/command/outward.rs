@@ -110,7 +110,9 @@ impl Resolver {
 pub(super) fn connect(stack: &Stack, remote: SocketAddrV4) -> Result<TcpStream, Error> {
     let (settled, waiting) = bounded::<()>(0);
     let result = thread::scope(|scope| {
-        scope.spawn(move || {
+        let patience = thread::Builder::new().name("patience".to_owned());
+        // Without a thread for it nothing is said, and it takes no less long.
+        let _ = patience.spawn_scoped(scope, move || {
             if waiting.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
                 console::error().say(format!(
                     "trust: no answer yet from {remote} (SYN sent again); is an engine running there, and does no firewall \

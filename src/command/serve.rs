@@ -19,7 +19,7 @@ use super::forward::{self, Bound, Forwarding};
 use super::observe::{Sample, live_line, stats_lines, summary};
 use super::options::{EngineOptions, Setup, no_engine};
 use super::wanted::{Services, Wanted};
-use super::{Address, Error, console, descriptors, opener};
+use super::{Address, Error, console, descriptors, opener, threads};
 
 /// How often it is looked whether another signal has come.
 const MOMENT: Duration = Duration::from_millis(20);
@@ -112,7 +112,7 @@ impl Serve {
         let forwarding = bound.map(|(bound, helper)| bound.start(&engine.stack(), places, helper)).transpose()?;
         let echoing = EchoSockets::start(&engine.stack(), &echo_ports)?;
         let (stop, stopped) = bounded(1);
-        std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        threads::start("signals", move || {
             for signal in signals.forever() {
                 // One that nobody has taken yet says as much.
                 let _ = stop.try_send(signal);

@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// Does an interface of this name exist in our network namespace?
@@ -60,6 +60,7 @@ pub(super) fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
 
 /// Gives an interface its IPv4 address, netmask and, if any, far end (`SIOCSIFADDR`, `SIOCSIFNETMASK`,
 /// `SIOCSIFDSTADDR`).
+#[cfg(feature = "tun-tap")]
 pub(super) fn set_ipv4(name: &str, address: Ipv4Addr, prefix: u8, peer: Option<Ipv4Addr>) -> io::Result<()> {
     let mask = Ipv4Addr::from(u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0));
     set_ipv4_field(name, libc::SIOCSIFADDR, address)?;
@@ -67,9 +68,10 @@ pub(super) fn set_ipv4(name: &str, address: Ipv4Addr, prefix: u8, peer: Option<I
     peer.map_or(Ok(()), |peer| set_ipv4_field(name, libc::SIOCSIFDSTADDR, peer))
 }
 
+#[cfg(feature = "tun-tap")]
 fn set_ipv4_field(name: &str, field: libc::Ioctl, address: Ipv4Addr) -> io::Result<()> {
     // Interface ioctls work on any socket of the address family.
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     // SAFETY: `ifreq` is plain old data; all zero is a valid value.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     // The last octet stays zero: names are NUL-terminated.

@@ -280,6 +280,46 @@ pub(crate) fn forward_by_name() -> Outcome {
     Ok(())
 }
 
+/// Where no thread may be had for the resolver the client is reset and the log says why; later there is one again.
+pub(crate) fn forward_by_name_without_threads() -> Outcome {
+    need(&["unshare", "mount", "sh", "ip", "prlimit"])?;
+    if !can_change_user() {
+        return Err("there is no user to become".to_owned());
+    }
+    loopback();
+    let server = NameServer::new("threads", &[("kernel.test", [127, 0, 0, 1])]);
+    let listener = listen(5_000);
+    let words = ["serve", "--stats", "1", "--user", "4322", "--service", "forward:6000=kernel.test:5000"];
+    server.while_it_runs(|| {
+        let engine = Engine::spawn(server.trust(&words));
+        let helper = child(engine.pid()).to_string();
+        let limit = |soft: &str| must(5, "prlimit", &["--pid", &helper, &format!("--nproc={soft}:")]);
+        limit("1");
+        is_reset("10.7.0.2:6000");
+        eventually(Duration::from_secs(5), "the log says why", || {
+            engine.output().contains("cannot start the thread resolver: Resource temporarily unavailable")
+        });
+        limit("1000");
+        let client = TcpStream::connect("10.7.0.2:6000").unwrap();
+        let peer = accept(&listener);
+        drop((client, peer));
+        engine.finish();
+    })?;
+    Ok(())
+}
+
+/// A helper that was stopped goes, too, when its engine is killed.
+pub(crate) fn stopped_helper() -> Outcome {
+    let engine = Engine::start(&["--service", "forward:6000=10.7.0.1:5000"]);
+    let helper = child(engine.pid());
+    for (process, signal) in [(helper, libc::SIGSTOP), (engine.pid(), libc::SIGKILL)] {
+        // SAFETY: no memory is involved, and both are there.
+        assert_eq!(unsafe { libc::kill(process as libc::pid_t, signal) }, 0);
+    }
+    eventually(Duration::from_secs(5), "the helper goes, too", || !Path::new(&format!("/proc/{helper}/exe")).exists());
+    Ok(())
+}
+
 /// A helper that ends before its engine leaves no zombie; what goes on without it goes on, and the log tells which.
 pub(crate) fn without_its_helper() -> Outcome {
     loopback();

@@ -1,7 +1,7 @@
 //! `trust fetch`: hyper on our sockets, against python's server and others on the kernel's.
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{Shutdown, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
@@ -198,6 +198,18 @@ pub(crate) fn broken_servers() -> Outcome {
         server.join().unwrap();
         assert_eq!(output.status.code(), Some(1), "{}", describe(&output));
         assert!(said(&output).contains("more than 10 redirections"), "{}", said(&output));
+        // An answer that does not wait for the question is one all the same.
+        for _ in 0..20 {
+            let server = scope.spawn(|| {
+                let (mut stream, _) = listener.accept().unwrap();
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc").unwrap();
+                stream.shutdown(Shutdown::Write).unwrap();
+                let _ = stream.read_to_end(&mut Vec::new());
+            });
+            let output = fetch(&["http://10.7.1.1:8000/x"]);
+            server.join().unwrap();
+            assert!(output.status.success() && output.stdout == b"abc", "{}", describe(&output));
+        }
         // What was typed made sense, so that is no matter of status 2.
         let answer = b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1/\r\ncontent-length: 0\r\n\r\n";
         let server = scope.spawn(|| circle(&listener, 1, answer));

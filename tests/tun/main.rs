@@ -108,6 +108,8 @@ fn main() -> ExitCode {
         trial("fence_is_around_every_thread_pipeline", fence::around_pipeline),
         trial("fence_off_keeps_every_right", fence::off),
         trial("fence_names_are_looked_up_for_forward_and_reverse", fence::forward_by_name),
+        trial("fence_names_are_looked_up_again_when_there_are_threads", fence::forward_by_name_without_threads),
+        trial("fence_a_stopped_helper_goes_with_its_engine", fence::stopped_helper),
         trial("fence_an_engine_without_its_helper", fence::without_its_helper),
         trial("fence_clients_follow_redirections_to_names", fence::redirected_to_a_name),
         trial("fence_clients_have_one_too", fence::clients),

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use trust::net::TcpStream;
 use trust::tcp::CongestionControl;
 
+use super::super::threads;
+
 /// How soon a thread that is stuck in a call notices that the test is over.
 const NOTICE: Duration = Duration::from_millis(50);
 
@@ -90,7 +92,7 @@ impl Stream {
         let (socket, shared, octets) = (self.socket.try_clone()?, Arc::clone(shared), Arc::clone(&self.octets));
         let name = if self.sends { "sender" } else { "receiver" };
         let sends = self.sends;
-        self.thread = Some(thread::Builder::new().name(name.to_owned()).spawn(move || {
+        self.thread = Some(threads::start(name, move || {
             let result = if sends {
                 send(&socket, &shared, &octets, len, rate)
             } else {

@@ -135,12 +135,9 @@ fn a_refused_value_changes_nothing_and_tells_what_is_wanted() {
 }
 
 #[test]
-fn an_unknown_key_gets_the_list_of_all_with_defaults_on_one_line() {
-    let error = Config::default().set("nodelay", "on").unwrap_err().to_string();
-    assert!(!error.contains('\n'));
-    for key in KEYS {
-        assert!(error.contains(&format!(" {}={}", key.name, key.get(&Config::default()))), "{error}");
-    }
+fn an_unknown_key_is_named_on_one_line() {
+    let error = Config::default().set("nodelay", "on").unwrap_err();
+    assert_eq!(error.to_string(), "there is no TCP setting \"nodelay\"");
 }
 
 #[test]

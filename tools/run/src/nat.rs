@@ -29,7 +29,7 @@ impl<'a> Nat<'a> {
     /// nothing that exists is changed, but for the forwarding of the interface that leads out.
     pub(crate) fn on(state: &'a State, tun: &str, address: &str) -> Result<Self, Failure> {
         if !is_plain(tun) {
-            return Err(Failure::new(format!("--nat: {tun} is no name for a device here")));
+            return Err(Failure::misuse(format!("--nat: {tun} is no name for a device here")));
         }
         let uplink = uplink(&words_of(Command::new("ip").args(["-4", "route", "show", "default"])))
             .ok_or_else(|| Failure::new("--nat: there is no default route in this namespace, and so no way out"))?;

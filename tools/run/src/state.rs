@@ -28,7 +28,7 @@ use crate::talk::Failure;
 pub(crate) const MOMENT: Duration = Duration::from_millis(50);
 
 /// The folder.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct State(PathBuf);
 
 impl State {

@@ -5,14 +5,20 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process_group};
+use signal_hook::consts::SIGXFSZ;
+use signal_hook::flag;
 use signal_hook::low_level::signal_name;
 
 use crate::signals::{Asked, Watched};
 use crate::state::{State, spawn_with};
-use crate::talk::{Outcome, cannot, pass, say, status, warn};
+use crate::talk::{LAST_WORDS, Outcome, cannot, pass, say, status, warn, warn_at_last};
 
 /// Where the engine is, as seen by the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,25 +67,22 @@ pub(crate) fn supervise(state: &State, start: &Start<'_>, asked: &Asked) -> Outc
     if let Err(error) = fs::write(state.path("pid"), format!("{}\n", pid.as_raw_pid())) {
         warn(format!("{}: {error}", state.path("pid").display()));
     }
-    let mut served = false;
+    let served = Arc::new(AtomicBool::new(false));
+    let (done, passed) = mpsc::channel::<()>();
     if let Some(output) = child.stdout.take() {
-        let (mut output, mut line) = (BufReader::new(output), Vec::new());
-        while output.read_until(b'\n', &mut line).is_ok_and(|len| len > 0) {
-            if line.last() != Some(&b'\n') {
-                line.push(b'\n');
-            }
-            pass(&line);
-            if let Some(address) = ready_address(&line) {
-                served = true;
-                say(hints(&address, start.whereabouts));
-                if let Err(error) = state.write_ready(&address) {
-                    warn(format!("{}: {error}", state.path("ready").display()));
-                }
-            }
-            line.clear();
+        let (state, whereabouts, serves) = (state.clone(), start.whereabouts, Arc::clone(&served));
+        let pass_on = move || {
+            pass_on(output, &state, whereabouts, &serves);
+            drop(done);
+        };
+        // A thread of its own: whoever does not read our output keeps nobody from the engine's end.
+        if let Err(error) = thread::Builder::new().name("output".to_owned()).spawn(pass_on) {
+            warn(format!("no thread may be had for the engine's output: {error}"));
+            let _ = kill_process_group(pid, Signal::KILL);
         }
     }
     asked.wait(pid);
+    let _ = passed.recv_timeout(LAST_WORDS);
     // A helper of its that was stopped hears of no end, and would keep the namespace.
     let _ = kill_process_group(pid, Signal::KILL);
     let ended = child.wait().map_err(cannot("the engine's status is not to be had"))?;
@@ -87,12 +90,37 @@ pub(crate) fn supervise(state: &State, start: &Start<'_>, asked: &Asked) -> Outc
         let _ = fs::remove_file(state.path(name));
     }
     if asked.status().is_none() {
-        explain(ended, served);
+        explain(ended, served.load(Ordering::Relaxed));
     }
     Ok(match (status(ended), asked.status()) {
         (0, Some(asked)) => asked,
         (status, _) => status,
     })
+}
+
+/// Passes on what the engine says, until it has ended; and writes down that it serves.
+fn pass_on(output: ChildStdout, state: &State, whereabouts: Whereabouts, served: &AtomicBool) {
+    // A file at the limit of its size (ulimit -f) is a full one.
+    let _ = flag::register(SIGXFSZ, Arc::default());
+    let (mut output, mut line) = (BufReader::new(output), Vec::new());
+    while output.read_until(b'\n', &mut line).is_ok_and(|len| len > 0) {
+        if line.last() != Some(&b'\n') {
+            line.push(b'\n');
+        }
+        let address = ready_address(&line);
+        // First what others wait for: the output may have no reader.
+        if let Some(address) = &address {
+            served.store(true, Ordering::Relaxed);
+            if let Err(error) = state.write_ready(address) {
+                warn(format!("{}: {error}", state.path("ready").display()));
+            }
+        }
+        pass(&line);
+        if let Some(address) = address {
+            say(hints(&address, whereabouts));
+        }
+        line.clear();
+    }
 }
 
 /// The address that an engine says it serves, when that is what the line says.
@@ -124,9 +152,9 @@ fn hints(address: &str, whereabouts: Whereabouts) -> String {
 fn explain(ended: ExitStatus, served: bool) {
     if let Some(signal) = ended.signal() {
         let name = signal_name(signal).map_or("unknown", |name| name.trim_start_matches("SIG"));
-        warn(format!("the engine was ended by signal {signal} ({name})"));
+        warn_at_last(format!("the engine was ended by signal {signal} ({name})"));
     } else if !served && status(ended) > 2 {
-        warn(format!("the engine ended before it was ready (status {})", status(ended)));
+        warn_at_last(format!("the engine ended before it was ready (status {})", status(ended)));
     }
 }
 

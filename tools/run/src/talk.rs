@@ -4,6 +4,12 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+/// How long the last words may take.
+pub(crate) const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// How a command ends: with an exit status, or with a line that says why.
 pub(crate) type Outcome = Result<u8, Failure>;
@@ -48,6 +54,18 @@ pub(crate) fn pass(octets: &[u8]) {
 /// A line for standard error.
 pub(crate) fn warn(text: impl Display) {
     let _ = io::stderr().write_all(format!("run.sh: {text}\n").as_bytes());
+}
+
+/// As [`warn`], for the end of what others wait for: whoever does not read holds it up for [`LAST_WORDS`] at most.
+pub(crate) fn warn_at_last(text: impl Display + Send + 'static) {
+    let (done, over) = mpsc::channel::<()>();
+    let words = move || {
+        warn(text);
+        drop(done);
+    };
+    if thread::Builder::new().name("words".to_owned()).spawn(words).is_ok() {
+        let _ = over.recv_timeout(LAST_WORDS);
+    }
 }
 
 /// The status that a shell would see: above 128 it is a signal.

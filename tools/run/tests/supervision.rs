@@ -132,6 +132,32 @@ fn an_engine_that_is_killed_is_not_gone_in_silence() {
     assert_eq!(errors, "run.sh: the engine was ended by signal 9 (KILL)\n");
 }
 
+/// Output that nobody reads holds up neither the engine's end nor whoever stops it, and the lock is free behind it.
+#[test]
+fn an_engine_whose_output_nobody_reads_ends_all_the_same() {
+    let Some(state) = State::new("unread") else { return };
+    for stopped in [false, true] {
+        let mut child = state.serve(&[("CHATTY", "1")]);
+        // Time for the pipe to fill.
+        thread::sleep(Duration::from_millis(300));
+        if stopped {
+            assert_eq!(read(state.run(&["stop"])), (Some(0), "stopped\n".to_owned(), String::new()));
+        } else {
+            kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        }
+        let limit = Instant::now() + Duration::from_secs(10);
+        let ended = loop {
+            match child.try_wait().unwrap() {
+                Some(ended) => break ended,
+                None => assert!(Instant::now() < limit, "it does not end"),
+            }
+            thread::sleep(Duration::from_millis(10));
+        };
+        assert_eq!(ended.code(), Some(if stopped { 0 } else { 143 }));
+        assert!(!state.0.join("pid").exists());
+    }
+}
+
 /// The engine has the lock, too. This one does not end with its parent, as the real one does.
 #[test]
 fn an_engine_that_outlives_its_supervisor_is_found() {
