@@ -65,7 +65,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use self::builder::{BuildError, Builder};
-pub(crate) use self::driver::{Driver, sole_owner};
+pub(crate) use self::driver::Driver;
+#[cfg(feature = "sim")]
+pub(crate) use self::driver::sole_owner;
 use crate::buffer::frame::{RxFrame, TxFrame};
 use crate::buffer::packet::PacketBuf;
 use crate::buffer::send_memory::SendReader;

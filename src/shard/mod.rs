@@ -412,7 +412,7 @@ impl Shard {
     }
 
     /// Takes a connection's timer away, for tests that want this to be noticed.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "sim"))]
     pub(crate) fn disarm(&mut self, id: ConnId) {
         self.state.wheel.remove(id.slot);
         if let Some(conn) = self.state.conns.get_mut(id) {
@@ -421,7 +421,7 @@ impl Shard {
     }
 
     /// Queues octets as they lie when there was little memory while they were queued, for tests that send them.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "sim"))]
     pub(crate) fn send_in_smallest_blocks(&mut self, id: ConnId, octets: u32) {
         let ShardState { conns, memory, .. } = &mut self.state;
         let Some(conn) = conns.get_mut(id) else { return };

@@ -282,18 +282,20 @@ pub(crate) fn forward_by_name() -> Outcome {
 
 /// Where no thread may be had for the resolver the client is reset and the log says why; later there is one again.
 pub(crate) fn forward_by_name_without_threads() -> Outcome {
-    need(&["unshare", "mount", "sh", "ip", "prlimit"])?;
+    need(&["unshare", "mount", "sh", "ip", "prlimit", "setpriv"])?;
     if !can_change_user() {
         return Err("there is no user to become".to_owned());
     }
     loopback();
     let server = NameServer::new("threads", &[("kernel.test", [127, 0, 0, 1])]);
     let listener = listen(5_000);
-    let words = ["serve", "--stats", "1", "--user", "4322", "--service", "forward:6000=kernel.test:5000"];
+    let words = ["serve", "--stats", "1", "--user", "4322:4322", "--service", "forward:6000=kernel.test:5000"];
     server.while_it_runs(|| {
         let engine = Engine::spawn(server.trust(&words));
         let helper = child(engine.pid()).to_string();
-        let limit = |soft: &str| must(5, "prlimit", &["--pid", &helper, &format!("--nproc={soft}:")]);
+        // As that user: root of a container may lack the right.
+        let user = ["--reuid", "4322", "--regid", "4322", "--clear-groups", "prlimit", "--pid", &helper];
+        let limit = |soft: &str| must(5, "setpriv", &[&user[..], &[&format!("--nproc={soft}:")]].concat());
         limit("1");
         is_reset("10.7.0.2:6000");
         eventually(Duration::from_secs(5), "the log says why", || {
