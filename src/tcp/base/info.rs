@@ -24,7 +24,7 @@ use crate::tcp::base::time::{Duration, Instant};
 /// | `receive_buffer` | `rcv_space`, nearly |
 /// | `recovery.dsacks` | `dsack_dups` |
 /// | `last_sent`, `last_received` | `last_data_sent`, `last_ack_recv`, as points in time |
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Info {
     /// Its state.
     pub state: State,

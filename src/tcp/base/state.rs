@@ -52,7 +52,7 @@
 /// ```
 ///
 /// CLOSE moves the state at once, also while data is still queued before the FIN (SM-EST-4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum State {
     /// Our SYN is out, nothing was heard.
@@ -74,6 +74,7 @@ pub enum State {
     /// Both directions are closed; the record waits for stragglers.
     TimeWait,
     /// Gone.
+    #[default]
     Closed,
 }
 

@@ -1,6 +1,7 @@
 //! The congestion control of one connection: its window, its algorithm, and how far the window was used.
 
 use crate::tcp::base::algorithm::CongestionControl;
+use crate::tcp::base::info::Info;
 use crate::tcp::base::seq::SeqNum;
 use crate::tcp::base::time::Instant;
 use crate::tcp::congestion::controller::{Controller, Saved};
@@ -38,9 +39,11 @@ impl Congestion {
         }
     }
 
-    /// Which algorithm it is.
-    pub(crate) fn kind(&self) -> CongestionControl {
-        self.controller.kind()
+    /// Its part of what observers see.
+    pub(crate) fn describe(&self, info: &mut Info) {
+        info.congestion = self.controller.kind();
+        info.cwnd = self.window.cwnd();
+        info.ssthresh = self.window.ssthresh();
     }
 
     /// The window and its threshold.

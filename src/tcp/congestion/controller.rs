@@ -2,7 +2,8 @@
 
 use crate::tcp::base::algorithm::CongestionControl;
 use crate::tcp::base::time::Instant;
-use crate::tcp::congestion::cubic::{Cubic, Memory};
+use crate::tcp::congestion::algorithm::Algorithm;
+use crate::tcp::congestion::cubic::Cubic;
 use crate::tcp::congestion::reno::Reno;
 use crate::tcp::congestion::window::{AckSample, CongestionWindow};
 
@@ -11,13 +12,13 @@ use crate::tcp::congestion::window::{AckSample, CongestionWindow};
 pub struct Saved {
     cwnd: u32,
     ssthresh: u32,
-    memory: Option<Memory>,
+    controller: Controller,
 }
 
 /// One congestion control algorithm with what it remembers.
 ///
 /// An enum, not a trait object: the few algorithms are known, and a match costs less than a pointer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Controller {
     /// RFC 5681 slow start and congestion avoidance.
     Reno(Reno),
@@ -82,20 +83,18 @@ impl Controller {
     /// not at later ones of the same event (RFC9438-4.9).
     #[must_use]
     pub fn save(&self, window: &CongestionWindow) -> Saved {
-        let memory = match self {
-            Self::Reno(_) => None,
-            Self::Cubic(cubic) => Some(cubic.memory()),
-        };
-        Saved { cwnd: window.cwnd(), ssthresh: window.ssthresh(), memory }
+        Saved { cwnd: window.cwnd(), ssthresh: window.ssthresh(), controller: *self }
     }
 
     /// The loss was none: threshold, window and memory are again what they were at [`save`](Self::save), unless the
     /// window is larger by now (RFC9438-4.9). That the larger window does not leave in one burst is the caller's care.
     pub fn undo(&mut self, window: &mut CongestionWindow, saved: Saved) {
         window.restore(saved.cwnd, saved.ssthresh);
-        match self {
-            Self::Reno(reno) => reno.restart(),
-            Self::Cubic(cubic) => cubic.undo(saved.memory),
+        match (self, &saved.controller) {
+            (Self::Reno(reno), Self::Reno(saved)) => reno.undo(saved),
+            (Self::Cubic(cubic), Self::Cubic(saved)) => cubic.undo(saved),
+            // Of another algorithm: window and threshold alone.
+            (Self::Reno(_), Self::Cubic(_)) | (Self::Cubic(_), Self::Reno(_)) => {}
         }
     }
 
@@ -104,7 +103,7 @@ impl Controller {
         window.set_cwnd(window.cwnd().min(restart_window));
         window.forget_credit();
         match self {
-            Self::Reno(reno) => reno.restart(),
+            Self::Reno(reno) => reno.on_idle_restart(window),
             Self::Cubic(cubic) => cubic.on_idle_restart(window),
         }
     }

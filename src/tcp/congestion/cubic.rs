@@ -6,6 +6,7 @@
 
 use crate::tcp::base::time::{Duration, Instant};
 use crate::tcp::base::units::LARGEST_WINDOW;
+use crate::tcp::congestion::algorithm::Algorithm;
 use crate::tcp::congestion::hystart::{HyStart, micros};
 use crate::tcp::congestion::window::{AckSample, CongestionWindow, scale};
 
@@ -29,7 +30,7 @@ enum Stage {
 
 /// Where the window is on its curve.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Curve {
+struct Curve {
     /// Window of the plateau: at the last reduction, or less by fast convergence.
     w_max: u32,
     /// The window just before the last reduction.
@@ -47,13 +48,13 @@ pub(super) struct Curve {
 
 /// The first slow start has no curve yet, and what comes after it no rounds any more.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Memory {
+enum Memory {
     First(HyStart),
     Later(Curve),
 }
 
 /// What CUBIC remembers beside the window, whose credit is the fraction of an octet earned.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Cubic {
     memory: Memory,
     /// Up to when `elapsed` is counted.
@@ -65,19 +66,6 @@ impl Cubic {
     #[must_use]
     pub const fn new(hystart: bool) -> Self {
         Self { memory: Memory::First(HyStart::new(hystart)), counted: Instant::ZERO }
-    }
-
-    #[inline]
-    pub(super) fn on_ack(&mut self, window: &mut CongestionWindow, ack: &AckSample) {
-        let proven = window.proven(ack);
-        let acked = match &mut self.memory {
-            Memory::First(hystart) => hystart.on_ack(window, ack, proven),
-            Memory::Later(_) if proven => window.slow_start(ack.acked, u32::MAX),
-            Memory::Later(_) => 0,
-        };
-        if acked > 0 {
-            self.avoid(window, ack, acked);
-        }
     }
 
     /// Congestion avoidance: `acked` octets of a window in use (RFC9438-4.2b, 4.3b, 4.4).
@@ -101,56 +89,12 @@ impl Cubic {
         window.approach(target, acked);
     }
 
-    /// RFC9438-4.6a, 4.7.
-    pub(super) fn on_congestion_event(&mut self, window: &mut CongestionWindow, _now: Instant, flight: u32) -> u32 {
-        let curve = self.memory.curve();
-        curve.cwnd_prior = window.cwnd();
-        curve.w_max = if window.cwnd() < curve.w_max {
-            scale(window.cwnd(), FAST_CONVERGENCE.0, FAST_CONVERGENCE.1)
-        } else {
-            window.cwnd()
-        };
-        curve.stage = Stage::AfterReduction;
-        window.reduce(scale(flight, BETA.0, BETA.1))
-    }
-
-    /// RFC9438-4.8.
-    pub(super) fn on_rto(&mut self, window: &mut CongestionWindow, _now: Instant, flight: u32, first: bool) {
-        let curve = self.memory.curve();
-        if first {
-            curve.cwnd_prior = window.cwnd();
-        }
-        curve.stage = Stage::AfterSlowStart;
-        window.collapse(first.then(|| scale(flight, BETA.0, BETA.1)));
-    }
-
     /// The rounds of the first slow start.
     #[cfg(test)]
     pub(super) fn rounds(&self) -> &HyStart {
         match &self.memory {
             Memory::First(hystart) => hystart,
             Memory::Later(_) => unreachable!(),
-        }
-    }
-
-    /// What [`undo`](Self::undo) goes back to.
-    pub(super) fn memory(&self) -> Memory {
-        self.memory
-    }
-
-    /// RFC9438-4.9.
-    pub(super) fn undo(&mut self, memory: Option<Memory>) {
-        self.memory = memory.unwrap_or(self.memory);
-        self.memory.restart_rounds();
-    }
-
-    pub(super) fn on_idle_restart(&mut self, window: &CongestionWindow) {
-        self.memory.restart_rounds();
-        if let Memory::Later(curve) = &mut self.memory
-            && curve.stage == Stage::Running
-            && window.in_slow_start()
-        {
-            curve.stage = Stage::AfterSlowStart;
         }
     }
 
@@ -163,6 +107,60 @@ impl Cubic {
             }
         } else if curve.stage == Stage::Running {
             curve.stage = Stage::AfterReduction;
+        }
+    }
+}
+
+impl Algorithm for Cubic {
+    #[inline]
+    fn on_ack(&mut self, window: &mut CongestionWindow, ack: &AckSample) {
+        let proven = window.proven(ack);
+        let acked = match &mut self.memory {
+            Memory::First(hystart) => hystart.on_ack(window, ack, proven),
+            Memory::Later(_) if proven => window.slow_start(ack.acked, u32::MAX),
+            Memory::Later(_) => 0,
+        };
+        if acked > 0 {
+            self.avoid(window, ack, acked);
+        }
+    }
+
+    /// RFC9438-4.6a, 4.7.
+    fn on_congestion_event(&mut self, window: &mut CongestionWindow, _now: Instant, flight: u32) -> u32 {
+        let curve = self.memory.curve();
+        curve.cwnd_prior = window.cwnd();
+        curve.w_max = if window.cwnd() < curve.w_max {
+            scale(window.cwnd(), FAST_CONVERGENCE.0, FAST_CONVERGENCE.1)
+        } else {
+            window.cwnd()
+        };
+        curve.stage = Stage::AfterReduction;
+        window.reduce(scale(flight, BETA.0, BETA.1))
+    }
+
+    /// RFC9438-4.8.
+    fn on_rto(&mut self, window: &mut CongestionWindow, _now: Instant, flight: u32, first: bool) {
+        let curve = self.memory.curve();
+        if first {
+            curve.cwnd_prior = window.cwnd();
+        }
+        curve.stage = Stage::AfterSlowStart;
+        window.collapse(first.then(|| scale(flight, BETA.0, BETA.1)));
+    }
+
+    fn undo(&mut self, saved: &Self) {
+        // Time goes on.
+        self.memory = saved.memory;
+        self.memory.restart_rounds();
+    }
+
+    fn on_idle_restart(&mut self, window: &CongestionWindow) {
+        self.memory.restart_rounds();
+        if let Memory::Later(curve) = &mut self.memory
+            && curve.stage == Stage::Running
+            && window.in_slow_start()
+        {
+            curve.stage = Stage::AfterSlowStart;
         }
     }
 }

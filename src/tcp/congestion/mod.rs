@@ -11,6 +11,7 @@ pub mod window;
 
 pub(super) mod prr;
 
+mod algorithm;
 mod control;
 mod hystart;
 

@@ -3,12 +3,13 @@
 //! Retransmission and recovery are the connection's; it moves the window in between.
 
 use crate::tcp::base::time::Instant;
+use crate::tcp::congestion::algorithm::Algorithm;
 use crate::tcp::congestion::hystart::HyStart;
 use crate::tcp::congestion::window::{AckSample, CongestionWindow};
 
 /// What Reno remembers beside the window, whose credit counts the octets acknowledged in congestion avoidance since it
 /// grew last (RFC5681-3.1h).
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Reno {
     hystart: HyStart,
 }
@@ -20,8 +21,16 @@ impl Reno {
         Self { hystart: HyStart::new(hystart) }
     }
 
+    /// The rounds of the first slow start.
+    #[cfg(test)]
+    pub(super) fn rounds(&self) -> &HyStart {
+        &self.hystart
+    }
+}
+
+impl Algorithm for Reno {
     #[inline]
-    pub(super) fn on_ack(&mut self, window: &mut CongestionWindow, ack: &AckSample) {
+    fn on_ack(&mut self, window: &mut CongestionWindow, ack: &AckSample) {
         let proven = window.proven(ack);
         let acked = self.hystart.on_ack(window, ack, proven);
         if acked > 0 {
@@ -30,22 +39,19 @@ impl Reno {
     }
 
     /// RFC 5681 equation 4; by the flight size, not the window.
-    pub(super) fn on_congestion_event(&mut self, window: &mut CongestionWindow, _now: Instant, flight: u32) -> u32 {
+    fn on_congestion_event(&mut self, window: &mut CongestionWindow, _now: Instant, flight: u32) -> u32 {
         window.reduce(flight / 2)
     }
 
-    pub(super) fn on_rto(&mut self, window: &mut CongestionWindow, _now: Instant, flight: u32, first: bool) {
+    fn on_rto(&mut self, window: &mut CongestionWindow, _now: Instant, flight: u32, first: bool) {
         window.collapse(first.then_some(flight / 2));
     }
 
-    /// The rounds of the first slow start.
-    #[cfg(test)]
-    pub(super) fn rounds(&self) -> &HyStart {
-        &self.hystart
+    fn undo(&mut self, _saved: &Self) {
+        self.hystart.restart();
     }
 
-    /// Slow start begins anew.
-    pub(super) fn restart(&mut self) {
+    fn on_idle_restart(&mut self, _window: &CongestionWindow) {
         self.hystart.restart();
     }
 }

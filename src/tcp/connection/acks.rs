@@ -11,7 +11,6 @@ use crate::tcp::base::timers::Timer;
 use crate::tcp::base::timestamp::Timestamp;
 use crate::tcp::connection::Connection;
 use crate::tcp::connection::liveness::Waiting;
-use crate::tcp::recovery::Phase;
 use crate::tcp::recovery::rtt::Timed;
 use crate::tcp::recovery::summary::{AckContext, AckSummary};
 use crate::wire::options::Timestamps;
@@ -75,7 +74,7 @@ impl Connection {
         self.move_una(ack, &context, outcome, &mut summary);
         self.sample(config, &summary, flight, &context);
         self.grow(&summary, now);
-        self.recovery.restart_timer(now); // RFC6298-5.3
+        self.recovery.restart_timer(now);
         self.after_progress(config, now, outcome);
     }
 
@@ -85,25 +84,26 @@ impl Connection {
         let flight = self.pipe();
         let mut summary = AckSummary::default();
         let advances = seg.ack.gt(self.sender.una());
-        let first_partial = !self.recovery.saw_partial_ack();
         if advances {
             self.move_una(seg.ack, context, outcome, &mut summary);
         } else {
             summary.bare =
                 seg.len == 0 && seg.options.sack.is_empty() && self.sender.scaled_window(seg) == self.sender.window();
-            self.note_life(now);
+            // An answer while its window is closed, or shrank below what we sent, is progress (MUST-37, SHLD-17). That
+            // does not count for a user who said how long to wait, or has left (OPS-28).
+            let sender = &self.sender;
+            let narrow = sender.window() == 0 || sender.flight() > 0 && sender.window_edge().lt(sender.nxt());
+            if narrow && !self.liveness.has_user_timeout() && self.waiting() == Waiting::User {
+                self.liveness.on_progress(now);
+            }
         }
-        let with_sack = self.recovery.with_sack();
-        if with_sack && !seg.options.sack.is_empty() {
+        if self.recovery.with_sack() && !seg.options.sack.is_empty() {
             self.take_sack(config, seg, context, &mut summary);
         }
         self.sample(config, &summary, flight, context);
         self.recover(config, seg, &summary, context, outcome);
         if advances {
-            // RFC6582-3.2.3P: without SACK, many holes shall end in a timeout soon.
-            if with_sack || self.recovery.phase() != Phase::Fast || first_partial {
-                self.recovery.restart_timer(now); // RFC6298-5.3
-            }
+            self.recovery.restart_timer(now);
             self.after_progress(config, now, outcome);
         } else {
             self.arm_loss_timer(config, now);
@@ -139,10 +139,7 @@ impl Connection {
         outcome.acked = self.sender.acknowledge(ack);
         self.acked += u64::from(outcome.acked);
         self.liveness.on_progress(context.now);
-        self.recovery.on_una(una, ack, context, summary);
-        if self.sender.queued() == 0 {
-            self.recovery.trim();
-        }
+        self.recovery.on_una((una, ack), self.sender.queued() == 0, context, summary);
     }
 
     /// Timers and buffers after SND.UNA has moved.
@@ -202,16 +199,6 @@ impl Connection {
         let elapsed = Duration::from_millis(u64::from(elapsed.max(1)));
         let since = now - self.recovery.resent_at().unwrap_or(now) + Duration::from_millis(1);
         (elapsed <= since && elapsed <= config.max_rto).then_some(elapsed)
-    }
-
-    /// An answer while its window is closed, or shrank below what we sent, is progress (MUST-37, SHLD-17). That does
-    /// not count for a user who said how long to wait, or has left (OPS-28).
-    fn note_life(&mut self, now: Instant) {
-        let sender = &self.sender;
-        let narrow = sender.window() == 0 || sender.flight() > 0 && sender.window_edge().lt(sender.nxt());
-        if narrow && !self.liveness.has_user_timeout() && self.waiting() == Waiting::User {
-            self.liveness.on_progress(now);
-        }
     }
 
     /// Our FIN may be acknowledged now (SM-FW1-1, SM-CLG-1, SM-LA-1).

@@ -5,8 +5,7 @@ use crate::tcp::base::config::Config;
 use crate::tcp::base::outcome::{CloseReason, Events, Outcome};
 use crate::tcp::base::time::Instant;
 use crate::tcp::base::timers::Timer;
-use crate::tcp::connection::Connection;
-use crate::tcp::connection::flags::ConnectionFlags;
+use crate::tcp::connection::{Connection, ConnectionFlags};
 
 impl Connection {
     /// Fires whichever timers are due at `now`; harmless when none is. Segments come out of

@@ -130,8 +130,10 @@ impl Connection {
         if self.state == State::Closed || self.state == State::TimeWait {
             return;
         }
-        if seg.has(Flags::URG) {
-            self.note_urgent(seg, outcome);
+        // SM-EST-5: RCV.UP only moves forward; the octets stay in line. MUST-62: the pointer names the octet behind the
+        // urgent data.
+        if seg.has(Flags::URG) && self.state.can_receive() && self.receiver.on_urgent(seg.seq + u32::from(seg.urgent)) {
+            outcome.events |= Events::URGENT;
         }
         self.text(config, seg, context, outcome);
     }
@@ -387,25 +389,9 @@ impl Connection {
         }
     }
 
-    /// SM-EST-5: RCV.UP only moves forward; the octets stay in line.
-    fn note_urgent(&mut self, seg: &Segment, outcome: &mut Outcome) {
-        // MUST-62: the pointer names the octet behind the urgent data.
-        let up = seg.seq + u32::from(seg.urgent);
-        if self.state.can_receive() && self.receiver.on_urgent(up) {
-            outcome.events |= Events::URGENT;
-        }
-    }
-
     /// An ACK for something that proves nothing (RFC 5961), if the limiter allows it.
     fn challenge(&mut self, config: &Config, now: Instant, outcome: &mut Outcome) {
         outcome.events |= Events::CHALLENGE;
         self.acknowledge_limited(config, now, outcome);
-    }
-
-    /// SM-GEN-7.
-    pub(super) fn acknowledge_limited(&mut self, config: &Config, now: Instant, outcome: &mut Outcome) {
-        if self.limiter.allow(now, config.challenge_interval) {
-            outcome.reply = Some(self.take_ack(now));
-        }
     }
 }

@@ -9,9 +9,8 @@ use crate::tcp::base::outcome::{CloseReason, Events, Outcome};
 use crate::tcp::base::state::State;
 use crate::tcp::base::time::{Duration, Instant};
 use crate::tcp::base::timers::Timer;
-use crate::tcp::connection::Connection;
-use crate::tcp::connection::flags::ConnectionFlags;
-use crate::tcp::connection::liveness::{KeepAliveStep, Waiting};
+use crate::tcp::connection::liveness::KeepAliveStep;
+use crate::tcp::connection::{Connection, ConnectionFlags};
 
 impl Connection {
     /// Switches keep-alive on or off (MUST-24); it is off unless [`Config::keepalive`] says otherwise (MUST-25). Probes
@@ -55,22 +54,11 @@ impl Connection {
         self.flags.contains(ConnectionFlags::LEFT)
     }
 
-    /// Whether anybody waits for the connection (OPS-22).
-    #[inline]
-    pub(super) fn waiting(&self) -> Waiting {
-        if self.flags.intersects(ConnectionFlags::ORPHAN) { Waiting::None } else { Waiting::User }
-    }
-
     /// The limit for progress has changed: the timer's handler finds out how much is left of it.
     pub(super) fn review_progress(&mut self) {
         if self.awaits_progress() {
             self.timers.set(Timer::GiveUp, self.clock);
         }
-    }
-
-    /// Whether the peer owes us an acknowledgment or a window.
-    fn awaits_progress(&self) -> bool {
-        self.sender.flight() > 0 || self.timers.is_set(Timer::Persist)
     }
 
     /// The timer of this file has fired.
@@ -93,16 +81,6 @@ impl Connection {
         self.end_without_progress(reason, now, outcome);
     }
 
-    /// The peer owes us an answer, and no more is waited for it.
-    pub(super) fn end_without_progress(&mut self, reason: CloseReason, now: Instant, outcome: &mut Outcome) {
-        if self.waiting() == Waiting::None {
-            // The peer may well be there and only refuse to read: tell it.
-            outcome.reply = Some(self.reset(now));
-        }
-        self.finish(reason);
-        outcome.events |= Events::CLOSED;
-    }
-
     /// Everything is acknowledged: is the peer still there? (KA-3, KA-4)
     fn keep_alive(&mut self, now: Instant, outcome: &mut Outcome) {
         match self.liveness.step_keepalive(self.clock, now) {
@@ -118,11 +96,6 @@ impl Connection {
                 outcome.events |= Events::CLOSED;
             }
         }
-    }
-
-    /// Whether the probe that is due is one of the keep-alive.
-    pub(super) fn probes_for_life(&self) -> bool {
-        self.liveness.is_probing() && self.sender.queued() == 0 && !self.awaits_progress()
     }
 }
 

@@ -7,24 +7,16 @@ use crate::tcp::base::config::Config;
 use crate::tcp::base::outcome::{CloseReason, Events, Outcome};
 use crate::tcp::base::segment::Segment;
 use crate::tcp::base::time::Instant;
-use crate::tcp::base::timers::Timer;
 use crate::tcp::congestion::AckSample;
 use crate::tcp::congestion::Saved;
-use crate::tcp::connection::Connection;
-use crate::tcp::connection::flags::ConnectionFlags;
+use crate::tcp::connection::{Connection, ConnectionFlags};
 use crate::tcp::recovery::episode::FrtoStep;
 use crate::tcp::recovery::scoreboard::Losses;
 use crate::tcp::recovery::summary::{AckContext, AckSummary};
-use crate::tcp::recovery::{DUP_THRESH, DuplicateAck, LossTimer, Needless, Phase};
+use crate::tcp::recovery::{DuplicateAck, LossTimer, Needless, Phase};
 use crate::wire::tcp::Flags;
 
 impl Connection {
-    /// Octets taken to be in the network (RFC6675-4b).
-    #[inline]
-    pub(super) fn pipe(&self) -> u32 {
-        self.recovery.pipe(self.sender.flight())
-    }
-
     /// The congestion window grows by an acknowledgment.
     #[inline]
     pub(super) fn grow(&mut self, summary: &AckSummary, now: Instant) {
@@ -165,9 +157,9 @@ impl Connection {
             Phase::Open => {
                 self.request_poll(); // limited transmit (RFC3042-2a)
                 let numbers = self.sender.numbers();
-                if self.recovery.on_duplicate_ack(&numbers, smss) == DuplicateAck::Loss {
+                if let DuplicateAck::Loss { arrived } = self.recovery.on_duplicate_ack(&numbers, smss) {
                     let ssthresh = self.enter_fast_recovery(now, outcome);
-                    self.congestion.set_cwnd(ssthresh.saturating_add(u32::from(DUP_THRESH) * smss));
+                    self.congestion.set_cwnd(ssthresh.saturating_add(arrived));
                 }
             }
         }
@@ -216,11 +208,10 @@ impl Connection {
         outcome: &mut Outcome,
     ) {
         if summary.acked > 0 {
-            self.recovery.count_partial_ack();
             outcome.events |= Events::PARTIAL_ACK;
         }
         let pipe = self.pipe() + summary.delivered;
-        let again = self.recovery.take_second_loss(losses, self.sender.nxt(), pipe, now);
+        let again = self.recovery.continue_fast(summary.acked, losses, self.sender.nxt(), pipe, now);
         if again {
             // The window is what the first reduction made it: cwnd is only what PRR lets go at this moment.
             let ssthresh = self.congestion.window().ssthresh();
@@ -283,22 +274,9 @@ impl Connection {
 
     // ---- the timer --------------------------------------------------------------------------------------------------
 
-    /// Sets the timer of loss recovery to what comes first. Called after whatever may change that.
-    #[inline]
-    pub(super) fn arm_loss_timer(&mut self, config: &Config, now: Instant) {
-        let flight = self.sender.flight();
-        if flight == 0 {
-            self.timers.cancel(Timer::Retransmit); // RFC6298-5.2
-            return;
-        }
-        let alone = flight <= self.congestion.window().smss();
-        let at = self.recovery.next_timeout(config, &self.rtt, alone, now);
-        self.timers.set(Timer::Retransmit, at);
-    }
-
     /// It has fired.
     pub(super) fn loss_timeout(&mut self, config: &Config, now: Instant, outcome: &mut Outcome) {
-        match self.recovery.on_timer() {
+        match self.recovery.on_timer(now) {
             LossTimer::Retransmission => self.retransmission_timeout(config, now, outcome),
             LossTimer::Probe => self.probe_timeout(config, now, outcome),
             LossTimer::Reordering => self.reordering_timeout(config, now, outcome),
@@ -312,7 +290,6 @@ impl Connection {
         if numbers.una == numbers.nxt {
             return;
         }
-        self.recovery.restart_timer(now);
         if numbers.una.ge(numbers.written) {
             // Nothing of it has left yet: the wait is our own and says nothing about the path.
             self.arm_loss_timer(config, now);
@@ -362,7 +339,7 @@ impl Connection {
 
     /// PTO is over.
     fn probe_timeout(&mut self, config: &Config, now: Instant, outcome: &mut Outcome) {
-        if self.recovery.on_probe_timeout(config, &self.sender.numbers(), now) {
+        if self.recovery.on_probe_timeout(config, &self.sender.numbers()) {
             self.request_poll();
             self.predictable = false;
             outcome.events |= Events::PROBE;

@@ -1,6 +1,7 @@
 //! A connection, from its opening to TIME-WAIT.
 //!
-//! This file has the record of a synchronized state, its construction and its end. Each part of it owns its own state.
+//! This file has the record of a synchronized state, its construction and its end, and the small steps that several
+//! verbs have in common. Each part of the record owns its own state.
 //! The verbs are beside it, and only they open the record: `input.rs` and `acks.rs` (`on_segment`), `output.rs`
 //! (`poll_transmit`, `take_ack`), `expiry.rs` (`on_timeout`), `loss.rs` and `keepalive.rs` (what a loss and a silence
 //! lead to), `user.rs` and `tuning.rs` (what users call). Payload, clocks and tables are none of this room's business.
@@ -13,7 +14,6 @@ pub mod time_wait;
 
 mod acks;
 mod expiry;
-mod flags;
 mod input;
 mod keepalive;
 mod liveness;
@@ -32,15 +32,16 @@ pub use opened::Opened;
 
 pub use super::base::outcome::{CloseReason, Context, Events, Keep, Outcome, Payload};
 
+use bitflags::bitflags;
+
 use crate::tcp::base::config::Config;
 use crate::tcp::base::state::State;
 use crate::tcp::base::time::Instant;
-use crate::tcp::base::timers::Timers;
+use crate::tcp::base::timers::{Timer, Timers};
 use crate::tcp::base::timestamp::Timestamp;
 use crate::tcp::congestion::Congestion;
 use crate::tcp::connection::challenge::Limiter;
-use crate::tcp::connection::flags::ConnectionFlags;
-use crate::tcp::connection::liveness::Liveness;
+use crate::tcp::connection::liveness::{Liveness, Waiting};
 use crate::tcp::connection::reassembly::Reassembly;
 use crate::tcp::connection::receiver::Receiver;
 use crate::tcp::connection::right_sizing::RightSizing;
@@ -51,6 +52,23 @@ use crate::tcp::recovery::rtt::Rtt;
 
 /// Least size of a segment that is sent, options included, whatever a peer says.
 const LEAST_MSS: u16 = 48;
+
+bitflags! {
+    /// The yes-or-no facts of a connection that none of its parts owns.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    struct ConnectionFlags: u8 {
+        /// `poll_transmit` may have something.
+        const POLL = 1;
+        /// A window probe, or one of the keep-alive, must leave.
+        const PROBE_DUE = 1 << 1;
+        /// None reads any more: data that arrives is answered by RST.
+        const NO_READER = 1 << 2;
+        /// The user is gone, and what is left of its octets is still being handed over.
+        const LEFT = 1 << 3;
+        /// None waits for the connection (OPS-22).
+        const ORPHAN = Self::NO_READER.bits() | Self::LEFT.bits();
+    }
+}
 
 /// A connection in a synchronized state (ESTABLISHED to TIME-WAIT).
 ///
@@ -194,6 +212,43 @@ impl Connection {
         self.flags.contains(ConnectionFlags::NO_READER)
     }
 
+    /// Octets taken to be in the network (RFC6675-4b).
+    #[inline]
+    fn pipe(&self) -> u32 {
+        self.recovery.pipe(self.sender.flight())
+    }
+
+    /// Whether anybody waits for the connection (OPS-22).
+    #[inline]
+    fn waiting(&self) -> Waiting {
+        if self.flags.intersects(ConnectionFlags::ORPHAN) { Waiting::None } else { Waiting::User }
+    }
+
+    /// Whether the peer owes us an acknowledgment or a window.
+    fn awaits_progress(&self) -> bool {
+        self.sender.flight() > 0 || self.timers.is_set(Timer::Persist)
+    }
+
+    /// Sets the timer of loss recovery to what comes first. Called after whatever may change that.
+    #[inline]
+    fn arm_loss_timer(&mut self, config: &Config, now: Instant) {
+        let flight = self.sender.flight();
+        if flight == 0 {
+            self.timers.cancel(Timer::Retransmit); // RFC6298-5.2
+            return;
+        }
+        let alone = flight <= self.congestion.window().smss();
+        let at = self.recovery.next_timeout(config, &self.rtt, alone, now);
+        self.timers.set(Timer::Retransmit, at);
+    }
+
+    /// An ACK for what is not acceptable, if the limiter allows it (SM-GEN-7).
+    fn acknowledge_limited(&mut self, config: &Config, now: Instant, outcome: &mut Outcome) {
+        if self.limiter.allow(now, config.challenge_interval) {
+            outcome.reply = Some(self.take_ack(now));
+        }
+    }
+
     /// Enters CLOSED.
     fn finish(&mut self, reason: CloseReason) {
         self.state = State::Closed;
@@ -204,6 +259,16 @@ impl Connection {
         self.recovery.force_nothing();
         self.reassembly.clear();
         self.reason.get_or_insert(reason);
+    }
+
+    /// The peer owes us an answer, and no more is waited for it.
+    fn end_without_progress(&mut self, reason: CloseReason, now: Instant, outcome: &mut Outcome) {
+        if self.waiting() == Waiting::None {
+            // The peer may well be there and only refuse to read: tell it.
+            outcome.reply = Some(self.reset(now));
+        }
+        self.finish(reason);
+        outcome.events |= Events::CLOSED;
     }
 
     /// Enters TIME-WAIT: all timers stop (SM-FW2-2), the record that replaces this one has its own.

@@ -10,8 +10,7 @@ use crate::tcp::base::state::State;
 use crate::tcp::base::time::{Duration, Instant};
 use crate::tcp::base::timers::Timer;
 use crate::tcp::base::units::UnscaledWindow;
-use crate::tcp::connection::Connection;
-use crate::tcp::connection::flags::ConnectionFlags;
+use crate::tcp::connection::{Connection, ConnectionFlags};
 use crate::tcp::recovery::{Phase, SendNumbers};
 use crate::wire::options::{MAX_LEN, SackBlocks, TIMESTAMPS_LEN, TcpOptions};
 use crate::wire::tcp::Flags;
@@ -350,7 +349,8 @@ impl Connection {
         let una = self.sender.una();
         let queued = self.sender.queued();
         let options = self.options(now);
-        if self.probes_for_life() {
+        // One of the keep-alive?
+        if self.liveness.is_probing() && queued == 0 && !self.awaits_progress() {
             return Some(self.build(una - 1, Flags::ACK, &options)); // SHLD-12: SND.NXT is SND.UNA
         }
         if queued == 0 {

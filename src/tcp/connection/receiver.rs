@@ -6,6 +6,7 @@
 use bitflags::bitflags;
 
 use crate::tcp::base::config::Config;
+use crate::tcp::base::info::Info;
 use crate::tcp::base::outcome::Keep;
 use crate::tcp::base::segment::Segment;
 use crate::tcp::base::seq::SeqNum;
@@ -251,16 +252,6 @@ impl Receiver {
         (self.nxt + window).above(self.edge)
     }
 
-    /// The window field for a segment that leaves now; moves the edge if that is worth it.
-    #[inline]
-    fn advertise(&mut self) -> UnscaledWindow {
-        let gain = self.gain();
-        if gain >= self.least_gain() {
-            self.edge += gain;
-        }
-        self.window_field()
-    }
-
     /// The window field that was advertised last.
     #[inline]
     pub(super) fn window_field(&self) -> UnscaledWindow {
@@ -337,11 +328,6 @@ impl Receiver {
         smaller.then_some(size)
     }
 
-    /// Rcv.Wind.Shift.
-    pub(super) fn scale(&self) -> WindowScale {
-        self.scale
-    }
-
     // ---- acknowledgments --------------------------------------------------------------------------------------------
 
     /// Whether an ACK must leave with the next segment.
@@ -361,14 +347,18 @@ impl Receiver {
         self.facts.remove(Facts::ACK_PENDING);
     }
 
-    /// A segment leaves: its acknowledgment number and window field. They stand for every ACK owed until now.
+    /// A segment leaves: its acknowledgment number and window field. They stand for every ACK owed until now. The edge
+    /// moves, if that is worth it.
     #[inline]
     pub(super) fn acknowledge(&mut self) -> (SeqNum, UnscaledWindow) {
-        let window = self.advertise();
+        let gain = self.gain();
+        if gain >= self.least_gain() {
+            self.edge += gain;
+        }
         self.acked = self.nxt;
         self.segments = 0;
         self.drop_ack();
-        (self.nxt, window)
+        (self.nxt, self.window_field())
     }
 
     /// The next `segments` are acknowledged at once (OPS-6).
@@ -435,9 +425,16 @@ impl Receiver {
         }
     }
 
-    /// Segments dropped as old, as far as they are counted.
-    pub(super) fn paws_drops(&self) -> u16 {
-        self.paws_drops
+    /// Its part of what observers see.
+    pub(super) fn describe(&self, info: &mut Info) {
+        info.bytes_received = self.received;
+        info.paws_drops = self.paws_drops.into();
+        info.receive_window = self.window();
+        info.receive_buffer = self.buffer;
+        info.unread = self.unread;
+        info.receive_mss = self.mss.into();
+        info.timestamps = self.timestamps.is_enabled();
+        info.window_shifts.1 = self.scale.shift();
     }
 
     // ---- tests ------------------------------------------------------------------------------------------------------

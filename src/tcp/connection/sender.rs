@@ -8,6 +8,7 @@ use core::num::NonZeroU16;
 use bitflags::bitflags;
 
 use crate::tcp::base::config::Config;
+use crate::tcp::base::info::Info;
 use crate::tcp::base::segment::Segment;
 use crate::tcp::base::seq::SeqNum;
 use crate::tcp::base::units::{LARGEST_WINDOW, WindowScale, buffer_within_bounds};
@@ -287,11 +288,6 @@ impl Sender {
 
     // ---- the store --------------------------------------------------------------------------------------------------
 
-    /// Octets the send store may hold.
-    pub(super) fn limit(&self) -> u32 {
-        self.limit
-    }
-
     /// Octets the send store may take now.
     #[inline]
     pub(super) fn room(&self) -> u32 {
@@ -378,6 +374,18 @@ impl Sender {
         let idle = self.flight() == 0;
         let half = usable >= self.max_wnd / 2 && (idle || !self.facts.contains(Facts::NAGLE));
         half || (idle && self.facts.contains(Facts::OVERRIDE))
+    }
+
+    // ---- observers --------------------------------------------------------------------------------------------------
+
+    /// Its part of what observers see.
+    pub(super) fn describe(&self, info: &mut Info) {
+        info.flight = self.flight();
+        info.queued = self.queued;
+        info.send_limit = self.limit;
+        info.not_sent = self.unsent();
+        info.send_window = self.wnd;
+        info.window_shifts.0 = self.scale.shift();
     }
 
     // ---- tests ------------------------------------------------------------------------------------------------------

@@ -7,10 +7,9 @@ use crate::tcp::base::outcome::CloseReason;
 use crate::tcp::base::segment::Transmit;
 use crate::tcp::base::seq::SeqNum;
 use crate::tcp::base::state::State;
-use crate::tcp::base::time::{Duration, Instant};
-use crate::tcp::connection::Connection;
-use crate::tcp::connection::flags::ConnectionFlags;
+use crate::tcp::base::time::Instant;
 use crate::tcp::connection::time_wait::TimeWait;
+use crate::tcp::connection::{Connection, ConnectionFlags};
 
 impl Connection {
     /// Its state.
@@ -242,45 +241,23 @@ impl Connection {
     /// A snapshot for observers.
     #[must_use]
     pub fn info(&self, config: &Config) -> Info {
-        let Self { receiver, sender, congestion, recovery, rtt, .. } = self;
-        let sent = if sender.is_fin_sent() { sender.queued() } else { sender.flight() };
-        Info {
+        let sent = if self.sender.is_fin_sent() { self.sender.queued() } else { self.sender.flight() };
+        let mut info = Info {
             state: self.state,
-            bytes_received: receiver.received(),
             bytes_acked: self.acked,
             bytes_sent: self.acked + u64::from(sent),
-            retransmits: u64::from(recovery.retransmits()),
-            timeouts: u64::from(recovery.timeouts()),
-            paws_drops: u64::from(receiver.paws_drops()),
-            recovery: recovery.counts(),
-            srtt: rtt.srtt(),
-            rttvar: rtt.rttvar(),
-            min_rtt: Some(rtt.min()).filter(|rtt| *rtt != Duration::MAX),
-            rto: rtt.rto(&config.rtt()),
-            congestion: congestion.kind(),
-            cwnd: congestion.cwnd(),
-            ssthresh: congestion.window().ssthresh(),
-            flight: sender.flight(),
-            queued: sender.queued(),
-            send_limit: sender.limit(),
-            not_sent: sender.unsent(),
-            lost: recovery.lost(),
-            sacked: recovery.sacked(),
-            loss_state: recovery.state(),
-            backoffs: u32::from(rtt.backoffs()),
             probes: self.liveness.window_probes(),
             last_sent: self.last_sent,
             last_received: self.clock,
-            send_window: sender.window(),
-            receive_window: receiver.window(),
-            receive_buffer: receiver.buffer(),
-            unread: receiver.unread(),
             held: self.reassembly.octets(),
             mss: self.smss(),
-            receive_mss: u32::from(receiver.mss()),
-            timestamps: receiver.timestamps().is_enabled(),
-            sack: recovery.with_sack(),
-            window_shifts: (sender.scale().shift(), receiver.scale().shift()),
-        }
+            ..Info::default()
+        };
+        self.receiver.describe(&mut info);
+        self.sender.describe(&mut info);
+        self.congestion.describe(&mut info);
+        self.recovery.describe(&mut info);
+        self.rtt.describe(&config.rtt(), &mut info);
+        info
     }
 }

@@ -55,7 +55,7 @@ struct End {
     segments: u64,
     max_len: u32,
     counts: RecoveryCounts,
-    timeouts: u32,
+    timeouts: u64,
 }
 
 #[derive(Clone)]
@@ -501,8 +501,8 @@ impl End {
     fn check(&mut self) {
         let Phase::Open(connection) = &self.phase else { return };
         check(connection, &mut self.edge);
-        self.counts = connection.info(&Config::default()).recovery;
-        self.timeouts = connection.recovery.timeouts().into();
+        let info = connection.info(&Config::default());
+        (self.counts, self.timeouts) = (info.recovery, info.timeouts);
     }
 }
 
@@ -549,7 +549,7 @@ fn nothing_is_sent_twice_on_a_clean_path() {
             world.step();
             for end in &world.ends {
                 if let Phase::Open(connection) = &end.phase {
-                    assert_eq!(connection.recovery.retransmits(), 0);
+                    assert_eq!(connection.info(&Config::default()).retransmits, 0);
                 }
             }
         }

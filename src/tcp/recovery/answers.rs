@@ -32,7 +32,10 @@ pub(crate) enum DuplicateAck {
     /// Too few, or about what was sent again before (RFC6582-3.2.2).
     Counted,
     /// The segment at SND.UNA is lost.
-    Loss,
+    Loss {
+        /// Octets that have arrived above it, by the number of duplicates.
+        arrived: u32,
+    },
 }
 
 /// How a recovery stands that proves to be needless.

@@ -195,7 +195,8 @@ impl Episode {
         if config.eifel && goes_on && summary.copied && self.stamp.is_some_and(older) {
             return Some(Evidence::Eifel);
         }
-        let dsack = summary.dsack.is_some() && self.stamp.is_some() && self.copies.none_left();
+        let all_reported = self.copies.first.is_empty() && !self.copies.beyond;
+        let dsack = summary.dsack.is_some() && self.stamp.is_some() && all_reported;
         dsack.then_some(Evidence::Dsack)
     }
 
@@ -261,11 +262,6 @@ impl Copies {
         if self.second.remove(start, end, MOST_RANGES) == 0 {
             self.first.remove(start, end, MOST_RANGES);
         }
-    }
-
-    /// Whether all of them are reported.
-    fn none_left(&self) -> bool {
-        self.first.is_empty() && !self.beyond
     }
 
     /// Forgets all, and keeps the memory.

@@ -3,7 +3,7 @@
 use bitflags::bitflags;
 
 use crate::tcp::base::config::Config;
-use crate::tcp::base::info::{LossState, RecoveryCounts};
+use crate::tcp::base::info::{Info, LossState, RecoveryCounts};
 use crate::tcp::base::segment::{Segment, Transmit};
 use crate::tcp::base::seq::SeqNum;
 use crate::tcp::base::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use crate::tcp::recovery::summary::{AckContext, AckSummary};
 use crate::tcp::recovery::tail_probe::{self, ProbeAnswer, TailProbe};
 
 /// DupThresh: segments that must have arrived above a hole before it counts as a loss (RFC5681-3.2.2, RFC6675-2).
-pub(crate) const DUP_THRESH: u8 = 3;
+const DUP_THRESH: u8 = 3;
 
 bitflags! {
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +34,8 @@ bitflags! {
         const TIMED_OUT = 1 << 3;
         /// A partial ACK was seen in this recovery (RFC6582-3.2.3P).
         const PARTIAL_SEEN = 1 << 4;
+        /// So was another one.
+        const PARTIAL_AGAIN = 1 << 5;
     }
 }
 
@@ -100,7 +102,13 @@ impl LossRecovery {
     /// Octets of `flight` that are taken to be in the network (RFC6675-4b).
     #[inline]
     pub(crate) fn pipe(&self, flight: u32) -> u32 {
-        flight.saturating_sub(self.scoreboard.sacked_or_lost())
+        flight.saturating_sub(self.outside_the_network())
+    }
+
+    /// Octets of the flight that are not in the network any more.
+    #[inline]
+    fn outside_the_network(&self) -> u32 {
+        self.scoreboard.sacked() + self.scoreboard.lost()
     }
 
     /// Octets that are lost and wait to be sent again.
@@ -118,7 +126,7 @@ impl LossRecovery {
     /// Whether nothing hints at a loss: no recovery, no duplicate ACK, no hole.
     #[inline]
     pub(crate) fn is_undisturbed(&self) -> bool {
-        self.phase == Phase::Open && self.dup_acks == 0 && self.scoreboard.sacked_or_lost() == 0
+        self.phase == Phase::Open && self.dup_acks == 0 && self.outside_the_network() == 0
     }
 
     /// Whether the next ACK of new data means nothing but that.
@@ -153,34 +161,25 @@ impl LossRecovery {
 
     /// TSval of the first copy of the segment at `start`, which is in flight.
     pub(crate) fn first_stamp(&self, start: SeqNum, clock: TimestampClock) -> Option<Timestamp> {
-        self.tail.copy_stamp(start).or_else(|| self.scoreboard.sent_at(start).map(|sent| clock.at(sent)))
+        let probed = self.tail.copy().filter(|((begin, _), _)| *begin == start).map(|(_, stamp)| stamp);
+        probed.or_else(|| self.scoreboard.sent_at(start).map(|sent| clock.at(sent)))
     }
 
-    /// For observers.
-    pub(crate) fn state(&self) -> LossState {
-        match self.phase {
+    /// Its part of what observers see.
+    pub(crate) fn describe(&self, info: &mut Info) {
+        info.retransmits = self.retransmits.into();
+        info.timeouts = self.timeouts.into();
+        info.lost = self.scoreboard.lost();
+        info.sacked = self.scoreboard.sacked();
+        info.sack = self.with_sack();
+        info.loss_state = match self.phase {
             Phase::Open if self.in_disorder() => LossState::Disorder,
             Phase::Open => LossState::Open,
             Phase::Fast => LossState::Recovery,
             Phase::Loss => LossState::Loss,
-        }
-    }
-
-    /// For observers.
-    pub(crate) fn counts(&self) -> RecoveryCounts {
-        let (tail_probes, tail_losses) = self.tail.counts();
-        let counts = self.episode.as_ref().map(|episode| episode.counts).unwrap_or_default();
-        RecoveryCounts { tail_probes, tail_losses, ..counts }
-    }
-
-    /// Wire segments sent again.
-    pub(crate) fn retransmits(&self) -> u32 {
-        self.retransmits
-    }
-
-    /// Retransmission timeouts, as far as they are counted.
-    pub(crate) fn timeouts(&self) -> u16 {
-        self.timeouts
+        };
+        info.recovery = self.episode.as_ref().map(|episode| episode.counts).unwrap_or_default();
+        (info.recovery.tail_probes, info.recovery.tail_losses) = self.tail.counts();
     }
 
     /// What is remembered of recoveries, made at the first.
@@ -270,15 +269,12 @@ impl LossRecovery {
         min_rtt: Duration,
         now: Instant,
     ) {
-        if stream {
-            self.scoreboard.expect_many();
-        }
         if numbers.una == numbers.nxt {
             self.rto_base = now; // RFC6298-5.1
         }
         // Transmissions that are closer together than this count as one: an eighth of what RFC8985-4b allows.
         let grain = if min_rtt == Duration::MAX { Duration::ZERO } else { min_rtt / 32 };
-        self.scoreboard.sent(end, now, grain);
+        self.scoreboard.sent(end, now, grain, stream);
         if self.phase == Phase::Fast
             && let Some(episode) = self.episode.as_mut()
         {
@@ -317,18 +313,25 @@ impl LossRecovery {
 
     // ---- the timer --------------------------------------------------------------------------------------------------
 
-    /// The timer has fired: what it stood for.
-    pub(crate) fn on_timer(&mut self) -> LossTimer {
+    /// The timer has fired: what it stood for. The retransmission timeout counts from now on, unless that was about
+    /// reordering (RFC6298-5.6, RFC8985-7.3c).
+    pub(crate) fn on_timer(&mut self, now: Instant) -> LossTimer {
         if self.timer == LossTimer::Reordering {
             self.counts_mut().reordering_timeouts += 1;
+        } else {
+            self.rto_base = now;
         }
         self.timer
     }
 
-    /// The retransmission timeout counts from now on (RFC6298-5.3).
+    /// SND.UNA has moved, and what that means was found out: the retransmission timeout counts from now on
+    /// (RFC6298-5.3). Without SACK, many holes shall end in a timeout soon: there only the first partial ACK of a
+    /// recovery does that (RFC6582-3.2.3P).
     #[inline]
     pub(crate) fn restart_timer(&mut self, now: Instant) {
-        self.rto_base = now;
+        if self.with_sack() || self.phase != Phase::Fast || !self.facts.contains(Facts::PARTIAL_AGAIN) {
+            self.rto_base = now;
+        }
     }
 
     /// When the timer of loss recovery is to fire, with something in flight. To be asked after whatever may change
@@ -359,12 +362,11 @@ impl LossRecovery {
             && self.with_sack()
             && self.phase == Phase::Open
             && self.tail.may_follow()
-            && self.scoreboard.sacked_or_lost() == 0
+            && self.outside_the_network() == 0
     }
 
     /// PTO is over. Whether a probe is due.
-    pub(crate) fn on_probe_timeout(&mut self, config: &Config, numbers: &SendNumbers, now: Instant) -> bool {
-        self.rto_base = now; // RFC8985-7.3c
+    pub(crate) fn on_probe_timeout(&mut self, config: &Config, numbers: &SendNumbers) -> bool {
         let due = self.may_probe(config) && numbers.una.lt(numbers.written);
         if due {
             self.tail.on_timeout();
@@ -394,8 +396,7 @@ impl LossRecovery {
     /// and what is overdue by now; without RACK all of it).
     pub(crate) fn on_timeout(&mut self, config: &Config, numbers: &SendNumbers, rtt: &Rtt, now: Instant) {
         let &SendNumbers { una, written, .. } = numbers;
-        if self.scoreboard.front_is_sacked() {
-            self.scoreboard.forget_sacked(); // RFC2018-5b
+        if self.scoreboard.take_reneged() {
             self.counts_mut().reneged += 1;
         }
         let timed = config.rack && self.with_sack();
@@ -424,9 +425,15 @@ impl LossRecovery {
 
     // ---- what an acknowledgment means -------------------------------------------------------------------------------
 
-    /// SND.UNA moves from `una` to `ack` (SM-ACK-3).
+    /// SND.UNA moves from `una` to `ack` (SM-ACK-3); `last`: nothing waits to be sent any more.
     #[inline]
-    pub(crate) fn on_una(&mut self, una: SeqNum, ack: SeqNum, context: &AckContext, summary: &mut AckSummary) {
+    pub(crate) fn on_una(
+        &mut self,
+        (una, ack): (SeqNum, SeqNum),
+        last: bool,
+        context: &AckContext,
+        summary: &mut AckSummary,
+    ) {
         let recover = self.recover;
         self.recover = recover.later(ack - 1);
         self.facts.remove(Facts::TIMED_OUT | Facts::RESEND_FRONT);
@@ -437,6 +444,9 @@ impl LossRecovery {
             }
         } else {
             *summary = self.acknowledge_records((una, ack), recover, *context, *summary);
+        }
+        if last {
+            self.scoreboard.trim();
         }
     }
 
@@ -470,12 +480,6 @@ impl LossRecovery {
             summary.rtt = None;
         }
         summary
-    }
-
-    /// Nothing is in flight, and nothing waits to be sent: gives memory back.
-    #[inline]
-    pub(crate) fn trim(&mut self) {
-        self.scoreboard.trim();
     }
 
     /// Takes the SACK blocks of `seg` over (RFC 2018, RFC 2883 5). Nothing below `least` can still arrive twice. D-SACK
@@ -596,7 +600,7 @@ impl LossRecovery {
             return DuplicateAck::Counted;
         }
         self.scoreboard.lose_front(una, written, smss);
-        DuplicateAck::Loss
+        DuplicateAck::Loss { arrived: u32::from(DUP_THRESH) * smss }
     }
 
     // ---- recoveries -------------------------------------------------------------------------------------------------
@@ -613,7 +617,7 @@ impl LossRecovery {
     ) {
         let &SendNumbers { una, nxt, data_end, .. } = numbers;
         if let Some(saved) = saved {
-            let probed = self.tail.copy().map(|(start, end)| (start, end.earlier(data_end)));
+            let probed = self.tail.copy().map(|((start, end), _)| (start, end.earlier(data_end)));
             let oldest = self.first_stamp(una, clock).unwrap_or_else(|| clock.at(now));
             self.episode_mut().begin(saved, oldest, probed, now);
         }
@@ -625,36 +629,31 @@ impl LossRecovery {
         self.tail.cancel();
         self.phase = phase;
         self.facts.insert(Facts::RESEND_FRONT | Facts::AMBIGUOUS);
-        self.facts.remove(Facts::PARTIAL_SEEN);
+        self.facts.remove(Facts::PARTIAL_SEEN | Facts::PARTIAL_AGAIN);
         self.episode_mut().resume(now);
     }
 
-    /// Whether a partial ACK was seen in this recovery.
-    pub(crate) fn saw_partial_ack(&self) -> bool {
-        self.facts.contains(Facts::PARTIAL_SEEN)
-    }
-
-    /// A part of what a fast recovery is about was acknowledged.
-    pub(crate) fn count_partial_ack(&mut self) {
-        self.counts_mut().partial_acks += 1;
-    }
-
-    /// The same without SACK: the next hole begins at SND.UNA (RFC6582-3.2.3P), and a segment of it is sent again. Not
-    /// where SND.UNA lies in what this recovery has sent again: a segment that left in two packets is acknowledged in
+    /// A part of what a fast recovery without SACK is about was acknowledged: the next hole begins at SND.UNA
+    /// (RFC6582-3.2.3P), and a segment of it is sent again. Not where SND.UNA lies in what this recovery has sent again: a segment that left in two packets is acknowledged in
     /// two steps, and to send from the first of them, too, would begin a second row of retransmissions, which goes on
     /// beside the other to the end of the hole.
     pub(crate) fn on_partial_ack(&mut self, numbers: &SendNumbers, smss: u32) {
+        self.facts.set(Facts::PARTIAL_AGAIN, self.facts.contains(Facts::PARTIAL_SEEN));
         self.facts.insert(Facts::PARTIAL_SEEN);
         if !self.scoreboard.front_is_resent() {
             self.scoreboard.lose_front(numbers.una, numbers.written, smss);
             self.facts.insert(Facts::RESEND_FRONT);
         }
-        self.count_partial_ack();
+        self.counts_mut().partial_acks += 1;
     }
 
-    /// Whether `losses` are a loss of their own, for which the window is reduced once more: that of something sent again
-    /// after it was reduced (RFC5681-4.3). `pipe` octets were in the network before.
-    pub(crate) fn take_second_loss(&mut self, losses: &Losses, nxt: SeqNum, pipe: u32, now: Instant) -> bool {
+    /// Fast recovery with SACK goes on, after an ACK that moved SND.UNA by `acked` octets and told of `losses`. Whether
+    /// these are a loss of their own, for which the window is reduced once more: that of something sent again after it
+    /// was reduced (RFC5681-4.3). `pipe` octets were in the network before.
+    pub(crate) fn continue_fast(&mut self, acked: u32, losses: &Losses, nxt: SeqNum, pipe: u32, now: Instant) -> bool {
+        if acked > 0 {
+            self.counts_mut().partial_acks += 1;
+        }
         let since = self.episode.as_ref().map_or(Instant::MAX, |episode| episode.reduced_at());
         let again = losses.resent.is_some_and(|sent| sent >= since);
         if again {
@@ -690,7 +689,7 @@ impl LossRecovery {
     fn leave(&mut self) {
         self.phase = Phase::Open;
         self.dup_acks = 0;
-        self.facts.remove(Facts::PARTIAL_SEEN | Facts::RESEND_FRONT);
+        self.facts.remove(Facts::PARTIAL_SEEN | Facts::PARTIAL_AGAIN | Facts::RESEND_FRONT);
         self.set_frto(Frto::Off);
     }
 

@@ -17,4 +17,4 @@ mod rack;
 mod tail_probe;
 
 pub(super) use answers::{DuplicateAck, LossTimer, Needless, Phase, SendNumbers};
-pub(super) use loss_recovery::{DUP_THRESH, LossRecovery};
+pub(super) use loss_recovery::LossRecovery;

@@ -17,7 +17,7 @@ fn at(millis: u64) -> Instant {
 fn flight() -> (Scoreboard, Rack) {
     let mut board = Scoreboard::default();
     for i in 1..=10 {
-        board.sent(UNA + i * 1_000, at(u64::from(i)), Duration::ZERO);
+        board.sent(UNA + i * 1_000, at(u64::from(i)), Duration::ZERO, false);
     }
     (board, Rack::new(UNA))
 }
@@ -81,7 +81,7 @@ fn rfc8985_6_2_a_lost_retransmission_is_found_by_what_was_sent_after_it() {
     report(&mut board, &mut rack, 1, 4, at(104));
     detect(&mut board, &rack, at(104), Duration::ZERO);
     board.resent(UNA, UNA, UNA + 1_000, at(105));
-    board.sent(UNA + 11_000, at(106), Duration::ZERO);
+    board.sent(UNA + 11_000, at(106), Duration::ZERO, false);
     report(&mut board, &mut rack, 10, 11, at(206));
     let resent_end = UNA + 1_000;
     let mut remaining = Duration::ZERO;
@@ -152,7 +152,7 @@ fn without_a_sample_the_window_is_short_but_not_none() {
 fn what_was_sent_again_just_now_is_not_overdue() {
     let mut board = Scoreboard::default();
     for i in 1..=10 {
-        board.sent(UNA + i * 1_000, at(0), Duration::ZERO);
+        board.sent(UNA + i * 1_000, at(0), Duration::ZERO, false);
     }
     let mut rack = Rack::new(UNA);
     report(&mut board, &mut rack, 1, 10, at(0));

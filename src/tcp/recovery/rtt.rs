@@ -4,6 +4,7 @@
 //! the connection.
 
 use crate::tcp::base::config::RttConfig;
+use crate::tcp::base::info::Info;
 use crate::tcp::base::seq::SeqNum;
 use crate::tcp::base::time::{Duration, Instant};
 use crate::tcp::base::units::seconds;
@@ -59,11 +60,6 @@ impl Rtt {
     #[inline]
     pub(crate) fn srtt(&self) -> Option<Duration> {
         self.estimator.srtt()
-    }
-
-    /// Its mean deviation; zero before the first sample.
-    pub(crate) fn rttvar(&self) -> Duration {
-        self.estimator.rttvar()
     }
 
     /// The shortest round trip of the last minutes; `Duration::MAX` before the first sample.
@@ -144,6 +140,15 @@ impl Rtt {
     /// It fired in vain (RFC4015-3.1c).
     pub(crate) fn on_spurious_timeout(&mut self) {
         self.estimator.on_spurious_timeout();
+    }
+
+    /// Its part of what observers see.
+    pub(crate) fn describe(&self, config: &RttConfig, info: &mut Info) {
+        info.srtt = self.estimator.srtt();
+        info.rttvar = self.estimator.rttvar();
+        info.min_rtt = Some(self.min).filter(|min| *min != Duration::MAX);
+        info.rto = self.estimator.rto(config);
+        info.backoffs = self.backoffs().into();
     }
 
     /// Whether the last timeout proved needless, and there was no sample since; for tests.

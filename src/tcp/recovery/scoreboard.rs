@@ -127,12 +127,6 @@ impl Scoreboard {
         self.lost
     }
 
-    /// Octets of the flight that are not in the network any more: pipe is the flight without them (RFC6675-4b).
-    #[inline]
-    pub(super) fn sacked_or_lost(&self) -> u32 {
-        self.sacked + self.lost
-    }
-
     /// Number of records.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
@@ -141,9 +135,13 @@ impl Scoreboard {
 
     /// A new transmission ends at `end`. It joins the one before if nothing is known of that and it left at most
     /// `grain` earlier (RFC8985-4b: finer than a quarter of a round trip). Not across a retransmission: whatever left
-    /// before one that has arrived is lost, and what left behind it would count as that.
+    /// before one that has arrived is lost, and what left behind it would count as that. `stream`: of a stream, for
+    /// which all records that it may ever need are taken at once, so that no later segment of it allocates.
     #[inline]
-    pub(super) fn sent(&mut self, end: SeqNum, now: Instant, grain: Duration) {
+    pub(super) fn sent(&mut self, end: SeqNum, now: Instant, grain: Duration, stream: bool) {
+        if stream && self.records.capacity() < CROWDED {
+            self.records.reserve_exact(CROWDED - self.records.len());
+        }
         let crowded = self.records.len() >= CROWDED;
         if let Some(last) = self.records.back_mut()
             && last.flags.difference(Known::SEVERAL).is_empty()
@@ -168,14 +166,6 @@ impl Scoreboard {
         let steps = [KEPT, 4 * KEPT, CROWDED];
         let wanted = steps.into_iter().find(|step| *step > self.records.len()).unwrap_or(2 * self.records.len());
         self.records.reserve_exact(wanted - self.records.len());
-    }
-
-    /// A stream begins: takes at once what it may ever need, so that no later segment of it allocates.
-    #[inline]
-    pub(super) fn expect_many(&mut self) {
-        if self.records.capacity() < CROWDED {
-            self.records.reserve_exact(CROWDED - self.records.len());
-        }
     }
 
     /// Whether there is room for the record of a new transmission. There always is when the peer is honest.
@@ -372,13 +362,16 @@ impl Scoreboard {
     }
 
     /// Whether the peer reported the very first octet: then it has dropped what it reported (RFC2018-5b), for what it
-    /// holds in order it acknowledges.
-    pub(super) fn front_is_sacked(&self) -> bool {
-        self.records.front().is_some_and(|front| front.has(Known::SACKED))
+    /// holds in order it acknowledges. All reports are forgotten with that.
+    pub(super) fn take_reneged(&mut self) -> bool {
+        let reneged = self.records.front().is_some_and(|front| front.has(Known::SACKED));
+        if reneged {
+            self.forget_sacked();
+        }
+        reneged
     }
 
-    /// Forgets all reports.
-    pub(super) fn forget_sacked(&mut self) {
+    fn forget_sacked(&mut self) {
         for record in &mut self.records {
             record.flags.remove(Known::SACKED);
         }

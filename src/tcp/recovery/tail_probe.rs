@@ -94,14 +94,9 @@ impl TailProbe {
         self.sampled && !self.outstanding
     }
 
-    /// What it sent again, while it is outstanding.
-    pub(super) fn copy(&self) -> Option<(SeqNum, SeqNum)> {
-        (self.outstanding && self.resent).then_some((self.start, self.end))
-    }
-
-    /// TSval of the first copy, if `start` was probed for.
-    pub(super) fn copy_stamp(&self, start: SeqNum) -> Option<Timestamp> {
-        self.copy().filter(|(begin, _)| *begin == start).map(|_| self.stamp)
+    /// What it sent again, while it is outstanding, and the TSval of the first copy of that.
+    pub(super) fn copy(&self) -> Option<((SeqNum, SeqNum), Timestamp)> {
+        (self.outstanding && self.resent).then_some(((self.start, self.end), self.stamp))
     }
 
     /// A round trip was measured.
