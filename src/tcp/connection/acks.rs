@@ -10,7 +10,6 @@ use crate::tcp::base::time::{Duration, Instant};
 use crate::tcp::base::timers::Timer;
 use crate::tcp::base::timestamp::Timestamp;
 use crate::tcp::connection::Connection;
-use crate::tcp::connection::liveness::Waiting;
 use crate::tcp::recovery::rtt::Timed;
 use crate::tcp::recovery::summary::{AckContext, AckSummary};
 use crate::wire::options::Timestamps;
@@ -89,12 +88,9 @@ impl Connection {
         } else {
             summary.bare =
                 seg.len == 0 && seg.options.sack.is_empty() && self.sender.scaled_window(seg) == self.sender.window();
-            // An answer while its window is closed, or shrank below what we sent, is progress (MUST-37, SHLD-17). That
-            // does not count for a user who said how long to wait, or has left (OPS-28).
             let sender = &self.sender;
-            let narrow = sender.window() == 0 || sender.flight() > 0 && sender.window_edge().lt(sender.nxt());
-            if narrow && !self.liveness.has_user_timeout() && self.waiting() == Waiting::User {
-                self.liveness.on_progress(now);
+            if sender.window() == 0 || sender.flight() > 0 && sender.window_edge().lt(sender.nxt()) {
+                self.liveness.on_answer(self.waiting(), now);
             }
         }
         if self.recovery.with_sack() && !seg.options.sack.is_empty() {

@@ -54,35 +54,17 @@ impl Connection {
         self.flags.contains(ConnectionFlags::LEFT)
     }
 
-    /// The limit for progress has changed: the timer's handler finds out how much is left of it.
-    pub(super) fn review_progress(&mut self) {
-        if self.awaits_progress() {
-            self.timers.set(Timer::GiveUp, self.clock);
-        }
-    }
-
     /// The timer of this file has fired.
     pub(super) fn give_up(&mut self, config: &Config, now: Instant, outcome: &mut Outcome) {
         if self.awaits_progress() {
-            self.no_progress(config, now, outcome);
-        } else {
-            self.keep_alive(now, outcome);
-        }
-    }
-
-    /// R2 or the user's own limit may be over (MUST-20, SM-T-1).
-    fn no_progress(&mut self, config: &Config, now: Instant, outcome: &mut Outcome) {
-        if let Some(again) = self.liveness.next_look(config, self.waiting(), now) {
-            self.timers.set(Timer::GiveUp, again);
+            // R2 or the user's own limit may be over (MUST-20, SM-T-1).
+            match self.liveness.next_look(config, self.waiting(), now) {
+                Ok(again) => self.timers.set(Timer::GiveUp, again),
+                Err(reason) => self.end_without_progress(reason, now, outcome),
+            }
             return;
         }
-        let users = self.liveness.has_user_timeout();
-        let reason = if users { CloseReason::UserTimeout } else { CloseReason::TimedOut };
-        self.end_without_progress(reason, now, outcome);
-    }
-
-    /// Everything is acknowledged: is the peer still there? (KA-3, KA-4)
-    fn keep_alive(&mut self, now: Instant, outcome: &mut Outcome) {
+        // Everything is acknowledged: is the peer still there? (KA-3, KA-4)
         match self.liveness.step_keepalive(self.clock, now) {
             KeepAliveStep::Off => {}
             KeepAliveStep::Wait(again) => self.timers.set(Timer::GiveUp, again),

@@ -5,6 +5,7 @@
 use core::num::NonZeroU32;
 
 use crate::tcp::base::config::{Config, KeepAlive};
+use crate::tcp::base::outcome::CloseReason;
 use crate::tcp::base::time::{Duration, Instant};
 
 /// How often a connection that waits for an acknowledgment looks whether it is time for a keep-alive, at most.
@@ -76,11 +77,6 @@ impl Liveness {
         self.user_timeout = limit.filter(|limit| !limit.is_zero()).map(millis);
     }
 
-    /// Whether the limit for progress is the user's own, not R2.
-    pub(super) fn has_user_timeout(&self) -> bool {
-        self.user_timeout.is_some()
-    }
-
     /// Switches keep-alive on or off. Gives the silence before the first probe.
     pub(super) fn set_keepalive(&mut self, keepalive: Option<KeepAlive>) -> Option<Duration> {
         self.keepalive = keepalive.map(|KeepAlive { idle, interval, count }| Probing {
@@ -133,6 +129,14 @@ impl Liveness {
         self.progress = now;
     }
 
+    /// The peer has answered while its window is closed, or shrank below what we sent: that is progress (MUST-37,
+    /// SHLD-17). Not for a user who said how long to wait, or has left (OPS-28).
+    pub(super) fn on_answer(&mut self, waiting: Waiting, now: Instant) {
+        if self.user_timeout.is_none() && waiting == Waiting::User {
+            self.on_progress(now);
+        }
+    }
+
     /// Something waits for the peer from `now` on. When the timer is to fire that watches for progress; `Instant::MAX`
     /// for never.
     pub(super) fn watch(&mut self, config: &Config, waiting: Waiting, now: Instant) -> Instant {
@@ -141,10 +145,18 @@ impl Liveness {
         over.min(self.look_again(now))
     }
 
-    /// When to look again for the progress that something waits for; `None` when the limit is over (MUST-20, SM-T-1).
-    pub(super) fn next_look(&self, config: &Config, waiting: Waiting, now: Instant) -> Option<Instant> {
+    /// When to look again for the progress that something waits for.
+    ///
+    /// # Errors
+    ///
+    /// The limit is over: R2, or the user's own (MUST-20, SM-T-1).
+    pub(super) fn next_look(&self, config: &Config, waiting: Waiting, now: Instant) -> Result<Instant, CloseReason> {
         let over = self.limit(config, waiting).map_or(Instant::MAX, |limit| self.progress + limit);
-        (now < over).then(|| over.min(self.look_again(now)))
+        match self.user_timeout {
+            _ if now < over => Ok(over.min(self.look_again(now))),
+            Some(_) => Err(CloseReason::UserTimeout),
+            None => Err(CloseReason::TimedOut),
+        }
     }
 
     /// How long there may be no progress (SM-T-1, MUST-20); `None` for ever.
@@ -171,7 +183,7 @@ impl Liveness {
     pub(super) fn on_timeout(&mut self, config: &Config, first: bool, open: bool) -> bool {
         let before = if first { 0 } else { self.timeouts };
         self.timeouts = before.saturating_add(u8::from(open));
-        let counted = config.data_retries > 0 && !self.has_user_timeout();
+        let counted = config.data_retries > 0 && self.user_timeout.is_none();
         counted && open && before >= config.data_retries
     }
 

@@ -7,7 +7,6 @@ use crate::tcp::base::config::Config;
 use crate::tcp::base::outcome::{CloseReason, Events, Outcome};
 use crate::tcp::base::segment::Segment;
 use crate::tcp::base::time::Instant;
-use crate::tcp::congestion::AckSample;
 use crate::tcp::congestion::Saved;
 use crate::tcp::connection::{Connection, ConnectionFlags};
 use crate::tcp::recovery::episode::FrtoStep;
@@ -17,24 +16,6 @@ use crate::tcp::recovery::{DuplicateAck, LossTimer, Needless, Phase};
 use crate::wire::tcp::Flags;
 
 impl Connection {
-    /// The congestion window grows by an acknowledgment.
-    #[inline]
-    pub(super) fn grow(&mut self, summary: &AckSummary, now: Instant) {
-        if summary.acked == 0 {
-            return;
-        }
-        self.congestion.on_ack(&AckSample {
-            now,
-            acked: summary.acked,
-            flight: 0,
-            rtt: summary.rtt,
-            srtt: self.rtt.srtt().unwrap_or_default(),
-            una: self.sender.una(),
-            nxt: self.sender.nxt(),
-            cwnd_limited: self.recovery.phase() == Phase::Loss,
-        });
-    }
-
     // ---- acknowledgments --------------------------------------------------------------------------------------------
 
     /// Everything an acknowledgment means for recovery; `seg` is the one that it came with.

@@ -39,7 +39,7 @@ use crate::tcp::base::state::State;
 use crate::tcp::base::time::Instant;
 use crate::tcp::base::timers::{Timer, Timers};
 use crate::tcp::base::timestamp::Timestamp;
-use crate::tcp::congestion::Congestion;
+use crate::tcp::congestion::{AckSample, Congestion};
 use crate::tcp::connection::challenge::Limiter;
 use crate::tcp::connection::liveness::{Liveness, Waiting};
 use crate::tcp::connection::reassembly::Reassembly;
@@ -47,8 +47,9 @@ use crate::tcp::connection::receiver::Receiver;
 use crate::tcp::connection::right_sizing::RightSizing;
 use crate::tcp::connection::sender::Sender;
 use crate::tcp::connection::timestamps::PastStamps;
-use crate::tcp::recovery::LossRecovery;
 use crate::tcp::recovery::rtt::Rtt;
+use crate::tcp::recovery::summary::AckSummary;
+use crate::tcp::recovery::{LossRecovery, Phase};
 
 /// Least size of a segment that is sent, options included, whatever a peer says.
 const LEAST_MSS: u16 = 48;
@@ -227,6 +228,36 @@ impl Connection {
     /// Whether the peer owes us an acknowledgment or a window.
     fn awaits_progress(&self) -> bool {
         self.sender.flight() > 0 || self.timers.is_set(Timer::Persist)
+    }
+
+    /// The limit for progress has changed: the timer's handler finds out how much is left of it.
+    fn review_progress(&mut self) {
+        if self.awaits_progress() {
+            self.timers.set(Timer::GiveUp, self.clock);
+        }
+    }
+
+    /// Whether something waits to be sent, and nothing is in flight whose acknowledgment would let it go.
+    fn is_stalled(&self) -> bool {
+        self.sender.flight() == 0 && (self.sender.unsent() > 0 || self.sender.is_fin_due())
+    }
+
+    /// The congestion window grows by an acknowledgment.
+    #[inline]
+    fn grow(&mut self, summary: &AckSummary, now: Instant) {
+        if summary.acked == 0 {
+            return;
+        }
+        self.congestion.on_ack(&AckSample {
+            now,
+            acked: summary.acked,
+            flight: 0,
+            rtt: summary.rtt,
+            srtt: self.rtt.srtt().unwrap_or_default(),
+            una: self.sender.una(),
+            nxt: self.sender.nxt(),
+            cwnd_limited: self.recovery.phase() == Phase::Loss,
+        });
     }
 
     /// Sets the timer of loss recovery to what comes first. Called after whatever may change that.

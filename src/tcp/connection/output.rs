@@ -363,11 +363,6 @@ impl Connection {
         Some(self.build(una - 1, Flags::ACK, &options))
     }
 
-    /// Whether something waits to be sent, and nothing is in flight whose acknowledgment would let it go.
-    pub(super) fn is_stalled(&self) -> bool {
-        self.sender.flight() == 0 && (self.sender.unsent() > 0 || self.sender.is_fin_due())
-    }
-
     /// Nothing leaves by itself any more. What waits for the peer's window, and has no retransmission timer to wake it,
     /// gets a timer of its own (MUST-36, SHLD-29, SWS-4).
     fn arm_stalled(&mut self, config: &Config, now: Instant) {
