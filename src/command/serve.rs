@@ -8,9 +8,10 @@ use clap::Args;
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use trust::device::Capabilities;
 use trust::engine::{Engine, PlanKind, ServiceFactory, StageId};
 use trust::fence::Mode;
-use trust::services::{self, CpuTime, Environment};
+use trust::services::{self, CpuTime, Environment, ServiceSpec};
 use trust::tcp;
 
 use super::echo_sockets::EchoSockets;
@@ -92,19 +93,7 @@ impl Serve {
         let Setup { device, plan, config } = self.engine.setup(&[self.address], "trust0", tcp)?;
         let tun = device.name().to_owned();
         let capabilities = device.capabilities();
-        let environment = Environment { cpu_clock: Arc::new(cpu_time), ..Environment::default() };
-        let factories: Vec<_> = specs
-            .iter()
-            .copied()
-            .map(|spec| {
-                let environment = environment.clone();
-                ServiceFactory {
-                    port: Some(spec.port),
-                    make: Box::new(move || services::build(spec.name, &environment)),
-                }
-            })
-            .collect();
-        let prepared = Engine::prepare(config, plan, device, &factories).map_err(no_engine)?;
+        let prepared = Engine::prepare(config, plan, device, &factories(&specs)).map_err(no_engine)?;
         let bound = helper.map(|helper| Bound::new(forwards).map(|bound| (bound, helper))).transpose()?;
         fencing.give_up()?;
         let mut engine = prepared.start().map_err(no_engine)?;
@@ -121,50 +110,42 @@ impl Serve {
         let terminal = std::io::stderr().is_terminal();
         let fence = fencing.close(mode);
 
-        let plan = engine.plan();
-        let shape = if plan.kind == PlanKind::Fused { "fused" } else { "pipeline" };
         let output = console::output();
-        let mut banner = format!(
-            "{tun}: mtu {}, {} queue{}, checksum offload {}, tso {}, plan {shape}, steering {}\n",
-            capabilities.mtu,
-            capabilities.queues,
-            if capabilities.queues == 1 { "" } else { "s" },
-            on(capabilities.checksum_offload),
-            on(capabilities.tso4),
-            engine.steering(),
-        );
-        for thread in &plan.threads {
-            let cpu = thread.cpu.map_or_else(|| "any CPU".to_owned(), |cpu| format!("CPU {cpu}"));
-            let stages: Vec<_> = thread
-                .stages
-                .iter()
-                .map(|stage| match stage {
-                    StageId::Rx(queue) => format!("rx (queue {queue})"),
-                    StageId::Worker(shard) => format!("worker (shard {shard})"),
-                    StageId::Tx(queue) => format!("tx (queue {queue})"),
-                })
-                .collect();
-            banner += &format!("  {} -> {cpu} -> {}\n", thread.name, stages.join(", "));
-        }
+        let banner = banner(&tun, &capabilities, &engine);
         output.say(banner + &format!("fence: {fence}\nready: {} {}\n", self.address.ip(), list.join(" ")));
 
         let start = Instant::now();
-        let mut before = Sample::take(&engine, start);
+        let signalled = self.watch(&engine, start, &stopped);
+        if terminal {
+            console::error().say_live(String::new());
+        }
+        if signalled && self.drain > 0 {
+            drain_for(Duration::from_secs(self.drain), &engine, forwarding.as_ref(), &stopped);
+        }
+        // First, so that what it resets is still said.
+        drop((forwarding, echoing));
+        let result = engine.stop();
+        output.say(summary(&Sample::take(&engine, start)) + &lost());
+        Ok(result?)
+    }
+
+    /// Prints counters, and gives back what a crowd has left behind, until a signal comes or the engine fails: whether it
+    /// was a signal.
+    fn watch(&self, engine: &Engine, start: Instant, stopped: &Receiver<i32>) -> bool {
+        let output = console::output();
+        let terminal = io::stderr().is_terminal();
+        let mut before = Sample::take(engine, start);
         let mut crowd = Crowd::default();
         let mut told = false;
-        let mut signalled = false;
         loop {
             let interval = Duration::from_secs(self.stats.unwrap_or(1));
             match stopped.recv_timeout(interval) {
-                Ok(_) => {
-                    signalled = true;
-                    break;
-                }
-                Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) if engine.has_failed() => break,
+                Ok(_) => return true,
+                Err(RecvTimeoutError::Disconnected) => return false,
+                Err(RecvTimeoutError::Timeout) if engine.has_failed() => return false,
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            let now = Sample::take(&engine, start);
+            let now = Sample::take(engine, start);
             if self.stats.is_some() {
                 output.say(stats_lines(&before, &now));
             } else if terminal {
@@ -178,18 +159,46 @@ impl Serve {
             }
             before = now;
         }
-        if terminal {
-            console::error().say_live(String::new());
-        }
-        if signalled && self.drain > 0 {
-            drain_for(Duration::from_secs(self.drain), &engine, forwarding.as_ref(), &stopped);
-        }
-        // First, so that what it resets is still said.
-        drop((forwarding, echoing));
-        let result = engine.stop();
-        output.say(summary(&Sample::take(&engine, start)) + &lost());
-        Ok(result?)
     }
+}
+
+/// What makes the services, for each shard once.
+fn factories(specs: &[ServiceSpec]) -> Vec<ServiceFactory> {
+    let environment = Environment { cpu_clock: Arc::new(cpu_time), ..Environment::default() };
+    let factory = |spec: &ServiceSpec| {
+        let (spec, environment) = (*spec, environment.clone());
+        ServiceFactory { port: Some(spec.port), make: Box::new(move || services::build(spec.name, &environment)) }
+    };
+    specs.iter().map(factory).collect()
+}
+
+/// The device, and which thread does what; each in a line.
+fn banner(tun: &str, capabilities: &Capabilities, engine: &Engine) -> String {
+    let plan = engine.plan();
+    let shape = if plan.kind == PlanKind::Fused { "fused" } else { "pipeline" };
+    let mut banner = format!(
+        "{tun}: mtu {}, {} queue{}, checksum offload {}, tso {}, plan {shape}, steering {}\n",
+        capabilities.mtu,
+        capabilities.queues,
+        if capabilities.queues == 1 { "" } else { "s" },
+        on(capabilities.checksum_offload),
+        on(capabilities.tso4),
+        engine.steering(),
+    );
+    for thread in &plan.threads {
+        let cpu = thread.cpu.map_or_else(|| "any CPU".to_owned(), |cpu| format!("CPU {cpu}"));
+        let stages: Vec<_> = thread
+            .stages
+            .iter()
+            .map(|stage| match stage {
+                StageId::Rx(queue) => format!("rx (queue {queue})"),
+                StageId::Worker(shard) => format!("worker (shard {shard})"),
+                StageId::Tx(queue) => format!("tx (queue {queue})"),
+            })
+            .collect();
+        banner += &format!("  {} -> {cpu} -> {}\n", thread.name, stages.join(", "));
+    }
+    banner
 }
 
 /// What was said and nobody could read, in a line for the summary; nothing if there is none.

@@ -205,42 +205,8 @@ fn listing(keys: &SteeringKeys, map: RawFd) -> Vec<Op> {
         Goto(Label::Unknown),
     ]);
 
-    // IPv4. Ports count only in a TCP packet that is no fragment.
-    p.extend([
-        At(Label::V4),
-        Load(Width::U8, R1, Fp, V4 + 9),
-        IfNe(R1, PROTOCOL_TCP as i32, Label::HashV4),
-        Load(Width::U16, R1, Fp, V4 + 6),
-        AndImm(R1, FRAGMENT),
-        IfNe(R1, 0, Label::HashV4),
-        IfEq(R0, 0x45, Label::PortsV4),
-    ]);
-    // With IP options the TCP header begins at IHL * 4.
-    p.extend([Mov(R2, R0), AndImm(R2, 15), ShlImm(R2, 2), IfLt(R2, 20, Label::HashV4)]);
-    p.extend(load_octets(V4 + 20, 20));
-    p.push(IfNe(R0, 0, Label::HashV4));
-    p.extend([At(Label::PortsV4), Load(Width::U32, R9, Fp, V4 + 20)]);
-    p.extend([At(Label::HashV4), Load(Width::U64, R1, Fp, V4 + 12), Xor(R7, R1)]);
-    p.extend(round(R7));
-    p.push(Goto(Label::Finish));
-
-    // IPv6. Ports count only with a whole TCP header right behind the IP header; 40 octets are there in any case.
-    p.extend([At(Label::V6), MovImm(R2, 0)]);
-    p.extend(load_octets(V6, 60));
-    p.extend([IfEq(R0, 0, Label::WholeV6), MovImm(R2, 0)]);
-    p.extend(load_octets(V6, 40));
-    p.extend([IfEq(R0, 0, Label::HashV6), Goto(Label::Unknown)]);
-    p.extend([
-        At(Label::WholeV6),
-        Load(Width::U8, R1, Fp, V6 + 6),
-        IfNe(R1, PROTOCOL_TCP as i32, Label::HashV6),
-        Load(Width::U32, R9, Fp, V6 + 40),
-    ]);
-    p.push(At(Label::HashV6));
-    for word in 0..4 {
-        p.extend([Load(Width::U64, R1, Fp, V6 + 8 + 8 * word), Xor(R7, R1)]);
-        p.extend(round(R7));
-    }
+    p.extend(hash_v4());
+    p.extend(hash_v6());
 
     // The last round, over the ports.
     p.extend([At(Label::Finish), Xor(R7, R9), MovImm64(R1, k1), Xor(R7, R1), MovImm64(R8, MULTIPLIERS[1])]);
@@ -262,6 +228,50 @@ fn listing(keys: &SteeringKeys, map: RawFd) -> Vec<Op> {
         At(Label::Exit),
         Exit,
     ]);
+    p
+}
+
+/// The hash of an IPv4 packet's addresses. Ports count only in a TCP packet that is no fragment.
+fn hash_v4() -> Vec<Op> {
+    let mut p = vec![
+        At(Label::V4),
+        Load(Width::U8, R1, Fp, V4 + 9),
+        IfNe(R1, PROTOCOL_TCP as i32, Label::HashV4),
+        Load(Width::U16, R1, Fp, V4 + 6),
+        AndImm(R1, FRAGMENT),
+        IfNe(R1, 0, Label::HashV4),
+        IfEq(R0, 0x45, Label::PortsV4),
+    ];
+    // With IP options the TCP header begins at IHL * 4.
+    p.extend([Mov(R2, R0), AndImm(R2, 15), ShlImm(R2, 2), IfLt(R2, 20, Label::HashV4)]);
+    p.extend(load_octets(V4 + 20, 20));
+    p.push(IfNe(R0, 0, Label::HashV4));
+    p.extend([At(Label::PortsV4), Load(Width::U32, R9, Fp, V4 + 20)]);
+    p.extend([At(Label::HashV4), Load(Width::U64, R1, Fp, V4 + 12), Xor(R7, R1)]);
+    p.extend(round(R7));
+    p.push(Goto(Label::Finish));
+    p
+}
+
+/// The hash of an IPv6 packet's addresses. Ports count only with a whole TCP header right behind the IP header; 40 octets
+/// are there in any case.
+fn hash_v6() -> Vec<Op> {
+    let mut p = vec![At(Label::V6), MovImm(R2, 0)];
+    p.extend(load_octets(V6, 60));
+    p.extend([IfEq(R0, 0, Label::WholeV6), MovImm(R2, 0)]);
+    p.extend(load_octets(V6, 40));
+    p.extend([IfEq(R0, 0, Label::HashV6), Goto(Label::Unknown)]);
+    p.extend([
+        At(Label::WholeV6),
+        Load(Width::U8, R1, Fp, V6 + 6),
+        IfNe(R1, PROTOCOL_TCP as i32, Label::HashV6),
+        Load(Width::U32, R9, Fp, V6 + 40),
+    ]);
+    p.push(At(Label::HashV6));
+    for word in 0..4 {
+        p.extend([Load(Width::U64, R1, Fp, V6 + 8 + 8 * word), Xor(R7, R1)]);
+        p.extend(round(R7));
+    }
     p
 }
 

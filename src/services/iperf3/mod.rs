@@ -327,24 +327,7 @@ impl Iperf3 {
     fn on_note(&mut self, io: &mut dyn Io, from: ShardId, note: Note) {
         match note {
             Note::Hello { cookie, candidate } => self.on_hello(cookie, candidate),
-            Note::Lead { conn, cookie } => {
-                let me = Address { shard: io.shard(), conn };
-                let waits = matches!(self.parts.get(&conn), Some(Part::Asked { .. }));
-                if waits && self.find_place(io) {
-                    io.set_nodelay(conn, true);
-                    let congestion = io.info(conn).map_or_else(Default::default, |info| info.congestion);
-                    let session = Session::new(cookie, me, io.quad(conn), congestion, io.now());
-                    let overdue = session.overdue_at();
-                    self.places.insert((overdue, token(conn)));
-                    self.parts.insert(conn, Part::Control(Box::new(Control { session, timer: None, overdue })));
-                    self.read_control(io, conn);
-                } else {
-                    self.notes.push_back((from, Note::Release { cookie, session: me }));
-                    if waits {
-                        self.end_with(io, conn, vec![state::ACCESS_DENIED]);
-                    }
-                }
-            }
+            Note::Lead { conn, cookie } => self.on_lead(io, from, conn, cookie),
             Note::Deny { conn } => {
                 if let Some(Part::Asked { .. }) = self.parts.get(&conn) {
                     self.end_with(io, conn, vec![state::ACCESS_DENIED]);
@@ -404,6 +387,26 @@ impl Iperf3 {
                 if self.homed.get(&cookie) == Some(&session) {
                     self.homed.remove(&cookie);
                 }
+            }
+        }
+    }
+
+    /// We are to lead the test `cookie` by the connection `conn`.
+    fn on_lead(&mut self, io: &mut dyn Io, from: ShardId, conn: ConnId, cookie: Cookie) {
+        let me = Address { shard: io.shard(), conn };
+        let waits = matches!(self.parts.get(&conn), Some(Part::Asked { .. }));
+        if waits && self.find_place(io) {
+            io.set_nodelay(conn, true);
+            let congestion = io.info(conn).map_or_else(Default::default, |info| info.congestion);
+            let session = Session::new(cookie, me, io.quad(conn), congestion, io.now());
+            let overdue = session.overdue_at();
+            self.places.insert((overdue, token(conn)));
+            self.parts.insert(conn, Part::Control(Box::new(Control { session, timer: None, overdue })));
+            self.read_control(io, conn);
+        } else {
+            self.notes.push_back((from, Note::Release { cookie, session: me }));
+            if waits {
+                self.end_with(io, conn, vec![state::ACCESS_DENIED]);
             }
         }
     }
