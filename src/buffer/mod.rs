@@ -15,6 +15,8 @@
 mod blocks;
 #[cfg(not(loom))]
 pub mod frame;
+#[cfg(not(loom))]
+pub(crate) mod mapping;
 pub mod octets;
 #[cfg(not(loom))]
 pub mod packet;

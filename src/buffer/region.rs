@@ -10,9 +10,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
-use memmap2::{MmapOptions, MmapRaw, UncheckedAdvice};
 
 use super::blocks::{CHUNK_LEN, UNIT};
+use super::mapping::Mapping;
 
 /// Set in the index of an adopted piece. The others count [`UNIT`]s from the start of the region.
 pub(super) const ADOPTED: u32 = 1 << 31;
@@ -20,7 +20,7 @@ pub(super) const ADOPTED: u32 = 1 << 31;
 /// The memory itself, alive as long as the shard or the tx stage is.
 #[derive(Debug)]
 pub(super) struct Region {
-    octets: MmapRaw,
+    octets: Mapping,
     len: usize,
     /// The places for adopted pieces, made for the first of them.
     adopted: OnceLock<Box<[UnsafeCell<Option<Bytes>>]>>,
@@ -41,10 +41,10 @@ impl Region {
         let id = NonZeroU32::new(id).expect("four billion send memories");
         assert!(chunks <= ADOPTED / (CHUNK_LEN / UNIT) as u32, "more send memory than can be numbered");
         let len = chunks as usize * CHUNK_LEN;
-        let Ok(octets) = MmapOptions::new().len(len.max(1)).map_anon() else {
+        let Ok(octets) = Mapping::new(len) else {
             handle_alloc_error(Layout::array::<u8>(len).unwrap_or(Layout::new::<u8>()))
         };
-        Self { octets: MmapRaw::from(octets), len, adopted: OnceLock::new(), id }
+        Self { octets, len, adopted: OnceLock::new(), id }
     }
 
     /// Where the `len` octets from `start` of the block at `index` begin. Panics when they are not within the region.
@@ -53,7 +53,7 @@ impl Region {
         let from = index as usize * UNIT + start;
         assert!(from <= self.len && len <= self.len - from, "range beyond the region");
         // SAFETY: within the mapping, as was just checked.
-        unsafe { self.octets.as_mut_ptr().add(from) }
+        unsafe { self.octets.first().add(from) }
     }
 
     /// Makes the places for adopted pieces, if there are none yet.
@@ -94,8 +94,7 @@ impl Region {
     pub(super) unsafe fn give_back(&self, chunk: u32) {
         let from = chunk as usize * CHUNK_LEN;
         assert!(from < self.len, "chunk beyond the region");
-        // SAFETY: the range is whole pages of a private anonymous mapping, which read as zeros afterwards, and nobody looks at
-        // them: the caller's promise. Where the kernel refuses, the pages stay, which harms nobody.
-        let _ = unsafe { self.octets.unchecked_advise_range(UncheckedAdvice::DontNeed, from, CHUNK_LEN) };
+        // SAFETY: whole pages that nobody looks at: the caller's promise.
+        unsafe { self.octets.give_back(from, CHUNK_LEN) };
     }
 }

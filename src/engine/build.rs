@@ -6,7 +6,6 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use crossbeam::channel::{self, Sender};
-use memmap2::MmapOptions;
 
 use super::clock::Clock;
 use super::control::{CONTROL_QUEUE, Control, Farewell, Peer};
@@ -21,6 +20,7 @@ use super::stage::StageStats;
 use super::tx::{FromWorker, Tx};
 use super::worker::{FromRx, Links, Worker};
 use crate::buffer::frame::Completion;
+use crate::buffer::mapping::Mapping;
 use crate::buffer::packet::PacketPool;
 use crate::buffer::ring::{Consumer, ring};
 use crate::buffer::send_memory::CHUNK_LEN;
@@ -282,7 +282,7 @@ fn check_memory(config: &EngineConfig, plan: &Plan) -> Result<(), EngineError> {
         .saturating_add(OTHER);
     let refused = |error| EngineError::Memory { octets, error };
     let len = usize::try_from(octets).map_err(|_| refused(io::ErrorKind::OutOfMemory.into()))?;
-    MmapOptions::new().len(len).map_anon().map(drop).map_err(refused)
+    Mapping::new(len).map(drop).map_err(refused)
 }
 
 /// Makes the owner table and, where it may, has the kernel follow it.
