@@ -115,7 +115,7 @@ impl Serve {
         output.say(banner + &format!("fence: {fence}\nready: {} {}\n", self.address.ip(), list.join(" ")));
 
         let start = Instant::now();
-        let signalled = self.watch(&engine, start, &stopped);
+        let signalled = watch(self.stats, &engine, start, &stopped);
         if terminal {
             console::error().say_live(String::new());
         }
@@ -128,37 +128,37 @@ impl Serve {
         output.say(summary(&Sample::take(&engine, start)) + &lost());
         Ok(result?)
     }
+}
 
-    /// Prints counters, and gives back what a crowd has left behind, until a signal comes or the engine fails: whether it
-    /// was a signal.
-    fn watch(&self, engine: &Engine, start: Instant, stopped: &Receiver<i32>) -> bool {
-        let output = console::output();
-        let terminal = io::stderr().is_terminal();
-        let mut before = Sample::take(engine, start);
-        let mut crowd = Crowd::default();
-        let mut told = false;
-        loop {
-            let interval = Duration::from_secs(self.stats.unwrap_or(1));
-            match stopped.recv_timeout(interval) {
-                Ok(_) => return true,
-                Err(RecvTimeoutError::Disconnected) => return false,
-                Err(RecvTimeoutError::Timeout) if engine.has_failed() => return false,
-                Err(RecvTimeoutError::Timeout) => {}
-            }
-            let now = Sample::take(engine, start);
-            if self.stats.is_some() {
-                output.say(stats_lines(&before, &now));
-            } else if terminal {
-                console::error().say_live(live_line(&before, &now));
-            }
-            if let Some(error) = output.take_failure().filter(|_| !std::mem::replace(&mut told, true)) {
-                tracing::warn!("standard output cannot be written ({error}); serving on without it");
-            }
-            if crowd.has_gone(now.shards.iter().map(|shard| shard.connections).sum()) {
-                return_free_pages();
-            }
-            before = now;
+/// Prints counters, and gives back what a crowd has left behind, until a signal comes or the engine fails: whether it
+/// was a signal.
+fn watch(stats: Option<u64>, engine: &Engine, start: Instant, stopped: &Receiver<i32>) -> bool {
+    let output = console::output();
+    let terminal = io::stderr().is_terminal();
+    let mut before = Sample::take(engine, start);
+    let mut crowd = Crowd::default();
+    let mut told = false;
+    loop {
+        let interval = Duration::from_secs(stats.unwrap_or(1));
+        match stopped.recv_timeout(interval) {
+            Ok(_) => return true,
+            Err(RecvTimeoutError::Disconnected) => return false,
+            Err(RecvTimeoutError::Timeout) if engine.has_failed() => return false,
+            Err(RecvTimeoutError::Timeout) => {}
         }
+        let now = Sample::take(engine, start);
+        if stats.is_some() {
+            output.say(stats_lines(&before, &now));
+        } else if terminal {
+            console::error().say_live(live_line(&before, &now));
+        }
+        if let Some(error) = output.take_failure().filter(|_| !std::mem::replace(&mut told, true)) {
+            tracing::warn!("standard output cannot be written ({error}); serving on without it");
+        }
+        if crowd.has_gone(now.shards.iter().map(|shard| shard.connections).sum()) {
+            return_free_pages();
+        }
+        before = now;
     }
 }
 
