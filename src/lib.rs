@@ -79,7 +79,7 @@
 //!
 //! # Features
 //!
-//! * `cli` (default): the command `trust`, and what only it needs; all features below but `axum` and `sim` come with it.
+//! * `cli` (default): the command `trust`, and what only it needs; all features below but `axum` come with it.
 //!   Programs that use the library do without: `default-features = false`.
 //! * `axum`: the listener of `net::tokio` is one of axum's.
 //! * `fence`: gives up user, capabilities, files and system calls, when it is asked.

@@ -194,8 +194,10 @@ pub(crate) fn builder_addresses() -> Outcome {
     let named =
         |ours: &[Ipv4Addr]| ours.iter().fold(Engine::builder(), |builder, ours| builder.address((*ours).into()));
     let wider = named(&[a]).network(d.into(), 16).map_err(|error| error.to_string())?;
-    for (builder, ours) in [(named(&[a, b]), vec![a, b]), (named(&[c]), vec![c]), (wider, vec![a, d])] {
-        let engine = builder.start().unwrap();
+    // Each has a device of its own: one is there for as long as a child that another test is about to start has its descriptor.
+    let builders = [(named(&[a, b]), vec![a, b]), (named(&[c]), vec![c]), (wider, vec![a, d])];
+    for ((builder, ours), device) in builders.into_iter().zip(["trust0", "trust1", "trust2"]) {
+        let engine = builder.tun(device).start().unwrap();
         let listener = engine.bind((Ipv4Addr::UNSPECIFIED, 7)).unwrap();
         for &ours in &ours {
             let limit = Duration::from_secs(5);

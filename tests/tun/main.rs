@@ -46,37 +46,16 @@ fn main() -> ExitCode {
     let with_threads = |count| Arguments { test_threads: given.test_threads.or(Some(count)), ..given.clone() };
     // On lossy links they wait for timers nearly all of the time.
     let lossy = libtest_mimic::run(&with_threads(8), loss::trials());
-    let mut trials = vec![
+    // What an engine says, gives up, or does when something ends: they wait for each other's words more than they compute.
+    let waiting = vec![
         trial("ping_is_answered", basics::ping),
         trial("closed_port_is_refused_at_once", basics::closed_port),
-        trial("bulk_through_echo_is_exact", basics::bulk_echo),
         trial("daytime_discard_chargen", basics::small_services),
         trial("impossible_combinations_are_refused_in_one_line", combinations::impossible),
-        trial("iperf3_plain", iperf::plain),
-        trial("iperf3_reverse", iperf::reverse),
-        trial("iperf3_8_streams", iperf::eight),
-        trial("iperf3_8_streams_both_ways", iperf::eight_both_ways),
-        trial("iperf3_64_streams", iperf::sixty_four),
-        trial("iperf3_reverse_paced", iperf::paced),
-        trial("iperf3_server_output", iperf::server_output),
         trial("iperf3_server_terminates", iperf::server_terminates),
-        trial("header_prediction_takes_bulk_transfers", iperf::header_prediction),
-        trial("http_bytes_are_exact", http::bytes),
         trial("http_pages_heads_and_refusals", http::pages),
-        trial("http_echo_is_exact", http::echo),
-        trial("http_echo_takes_bodies_whole", http::echo_whole),
         trial("http_echo_refuses_what_is_too_large", http::too_large),
         trial("http_slow_head_is_given_up", http::slow_head),
-        trial("http_ab_keeps_connections", http::ab),
-        trial("http_wrk_256_connections", http::wrk),
-        // Large, and not on every machine: it is not asked for, but used where it is.
-        trial("http_chromium_shows_the_status_page", http::chromium)
-            .with_ignored_flag(need(&["chromium"]).is_err() && !soak()),
-        trial("hyper_wrk_256_connections", applications::hyper_wrk),
-        trial("hyper_curl_is_exact", applications::hyper_curl),
-        trial("echo_sockets_is_exact", applications::echo_sockets),
-        trial("tokio_streams_between_two_engines", applications::two_engines),
-        trial("addresses_of_the_builder_are_reached", applications::builder_addresses),
         trial("connect_is_exact_both_ways", connect::both_ways),
         trial("connect_half_closed_is_exact", connect::half_closed),
         trial("connect_is_refused_at_once", connect::refused),
@@ -88,21 +67,11 @@ fn main() -> ExitCode {
         trial("fetch_refusals_take_one_line", fetch::refusals),
         trial("fetch_and_connect_end_quietly_when_nobody_reads", fetch::into_head),
         trial("fetch_notices_broken_servers", fetch::broken_servers),
-        trial("iperf3_client_all_directions", iperf_client::all_directions),
-        trial("iperf3_client_amounts_and_rates", iperf_client::amounts_and_rates),
-        trial("iperf3_client_text", iperf_client::text),
         trial("iperf3_client_failures", iperf_client::failures),
         trial("forward_half_closed_both_ways", forward::half_closed),
-        trial("forward_is_exact_on_many_connections", forward::both_ways),
-        trial("forward_carries_resets_over", forward::resets),
-        trial("forward_stalled_readers_stop_the_other_end", forward::back_pressure),
         trial("forward_refusals_take_one_line", forward::refusals),
-        trial("forward_pieces_do_not_wait_for_acks", relay::pieces),
-        trial("forward_http2_streams_do_not_stall", relay::http2),
-        trial("forward_1000_clients_while_stopped", relay::crowd),
         trial("forward_needs_open_files_and_says_how_many", relay::open_files),
         trial("forward_places_of_the_vanished_are_free_again", relay::vanished),
-        trial("forward_failures_are_said_once_a_second", relay::failures),
         trial("forward_ssh_session_and_file_copy", forward::secure_shell),
         trial("fence_is_around_every_thread_fused", fence::around_fused),
         trial("fence_is_around_every_thread_pipeline", fence::around_pipeline),
@@ -121,12 +90,6 @@ fn main() -> ExitCode {
         trial("nat_through_routers_is_exact_and_undone", nat::through_routers),
         trial("nat_ssh_through_routers", nat::secure_shell),
         trial("nat_refuses_what_is_in_the_way", nat::refusals),
-        trial("clients_1000_at_once", crowd::thousand_clients),
-        trial("clients_1000_at_once_200_killed_midway", crowd::thousand_clients_200_killed),
-        trial("stalled_readers_slow_nobody", crowd::stalled_readers),
-        trial("short_connections_are_never_refused", crowd::short_connections),
-        trial("capture_of_a_transfer_is_clean", capture::clean),
-        trial("capture_shows_broken_packets", capture::broken),
         trial("keep_alive_must_24_kernel_answers_and_silence", keepalive::silence),
         trial("term_ends_it_cleanly", lifecycle::term),
         trial("int_ends_it_cleanly", lifecycle::int),
@@ -144,10 +107,51 @@ fn main() -> ExitCode {
         trial("lifecycle_resets_of_iperf3_are_explained", lifecycle::resets),
         trial("outputs_that_fail_or_are_not_read_stop_no_engine", outputs::serve),
         trial("outputs_that_fail_or_are_not_read_end_clients_in_order", outputs::clients),
+        trial("unprivileged_serves", lifecycle::unprivileged),
+    ];
+    let waiting = libtest_mimic::run(&with_threads(5), waiting);
+    let mut trials = vec![
+        trial("bulk_through_echo_is_exact", basics::bulk_echo),
+        trial("iperf3_plain", iperf::plain),
+        trial("iperf3_reverse", iperf::reverse),
+        trial("iperf3_8_streams", iperf::eight),
+        trial("iperf3_8_streams_both_ways", iperf::eight_both_ways),
+        trial("iperf3_64_streams", iperf::sixty_four),
+        trial("iperf3_reverse_paced", iperf::paced),
+        trial("iperf3_server_output", iperf::server_output),
+        trial("header_prediction_takes_bulk_transfers", iperf::header_prediction),
+        trial("http_bytes_are_exact", http::bytes),
+        trial("http_echo_is_exact", http::echo),
+        trial("http_echo_takes_bodies_whole", http::echo_whole),
+        trial("http_ab_keeps_connections", http::ab),
+        trial("http_wrk_256_connections", http::wrk),
+        // Large, and not on every machine: it is not asked for, but used where it is.
+        trial("http_chromium_shows_the_status_page", http::chromium)
+            .with_ignored_flag(need(&["chromium"]).is_err() && !soak()),
+        trial("hyper_wrk_256_connections", applications::hyper_wrk),
+        trial("hyper_curl_is_exact", applications::hyper_curl),
+        trial("echo_sockets_is_exact", applications::echo_sockets),
+        trial("tokio_streams_between_two_engines", applications::two_engines),
+        trial("addresses_of_the_builder_are_reached", applications::builder_addresses),
+        trial("iperf3_client_all_directions", iperf_client::all_directions),
+        trial("iperf3_client_amounts_and_rates", iperf_client::amounts_and_rates),
+        trial("iperf3_client_text", iperf_client::text),
+        trial("forward_is_exact_on_many_connections", forward::both_ways),
+        trial("forward_carries_resets_over", forward::resets),
+        trial("forward_stalled_readers_stop_the_other_end", forward::back_pressure),
+        trial("forward_pieces_do_not_wait_for_acks", relay::pieces),
+        trial("forward_http2_streams_do_not_stall", relay::http2),
+        trial("forward_1000_clients_while_stopped", relay::crowd),
+        trial("forward_failures_are_said_once_a_second", relay::failures),
+        trial("clients_1000_at_once", crowd::thousand_clients),
+        trial("clients_1000_at_once_200_killed_midway", crowd::thousand_clients_200_killed),
+        trial("stalled_readers_slow_nobody", crowd::stalled_readers),
+        trial("short_connections_are_never_refused", crowd::short_connections),
+        trial("capture_of_a_transfer_is_clean", capture::clean),
+        trial("capture_shows_broken_packets", capture::broken),
         trial("lifecycle_what_is_left_behind_is_found", lifecycle::leftovers),
         trial("idle_connections_cost_nothing_fused", lifecycle::idle_fused),
         trial("idle_connections_cost_nothing_pipeline", lifecycle::idle_pipeline),
-        trial("unprivileged_serves", lifecycle::unprivileged),
         trial("stopped_in_a_download_goes_on_fused", stopped::fused),
         trial("stopped_in_a_download_goes_on_pipeline", stopped::pipeline),
         trial("no_event_is_slept_through_beside_busy_cpus_fused", waking::fused),
@@ -155,10 +159,10 @@ fn main() -> ExitCode {
     ];
     trials.extend(combinations::trials());
     trials.extend(hostile::trials());
-    // Each of these takes several processes of its own: more at once only wait for each other.
+    // Each of these takes all the processors that there are: more at once only wait for each other.
     let others = libtest_mimic::run(&with_threads(2), trials);
     hostile::print_table();
-    if lossy.has_failed() { lossy.exit_code() } else { others.exit_code() }
+    [lossy, waiting, others].iter().find(|run| run.has_failed()).map_or(ExitCode::SUCCESS, |run| run.exit_code())
 }
 
 fn trial(name: &str, test: fn() -> support::Outcome) -> Trial {
