@@ -107,13 +107,13 @@ find_helper() { # HOW
 }
 
 # Builds what is needed in one call, and sets `helper`: the engine and trust-run share their packages. With TRUST_BIN
-# the engine is not built, and trust-run only where there is none beside it, without a word.
+# the engine is not built, and the others only where there are none beside it, without a word.
 build() { # PACKAGE...
     local words=() package
     helper=$built/trust-run
     for package in "$@"; do
         if [ -n "${TRUST_BIN:-}" ]; then
-            [ "$package" != trust ] || continue
+            [[ $package != trust && ($package != trust-tools || ! -x $built/nc-load) ]] || continue
             [ "$package" != trust-run ] || ! find_helper fresh || continue
         fi
         words+=(-p "$package")

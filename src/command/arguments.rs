@@ -44,7 +44,7 @@ pub(crate) fn main() -> Result<(), Error> {
         Ok(arguments) => arguments,
         // What was asked for goes to standard output.
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
-            return Ok(error.print()?);
+            return error.print().map_err(Error::output);
         }
         Err(error) => {
             return Err(Error::Usage(refusal::flatten(&error, &Arguments::command(), std::env::args().skip(1))));
@@ -85,7 +85,7 @@ pub(crate) fn last_words(error: Option<&Error>) {
     if let Some(error) = error {
         console::error().say(format!("trust: {error}\n"));
     }
-    console::finish(console::LAST_WORDS);
+    console::finish();
 }
 
 #[cfg(test)]

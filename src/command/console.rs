@@ -23,7 +23,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 const WAITING: usize = 8_192;
 
 /// How long the end of a command waits for what was said to be written, where nothing depends on it.
-pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Octets that are written at once.
 const AT_ONCE: usize = 64 << 10;
@@ -46,12 +46,17 @@ pub(super) fn begin() {
     [output(), error()].into_iter().for_each(Console::begin);
 }
 
-/// Gives what was said `limit` to be written, on either; what is not is lost.
-pub(super) fn finish(limit: Duration) {
-    [&OUTPUT, &ERROR].into_iter().filter_map(OnceLock::get).for_each(|console| {
+/// Gives what was said until [`LAST_WORDS`] after the first call of this to be written, on both together, and a moment
+/// later: an end has a part or two, and outputs that nobody reads hold it up once. What is not written by then is lost.
+pub(super) fn finish() {
+    /// What a thread takes that has only to write.
+    const MOMENT: Duration = Duration::from_millis(50);
+    static END: OnceLock<Instant> = OnceLock::new();
+    let end = *END.get_or_init(|| Instant::now() + LAST_WORDS);
+    for console in [&OUTPUT, &ERROR].into_iter().filter_map(OnceLock::get) {
         console.begin();
-        console.finish(limit);
-    });
+        console.finish(end.saturating_duration_since(Instant::now()).max(MOMENT));
+    }
 }
 
 /// What stands in the log where lines are missing.

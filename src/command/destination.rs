@@ -5,8 +5,8 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, mpsc};
 
 use tokio::sync::{Notify, oneshot, watch};
 
@@ -38,7 +38,12 @@ impl Destination {
 
     /// Looks up the name whenever somebody asks; ends with the runtime.
     pub(super) async fn look_up(self: Arc<Self>) {
-        self.answer(|| look_up(self.host.clone(), self.port)).await;
+        let resolver = Resolver::new(&self.host, self.port);
+        if self.known().is_none() {
+            // Where it may not begin now the first question says so.
+            let _ = resolver.begin();
+        }
+        self.answer(|| resolver.look_up()).await;
     }
 
     async fn answer<F>(&self, look: impl Fn() -> F)
@@ -81,17 +86,44 @@ impl Destination {
     }
 }
 
-/// Asks the resolver, which blocks, in a thread. Where none may be had that is what went wrong, and the next try may find
-/// one; `tokio::net::lookup_host` panics there.
-async fn look_up(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let (told, found) = oneshot::channel();
-    let look = move || {
-        let all = (host.as_str(), port).to_socket_addrs().map(Iterator::collect);
-        // Nobody waits for it any more, perhaps.
-        let _ = told.send(all);
-    };
-    threads::start("resolver", look)?;
-    found.await.map_err(io::Error::other)?
+/// Who asks the resolver of this machine, which blocks: a thread of its own. It begins before somebody waits and stays:
+/// when a connection comes there may be no thread to be had, nor memory for one, where `tokio::net::lookup_host` panics.
+#[derive(Debug)]
+struct Resolver {
+    host: String,
+    port: u16,
+    questions: OnceLock<mpsc::Sender<Answer>>,
+}
+
+/// Who is told what was found.
+type Answer = oneshot::Sender<io::Result<Vec<SocketAddr>>>;
+
+impl Resolver {
+    fn new(host: &str, port: u16) -> Self {
+        Self { host: host.to_owned(), port, questions: OnceLock::new() }
+    }
+
+    /// The thread, which is tried again with each question where it could not begin.
+    fn begin(&self) -> io::Result<&mpsc::Sender<Answer>> {
+        if let Some(questions) = self.questions.get() {
+            return Ok(questions);
+        }
+        let (questions, asked) = mpsc::channel::<Answer>();
+        let (host, port) = (self.host.clone(), self.port);
+        threads::start("resolver", move || {
+            for answer in asked {
+                // Nobody waits for it any more, perhaps.
+                let _ = answer.send((host.as_str(), port).to_socket_addrs().map(Iterator::collect));
+            }
+        })?;
+        Ok(self.questions.get_or_init(|| questions))
+    }
+
+    async fn look_up(&self) -> io::Result<Vec<SocketAddr>> {
+        let (told, found) = oneshot::channel();
+        self.begin()?.send(told).map_err(io::Error::other)?;
+        found.await.map_err(io::Error::other)?
+    }
 }
 
 /// A connection to the first of these addresses that answers.

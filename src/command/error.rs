@@ -65,9 +65,10 @@ pub(super) fn with_remedy(text: &str) -> Cow<'_, str> {
     ];
     for (number, _, remedy) in remedies.into_iter().filter(|(_, fits, _)| *fits) {
         let number = format!("(os error {number})");
-        // What follows is advice for other errors.
-        if let Some((what, _)) = text.split_once(&number) {
-            return Cow::Owned(format!("{what}{number}: {remedy}"));
+        // What follows is advice for other errors, but for the end of a parenthesis.
+        if let Some((what, rest)) = text.split_once(&number) {
+            let end = if rest.starts_with(')') { ")" } else { "" };
+            return Cow::Owned(format!("{what}{number}: {remedy}{end}"));
         }
     }
     Cow::Borrowed(text)
@@ -85,6 +86,8 @@ mod tests {
         }
         let advised = format!("cannot copy a queue: {error}; check the value");
         assert_eq!(with_remedy(&advised), with_remedy(&format!("cannot copy a queue: {error}")));
+        let inside = format!("host: the name cannot be resolved ({error})");
+        assert!(with_remedy(&inside).ends_with("ulimit -n)"), "{}", with_remedy(&inside));
         let refused = io::Error::from_raw_os_error(libc::ECONNREFUSED).to_string();
         assert_eq!(with_remedy(&refused), refused);
         assert!(Error::from(error).to_string().contains("ulimit -n"));

@@ -203,7 +203,7 @@ fn banner(tun: &str, capabilities: &Capabilities, engine: &Engine) -> String {
 
 /// What was said and nobody could read, in a line for the summary; nothing if there is none.
 fn lost() -> String {
-    console::finish(console::LAST_WORDS);
+    console::finish();
     match [console::error(), console::output()].map(console::Console::unwritten) {
         [0, 0] => String::new(),
         [log, output] => format!("  not written: {log} lines of standard error, {output} pieces of standard output\n"),

@@ -100,7 +100,13 @@ fn network() -> Result<(Namespace, Namespace), String> {
 
 /// `run.sh` with the engine of this build and a state of its own.
 fn run_sh(directory: &Directory, limit: u64, arguments: &[&str]) -> Command {
-    let mut command = bounded(limit, concat!(env!("CARGO_MANIFEST_DIR"), "/run.sh"), arguments);
+    within_run_sh(&[], directory, limit, arguments)
+}
+
+/// The same behind words that put it elsewhere.
+fn within_run_sh(prefix: &[String], directory: &Directory, limit: u64, arguments: &[&str]) -> Command {
+    let words = [&[concat!(env!("CARGO_MANIFEST_DIR"), "/run.sh")], arguments].concat();
+    let mut command = within(prefix, limit, &words);
     command.env("TRUST_BIN", env!("CARGO_BIN_EXE_trust")).env("TRUST_RUN_DIR", directory.0.join("run"));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
@@ -238,7 +244,15 @@ pub(crate) fn refusals() -> Outcome {
     unsafe { libc::kill(pid, libc::SIGKILL) };
     script.wait().unwrap();
     eventually(Duration::from_secs(5), "the engine goes, too", || !must(5, "ip", &["-o", "link"]).contains("trust0"));
-    assert_ne!(settings(), before);
+    let left = settings();
+    assert_ne!(left, before);
+    // Elsewhere nothing is undone: a table of that name there is somebody else's.
+    let other = Namespace::new();
+    other.must("nft add table ip trust_nat");
+    let output = within_run_sh(&other.prefix(), &directory, 20, &["stop"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("another network namespace"), "{}", describe(&output));
+    other.must("nft list table ip trust_nat");
+    assert_eq!(settings(), left);
     let output = run_sh(&directory, 20, &["stop"]).output().unwrap();
     assert!(String::from_utf8_lossy(&output.stderr).contains("removed the nft table"), "{}", describe(&output));
     assert_eq!(settings(), before);

@@ -1,10 +1,13 @@
 //! The way to the Internet: this machine forwards and masquerades for the device's network only, until the end.
 //!
-//! What is changed lies in the file `nat` of the state until it is undone: the interface that leads out, and whether
-//! it forwarded before.
+//! What is changed lies in a file of the state until it is undone: the interface that leads out, and whether it forwarded
+//! before. Its name has the network namespace, since that is where it is to be undone: elsewhere an interface or a table of
+//! the same name is somebody else's.
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -16,18 +19,22 @@ use crate::talk::{Failure, cannot, warn};
 /// The name of our table. What else there is stays as it is.
 const TABLE: &str = "trust_nat";
 
+/// The name of the file that has what was changed, before the number of the namespace.
+const RECORD: &str = "nat.net";
+
 /// The way out, as long as this is there.
 #[derive(Debug)]
-pub(crate) struct Nat<'a> {
-    state: &'a State,
+pub(crate) struct Nat {
+    /// Where it is written down what has been changed.
+    changes: PathBuf,
     lock: File,
     uplink: String,
 }
 
-impl<'a> Nat<'a> {
+impl Nat {
     /// Forwards and masquerades for the network of an address with its prefix. Refuses where something is in the way:
     /// nothing that exists is changed, but for the forwarding of the interface that leads out.
-    pub(crate) fn on(state: &'a State, tun: &str, address: &str) -> Result<Self, Failure> {
+    pub(crate) fn on(state: &State, tun: &str, address: &str) -> Result<Self, Failure> {
         if !is_plain(tun) {
             return Err(Failure::misuse(format!("--nat: {tun} is no name for a device here")));
         }
@@ -38,15 +45,16 @@ impl<'a> Nat<'a> {
         if !lock_within(&lock, Duration::ZERO) {
             return Err(Failure::new("--nat: another engine of this clone has it already"));
         }
-        if state.path("nat").exists() {
-            undo_what_is_left(state);
+        let changes = changes(state);
+        if changes.exists() {
+            undo_what_is_left(&changes);
         }
         refuse_what_is_in_the_way()?;
         let setting = forwarding(&uplink);
         let former = fs::read_to_string(&setting).unwrap_or_default().trim().to_owned();
-        fs::write(state.path("nat"), format!("{uplink} {former}\n")).map_err(cannot("--nat: its state"))?;
+        fs::write(&changes, format!("{uplink} {former}\n")).map_err(cannot("--nat: its state"))?;
         // From here on all is undone, however this ends.
-        let nat = Self { state, lock, uplink };
+        let nat = Self { changes, lock, uplink };
         nat.add_table(tun, address, former == "1")?;
         if former != "1" {
             let name = format!("net.ipv4.conf.{}.forwarding", nat.uplink);
@@ -101,33 +109,69 @@ impl<'a> Nat<'a> {
     }
 }
 
-impl Drop for Nat<'_> {
+impl Drop for Nat {
     fn drop(&mut self) {
-        undo(self.state);
+        undo(&self.changes);
     }
 }
 
-/// Undoes what a run that was killed has left: for root, and when nobody uses it.
+/// Undoes what a run that was killed has left in this network namespace: for root, and when nobody uses it.
 pub(crate) fn undo_leftovers(state: &State) {
-    if !state.path("nat").exists() || !geteuid().is_root() {
+    if !geteuid().is_root() {
+        return;
+    }
+    let changes = changes(state);
+    let elsewhere = recorded(state).into_iter().filter(|inode| *inode != namespace() && exists(*inode));
+    for inode in elsewhere {
+        warn(format!(
+            "--nat: what was changed in another network namespace (net:[{inode}]) is undone by ./run.sh stop there"
+        ));
+    }
+    if !changes.exists() {
         return;
     }
     // An engine that was killed just now holds the lock a moment longer than its device.
     if let Ok(lock) = state.lock_file("nat.lock")
         && lock_within(&lock, Duration::from_millis(500))
     {
-        undo_what_is_left(state);
+        undo_what_is_left(&changes);
     }
 }
 
-fn undo_what_is_left(state: &State) {
+/// Where it lies what has been changed in the network namespace of this process.
+fn changes(state: &State) -> PathBuf {
+    state.path(&format!("{RECORD}{}", namespace()))
+}
+
+/// The network namespace of this process: what the kernel calls it, or 0 where it does not say.
+fn namespace() -> u64 {
+    fs::metadata("/proc/self/ns/net").map_or(0, |namespace| namespace.ino())
+}
+
+/// The namespaces in which something has been changed.
+fn recorded(state: &State) -> Vec<u64> {
+    let entries = fs::read_dir(state.path("")).into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.filter_map(|name| name.strip_prefix(RECORD)?.parse().ok()).collect()
+}
+
+/// Whether there is a network namespace of this number still: some process is in it, or `ip netns` keeps it. What was
+/// changed in one that has gone went with it.
+fn exists(namespace: u64) -> bool {
+    let entries = |folder: &str| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let processes = entries("/proc").map(|process| process.join("ns/net"));
+    let is = |path: PathBuf| fs::metadata(path).is_ok_and(|other| other.ino() == namespace);
+    processes.chain(entries("/run/netns")).any(is)
+}
+
+fn undo_what_is_left(changes: &Path) {
     warn("--nat: undoing what a run that was killed has left");
-    undo(state);
+    undo(changes);
 }
 
 /// Undoes it, by what the state says. Not the forwarding of our device: that goes with the device.
-fn undo(state: &State) {
-    let Ok(text) = fs::read_to_string(state.path("nat")) else { return };
+fn undo(changes: &Path) {
+    let Ok(text) = fs::read_to_string(changes) else { return };
     let (uplink, former) = text.trim_end().split_once(' ').unwrap_or((text.trim_end(), ""));
     if former != "1" && fs::write(forwarding(uplink), format!("{former}\n")).is_ok() {
         warn(format!("--nat: net.ipv4.conf.{uplink}.forwarding is {former} again"));
@@ -135,7 +179,7 @@ fn undo(state: &State) {
     if quiet(Command::new("nft").args(["delete", "table", "ip", TABLE])) {
         warn(format!("--nat: removed the nft table ip {TABLE}"));
     }
-    let _ = fs::remove_file(state.path("nat"));
+    let _ = fs::remove_file(changes);
 }
 
 fn refuse_what_is_in_the_way() -> Result<(), Failure> {
