@@ -136,7 +136,8 @@ impl Connection {
         segment
     }
 
-    /// A segment with `piece` of the stream, which begins at `seq`.
+    /// A segment with `piece` of the stream, which begins at `seq`. Within who books it: it is not copied then.
+    #[inline(always)]
     fn build_data(&mut self, seq: SeqNum, piece: &Piece) -> Transmit {
         let &Piece { len, fin, mss, ref options } = piece;
         let offset = seq.above(self.sender.una());
@@ -208,6 +209,7 @@ impl Connection {
     /// The tail loss probe: new data if there is any that the peer allows, beyond cwnd if need be, or the last segment
     /// once more (RFC8985-7.3b). Not what is held back to fill a segment (NAGLE-3, NAGLE-5): the last segment tells as
     /// much.
+    #[cold]
     fn probe_tail(&mut self, config: &Config, now: Instant) -> Option<Transmit> {
         let options = self.options(now);
         let mss = self.effective_mss(&options);
@@ -345,6 +347,7 @@ impl Connection {
 
     /// A window probe: below SND.UNA and empty, so that it is answered whatever the window, and there is nothing to be
     /// accepted by halves (ZW-2). When a FIN is all that is left, the FIN itself (SM-FW1-5): it needs no buffer.
+    #[cold]
     fn probe(&mut self, config: &Config, now: Instant) -> Option<Transmit> {
         let una = self.sender.una();
         let queued = self.sender.queued();
