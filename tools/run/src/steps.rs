@@ -104,7 +104,7 @@ impl<'a> Steps<'a> {
         let line = words.join(" ");
         say(format!("== {name}, beside what follows: {line}"));
         let (began, log) = (Instant::now(), self.log(name));
-        let wrapper = ["setpriv", "--pdeathsig", "TERM", "timeout", "1800", "chrt", "--idle", "0", "env"];
+        let wrapper = ["setpriv", "--pdeathsig", "TERM", "timeout", "3600", "chrt", "--idle", "0", "env"];
         let start = || -> io::Result<Child> {
             let log = File::create(log)?;
             let second = log.try_clone()?;
