@@ -117,24 +117,24 @@ impl Drop for Nat {
 
 /// Undoes what a run that was killed has left in this network namespace: for root, and when nobody uses it.
 pub(crate) fn undo_leftovers(state: &State) {
-    if !geteuid().is_root() {
+    let recorded = recorded(state);
+    if recorded.is_empty() || !geteuid().is_root() {
         return;
     }
-    let changes = changes(state);
-    let elsewhere = recorded(state).into_iter().filter(|inode| *inode != namespace() && exists(*inode));
-    for inode in elsewhere {
-        warn(format!(
-            "--nat: what was changed in another network namespace (net:[{inode}]) is undone by ./run.sh stop there"
-        ));
-    }
-    if !changes.exists() {
+    // An engine that was killed just now holds the lock a moment longer than its device; one that runs undoes it itself.
+    let Ok(lock) = state.lock_file("nat.lock") else { return };
+    if !lock_within(&lock, Duration::from_millis(500)) {
         return;
     }
-    // An engine that was killed just now holds the lock a moment longer than its device.
-    if let Ok(lock) = state.lock_file("nat.lock")
-        && lock_within(&lock, Duration::from_millis(500))
-    {
-        undo_what_is_left(&changes);
+    let ours = namespace();
+    for inode in recorded {
+        if inode == ours {
+            undo_what_is_left(&changes(state));
+        } else if exists(inode) {
+            warn(format!(
+                "--nat: what was changed in another network namespace (net:[{inode}]) is undone by ./run.sh stop there"
+            ));
+        }
     }
 }
 
