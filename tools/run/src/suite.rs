@@ -9,8 +9,9 @@ use crate::place::Place;
 use crate::steps::Steps;
 use crate::talk::Outcome;
 
-/// The test programs that live in virtual time for minutes. The others are told by their folders: none is forgotten.
-const SIMULATIONS: [&str; 2] = ["goodput", "worlds"];
+/// The test program that lives in virtual time for minutes: it runs in release only, which is faster by far. The others are
+/// told by their folders: none is forgotten.
+const SIMULATION: &str = "goodput";
 
 /// Runs all steps, and says what has become of each.
 pub(crate) fn test(place: &Place) -> Outcome {
@@ -39,13 +40,10 @@ pub(crate) fn test(place: &Place) -> Outcome {
     // another.
     let targets = ["--lib", "--bins", "--examples", "--tests"];
     steps.step("programs", &[&["cargo", "build", "--workspace", "--all-features"], &targets[..]].concat());
-    let simulations = SIMULATIONS.map(|name| format!("--test={name}"));
-    let simulations: Vec<&str> = simulations.iter().map(String::as_str).collect();
-    let words = ["cargo", "test", "-p", "trust", "--all-features", "--no-fail-fast"];
-    steps.beside("simulations", &[&words, &simulations[..]].concat());
+    // What takes no device, only processors: virtual time.
     let worlds = setting("TRUST_WORLDS", "10000");
-    let words = ["cargo", "test", "--release", "-p", "trust-tools", "--test", "worlds", "--", "--nocapture"];
-    steps.beside("worlds", &[&[worlds.as_str()], &words[..]].concat());
+    let words = ["cargo", "test", "--release", "-p", "trust-tools", "--test", SIMULATION, "--test", "worlds"];
+    steps.beside("simulations", &[&[worlds.as_str()], &words[..], &["--", "--nocapture"]].concat());
     let conformance = steps.built("debug").join("conformance-check").display().to_string();
     steps.step("conformance", &[&conformance]);
     let programs = test_programs(&place.top);
@@ -53,7 +51,7 @@ pub(crate) fn test(place: &Place) -> Outcome {
     let words = ["RUSTDOCFLAGS=-D warnings", "cargo", "doc", "--workspace", "--all-features", "--no-deps"];
     steps.step("docs", &words);
     steps.work("examples", "all_examples", examples::run);
-    steps.wait_for(&["build", "loom", "simulations", "worlds"]);
+    steps.wait_for(&["build", "loom", "simulations"]);
     // cargo counts a test program that runs nothing as passed: so look at what ran.
     steps.work("all ran", "all_ran", |steps| steps.feed(&["tools/every-test-ran", "."], &["tests", "simulations"]));
     steps.step("whole", &["timeout", "300", "tools/smoke"]);
@@ -75,14 +73,14 @@ fn all_tests(steps: &Steps<'_>, programs: &[String]) -> bool {
     steps.run_and_write_down("tests", &[tests, docs])
 }
 
-/// The names of all test programs but the simulations.
+/// The names of all test programs but the simulation.
 fn test_programs(top: &Path) -> Vec<String> {
     let mut names = Vec::new();
     for folder in ["tests", "tools/tests", "tools/run/tests"] {
         let entries = fs::read_dir(top.join(folder)).into_iter().flatten().flatten();
         names.extend(entries.filter_map(|entry| program_name(&entry.path())));
     }
-    names.retain(|name| !SIMULATIONS.contains(&name.as_str()));
+    names.retain(|name| name != SIMULATION);
     names.sort();
     names
 }
@@ -101,10 +99,10 @@ mod tests {
     fn no_test_program_is_forgotten() {
         let top = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
         let names = test_programs(top);
-        for name in ["documents", "fence", "scenarios", "supervision", "tun"] {
+        for name in ["documents", "fence", "scenarios", "supervision", "tun", "worlds"] {
             assert!(names.iter().any(|found| found == name), "{name} is not among {names:?}");
         }
-        for name in ["goodput", "worlds", "netns", "rig"] {
+        for name in ["goodput", "netns", "rig"] {
             assert!(names.iter().all(|found| found != name), "{name} is among {names:?}");
         }
     }
