@@ -31,7 +31,7 @@ fn header() -> TcpHeader {
 /// IP and TCP header with a checksum for the device to complete.
 fn build(out: &mut [u8], header: &TcpHeader, payload: usize) -> usize {
     let tcp_len = tcp::header_len(header);
-    let at = ip::write(out, SRC, DST, PROTOCOL_TCP, tcp_len + payload, ip::DEFAULT_TTL, 0);
+    let at = ip::write(out, SRC, DST, PROTOCOL_TCP, tcp_len + payload, ip::IpFields::default());
     tcp::write(header, &mut out[at..at + tcp_len]);
     tcp::set_partial_checksum(&mut out[at..at + tcp_len], SRC, DST, payload);
     at + tcp_len

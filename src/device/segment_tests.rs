@@ -15,7 +15,8 @@ pub(crate) fn packet((src, dst): (IpAddr, IpAddr), seq: u32, flags: Flags, paylo
     let options = TcpOptions { timestamps: Some(Timestamps { val: 7, ecr: 8 }), ..TcpOptions::default() };
     let header = TcpHeader { src_port: 1000, dst_port: 80, seq, ack: 5, flags, window: 99, urgent: 0, options };
     let mut out = vec![0; MAX_HEADER_LEN];
-    let start = ip::write(&mut out, src, dst, PROTOCOL_TCP, tcp::header_len(&header) + payload.len(), 64, 0);
+    let start =
+        ip::write(&mut out, src, dst, PROTOCOL_TCP, tcp::header_len(&header) + payload.len(), ip::IpFields::default());
     let end = start + tcp::write(&header, &mut out[start..]);
     tcp::set_partial_checksum(&mut out[start..end], src, dst, payload.len());
     out.truncate(end);

@@ -280,6 +280,6 @@ impl Builder {
             driver.shard.add_service(port, service);
         }
         driver.shard.add_service(None, Box::new(stack.agent(ShardId(0))));
-        Ok(Host::new(driver, stack, mail, time, now, self.offload, self.inbox.max(1)))
+        Ok(Host::new(driver, stack, mail, time, self.offload, self.inbox.max(1)))
     }
 }

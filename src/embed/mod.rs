@@ -149,10 +149,10 @@ impl Host {
         stack: Stack,
         mail: Arc<Mail>,
         time: Arc<AtomicU64>,
-        now: Instant,
         offload: Offload,
         most_in_inbox: usize,
     ) -> Self {
+        let now = Instant::from_nanos(time.load(Ordering::Relaxed));
         Self {
             driver,
             stack,

@@ -241,8 +241,7 @@ impl<'a> Wiring<'a> {
             let stats = Arc::new(StageStats::default());
             figures.push(Arc::clone(&stats));
             let pool = PacketPool::new(queue as u16, self.config.packet_buffers, BUFFER_LEN);
-            let owners = Arc::clone(&shared.owners);
-            let rx = Rx::new(rx_queue, pool, to_workers, shared.keys, owners, queue, Arc::clone(&stats));
+            let rx = Rx::new(rx_queue, pool, to_workers, shared, queue, Arc::clone(&stats));
             self.put(StageId::Rx(queue), Stage::Rx(rx));
             self.put(StageId::Tx(queue), Stage::Tx(Tx::new(tx_queue, from_workers, stats)));
         }

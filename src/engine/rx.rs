@@ -11,6 +11,7 @@ use crate::buffer::packet::{PacketBuf, PacketPool};
 use crate::buffer::ring::{Consumer, Producer};
 use crate::buffer::wake::{Interest, Unparker};
 use crate::device::RxQueue;
+use crate::shard::ShardShared;
 use crate::steering::{OwnerTable, SteeringKeys};
 use crate::tcp::{Duration, Instant};
 
@@ -68,11 +69,11 @@ impl Rx {
         queue: Box<dyn RxQueue>,
         pool: PacketPool,
         workers: Vec<ToWorker>,
-        keys: SteeringKeys,
-        owners: Arc<OwnerTable>,
+        shared: &ShardShared,
         home: usize,
         stats: Arc<StageStats>,
     ) -> Self {
+        let (keys, owners) = (shared.keys, Arc::clone(&shared.owners));
         Self { queue, pool, workers, keys, owners, home, stats, forwarded: 0, starved: false, give_back_at: None }
     }
 

@@ -2,12 +2,12 @@
 //!
 //! Must not contain: behaviour. What happens to a connection is in `state`, `receive` and `transmit`.
 
-use super::opening::IpFields;
 use super::receive_store::ReceiveStore;
 use super::send_store::SendStore;
 use super::service::ConnId;
 use crate::flow::Quad;
 use crate::tcp::{CloseReason, Connection, Handshake, Info, Instant};
+use crate::wire::ip::IpFields;
 
 /// A connection's protocol state.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use super::conn::Phase;
 use super::destinations::{Choice, Destinations, Port};
 use super::listeners::{NO_LISTENER, Target};
-use super::opening::{ConnectError, ConnectOptions, IpFields};
+use super::opening::{ConnectError, ConnectOptions};
 use super::ports::epoch;
 use super::routes::NoRoute;
 use super::service::ConnId;
@@ -17,6 +17,7 @@ use super::state::ShardState;
 use crate::flow::{Endpoint, Quad};
 use crate::steering::{EPHEMERAL_PORTS, ports_for_shard};
 use crate::tcp::{Handshake, SeqNum};
+use crate::wire::ip::IpFields;
 
 /// Ports tried in order, and as many far apart.
 const TRIES: usize = 64;
@@ -165,8 +166,8 @@ impl ShardState {
     ) -> Option<(Quad, Option<SeqNum>)> {
         let shared = &self.shared;
         let from = |start, count| {
-            let ports =
-                ports_for_shard(&shared.keys, &shared.owners, local, remote, self.config.id, start, EPHEMERAL_PORTS);
+            let owner = |quad: &Quad| shared.owner(quad);
+            let ports = ports_for_shard(owner, local, remote, self.config.id, start, EPHEMERAL_PORTS);
             ports.take(count).map(|port| Quad { local: Endpoint { addr: local, port }, remote })
         };
         let (mut gives_way, mut seen) = (None, 0);

@@ -5,12 +5,12 @@
 use super::config::ShardConfig;
 use super::counters::Counters;
 use super::log;
-use super::opening::IpFields;
 use super::send_store::FRAMES_A_SEGMENT;
 use crate::buffer::frame::{FrameOwner, TxFrame};
 use crate::buffer::ring::Producer;
 use crate::flow::Quad;
 use crate::tcp::Transmit;
+use crate::wire::ip::IpFields;
 use crate::wire::tcp::{Flags, TcpHeader};
 use crate::wire::vnet::{TxChecksum, TxOffload};
 use crate::wire::{self, PROTOCOL_TCP, checksum};
@@ -74,7 +74,8 @@ impl Egress {
         counters: &mut Counters,
     ) -> bool {
         let mut frame = blank(quad, segment);
-        seal(config, quad, ip, segment, segment.seq.0, segment.flags, &mut frame, 0);
+        let piece = Piece { seq: segment.seq.0, flags: segment.flags, sum: 0 };
+        seal(config, quad, ip, segment, piece, &mut frame);
         self.stage(config, frame, counters).is_ok()
     }
 
@@ -110,26 +111,34 @@ pub(crate) fn blank(quad: &Quad, segment: &Transmit) -> TxFrame {
     TxFrame::new(offload, FrameOwner::NONE, |_| header_len)
 }
 
-/// Writes the headers of a frame whose payload is complete. `sum`: the payload's, where the device does not sum.
-#[allow(clippy::too_many_arguments)] // All that headers are made of.
+/// What one frame carries of a segment: nearly always all of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Piece {
+    /// The number of its first octet.
+    pub(crate) seq: u32,
+    /// The segment's, but that only the last piece has FIN and PSH.
+    pub(crate) flags: Flags,
+    /// The sum of its payload, where the device does not sum.
+    pub(crate) sum: u32,
+}
+
+/// Writes the headers of a frame whose payload is complete.
 pub(crate) fn seal(
     config: &ShardConfig,
     quad: &Quad,
     ip: IpFields,
     segment: &Transmit,
-    seq: u32,
-    flags: Flags,
+    piece: Piece,
     frame: &mut TxFrame,
-    sum: u32,
 ) {
     let (src, dst) = (quad.local.addr, quad.remote.addr);
     let payload_len = frame.payload_len();
     let header = TcpHeader {
         src_port: quad.local.port,
         dst_port: quad.remote.port,
-        seq,
+        seq: piece.seq,
         ack: segment.ack.0,
-        flags,
+        flags: piece.flags,
         window: segment.window.0,
         urgent: 0,
         options: segment.options,
@@ -137,7 +146,7 @@ pub(crate) fn seal(
     let ip_len = wire::ip::header_len(dst);
     let bytes = frame.header_mut();
     let tcp_len = bytes.len() - ip_len;
-    wire::ip::write(bytes, src, dst, PROTOCOL_TCP, tcp_len + payload_len, ip.ttl, ip.traffic_class);
+    wire::ip::write(bytes, src, dst, PROTOCOL_TCP, tcp_len + payload_len, ip);
     let tcp = &mut bytes[ip_len..];
     wire::tcp::write(&header, tcp);
     if config.offload.checksum {
@@ -147,7 +156,7 @@ pub(crate) fn seal(
     } else {
         // The header is a whole number of 16-bit words: the payload's sum may follow it as it is.
         let pseudo = checksum::pseudo_header(src, dst, PROTOCOL_TCP, tcp_len + payload_len);
-        let total = checksum::combine(checksum::combine(pseudo, checksum::sum(tcp), false), sum, false);
+        let total = checksum::combine(checksum::combine(pseudo, checksum::sum(tcp), false), piece.sum, false);
         let at = wire::tcp::CHECKSUM_OFFSET;
         tcp[at..at + 2].copy_from_slice(&checksum::finish(total).to_be_bytes());
     }

@@ -11,12 +11,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::hasher::FlowHasher;
 use super::listeners::{NO_LISTENER, Target};
-use super::opening::IpFields;
 use super::service::ConnId;
 use super::slab::{Key, Slab};
 use super::table::FlowTable;
 use crate::flow::{Endpoint, Quad};
 use crate::tcp::{HalfOpen, Instant};
+use crate::wire::ip::IpFields;
 
 /// End of a queue.
 const NIL: u32 = u32::MAX;
@@ -190,7 +190,6 @@ impl HalfOpenTable {
     /// address is none of ours.
     pub(crate) fn insert(
         &mut self,
-        hash: u64,
         quad: &Quad,
         target: Target,
         ip: IpFields,
@@ -221,7 +220,7 @@ impl HalfOpenTable {
             unsent: handshake.is_due(),
         };
         let slot = self.records.insert(record).slot;
-        self.table.insert(hash, slot);
+        self.table.insert(self.hasher.hash(quad), slot);
         self.append(slot);
         Some(slot)
     }

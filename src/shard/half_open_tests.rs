@@ -57,7 +57,7 @@ fn handshake(at: Instant, timeouts: u8) -> HalfOpen {
 
 fn insert(table: &mut HalfOpenTable, index: u32, target: Target, handshake: HalfOpen) -> Option<u32> {
     let quad = quad(index);
-    table.insert(hasher().hash(&quad), &quad, target, IpFields::default(), u64::from(index), handshake)
+    table.insert(&quad, target, IpFields::default(), u64::from(index), handshake)
 }
 
 fn find(table: &HalfOpenTable, index: u32) -> Option<u32> {
@@ -77,7 +77,7 @@ fn what_a_record_is_about_comes_back() {
     for (index, target) in [(0, LISTENER), (1, FIXED_PORT)] {
         let quad = quad(index);
         let at = handshake(Instant::from_secs(1), 0);
-        let slot = table.insert(hasher().hash(&quad), &quad, target, ip, 77, at).unwrap();
+        let slot = table.insert(&quad, target, ip, 77, at).unwrap();
         let expected = Place { quad, ip, listener: target.listener, service: if index == 0 { 0 } else { 5 } };
         assert_eq!(table.place(slot), Some(expected));
         assert_eq!(find(&table, index), Some(slot));
@@ -87,7 +87,7 @@ fn what_a_record_is_about_comes_back() {
     }
     let stranger = Quad { local: Endpoint::new(IpAddr::V4(Ipv4Addr::new(9, 9, 9, 9)), 80), ..quad(0) };
     let at = handshake(Instant::ZERO, 0);
-    assert_eq!(table.insert(1, &stranger, LISTENER, ip, 1, at), None, "no address of ours");
+    assert_eq!(table.insert(&stranger, LISTENER, ip, 1, at), None, "no address of ours");
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn a_source_has_its_share_and_no_more() {
         assert!(!table.has_share(one), "{port}");
         let quad = Quad { local: Endpoint::new(V4, 80), remote: Endpoint::new(one, port) };
         let at = handshake(Instant::ZERO, 0);
-        slots.push(table.insert(hasher().hash(&quad), &quad, LISTENER, IpFields::default(), 0, at).unwrap());
+        slots.push(table.insert(&quad, LISTENER, IpFields::default(), 0, at).unwrap());
     }
     assert!(table.has_share(one), "an eighth");
     let others = (2..255).map(|last| IpAddr::V4(Ipv4Addr::new(11, 0, 0, last)));
@@ -112,7 +112,7 @@ fn a_source_has_its_share_and_no_more() {
         assert!(!table.has_share(at(0xfd01, 9)));
         let quad = Quad { local: Endpoint::new(V6, 80), remote: Endpoint::new(at(0xfd01, host), 1) };
         let made = handshake(Instant::ZERO, 0);
-        table.insert(hasher().hash(&quad), &quad, LISTENER, IpFields::default(), 0, made).unwrap();
+        table.insert(&quad, LISTENER, IpFields::default(), 0, made).unwrap();
     }
     assert!(table.has_share(at(0xfd01, 999)) && !table.has_share(at(0xfd02, 0)));
 }

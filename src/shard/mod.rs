@@ -26,6 +26,7 @@ mod half_open;
 mod hasher;
 mod icmp;
 mod idle_memory;
+mod io;
 mod listeners;
 mod listening;
 mod log;

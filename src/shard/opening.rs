@@ -6,33 +6,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::flow::{Endpoint, ShardId};
 use crate::tcp::{Duration, Wishes};
-use crate::wire;
-
-/// The fields of the IP headers of a connection that its user may set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct IpFields {
-    /// TTL or hop limit (MUST-49).
-    pub(crate) ttl: u8,
-    /// The octet with DSCP and ECN bits.
-    pub(crate) traffic_class: u8,
-}
-
-impl IpFields {
-    /// These fields with what a user asks for. The ECN bits are TCP's own (SHLD-22).
-    pub(crate) fn with(self, ttl: Option<u8>, tos: Option<u8>) -> Self {
-        const ECN: u8 = 3;
-        Self {
-            ttl: ttl.map_or(self.ttl, |ttl| ttl.max(1)),
-            traffic_class: tos.map_or(self.traffic_class, |tos| tos & !ECN),
-        }
-    }
-}
-
-impl Default for IpFields {
-    fn default() -> Self {
-        Self { ttl: wire::ip::DEFAULT_TTL, traffic_class: 0 }
-    }
-}
 
 /// Why [`Io::listen`](super::Io::listen) was refused.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]

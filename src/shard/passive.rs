@@ -12,13 +12,13 @@ use super::conn::Phase;
 use super::counters::DropReason;
 use super::half_open::{Place, Record};
 use super::listeners::{NO_LISTENER, Target};
-use super::opening::IpFields;
 use super::service::ConnId;
 use super::state::ShardState;
 use crate::buffer::frame::RxFrame;
 use crate::flow::Quad;
 use crate::tcp::cookie::{EPOCH, Subject, SynCookies};
 use crate::tcp::{self, HalfOpen, Handshake, HandshakeOutcome, OpenParams, Segment, SeqNum, Transmit};
+use crate::wire::ip::IpFields;
 use crate::wire::tcp::Flags;
 
 /// What became of an ACK that may bring back a cookie.
@@ -262,9 +262,8 @@ impl ShardState {
     }
 
     fn add_half_open(&mut self, quad: &Quad, target: Target, ip: IpFields, ticket: u64, handshake: &Handshake) -> bool {
-        let hash = self.hash(quad);
         let Some(packed) = HalfOpen::pack(handshake) else { return false };
-        let added = self.half_open.insert(hash, quad, target, ip, ticket, packed).is_some();
+        let added = self.half_open.insert(quad, target, ip, ticket, packed).is_some();
         if added {
             self.listeners.enter_handshake(target.listener);
         }

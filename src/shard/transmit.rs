@@ -5,7 +5,7 @@
 
 use super::budget::{self, Work};
 use super::conn::{Conn, Event, Phase};
-use super::egress::{blank, seal};
+use super::egress::{Piece, blank, seal};
 use super::send_store::MAX_SUPER_SEGMENT;
 use super::service::ConnId;
 use super::state::{ShardState, note};
@@ -103,7 +103,7 @@ impl ShardState {
                     let end_seq = seq.wrapping_add(covered + fin);
                     frame.owner = FrameOwner { slot: id.slot, generation: id.generation, end_seq, bytes: covered };
                 }
-                seal(config, quad, *ip, &segment, seq, flags, &mut frame, sum.sum());
+                seal(config, quad, *ip, &segment, Piece { seq, flags, sum: sum.sum() }, &mut frame);
                 *in_ring += covered;
                 counters.payload_out += u64::from(covered);
                 let staged = egress.stage(config, frame, counters);

@@ -74,7 +74,14 @@ impl Packet {
     pub fn tcp(src: Ipv4Addr, dst: Ipv4Addr, header: &TcpHeader, payload: &[u8]) -> Self {
         let tcp_len = wire::tcp::header_len(header);
         let mut data = vec![0; wire::ip::IPV4_HEADER_LEN + tcp_len];
-        let at = wire::ip::write_ipv4(&mut data, src, dst, PROTOCOL_TCP, tcp_len + payload.len(), 64, 0);
+        let at = wire::ip::write_ipv4(
+            &mut data,
+            src,
+            dst,
+            PROTOCOL_TCP,
+            tcp_len + payload.len(),
+            wire::ip::IpFields::default(),
+        );
         wire::tcp::write(header, &mut data[at..]);
         wire::tcp::set_checksum(&mut data[at..], IpAddr::V4(src), IpAddr::V4(dst), &[payload]);
         data.extend_from_slice(payload);

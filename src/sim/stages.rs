@@ -393,7 +393,7 @@ impl NarrowMtu {
         let sum = checksum::finish(checksum::sum(&message));
         message[2..4].copy_from_slice(&sum.to_be_bytes());
         let mut data = vec![0; wire::ip::IPV4_HEADER_LEN];
-        wire::ip::write_ipv4(&mut data, router, sender, PROTOCOL_ICMP, message.len(), 64, 0);
+        wire::ip::write_ipv4(&mut data, router, sender, PROTOCOL_ICMP, message.len(), wire::ip::IpFields::default());
         data.extend_from_slice(&message);
         Some(Packet::new(data))
     }

@@ -15,13 +15,15 @@ const KEPT: usize = 80;
 
 /// One thing that happened.
 #[derive(Debug, Clone)]
-struct Record {
-    at: Instant,
+pub(super) struct Record {
+    pub(super) at: Instant,
     /// Where: name of a host, or of a link.
-    place: u16,
-    event: &'static str,
-    gso_size: u16,
-    view: Option<View>,
+    pub(super) place: u16,
+    pub(super) event: &'static str,
+    /// Of a super-segment that a host sent or received.
+    pub(super) gso_size: u16,
+    /// `None`: no TCP.
+    pub(super) view: Option<View>,
 }
 
 /// The last lines of a world, or all of them, and the hash by which two histories are compared.
@@ -68,20 +70,14 @@ impl Trace {
         self.hash = x ^ (x >> 29);
     }
 
-    pub(super) fn add(
-        &mut self,
-        at: Instant,
-        place: u16,
-        event: &'static str,
-        gso_size: u16,
-        view: Option<&View>,
-        sum: u64,
-    ) {
-        self.mix(at.as_nanos());
-        let word = event.bytes().fold(u64::from(place), |word, octet| word.rotate_left(7) ^ u64::from(octet));
+    /// Adds a line. `sum`: what else of the packet goes into the hash.
+    pub(super) fn add(&mut self, record: Record, sum: u64) {
+        self.mix(record.at.as_nanos());
+        let place = u64::from(record.place);
+        let word = record.event.bytes().fold(place, |word, octet| word.rotate_left(7) ^ u64::from(octet));
         self.mix(word);
         self.mix(sum);
-        if let Some(view) = view {
+        if let Some(view) = &record.view {
             let header = &view.header;
             self.mix(u64::from(header.seq) << 32 | u64::from(header.ack));
             self.mix(u64::from(header.window) << 40 | u64::from(header.flags.0) << 32 | u64::from(view.len()));
@@ -94,7 +90,7 @@ impl Trace {
             self.records.pop_front();
             self.dropped += 1;
         }
-        self.records.push_back(Record { at, place, event, gso_size, view: view.cloned() });
+        self.records.push_back(record);
     }
 
     fn origin(&self, src: Endpoint, dst: Endpoint) -> u32 {

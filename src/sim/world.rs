@@ -13,7 +13,7 @@ use super::invariants::Invariants;
 use super::link::{Exit, Output, Stage};
 use super::packet::Packet;
 use super::rules::{Rule, Violation};
-use super::trace::Trace;
+use super::trace::{Record, Trace};
 use crate::tcp::{Duration, Instant};
 use crate::wire;
 
@@ -365,14 +365,16 @@ impl World {
                     self.schedule(self.now, What::Arrive { host, packet });
                 }
                 Output::Note(event, view) => {
-                    self.trace.add(self.now, self.links[link].place, event, 0, view.as_ref(), 0);
+                    let (at, place) = (self.now, self.links[link].place);
+                    self.trace.add(Record { at, place, event, gso_size: 0, view: view.clone() }, 0);
                     if let Some(view) = view {
                         self.invariants.disturbed(&view);
                     }
                 }
                 Output::Lost(event, packet) => {
                     let view = packet.view();
-                    self.trace.add(self.now, self.links[link].place, event, 0, view.as_ref(), 0);
+                    let (at, place) = (self.now, self.links[link].place);
+                    self.trace.add(Record { at, place, event, gso_size: 0, view: view.clone() }, 0);
                     if let Some(view) = view.filter(|_| !packet.damaged) {
                         self.invariants.lost(&packet, &view);
                     }
@@ -385,7 +387,8 @@ impl World {
         let place = &mut self.hosts[host];
         let view = packet.view();
         let event = if packet.damaged { "in, damaged" } else { "in" };
-        self.trace.add(self.now, place.place, event, packet.gso_size, view.as_ref(), packet.data.len() as u64);
+        let record = Record { at: self.now, place: place.place, event, gso_size: packet.gso_size, view: view.clone() };
+        self.trace.add(record, packet.data.len() as u64);
         if let Some(tap) = &mut self.tap {
             tap(self.now, HostId(host), Way::In, &packet);
         }
@@ -404,7 +407,8 @@ impl World {
             let (place, watched) = (self.hosts[host].place, self.hosts[host].watched);
             let view = packet.view();
             let sum = u64::from(wire::checksum::sum(&packet.data));
-            self.trace.add(self.now, place, "out", packet.gso_size, view.as_ref(), sum);
+            let (at, gso_size) = (self.now, packet.gso_size);
+            self.trace.add(Record { at, place, event: "out", gso_size, view: view.clone() }, sum);
             if let Some(tap) = &mut self.tap {
                 tap(self.now, HostId(host), Way::Out, &packet);
             }
@@ -443,7 +447,8 @@ impl World {
         if let Some((link, _)) = link {
             self.pass(link, 0, packet);
         } else {
-            self.trace.add(self.now, self.hosts[host].place, "no route", 0, packet.view().as_ref(), 0);
+            let (at, place) = (self.now, self.hosts[host].place);
+            self.trace.add(Record { at, place, event: "no route", gso_size: 0, view: packet.view() }, 0);
         }
     }
 }

@@ -87,7 +87,8 @@ pub fn echo_reply(packet: &mut [u8], trusted: bool) -> Result<Option<Range<usize
     let (message_at, message_len) = (request.header.len(), request.payload.len());
     // Options go: the new header ends where the old one did.
     let header_at = message_at - ip::header_len(src);
-    ip::write(&mut packet[header_at..], dst, src, protocol, message_len, ip::DEFAULT_TTL, traffic_class);
+    let fields = ip::IpFields { ttl: ip::DEFAULT_TTL, traffic_class };
+    ip::write(&mut packet[header_at..], dst, src, protocol, message_len, fields);
     let end = message_at + message_len;
     let message = &mut packet[message_at..end];
     message[..4].copy_from_slice(&[reply_type, 0, 0, 0]);

@@ -13,7 +13,7 @@ const US6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2));
 fn packet(src: IpAddr, dst: IpAddr, message: &[u8]) -> Vec<u8> {
     let protocol = if src.is_ipv4() { PROTOCOL_ICMP } else { PROTOCOL_ICMPV6 };
     let mut packet = vec![0; ip::header_len(src)];
-    let at = ip::write(&mut packet, src, dst, protocol, message.len(), 64, 0);
+    let at = ip::write(&mut packet, src, dst, protocol, message.len(), ip::IpFields::default());
     packet.extend_from_slice(message);
     if message.len() >= 4 {
         packet[at + 2..at + 4].fill(0);
@@ -32,7 +32,7 @@ fn error_of(packet: &[u8]) -> Result<Option<IcmpError>, Malformed> {
 fn quoted(src: IpAddr, dst: IpAddr, protocol: u8, tcp: &[u8]) -> Vec<u8> {
     let mut quoted = vec![0; ip::header_len(src)];
     // The length is that of the whole segment, of which only the start is quoted.
-    ip::write(&mut quoted, src, dst, protocol, 1_000, 64, 0);
+    ip::write(&mut quoted, src, dst, protocol, 1_000, ip::IpFields::default());
     quoted.extend_from_slice(tcp);
     quoted
 }

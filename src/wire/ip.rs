@@ -20,6 +20,33 @@ pub const DEFAULT_TTL: u8 = 64;
 /// IPv6 extension headers followed before the packet counts as hostile (IP-13: bounded).
 const MAX_EXTENSIONS: usize = 8;
 
+/// The fields of an IP header that the user of a connection may set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IpFields {
+    /// TTL or hop limit (MUST-49).
+    pub ttl: u8,
+    /// The octet with DSCP and ECN bits.
+    pub traffic_class: u8,
+}
+
+impl IpFields {
+    /// These fields with what a user asks for. The ECN bits are TCP's own (SHLD-22).
+    #[must_use]
+    pub fn with(self, ttl: Option<u8>, tos: Option<u8>) -> Self {
+        const ECN: u8 = 3;
+        Self {
+            ttl: ttl.map_or(self.ttl, |ttl| ttl.max(1)),
+            traffic_class: tos.map_or(self.traffic_class, |tos| tos & !ECN),
+        }
+    }
+}
+
+impl Default for IpFields {
+    fn default() -> Self {
+        Self { ttl: DEFAULT_TTL, traffic_class: 0 }
+    }
+}
+
 /// A received packet, checked, cut to its total length.
 #[derive(Clone, Copy, Debug)]
 pub struct IpPacket<'a> {
@@ -234,17 +261,16 @@ pub fn write_ipv4(
     dst: Ipv4Addr,
     protocol: u8,
     payload_len: usize,
-    ttl: u8,
-    traffic_class: u8,
+    fields: IpFields,
 ) -> usize {
     let total = IPV4_HEADER_LEN + payload_len;
     debug_assert!(total <= usize::from(u16::MAX), "packet of {total} octets");
     let header = &mut out[..IPV4_HEADER_LEN];
     header[0] = 0x45;
-    header[1] = traffic_class;
+    header[1] = fields.traffic_class;
     header[2..4].copy_from_slice(&(total as u16).to_be_bytes());
     header[4..8].copy_from_slice(&[0, 0, 0x40, 0]);
-    header[8] = ttl;
+    header[8] = fields.ttl;
     header[9] = protocol;
     header[10..12].fill(0);
     header[12..16].copy_from_slice(&src.octets());
@@ -266,15 +292,14 @@ pub fn write_ipv6(
     dst: Ipv6Addr,
     protocol: u8,
     payload_len: usize,
-    ttl: u8,
-    traffic_class: u8,
+    fields: IpFields,
 ) -> usize {
     debug_assert!(payload_len <= usize::from(u16::MAX), "payload of {payload_len} octets");
     let header = &mut out[..IPV6_HEADER_LEN];
-    header[..4].copy_from_slice(&(0x6000_0000 | u32::from(traffic_class) << 20).to_be_bytes());
+    header[..4].copy_from_slice(&(0x6000_0000 | u32::from(fields.traffic_class) << 20).to_be_bytes());
     header[4..6].copy_from_slice(&(payload_len as u16).to_be_bytes());
     header[6] = protocol;
-    header[7] = ttl;
+    header[7] = fields.ttl;
     header[8..24].copy_from_slice(&src.octets());
     header[24..40].copy_from_slice(&dst.octets());
     IPV6_HEADER_LEN
@@ -287,18 +312,10 @@ pub fn write_ipv6(
 ///
 /// When `out` is shorter than the header.
 #[inline]
-pub fn write(
-    out: &mut [u8],
-    src: IpAddr,
-    dst: IpAddr,
-    protocol: u8,
-    payload_len: usize,
-    ttl: u8,
-    traffic_class: u8,
-) -> usize {
+pub fn write(out: &mut [u8], src: IpAddr, dst: IpAddr, protocol: u8, payload_len: usize, fields: IpFields) -> usize {
     match (src, dst) {
-        (IpAddr::V4(src), IpAddr::V4(dst)) => write_ipv4(out, src, dst, protocol, payload_len, ttl, traffic_class),
-        _ => write_ipv6(out, to_v6(src), to_v6(dst), protocol, payload_len, ttl, traffic_class),
+        (IpAddr::V4(src), IpAddr::V4(dst)) => write_ipv4(out, src, dst, protocol, payload_len, fields),
+        _ => write_ipv6(out, to_v6(src), to_v6(dst), protocol, payload_len, fields),
     }
 }
 

@@ -11,14 +11,14 @@ const B6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
 
 fn v4(payload: &[u8]) -> Vec<u8> {
     let mut packet = vec![0xee; IPV4_HEADER_LEN];
-    assert_eq!(write_ipv4(&mut packet, A, B, PROTOCOL_TCP, payload.len(), 64, 0), 20);
+    assert_eq!(write_ipv4(&mut packet, A, B, PROTOCOL_TCP, payload.len(), IpFields::default()), 20);
     packet.extend_from_slice(payload);
     packet
 }
 
 fn v6(next: u8, payload: &[u8]) -> Vec<u8> {
     let mut packet = vec![0xee; IPV6_HEADER_LEN];
-    assert_eq!(write_ipv6(&mut packet, A6, B6, next, payload.len(), 64, 0), 40);
+    assert_eq!(write_ipv6(&mut packet, A6, B6, next, payload.len(), IpFields::default()), 40);
     packet.extend_from_slice(payload);
     packet
 }

@@ -118,7 +118,7 @@ fn udp_both_ways(device: &mut dyn Device, offload: bool) {
     // Back, in three slices; then with the checksum left to the kernel; then on the other queue with a wrong checksum.
     let mut header = [0; 28];
     for (round, text) in [(0, b"done"), (1, b"part"), (2, b"evil")] {
-        let len = ip::write_ipv4(&mut header, ENGINE, KERNEL, UDP, 12, 64, 0);
+        let len = ip::write_ipv4(&mut header, ENGINE, KERNEL, UDP, 12, ip::IpFields::default());
         header[len..].copy_from_slice(&[0, 7, 5000u16.to_be_bytes()[0], 5000u16.to_be_bytes()[1], 0, 12, 0, 0]);
         let (src, dst) = (IpAddr::V4(ENGINE), IpAddr::V4(KERNEL));
         let pseudo = checksum::pseudo_header(src, dst, UDP, 12);
@@ -228,7 +228,14 @@ impl<'a> Peer<'a> {
         };
         let mut out = [0; 100];
         let (src, dst) = (self.local.ip(), self.remote.ip());
-        let start = ip::write(&mut out, src, dst, wire::PROTOCOL_TCP, tcp::header_len(&header) + payload.len(), 64, 0);
+        let start = ip::write(
+            &mut out,
+            src,
+            dst,
+            wire::PROTOCOL_TCP,
+            tcp::header_len(&header) + payload.len(),
+            ip::IpFields::default(),
+        );
         let end = start + tcp::write(&header, &mut out[start..]);
         let middle = payload.len() / 3;
         let slices = [&payload[..middle], &payload[middle..]];
@@ -447,7 +454,7 @@ fn link_down() {
     let mut queues = device.take_queues();
     set_link_down("trust0");
     let mut header = [0; 28];
-    ip::write_ipv4(&mut header, ENGINE, KERNEL, UDP, 8, 64, 0);
+    ip::write_ipv4(&mut header, ENGINE, KERNEL, UDP, 8, ip::IpFields::default());
     let sent = queues[0].1.transmit(&header, &[], &TxOffload::default()).unwrap();
     assert_eq!(sent, Transmitted::Dropped);
     let mut buf = vec![0; BUFFER_LEN];

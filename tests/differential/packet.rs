@@ -21,7 +21,7 @@ const STALE: u32 = 1_000_000;
 fn packet(header: &TcpHeader, data: &[u8]) -> Vec<u8> {
     let len = tcp::header_len(header);
     let mut packet = vec![0; 20 + len + data.len()];
-    let at = ip::write_ipv4(&mut packet, PEER, STACK, 6, len + data.len(), 64, 0);
+    let at = ip::write_ipv4(&mut packet, PEER, STACK, 6, len + data.len(), ip::IpFields::default());
     let segment = &mut packet[at..];
     tcp::write(header, segment);
     tcp::set_checksum(&mut segment[..len], IpAddr::V4(PEER), IpAddr::V4(STACK), &[data]);

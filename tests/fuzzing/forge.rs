@@ -11,7 +11,7 @@ use super::input::Input;
 fn ip(src: IpAddr, dst: IpAddr, protocol: u8, ttl: u8, payload: &[u8]) -> Vec<u8> {
     let at = wire::ip::header_len(src);
     let mut packet = vec![0; at + payload.len()];
-    wire::ip::write(&mut packet, src, dst, protocol, payload.len(), ttl, 0);
+    wire::ip::write(&mut packet, src, dst, protocol, payload.len(), wire::ip::IpFields { ttl, traffic_class: 0 });
     packet[at..].copy_from_slice(payload);
     packet
 }

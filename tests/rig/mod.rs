@@ -29,7 +29,7 @@ pub const PEER: Ipv4Addr = Ipv4Addr::new(10, 7, 0, 1);
 /// An IPv4 packet with that payload.
 pub fn ip_packet(src: Ipv4Addr, dst: Ipv4Addr, protocol: u8, payload: &[u8]) -> Vec<u8> {
     let mut packet = vec![0; wire::ip::IPV4_HEADER_LEN + payload.len()];
-    let at = wire::ip::write_ipv4(&mut packet, src, dst, protocol, payload.len(), 64, 0);
+    let at = wire::ip::write_ipv4(&mut packet, src, dst, protocol, payload.len(), wire::ip::IpFields::default());
     packet[at..].copy_from_slice(payload);
     packet
 }

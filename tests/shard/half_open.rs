@@ -554,7 +554,7 @@ impl World {
         let len = wire::tcp::header_len(&header);
         let ip_len = wire::ip::header_len(from);
         let mut packet = vec![0; ip_len + len];
-        wire::ip::write(&mut packet, from, self.at.ip(), PROTOCOL_TCP, len, 64, 0);
+        wire::ip::write(&mut packet, from, self.at.ip(), PROTOCOL_TCP, len, wire::ip::IpFields::default());
         wire::tcp::write(&header, &mut packet[ip_len..]);
         wire::tcp::set_checksum(&mut packet[ip_len..], from, self.at.ip(), &[]);
         assert!(self.server.receive(&packet));

@@ -120,7 +120,7 @@ impl Output {
                 } else {
                     String::new()
                 };
-                self.say(&line(Some(index), self.role(sends), from, to, octets, &rest));
+                self.say(&line(Some(index), self.role(sends), from..to, octets, &rest));
                 let mut value = end(octets, to - from, sends.then_some(again));
                 value["socket"] = json!(stream_id(index));
                 value["start"] = json!(from);
@@ -130,7 +130,7 @@ impl Output {
             }
             if sum.0 > 1 {
                 let rest = if sends { format!("  {:3}", sum.2) } else { String::new() };
-                self.say(&line(None, self.role(sends), from, to, sum.1, &rest));
+                self.say(&line(None, self.role(sends), from..to, sum.1, &rest));
             }
         }
         if streams.len() > 1 {
@@ -159,8 +159,8 @@ impl Output {
                 let retransmits = account.retransmits.map_or_else(String::new, |count| format!("  {count:3}"));
                 let role = self.role(sends);
                 let rest = format!("{retransmits:<18}sender");
-                self.say(&line(id, role, 0.0, outcome.seconds, account.sent, &rest));
-                self.say(&line(id, role, 0.0, outcome.seconds, account.received, &format!("{:18}receiver", "")));
+                self.say(&line(id, role, 0.0..outcome.seconds, account.sent, &rest));
+                self.say(&line(id, role, 0.0..outcome.seconds, account.received, &format!("{:18}receiver", "")));
             };
             let mut sum = Account::default();
             for index in &of {

@@ -1,6 +1,7 @@
 //! The text of a report, laid out like that of the stock programs; and the one a client gets that asks for the server's.
 
 use std::fmt::Write as _;
+use std::ops::Range;
 
 use super::protocol::{Params, StreamResult, stream_id};
 use super::stream::Sample;
@@ -41,11 +42,12 @@ pub fn scaled(mut value: f64, step: f64) -> String {
     format!("{value:4.places$} {prefix}")
 }
 
-/// One line: the number of the stream (`None`: all of them), its role, from when to when in seconds, how many octets, and
+/// One line: the number of the stream (`None`: all of them), its role, the span of time in seconds, how many octets, and
 /// `rest`.
 #[must_use]
-pub fn line(index: Option<usize>, role: &str, from: f64, to: f64, octets: u64, rest: &str) -> String {
+pub fn line(index: Option<usize>, role: &str, span: Range<f64>, octets: u64, rest: &str) -> String {
     let id = index.map_or_else(|| "SUM".to_owned(), |index| format!("{:3}", stream_id(index)));
+    let Range { start: from, end: to } = span;
     let seconds = to - from;
     let rate = if seconds > 0.0 { octets as f64 * 8.0 / seconds } else { 0.0 };
     let octets = scaled(octets as f64, 1024.0);
@@ -88,14 +90,14 @@ impl Report {
         let _ = writeln!(self.text, "[ ID]{role} Interval           Transfer     Bitrate{senders}");
     }
 
-    /// One line: whose, from when to when, how much, and `rest`.
-    fn line(&mut self, id: Option<usize>, sends: bool, from: f64, to: f64, octets: u64, rest: &str) {
+    /// One line: whose, in which seconds, how much, and `rest`.
+    fn line(&mut self, id: Option<usize>, sends: bool, span: Range<f64>, octets: u64, rest: &str) {
         let role = match (self.tagged, sends) {
             (false, _) => "",
             (true, true) => "[TX-S]",
             (true, false) => "[RX-S]",
         };
-        let _ = writeln!(self.text, "{}", line(id, role, from, to, octets, rest));
+        let _ = writeln!(self.text, "{}", line(id, role, span, octets, rest));
     }
 
     /// The streams of one direction, each direction if there are two.
@@ -130,11 +132,11 @@ impl Report {
                 } else {
                     format!("                  {mark}")
                 };
-                self.line(Some(index), sends, from, to, octets, &rest);
+                self.line(Some(index), sends, from..to, octets, &rest);
             }
             if indices.len() > 1 {
                 let rest = if sends { format!("  {:3}             {mark}", sum.1) } else { format!("{:18}{mark}", "") };
-                self.line(None, sends, from, to, sum.0, &rest);
+                self.line(None, sends, from..to, sum.0, &rest);
             }
         }
         if self.sends.len() > 1 {
@@ -157,10 +159,10 @@ impl Report {
                 let result = results.get(index).copied().unwrap_or_default();
                 let retransmits = result.retransmits.unwrap_or(0);
                 sum = (sum.0.saturating_add(result.octets), sum.1.saturating_add(retransmits));
-                self.line(Some(index), sends, 0.0, seconds, result.octets, &rest(retransmits));
+                self.line(Some(index), sends, 0.0..seconds, result.octets, &rest(retransmits));
             }
             if indices.len() > 1 {
-                self.line(None, sends, 0.0, seconds, sum.0, &rest(sum.1));
+                self.line(None, sends, 0.0..seconds, sum.0, &rest(sum.1));
             }
         }
         self.text

@@ -49,7 +49,8 @@ impl Wire {
     pub(crate) fn send(&mut self, source: Ipv4Addr, header: &TcpHeader, data: &[u8]) -> bool {
         let len = tcp::header_len(header);
         let (src, dst) = (IpAddr::V4(source), IpAddr::V4(self.target));
-        let at = ip::write_ipv4(&mut self.packet[..], source, self.target, 6, len + data.len(), 64, 0);
+        let at =
+            ip::write_ipv4(&mut self.packet[..], source, self.target, 6, len + data.len(), ip::IpFields::default());
         let segment = &mut self.packet[at..];
         tcp::write(header, segment);
         tcp::set_checksum(&mut segment[..len], src, dst, &[data]);
