@@ -198,7 +198,7 @@ proptest! {
         prop_assume!(!is_forbidden_source(src));
         prop_assume!(!v6 || !matches!(protocol, 0 | 43 | 44 | 60));
         let mut packet = vec![0x77; 40 + len];
-        let at = write(&mut packet, src, dst, protocol, len, ttl, traffic_class);
+        let at = write(&mut packet, src, dst, protocol, len, IpFields { ttl, traffic_class });
         prop_assert_eq!(at, header_len(src));
         packet.truncate(at + len);
         let ip = parse(&packet, true).unwrap();

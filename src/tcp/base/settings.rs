@@ -183,7 +183,12 @@ impl Key {
     pub fn set(&self, config: &mut Config, text: &str) -> Result<(), ConfigError> {
         let mut changed = *config;
         let read = match self.value {
-            Switch(of) => read_switch(text).map(|on| *of(&mut changed) = on),
+            Switch(of) => match text {
+                "on" => Some(true),
+                "off" => Some(false),
+                _ => None,
+            }
+            .map(|on| *of(&mut changed) = on),
             Count(of, ..) => text.parse().ok().map(|count| *of(&mut changed) = count),
             Octets(of, ..) => {
                 read_size(text).and_then(|octets| octets.try_into().ok()).map(|octets| *of(&mut changed) = octets)
@@ -351,14 +356,6 @@ fn read_size(text: &str) -> Option<u32> {
 fn read_buffer(text: &str) -> Option<BufferLimits> {
     let (initial, max) = text.split_once("..").unwrap_or((text, text));
     Some(BufferLimits { initial: read_size(initial)?, max: read_size(max)? })
-}
-
-fn read_switch(text: &str) -> Option<bool> {
-    match text {
-        "on" => Some(true),
-        "off" => Some(false),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

@@ -71,13 +71,6 @@ impl WindowScale {
         let field = octets >> self.0;
         UnscaledWindow(if field < 65_535 { field as u16 } else { 65_535 })
     }
-
-    /// The most of so many octets that the field can tell.
-    #[must_use]
-    #[inline]
-    pub const fn round_down(self, octets: u32) -> u32 {
-        self.scaled(self.field(octets))
-    }
 }
 
 /// Initial congestion window in octets for segments of `mss` octets: `segments` of them, fewer when they are large

@@ -140,12 +140,6 @@ impl Congestion {
         self.controller.on_congestion_event(&mut self.window, now, flight)
     }
 
-    /// A loss was repaired already: threshold and window come down at once.
-    pub(crate) fn on_repaired_loss(&mut self, now: Instant, flight: u32) {
-        self.on_loss(now, flight);
-        self.window.exit_recovery();
-    }
-
     /// Everything of the loss is repaired (RFC5681-3.2.6).
     pub(crate) fn exit_recovery(&mut self) {
         self.window.exit_recovery();

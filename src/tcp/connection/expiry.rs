@@ -38,9 +38,8 @@ impl Connection {
             return;
         }
         self.flags.insert(ConnectionFlags::PROBE_DUE | ConnectionFlags::POLL);
-        self.liveness.on_window_probe();
         let rto = self.rtt.rto(&config.rtt());
-        self.timers.set(Timer::Persist, now + self.liveness.probe_interval(config, rto));
+        self.timers.set(Timer::Persist, now + self.liveness.on_probe(config, rto));
     }
 }
 

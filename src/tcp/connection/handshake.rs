@@ -45,11 +45,8 @@ impl FirstWindow {
     /// The largest below [`Full`](Self::Full) that so many octets have room for.
     #[must_use]
     pub fn within(octets: u32) -> Self {
-        match octets {
-            4_096.. => Self::Modest,
-            1_024.. => Self::Small,
-            _ => Self::Least,
-        }
+        let fits = |window: &Self| octets >= u32::from(window.most());
+        [Self::Modest, Self::Small].into_iter().find(fits).unwrap_or(Self::Least)
     }
 
     /// At most so many octets.
@@ -268,12 +265,6 @@ impl Handshake {
     #[must_use]
     pub fn state(&self) -> State {
         self.state
-    }
-
-    /// Whether it came from LISTEN (MUST-11).
-    #[must_use]
-    pub fn is_passive(&self) -> bool {
-        self.passive
     }
 
     /// When [`on_timeout`](Self::on_timeout) is to be called. Nothing before the first

@@ -5,6 +5,7 @@
 use core::num::NonZeroU32;
 
 use crate::tcp::base::config::{Config, KeepAlive};
+use crate::tcp::base::info::Info;
 use crate::tcp::base::outcome::CloseReason;
 use crate::tcp::base::time::{Duration, Instant};
 
@@ -140,9 +141,8 @@ impl Liveness {
     /// Something waits for the peer from `now` on. When the timer is to fire that watches for progress; `Instant::MAX`
     /// for never.
     pub(super) fn watch(&mut self, config: &Config, waiting: Waiting, now: Instant) -> Instant {
-        self.progress = now;
-        let over = self.limit(config, waiting).map_or(Instant::MAX, |limit| now + limit);
-        over.min(self.look_again(now))
+        self.on_progress(now);
+        self.next_look(config, waiting, now).unwrap_or(now)
     }
 
     /// When to look again for the progress that something waits for.
@@ -152,8 +152,11 @@ impl Liveness {
     /// The limit is over: R2, or the user's own (MUST-20, SM-T-1).
     pub(super) fn next_look(&self, config: &Config, waiting: Waiting, now: Instant) -> Result<Instant, CloseReason> {
         let over = self.limit(config, waiting).map_or(Instant::MAX, |limit| self.progress + limit);
+        // After the keep-alive, too, but until nothing is unacknowledged there is nothing to do for it: not at every
+        // silence, however short a user may want it.
+        let look_again = || self.keepalive.map_or(Instant::MAX, |probing| now + span(probing.idle).max(LEAST_LOOK));
         match self.user_timeout {
-            _ if now < over => Ok(over.min(self.look_again(now))),
+            _ if now < over => Ok(over.min(look_again())),
             Some(_) => Err(CloseReason::UserTimeout),
             None => Err(CloseReason::TimedOut),
         }
@@ -172,12 +175,6 @@ impl Liveness {
         limit.into_iter().chain(orphan).min()
     }
 
-    /// When to look after the keep-alive, with something unacknowledged at `now`: until that is not, there is nothing
-    /// to do, so not at every silence, however short a user may want it.
-    fn look_again(&self, now: Instant) -> Instant {
-        self.keepalive.map_or(Instant::MAX, |probing| now + span(probing.idle).max(LEAST_LOOK))
-    }
-
     /// The retransmission timer fired, for the segment at SND.UNA `first` or again; `open`: the peer lets us send.
     /// Whether that is one timeout more than may follow each other (R2 as a count, MUST-20, OPS-2).
     pub(super) fn on_timeout(&mut self, config: &Config, first: bool, open: bool) -> bool {
@@ -187,14 +184,10 @@ impl Liveness {
         counted && open && before >= config.data_retries
     }
 
-    /// Window probes sent since the window closed.
-    pub(super) fn window_probes(&self) -> u8 {
-        self.window_probes
-    }
-
-    /// One more leaves.
-    pub(super) fn on_window_probe(&mut self) {
+    /// A window probe leaves. Until the next one, as [`probe_interval`](Self::probe_interval) has it.
+    pub(super) fn on_probe(&mut self, config: &Config, rto: Duration) -> Duration {
         self.window_probes = self.window_probes.saturating_add(1);
+        self.probe_interval(config, rto)
     }
 
     /// The window has opened.
@@ -206,6 +199,11 @@ impl Liveness {
     pub(super) fn probe_interval(&self, config: &Config, rto: Duration) -> Duration {
         let factor = 1_u64.checked_shl(u32::from(self.window_probes)).unwrap_or(u64::MAX);
         (rto * factor).min(config.max_rto)
+    }
+
+    /// Its part of what observers see.
+    pub(super) fn describe(&self, info: &mut Info) {
+        info.probes = self.window_probes;
     }
 }
 

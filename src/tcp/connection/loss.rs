@@ -52,7 +52,9 @@ impl Connection {
             outcome.events |= Events::DSACK;
         }
         if let Some(flight) = self.recovery.on_ack(summary, &self.sender.numbers(), now) {
-            self.congestion.on_repaired_loss(now, flight);
+            // Repaired already: threshold and window come down at once.
+            self.congestion.on_loss(now, flight);
+            self.congestion.exit_recovery();
         }
         self.undo_if_needless(config, summary, context, outcome);
         let losses = self.detect_losses(config, now);
@@ -259,7 +261,15 @@ impl Connection {
     pub(super) fn loss_timeout(&mut self, config: &Config, now: Instant, outcome: &mut Outcome) {
         match self.recovery.on_timer(now) {
             LossTimer::Retransmission => self.retransmission_timeout(config, now, outcome),
-            LossTimer::Probe => self.probe_timeout(config, now, outcome),
+            LossTimer::Probe => {
+                // PTO is over (RFC8985-7.3).
+                if self.recovery.on_probe_timeout(config, &self.sender.numbers()) {
+                    self.request_poll();
+                    self.predictable = false;
+                    outcome.events |= Events::PROBE;
+                }
+                self.arm_loss_timer(config, now);
+            }
             LossTimer::Reordering => self.reordering_timeout(config, now, outcome),
         }
     }
@@ -315,16 +325,6 @@ impl Connection {
         }
         self.request_poll();
         self.predictable = false;
-        self.arm_loss_timer(config, now);
-    }
-
-    /// PTO is over.
-    fn probe_timeout(&mut self, config: &Config, now: Instant, outcome: &mut Outcome) {
-        if self.recovery.on_probe_timeout(config, &self.sender.numbers()) {
-            self.request_poll();
-            self.predictable = false;
-            outcome.events |= Events::PROBE;
-        }
         self.arm_loss_timer(config, now);
     }
 }

@@ -248,8 +248,9 @@ impl Receiver {
 
     /// Octets by which the edge could move now.
     fn gain(&self) -> u32 {
-        let window = self.scale.round_down(self.buffer.saturating_sub(self.unread));
-        (self.nxt + window).above(self.edge)
+        // As much of the room as the window field can tell.
+        let field = self.scale.field(self.buffer.saturating_sub(self.unread));
+        (self.nxt + self.scale.scaled(field)).above(self.edge)
     }
 
     /// The window field that was advertised last.
@@ -377,7 +378,9 @@ impl Receiver {
 
     /// The peer left timestamps out where it should not: they may be missing.
     pub(super) fn allow_missing_timestamps(&mut self) {
-        self.timestamps.allow_missing();
+        if let TimestampState::Enabled { may_lack, .. } = &mut self.timestamps {
+            *may_lack = true;
+        }
     }
 
     /// The timestamps of an acceptable segment, beginning at `seq`, with `len` octets: TS.Recent (RFC7323-4.3a), and

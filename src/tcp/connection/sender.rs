@@ -40,6 +40,19 @@ bitflags! {
     }
 }
 
+/// What its user may set of the sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SendOption {
+    /// Nagle's algorithm.
+    Nagle(bool),
+    /// What does not fill a segment is kept back.
+    Cork(bool),
+    /// Octets the send store may hold; it does not grow by itself any more.
+    Buffer(u32),
+    /// Octets that may be queued unsent; `None`: as many as the buffer holds.
+    LowWater(Option<u32>),
+}
+
 /// Send Sequence Space (RFC 9293 3.3.1, Figure 3), with our own marks.
 ///
 /// ```text
@@ -117,6 +130,28 @@ impl Sender {
             low_water: None,
             scale: opened.window_shifts.map_or(WindowScale::NONE, |(peers, _)| WindowScale::new(peers)),
             facts,
+        }
+    }
+
+    // ---- what its user sets -----------------------------------------------------------------------------------------
+
+    /// The user sets an option, whatever the configuration says.
+    pub(super) fn set(&mut self, option: SendOption) {
+        match option {
+            SendOption::Nagle(on) => {
+                self.facts.set(Facts::NAGLE, on);
+                // NAGLE-2: off pushes out once what is corked.
+                if !on && self.facts.contains(Facts::CORK) && self.unsent() > 0 {
+                    self.override_holding();
+                }
+            }
+            SendOption::Cork(on) => self.facts.set(Facts::CORK, on),
+            SendOption::Buffer(octets) => {
+                self.limit = buffer_within_bounds(octets);
+                self.facts.set(Facts::ROOM_FULL, self.queued >= self.limit);
+                self.facts.insert(Facts::FIXED);
+            }
+            SendOption::LowWater(octets) => self.low_water = octets.and_then(low_water_units),
         }
     }
 
@@ -320,18 +355,6 @@ impl Sender {
         roomy
     }
 
-    /// The user has set the send buffer: it does not grow by itself any more.
-    pub(super) fn fix_limit(&mut self, octets: u32) {
-        self.limit = buffer_within_bounds(octets);
-        self.facts.set(Facts::ROOM_FULL, self.queued >= self.limit);
-        self.facts.insert(Facts::FIXED);
-    }
-
-    /// Limits what may be queued unsent; `None`: as many as the buffer holds.
-    pub(super) fn set_low_water(&mut self, octets: Option<u32>) {
-        self.low_water = octets.and_then(low_water_units);
-    }
-
     /// Whether a user who was stopped by that may write again: not for every octet, but when half of what is allowed
     /// has been sent.
     pub(super) fn is_at_low_water(&self) -> bool {
@@ -339,19 +362,6 @@ impl Sender {
     }
 
     // ---- what is held back ------------------------------------------------------------------------------------------
-
-    /// Switches Nagle's algorithm on or off; off pushes out once what is corked (NAGLE-2).
-    pub(super) fn set_nagle(&mut self, on: bool) {
-        self.facts.set(Facts::NAGLE, on);
-        if !on && self.facts.contains(Facts::CORK) && self.unsent() > 0 {
-            self.override_holding();
-        }
-    }
-
-    /// Keeps back what does not fill a segment, or does no more.
-    pub(super) fn set_cork(&mut self, on: bool) {
-        self.facts.set(Facts::CORK, on);
-    }
 
     /// What is held back leaves once, however small.
     pub(super) fn override_holding(&mut self) {

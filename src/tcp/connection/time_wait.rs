@@ -119,16 +119,21 @@ impl TimeWait {
     /// A segment for the record.
     pub fn on_segment(&mut self, config: &Config, seg: &Segment, now: Instant) -> TimeWaitOutcome {
         if seg.has(Flags::RST) {
-            // RFC 1337 F1: an old RST must not end the wait early. This one answers the ACK of `answer_syn`.
+            // RFC 1337 F1: an old RST must not end the wait early. This one answers the ACK that asked.
             let asked_for = self.has(Facts::ASKED) && seg.seq == self.rcv_nxt;
             return if asked_for { TimeWaitOutcome::Ended } else { TimeWaitOutcome::Ignore };
         }
         if seg.has(Flags::SYN) && !seg.has(Flags::ACK) {
-            return if self.is_newer(seg) {
-                TimeWaitOutcome::Reuse { iss_floor: self.iss_floor() }
-            } else {
-                self.answer_syn(config, seg, now)
-            };
+            if self.is_newer(seg) {
+                return TimeWaitOutcome::Reuse { iss_floor: self.iss_floor() };
+            }
+            if seg.seq == self.irs {
+                return TimeWaitOutcome::Ignore; // RFC 1337: an old duplicate
+            }
+            // It may be of a peer that has lost its state, or old. RFC 6191 wants silence; to ask is what RFC 9293 has
+            // in any other state (SM-SYN-1), and Linux does here.
+            self.facts |= Facts::ASKED;
+            return self.reply_limited(config, now);
         }
         if !seg.has(Flags::ACK) {
             return TimeWaitOutcome::Ignore;
@@ -153,16 +158,6 @@ impl TimeWait {
             return TimeWaitOutcome::Ignore;
         }
         // SM-TW-2, SM-TW-3.
-        self.reply_limited(config, now)
-    }
-
-    /// A SYN that may be of a peer that has lost its state, or old. RFC 6191 wants silence; to ask is what RFC 9293 has
-    /// in any other state (SM-SYN-1), and Linux does here.
-    fn answer_syn(&mut self, config: &Config, syn: &Segment, now: Instant) -> TimeWaitOutcome {
-        if syn.seq == self.irs {
-            return TimeWaitOutcome::Ignore; // RFC 1337: an old duplicate
-        }
-        self.facts |= Facts::ASKED;
         self.reply_limited(config, now)
     }
 

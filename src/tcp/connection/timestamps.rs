@@ -72,13 +72,6 @@ impl TimestampState {
         matches!(self, Self::Enabled { .. })
     }
 
-    /// The peer left them out where it should not: they may be missing from now on.
-    pub(super) fn allow_missing(&mut self) {
-        if let Self::Enabled { may_lack, .. } = self {
-            *may_lack = true;
-        }
-    }
-
     /// The clock of ours; any where they are not in use.
     #[inline]
     pub(super) fn clock(&self) -> TimestampClock {

@@ -6,6 +6,7 @@
 use crate::tcp::base::config::Config;
 use crate::tcp::base::timers::Timer;
 use crate::tcp::connection::Connection;
+use crate::tcp::connection::sender::SendOption;
 
 /// Segments acknowledged at once when the user asks for it and the configuration for none (OPS-6).
 const QUICK: u8 = 16;
@@ -15,7 +16,7 @@ impl Connection {
     /// happened for [`Config::sws_override`] (NAGLE-5; TCP_CORK of Linux). Stronger than
     /// [`set_nodelay`](Self::set_nodelay), which pushes out once what waits here.
     pub fn set_cork(&mut self, cork: bool) {
-        self.sender.set_cork(cork);
+        self.sender.set(SendOption::Cork(cork));
         self.request_poll();
     }
 
@@ -32,13 +33,13 @@ impl Connection {
     /// How many octets may be queued, sent ones included until they are acknowledged. It does not grow by itself any
     /// more (SO_SNDBUF). What is queued above it stays queued.
     pub fn set_send_buffer(&mut self, octets: u32) {
-        self.sender.fix_limit(octets);
+        self.sender.set(SendOption::Buffer(octets));
     }
 
     /// How many octets may be queued that were never sent (TCP_NOTSENT_LOWAT): [`send_room`](Self::send_room) leaves
     /// room for no more. Rounded up to a multiple of 256. `None`, and from 16 MiB on: as many as the buffer holds.
     pub fn set_notsent_lowat(&mut self, octets: Option<u32>) {
-        self.sender.set_low_water(octets);
+        self.sender.set(SendOption::LowWater(octets));
     }
 
     /// Octets queued that were never sent (SIOCOUTQNSD).

@@ -8,6 +8,7 @@ use crate::tcp::base::segment::Transmit;
 use crate::tcp::base::seq::SeqNum;
 use crate::tcp::base::state::State;
 use crate::tcp::base::time::Instant;
+use crate::tcp::connection::sender::SendOption;
 use crate::tcp::connection::time_wait::TimeWait;
 use crate::tcp::connection::{Connection, ConnectionFlags};
 
@@ -50,12 +51,6 @@ impl Connection {
     #[must_use]
     pub fn at_eof(&self) -> bool {
         self.receiver.at_eof()
-    }
-
-    /// Whether the user gave the connection up entirely ([`close`](Self::close) or [`abort`](Self::abort)).
-    #[must_use]
-    pub fn is_fully_closed(&self) -> bool {
-        self.has_no_reader() || self.state == State::Closed
     }
 
     /// When [`on_timeout`](Self::on_timeout) is to be called, at the latest.
@@ -207,7 +202,7 @@ impl Connection {
     /// Switches Nagle's algorithm off or on (MUST-17); off flushes what it held back (NAGLE-2), once also what is
     /// corked.
     pub fn set_nodelay(&mut self, nodelay: bool) {
-        self.sender.set_nagle(!nodelay);
+        self.sender.set(SendOption::Nagle(!nodelay));
         self.request_poll();
     }
 
@@ -246,7 +241,6 @@ impl Connection {
             state: self.state,
             bytes_acked: self.acked,
             bytes_sent: self.acked + u64::from(sent),
-            probes: self.liveness.window_probes(),
             last_sent: self.last_sent,
             last_received: self.clock,
             held: self.reassembly.octets(),
@@ -255,6 +249,7 @@ impl Connection {
         };
         self.receiver.describe(&mut info);
         self.sender.describe(&mut info);
+        self.liveness.describe(&mut info);
         self.congestion.describe(&mut info);
         self.recovery.describe(&mut info);
         self.rtt.describe(&config.rtt(), &mut info);

@@ -78,8 +78,11 @@ impl Episode {
     /// A recovery begins at `now` that may be undone to `saved`. The oldest segment in flight had the timestamp
     /// `oldest`; a probe has sent `probed` again already.
     pub(super) fn begin(&mut self, saved: Saved, oldest: Timestamp, probed: Option<(SeqNum, SeqNum)>, now: Instant) {
-        let mut copies = core::mem::take(&mut self.copies);
-        copies.clear();
+        // All of them are forgotten, and their memory is kept.
+        let Copies { mut first, mut second, .. } = core::mem::take(&mut self.copies);
+        first.empty();
+        second.empty();
+        let mut copies = Copies { first, second, beyond: false };
         if let Some((start, end)) = probed {
             copies.add(start, end);
         }
@@ -145,7 +148,11 @@ impl Episode {
             self.saved = None;
         }
         if self.saved.is_some() {
-            self.copies.reported(left, right);
+            // Copies are alike: it is the latest.
+            let Copies { first, second, .. } = &mut self.copies;
+            if second.remove(left, right, MOST_RANGES) == 0 {
+                first.remove(left, right, MOST_RANGES);
+            }
         }
     }
 
@@ -191,7 +198,7 @@ impl Episode {
         }
         // RFC3522-3.2. A timestamp of this flight: what else a peer echoes, 0 or always the same, says nothing. Nor
         // does that of a copy which the recovery before has sent.
-        let older = |stamp| echo.is_some_and(|echo| echo.ge(self.oldest) && echo.lt(stamp));
+        let older = |stamp| echo.is_some_and(|echo| self.is_told_by(echo) && echo.lt(stamp));
         if config.eifel && goes_on && summary.copied && self.stamp.is_some_and(older) {
             return Some(Evidence::Eifel);
         }
@@ -255,19 +262,5 @@ impl Copies {
             self.beyond |= set.insert(at, to, MOST_RANGES) != Insert::Added(to.above(at));
             at = to;
         }
-    }
-
-    /// `[start, end)` has arrived twice. Copies are alike: it is the latest.
-    fn reported(&mut self, start: SeqNum, end: SeqNum) {
-        if self.second.remove(start, end, MOST_RANGES) == 0 {
-            self.first.remove(start, end, MOST_RANGES);
-        }
-    }
-
-    /// Forgets all, and keeps the memory.
-    fn clear(&mut self) {
-        self.first.empty();
-        self.second.empty();
-        self.beyond = false;
     }
 }

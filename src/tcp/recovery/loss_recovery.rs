@@ -179,7 +179,7 @@ impl LossRecovery {
             Phase::Loss => LossState::Loss,
         };
         info.recovery = self.episode.as_ref().map(|episode| episode.counts).unwrap_or_default();
-        (info.recovery.tail_probes, info.recovery.tail_losses) = self.tail.counts();
+        self.tail.describe(&mut info.recovery);
     }
 
     /// What is remembered of recoveries, made at the first.

@@ -145,7 +145,7 @@ impl Rtt {
     /// Its part of what observers see.
     pub(crate) fn describe(&self, config: &RttConfig, info: &mut Info) {
         info.srtt = self.estimator.srtt();
-        info.rttvar = self.estimator.rttvar();
+        info.rttvar = Duration::from_nanos(self.estimator.rttvar);
         info.min_rtt = Some(self.min).filter(|min| *min != Duration::MAX);
         info.rto = self.estimator.rto(config);
         info.backoffs = self.backoffs().into();
@@ -245,11 +245,6 @@ impl RttEstimator {
         (self.srtt != 0).then(|| Duration::from_nanos(self.srtt))
     }
 
-    /// The mean deviation of the round-trip time; zero before the first sample.
-    const fn rttvar(&self) -> Duration {
-        Duration::from_nanos(self.rttvar)
-    }
-
     /// How many times the timeout stands doubled.
     const fn backoffs(&self) -> u8 {
         self.backoffs
@@ -264,6 +259,10 @@ const fn approach(value: u64, goal: u64, parts: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn rttvar(rtt: &RttEstimator) -> Duration {
+        Duration::from_nanos(rtt.rttvar)
+    }
 
     fn millis(millis: u64) -> Duration {
         Duration::from_millis(millis)
@@ -286,13 +285,13 @@ mod tests {
         assert_eq!(rtt.rto(&config), millis(1_000), "RFC6298-2.1");
         assert_eq!(rtt.srtt(), None);
         rtt.on_sample(&config, millis(100), 1);
-        assert_eq!((rtt.srtt(), rtt.rttvar(), rtt.rto(&config)), (Some(millis(100)), millis(50), millis(300)));
+        assert_eq!((rtt.srtt(), rttvar(&rtt), rtt.rto(&config)), (Some(millis(100)), millis(50), millis(300)));
         rtt.on_sample(&config, millis(200), 1);
-        assert_eq!(rtt.rttvar(), Duration::from_micros(62_500));
+        assert_eq!(rttvar(&rtt), Duration::from_micros(62_500));
         assert_eq!(rtt.srtt(), Some(Duration::from_micros(112_500)));
         assert_eq!(rtt.rto(&config), Duration::from_micros(362_500));
         rtt.on_sample(&config, millis(100), 1);
-        assert_eq!(rtt.rttvar(), millis(50));
+        assert_eq!(rttvar(&rtt), millis(50));
         assert_eq!(rtt.srtt(), Some(Duration::from_nanos(110_937_500)));
         assert_eq!(rtt.rto(&config), Duration::from_nanos(310_937_500));
     }
@@ -378,7 +377,7 @@ mod tests {
             rtt.back_off(&config);
             rtt.on_spurious_timeout();
             rtt.on_sample(&config, ms(sample), 1);
-            assert_eq!((rtt.srtt(), rtt.rttvar()), (Some(ms(srtt)), ms(rttvar)), "{sample} ms");
+            assert_eq!((rtt.srtt(), Duration::from_nanos(rtt.rttvar)), (Some(ms(srtt)), ms(rttvar)), "{sample} ms");
             assert_eq!(rtt.rto(&config), ms(srtt + (4 * rttvar).max(200)));
             rtt.on_sample(&config, ms(srtt + 80), 1);
             assert_eq!(rtt.srtt(), Some(ms(srtt + 10)), "an eighth, as ever");

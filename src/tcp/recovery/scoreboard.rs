@@ -266,13 +266,8 @@ impl Scoreboard {
             reported = Some(index);
             index += 1;
         }
-        if let Some(index) = reported {
-            self.join(index);
-        }
-    }
-
-    /// Makes one record of the run of SACKed ones around `index`: when they left does not matter any more.
-    fn join(&mut self, index: usize) {
+        let Some(index) = reported else { return };
+        // One record of the run of SACKed ones around it: when they left does not matter any more.
         let sacked = |record: &&Record| record.has(Known::SACKED);
         let low = index - self.records.range(..index).rev().take_while(sacked).count();
         let high = index + self.records.range(index + 1..).take_while(sacked).count();

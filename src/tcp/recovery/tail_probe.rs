@@ -1,5 +1,6 @@
 //! Tail loss probes (RFC 8985 7): when the acknowledgments stop, one segment more finds out whether the end was lost.
 
+use crate::tcp::base::info::RecoveryCounts;
 use crate::tcp::base::seq::SeqNum;
 use crate::tcp::base::time::Duration;
 use crate::tcp::base::timestamp::Timestamp;
@@ -77,9 +78,10 @@ impl TailProbe {
         }
     }
 
-    /// How many left, and how many of them repaired a loss.
-    pub(super) fn counts(&self) -> (u32, u32) {
-        (self.sent, self.losses)
+    /// Its part of what observers see.
+    pub(super) fn describe(&self, counts: &mut RecoveryCounts) {
+        counts.tail_probes = self.sent;
+        counts.tail_losses = self.losses;
     }
 
     /// Whether one left, and it is not known yet what it did.
