@@ -64,7 +64,18 @@ impl Io for ShardState {
     fn consume(&mut self, id: ConnId, octets: u32) {
         let Some(conn) = self.conns.get_mut(id) else { return };
         let consumed = conn.receive.consume(&mut self.holdings, octets);
-        self.consumed(id, consumed);
+        let unread = conn.receive.unread();
+        match &mut conn.phase {
+            Phase::Open(connection) => connection.on_recv(&self.config.tcp, consumed, self.now),
+            Phase::Drained(reason, _) if unread == 0 && consumed > 0 => {
+                self.events.push_back(Event::Closed(id, *reason));
+                return;
+            }
+            Phase::Handshake(_) | Phase::Drained(..) => {}
+        }
+        if consumed > 0 {
+            note(&mut self.touched, id, conn);
+        }
     }
 
     fn at_eof(&self, id: ConnId) -> bool {
@@ -131,7 +142,7 @@ impl Io for ShardState {
             let octets = send.append(memory, &receive.peek()[..wanted.min(room as usize)], allowance);
             receive.consume(holdings, octets as u32);
             self.sent(to, octets as u32, wanted, room);
-            self.consumed(from, octets as u32);
+            self.forwarded(from, octets as u32);
             total += octets;
             if octets < wanted {
                 break;
@@ -398,21 +409,20 @@ impl ShardState {
         }
     }
 
-    /// Books `octets` that were taken out of the receive store.
-    #[inline]
-    fn consumed(&mut self, id: ConnId, octets: u32) {
+    /// What [`consume`](Io::consume) does after it, of `octets` that went straight into another store.
+    fn forwarded(&mut self, id: ConnId, octets: u32) {
         let Some(conn) = self.conns.get_mut(id) else { return };
+        if octets > 0 {
+            note(&mut self.touched, id, conn);
+        }
         let unread = conn.receive.unread();
         match &mut conn.phase {
             Phase::Open(connection) => connection.on_recv(&self.config.tcp, octets, self.now),
             Phase::Drained(reason, _) if unread == 0 && octets > 0 => {
-                self.events.push_back(Event::Closed(id, *reason));
-                return;
+                let reason = *reason;
+                self.events.push_back(Event::Closed(id, reason));
             }
             Phase::Handshake(_) | Phase::Drained(..) => {}
-        }
-        if octets > 0 {
-            note(&mut self.touched, id, conn);
         }
     }
 }
