@@ -393,6 +393,8 @@ impl ShardState {
     }
 
     /// Sends a segment that no connection repeats: a RST, a challenge ACK.
+    // In line, it would cost each segment that needs none of this a larger stack frame.
+    #[inline(never)]
     pub(crate) fn send_control(&mut self, quad: &Quad, ip: IpFields, segment: &tcp::Transmit) -> bool {
         if segment.flags.contains(wire::tcp::Flags::RST) {
             self.counters.resets_out += 1;
