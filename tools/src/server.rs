@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 const BLOCK: usize = 128 * 1024;
 /// 95 lines of 74 octets, then the pattern repeats (RFC 864).
-const PATTERN: usize = 95 * 74;
+pub(crate) const PATTERN: usize = 95 * 74;
 
 /// What a port does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +60,7 @@ impl FromStr for Service {
 }
 
 /// The pattern of RFC 864, as many whole turns as fit a block.
-fn pattern() -> Vec<u8> {
+pub(crate) fn pattern() -> Vec<u8> {
     let mut turn = Vec::with_capacity(PATTERN);
     for line in 0..95_usize {
         turn.extend((0..72).map(|column| b' ' + u8::try_from((line + column) % 95).unwrap_or(0)));

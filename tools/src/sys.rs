@@ -44,6 +44,24 @@ pub fn run_only_when_idle() -> io::Result<()> {
     if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Waits until a descriptor can be read, at most `patience`; false: it still cannot.
+///
+/// # Errors
+/// As `poll(2)`; a signal is no error.
+pub fn wait_readable(what: &impl AsRawFd, patience: Duration) -> io::Result<bool> {
+    let mut poll = libc::pollfd { fd: what.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let milliseconds = libc::c_int::try_from(patience.as_millis()).unwrap_or(libc::c_int::MAX);
+    // SAFETY: one valid pollfd, which lives across the call.
+    match unsafe { libc::poll(&mut poll, 1, milliseconds) } {
+        0 => Ok(false),
+        1.. => Ok(true),
+        _ => match io::Error::last_os_error() {
+            e if e.kind() == io::ErrorKind::Interrupted => Ok(true),
+            e => Err(e),
+        },
+    }
+}
+
 /// A limit of `setrlimit(2)` that many clients at once run into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
