@@ -211,7 +211,7 @@ driver() { # COMMAND OPTION...
     local words=()
     # Namespaces are made by the driver; a user must be root of a user namespace for that.
     [ "$fresh" = -n ] || words=(unshare -Ur)
-    exec ${words[@]+"${words[@]}"} "$built/bench-driver" "$@" --engine "$engine" --tools "$built"
+    exec ${words[@]+"${words[@]}"} "$built/bench-driver" "$@" --engine "$engine" --tools "$built" --top "$top"
 }
 
 run_tests() {

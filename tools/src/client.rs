@@ -29,6 +29,30 @@ pub struct Window {
     pub warmup: Duration,
     /// Time that is counted.
     pub length: Duration,
+    /// Processes whose CPU time in that time is reported beside the client's own.
+    pub watched: &'static [u32],
+}
+
+/// CPU seconds that counted.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CpuSeconds {
+    /// Of this process, the client.
+    pub client: f64,
+    /// Of all processes watched; `None`: one of them has ended.
+    pub watched: Option<f64>,
+    /// Of the kernel's threads for network work that was put off.
+    pub softirq: f64,
+}
+
+impl CpuSeconds {
+    fn since(self, before: Self) -> Self {
+        let watched = self.watched.zip(before.watched).map(|(now, then)| now - then);
+        Self { client: self.client - before.client, watched, softirq: self.softirq - before.softirq }
+    }
+
+    fn json(&self) -> Value {
+        json!({"client": self.client, "watched": self.watched, "softirq": self.softirq})
+    }
 }
 
 /// The moments of a running measurement.
@@ -36,13 +60,23 @@ struct Clock {
     counted_from: Instant,
     end: Instant,
     counting: bool,
-    cpu_before: f64,
+    watched: &'static [u32],
+    softirq: Vec<u32>,
+    cpu_before: CpuSeconds,
 }
 
 impl Clock {
     fn start(window: Window) -> Self {
+        let softirq = if window.watched.is_empty() { Vec::new() } else { sys::softirq_threads() };
         let counted_from = Instant::now() + window.warmup;
-        Self { counted_from, end: counted_from + window.length, counting: false, cpu_before: 0.0 }
+        let (end, watched, cpu_before) = (counted_from + window.length, window.watched, CpuSeconds::default());
+        Self { counted_from, end, counting: false, watched, softirq, cpu_before }
+    }
+
+    fn cpu_now(&self) -> CpuSeconds {
+        let sum = |processes: &[u32]| processes.iter().map(|&id| sys::cpu_seconds_of(id)).sum::<Option<f64>>();
+        let softirq = sum(&self.softirq).unwrap_or(0.0);
+        CpuSeconds { client: sys::cpu_seconds(), watched: sum(self.watched), softirq }
     }
 
     /// True once: at the first call after the warm-up, when counters are to be reset.
@@ -52,14 +86,14 @@ impl Clock {
         }
         self.counting = true;
         self.counted_from = now;
-        self.cpu_before = sys::cpu_seconds();
+        self.cpu_before = self.cpu_now();
         true
     }
 
-    /// Seconds counted, and the part of one CPU this process used in them.
-    fn finish(&self, now: Instant) -> (f64, f64) {
+    /// Seconds counted, and the CPU time that went into them.
+    fn finish(&self, now: Instant) -> (f64, CpuSeconds) {
         let seconds = now.duration_since(self.counted_from).as_secs_f64().max(1e-9);
-        (seconds, (sys::cpu_seconds() - self.cpu_before) / seconds)
+        (seconds, self.cpu_now().since(self.cpu_before))
     }
 }
 
@@ -99,8 +133,8 @@ pub struct BulkReport {
     pub bytes: u64,
     /// Reads or writes that moved something.
     pub calls: u64,
-    /// Part of one CPU the client used.
-    pub cpu: f64,
+    /// CPU time of both sides.
+    pub cpu: CpuSeconds,
 }
 
 impl BulkReport {
@@ -114,7 +148,7 @@ impl BulkReport {
     #[must_use]
     pub fn json(&self) -> Value {
         json!({"mode": self.direction.name(), "flows": self.flows, "seconds": self.seconds, "bytes": self.bytes, "calls": self.calls,
-               "gbit_per_s": self.gigabits(), "client_cpu": self.cpu})
+               "gbit_per_s": self.gigabits(), "cpu_s": self.cpu.json()})
     }
 }
 
@@ -129,8 +163,8 @@ pub struct LatencyReport {
     pub seconds: f64,
     /// Attempts that failed.
     pub failures: u64,
-    /// Part of one CPU the client used.
-    pub cpu: f64,
+    /// CPU time of both sides.
+    pub cpu: CpuSeconds,
     /// Time of each completed round in nanoseconds.
     pub latency: Histogram<u64>,
 }
@@ -152,7 +186,7 @@ impl LatencyReport {
     #[must_use]
     pub fn json(&self) -> Value {
         json!({"mode": self.mode, "concurrency": self.concurrency, "seconds": self.seconds, "rounds": self.latency.len(),
-               "per_s": self.rate(), "failures": self.failures, "client_cpu": self.cpu,
+               "per_s": self.rate(), "failures": self.failures, "cpu_s": self.cpu.json(),
                "p50_us": self.quantile_us(0.5), "p90_us": self.quantile_us(0.9), "p99_us": self.quantile_us(0.99),
                "p999_us": self.quantile_us(0.999), "max_us": self.latency.max() as f64 / 1e3})
     }
@@ -521,7 +555,7 @@ mod tests {
 
     #[test]
     fn client_reports_what_a_port_without_listener_says() {
-        let window = Window { warmup: Duration::ZERO, length: Duration::from_millis(50) };
+        let window = Window { warmup: Duration::ZERO, length: Duration::from_millis(50), watched: &[] };
         let to = SocketAddr::from(([127, 0, 0, 1], 1));
         assert_eq!(connections(to, 1, false, window).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
         assert_eq!(bulk(Direction::Up, to, 1, 10, window).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);

@@ -3,15 +3,17 @@
 
 use crate::sys;
 use std::fs::File;
-use std::io;
+use std::io::{self, BufRead, BufReader};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// A network namespace of our own, loopback up.
 #[derive(Debug)]
 pub struct Namespace {
     handle: File,
+    /// The user namespace that it belongs to, where that is not ours.
+    user: Option<File>,
 }
 
 impl Namespace {
@@ -29,7 +31,32 @@ impl Namespace {
             }
             File::open("/proc/thread-self/ns/net")
         })?;
-        let namespace = Self { handle };
+        let namespace = Self { handle, user: None };
+        namespace.ip("link set lo up")?;
+        Ok(namespace)
+    }
+
+    /// Makes an empty namespace that belongs to a user namespace of its own, whose root may do less than we: what
+    /// `unshare -Urn` gives to a normal user.
+    ///
+    /// # Errors
+    /// User namespaces are forbidden here; `unshare` or `ip` is missing.
+    pub fn rootless() -> io::Result<Self> {
+        let mut command = Command::new("unshare");
+        command.args(["-Urn", "sh", "-c", "echo there; exec cat"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut holder = sys::die_with_parent(&mut command).spawn()?;
+        // It lives until both handles are open: its standard input ends with `holder`.
+        let mut line = String::new();
+        let told = holder.stdout.take().map(|out| BufReader::new(out).read_line(&mut line));
+        let handle = |name| File::open(format!("/proc/{}/ns/{name}", holder.id()));
+        let handles = handle("net").and_then(|net| Ok((net, handle("user")?)));
+        drop(holder.stdin.take());
+        holder.wait()?;
+        if told.is_none() || line.trim() != "there" {
+            return Err(io::Error::other("unshare -Urn: user namespaces are not allowed here"));
+        }
+        let (handle, user) = handles?;
+        let namespace = Self { handle, user: Some(user) };
         namespace.ip("link set lo up")?;
         Ok(namespace)
     }
@@ -39,10 +66,13 @@ impl Namespace {
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         let fd = self.handle.as_raw_fd();
-        // SAFETY: setns is async-signal-safe; the descriptor is ours and, being CLOEXEC, still open in the child here.
+        let user = self.user.as_ref().map(AsRawFd::as_raw_fd);
+        // SAFETY: setns is async-signal-safe; the descriptors are ours and, being CLOEXEC, still open in the child here.
         unsafe {
             command.pre_exec(move || {
-                if libc::setns(fd, libc::CLONE_NEWNET) == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+                let entered = libc::setns(fd, libc::CLONE_NEWNET) == 0
+                    && user.is_none_or(|user| libc::setns(user, libc::CLONE_NEWUSER) == 0);
+                if entered { Ok(()) } else { Err(io::Error::last_os_error()) }
             });
         }
         sys::die_with_parent(&mut command);

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 const BLOCK: usize = 128 * 1024;
 /// 95 lines of 74 octets, then the pattern repeats (RFC 864).
-pub(crate) const PATTERN: usize = 95 * 74;
+const PATTERN: usize = 95 * 74;
 
 /// What a port does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

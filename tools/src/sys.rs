@@ -44,6 +44,28 @@ pub fn run_only_when_idle() -> io::Result<()> {
     if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// CPU seconds (user and system, all threads) that another process has used; `None`: there is none of that id.
+#[must_use]
+pub fn cpu_seconds_of(process: u32) -> Option<f64> {
+    let process = libc::pid_t::try_from(process).ok()?;
+    let mut clock: libc::clockid_t = 0;
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: both pointers are valid for the calls to fill, and the second is made with what the first gave.
+    let known =
+        unsafe { libc::clock_getcpuclockid(process, &mut clock) == 0 && libc::clock_gettime(clock, &mut time) == 0 };
+    known.then(|| time.tv_sec as f64 + time.tv_nsec as f64 / 1e9)
+}
+
+/// The kernel's threads that go on with its network work where the CPU that got it did not.
+#[must_use]
+pub fn softirq_threads() -> Vec<u32> {
+    let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let ids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let named =
+        |id: &u32| std::fs::read_to_string(format!("/proc/{id}/comm")).is_ok_and(|s| s.starts_with("ksoftirqd/"));
+    ids.filter(named).collect()
+}
+
 /// Waits until a descriptor can be read, at most `patience`; false: it still cannot.
 ///
 /// # Errors

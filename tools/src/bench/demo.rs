@@ -1,7 +1,8 @@
 //! One minute for a newcomer: the same four things done with stock programs, once on the engine, once on the kernel's
 //! TCP, each command shown as it runs, ratios at the end. A single run each: an impression, not a measurement.
 
-use super::{Conditions, Kind, Programs, Side, compare::print_aligned, iperf3, machine, number, run_json};
+use super::plan::{Conditions, Contestant, Kind};
+use super::{Programs, Side, iperf3, machine, number, run_json, table::aligned};
 use crate::sys;
 use std::io;
 use std::time::{Duration, Instant};
@@ -41,7 +42,7 @@ fn clients(side: &Side, programs: &Programs, count: usize, bytes: usize) -> io::
 pub fn demo(programs: &Programs) -> io::Result<bool> {
     let cpus = sys::usable_cpus();
     let (client_cpu, server_cpu) = (cpus[0], cpus[cpus.len() - 1]);
-    let conditions = Conditions { mtu: 1500, congestion: None, offload: true, server_cpu };
+    let conditions = Conditions { congestion: None, ..Conditions::usual() };
     println!(
         "{}\nAbout 40 seconds: stock programs against the engine, then against the kernel's TCP over veth.",
         machine()
@@ -57,10 +58,10 @@ pub fn demo(programs: &Programs) -> io::Result<bool> {
         time("100 nc clients at once, 100 KB each, exact", "ms"),
     ];
     let mut fine = true;
-    let sides = [Kind::Engine { name: "trust".to_string(), words: Vec::new() }, Kind::Kernel];
-    for (index, kind) in sides.iter().enumerate() {
-        println!("\n-- {} --", kind.name());
-        let side = Side::start(kind, programs, &conditions)?;
+    let sides = [Contestant::new("trust", Kind::Engine(Vec::new())), Contestant::new("kernel", Kind::Kernel)];
+    for (index, contestant) in sides.iter().enumerate() {
+        println!("\n-- {} --", contestant.name);
+        let side = Side::start(contestant, programs, &conditions, server_cpu)?;
         let address = side.address;
         let mut run = |line: usize, shown: String, result: &dyn Fn() -> io::Result<f64>| {
             println!("$ {shown}");
@@ -78,8 +79,8 @@ pub fn demo(programs: &Programs) -> io::Result<bool> {
         run(0, format!("ping -c 5 {address}"), &|| ping(&side));
         run(1, format!("nc -N {address} 7 < megabyte | cmp - megabyte"), &|| clients(&side, programs, 1, 1_000_000));
         let shown = format!("iperf3 -c {address} -t {IPERF_SECONDS}");
-        run(2, shown.clone(), &|| iperf3(&side, IPERF_SECONDS, 1, false, client_cpu));
-        run(3, format!("{shown} -R"), &|| iperf3(&side, IPERF_SECONDS, 1, true, client_cpu));
+        run(2, shown.clone(), &|| iperf3(&side, IPERF_SECONDS, 1, false, Some(client_cpu)));
+        run(3, format!("{shown} -R"), &|| iperf3(&side, IPERF_SECONDS, 1, true, Some(client_cpu)));
         run(4, format!("nc-load {address} 7 100 100000"), &|| clients(&side, programs, 100, 100_000));
     }
     let head = ["", "unit", "trust", "kernel", "trust is"].map(str::to_string).to_vec();
@@ -102,7 +103,7 @@ pub fn demo(programs: &Programs) -> io::Result<bool> {
         ]);
     }
     println!();
-    print_aligned(&table);
+    print!("{}", aligned(&table));
     println!(
         "\nOne run each, {:.0} s in all; ./run.sh bench measures. Nothing is left running.",
         began.elapsed().as_secs_f64()

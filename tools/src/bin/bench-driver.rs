@@ -1,15 +1,22 @@
-//! `bench-driver`: compares the engine with the kernel's TCP by the same clients, in namespaces of its own. Started by
-//! `./run.sh bench` and `./run.sh demo`; needs to be root, or root of a user namespace.
+//! `bench-driver`: compares the engine with the kernel's TCP and others by the same clients, in namespaces of its own.
+//! Started by `./run.sh bench` and `./run.sh demo`; needs to be root, or root of a user namespace.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::io;
 use std::path::PathBuf;
-use std::process::ExitCode;
-use trust_tools::arguments;
-use trust_tools::bench::compare::{Options, Row, compare};
-use trust_tools::bench::{Kind, Programs, demo::demo};
+use std::process::{self, ExitCode};
+use std::time::Duration;
+use trust_tools::bench::compare::{Places, begin, go_on, take_up};
+use trust_tools::bench::plan::{Offered, Plan, Wanted};
+use trust_tools::bench::state::State;
+use trust_tools::bench::stats::length;
+use trust_tools::bench::table::tables;
+use trust_tools::bench::{Programs, demo::demo};
+use trust_tools::{arguments, sys, tun};
 
-/// Compare the engine with the kernel's TCP.
+/// Compare the engine with the kernel's TCP and others.
 #[derive(Debug, Parser)]
+#[command(name = "bench-driver")]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -18,7 +25,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// The interleaved comparison
-    Compare(Compare),
+    Compare(Box<Compare>),
     /// One minute of stock programs
     Demo(Paths),
 }
@@ -31,6 +38,9 @@ struct Paths {
     /// The directory of the tools
     #[arg(long)]
     tools: PathBuf,
+    /// The directory of the sources
+    #[arg(long, default_value = ".")]
+    top: PathBuf,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -39,125 +49,167 @@ enum OnOff {
     Off,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Client {
+    /// On a CPU of its own
+    Pinned,
+    /// Wherever the scheduler has it
+    Roaming,
+}
+
 #[derive(Debug, Args)]
 struct Compare {
     #[command(flatten)]
     paths: Paths,
-    /// Less than three minutes: five short rows
+    /// Less than three minutes: few rows, the engine with its defaults, the kernel and the stand-ins
     #[arg(long)]
     quick: bool,
-    /// Rounds of everything (default 5)
-    #[arg(long)]
-    rounds: Option<usize>,
-    /// Counted seconds of each row (default 2; --quick 0.5)
-    #[arg(long)]
-    seconds: Option<f64>,
-    /// Congestion controls of the kernel's sockets, with commas; "default" is the kernel's own
-    #[arg(long, default_value = "default,reno", value_delimiter = ',')]
-    congestion: Vec<String>,
-    /// Plans of the engine, with commas
-    #[arg(long, default_value = "fused,pipeline", value_delimiter = ',')]
-    plans: Vec<String>,
     /// Only rows whose name contains one of these (up, down8, rr, iperf3 ...), with commas
     #[arg(long, value_delimiter = ',')]
     rows: Vec<String>,
+    /// Only sides whose name contains one of these, or of these groups: engine, kernel, ceiling, peers
+    #[arg(long, value_delimiter = ',')]
+    sides: Vec<String>,
+    /// Rounds of everything (default 5; 3 and 7 under some conditions)
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Counted seconds of each row (default 0.8; --quick 0.4)
+    #[arg(long)]
+    seconds: Option<f64>,
+    /// MTU of TUN and veth, with commas
+    #[arg(long, value_delimiter = ',')]
+    mtu: Vec<u32>,
+    /// Segmentation and checksum by the device, with commas; off needs ethtool for the kernel's side
+    #[arg(long, value_enum, value_delimiter = ',')]
+    offload: Vec<OnOff>,
+    /// Where the client runs, with commas
+    #[arg(long, value_enum, value_delimiter = ',')]
+    client: Vec<Client>,
+    /// Congestion controls of the kernel's sockets, with commas; "default" is the kernel's own
+    #[arg(long, value_delimiter = ',')]
+    congestion: Vec<String>,
+    /// Without bpf(2), as for a normal user
+    #[arg(long)]
+    rootless: bool,
     /// Further words for `trust serve`, as one argument
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", allow_hyphen_values = true)]
     serve: String,
-    /// MTU of TUN and veth
-    #[arg(long, default_value_t = 1500)]
-    mtu: u32,
-    /// Segmentation and checksum by the device; off needs ethtool for the kernel's side
-    #[arg(long, value_enum, default_value_t = OnOff::On)]
-    offload: OnOff,
     /// Let idle CPUs halt, as they do without a spinner
     #[arg(long)]
     halt: bool,
-    /// Write every single value to this file
+    /// Stop after so many minutes; --resume goes on
+    #[arg(long, value_name = "MINUTES")]
+    slice: Option<f64>,
+    /// Go on with the run that was left
+    #[arg(long)]
+    resume: bool,
+    /// Show the plan and how long it takes
+    #[arg(long)]
+    list: bool,
+    /// Keep the run in benches/runs though it is not one of the whole plan or --quick
+    #[arg(long)]
+    keep: bool,
+    /// Write every single value to this file, too
     #[arg(long)]
     json: Option<PathBuf>,
+    /// Where what is done is written down (default: target/bench/state.json)
+    #[arg(long)]
+    state: Option<PathBuf>,
+    /// Where whole runs are kept (default: benches/runs)
+    #[arg(long)]
+    runs: Option<PathBuf>,
 }
 
-const ROWS: [Row; 18] = [
-    Row::Up(1),
-    Row::Up(8),
-    Row::Down(1),
-    Row::Down(8),
-    Row::Rr(1),
-    Row::Rr(32),
-    Row::Echo(1),
-    Row::Echo(8),
-    Row::SocketsRr(1),
-    Row::SocketsRr(32),
-    Row::SocketsEcho(1),
-    Row::SocketsEcho(8),
-    Row::Cr(1),
-    Row::Cr(64),
-    Row::IperfUp(1),
-    Row::IperfUp(8),
-    Row::IperfDown(1),
-    Row::IperfDown(8),
-];
-
-/// The rows of `--quick`, unless others are named.
-const QUICK: [Row; 5] = [Row::Up(1), Row::Down(1), Row::Rr(32), Row::SocketsRr(32), Row::IperfDown(1)];
-
-fn options(c: Compare) -> Options {
-    let wanted = |row: Row| c.rows.is_empty() || c.rows.iter().any(|part| row.name().contains(part.as_str()));
-    let short = |row: Row| !c.quick || QUICK.contains(&row);
-    let words: Vec<String> = c.serve.split_whitespace().map(str::to_string).collect();
-    let mut sides: Vec<Kind> = c
-        .plans
-        .iter()
-        .map(|plan| {
-            let words = ["--plan".to_string(), plan.clone()].into_iter().chain(words.iter().cloned()).collect();
-            Kind::Engine { name: plan.clone(), words }
-        })
-        .collect();
-    sides.push(Kind::Kernel);
-    Options {
-        sides,
-        rows: ROWS.into_iter().filter(|&row| wanted(row) && (short(row) || !c.rows.is_empty())).collect(),
-        congestion: c.congestion.into_iter().map(|name| (name != "default").then_some(name)).collect(),
-        rounds: c.rounds.unwrap_or(5),
-        seconds: c.seconds.unwrap_or(if c.quick { 0.5 } else { 2.0 }),
-        warmup: if c.quick { 0.2 } else { 0.5 },
-        iperf_seconds: if c.quick { 1 } else { 3 },
-        mtu: c.mtu,
-        offload: c.offload == OnOff::On,
-        spin: !c.halt,
-        json: c.json,
+impl Compare {
+    fn wanted(&self) -> Wanted {
+        Wanted {
+            quick: self.quick,
+            rows: self.rows.clone(),
+            sides: self.sides.clone(),
+            rounds: self.rounds,
+            seconds: self.seconds,
+            mtu: self.mtu.clone(),
+            offload: self.offload.iter().map(|offload| *offload == OnOff::On).collect(),
+            roaming: self.client.iter().map(|client| *client == Client::Roaming).collect(),
+            congestion: self.congestion.clone(),
+            rootless: self.rootless,
+            serve: self.serve.split_whitespace().map(str::to_string).collect(),
+            halt: self.halt,
+        }
     }
+
+    fn programs(&self) -> Programs {
+        let peers = self.paths.top.join("target/peers/release/trust-peers");
+        Programs { engine: self.paths.engine.clone(), tools: self.paths.tools.clone(), peers }
+    }
+
+    fn places(&self, plan: &Plan) -> Places {
+        let keep = self.keep || plan.name != "selected";
+        let runs = self.runs.clone().unwrap_or_else(|| self.paths.top.join("benches/runs"));
+        Places { state: self.state_place(), runs: keep.then_some(runs), json: self.json.clone() }
+    }
+
+    fn state_place(&self) -> PathBuf {
+        self.state.clone().unwrap_or_else(|| self.paths.top.join("target/bench/state.json"))
+    }
+}
+
+/// What the engine offers, and what this machine allows.
+fn offered(programs: &Programs) -> io::Result<Offered> {
+    let mut command = process::Command::new(&programs.engine);
+    let help = sys::run(command.args(["serve", "--help"]), Duration::from_secs(10))?;
+    Ok(Offered::from_help(&String::from_utf8_lossy(&help.stdout), tun::load_steering_by_cpu().is_ok()))
+}
+
+fn list(plan: &Plan) {
+    for setting in &plan.settings {
+        println!("{} rounds, {}", setting.rounds, setting.conditions.told());
+        let rows: Vec<String> = setting.rows.iter().map(|row| row.name()).collect();
+        println!("    rows:  {}", rows.join(" "));
+        let sides: Vec<&str> = setting.sides.iter().map(|side| side.name.as_str()).collect();
+        println!("    sides: {}", sides.join(" "));
+    }
+    println!("about {} in all", length(plan.duration(&plan.units())));
+}
+
+fn run(c: &Compare) -> io::Result<ExitCode> {
+    let programs = c.programs();
+    let mut state: State = if c.resume {
+        take_up(&c.state_place(), &programs)?
+    } else {
+        let plan = c.wanted().plan(&offered(&programs)?).map_err(io::Error::other)?;
+        begin(plan, &programs, &c.paths.top)?
+    };
+    if c.list {
+        list(&state.plan);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let units = state.plan.units();
+    let left = length(state.plan.duration(&units[state.done.min(units.len())..]));
+    println!("About {left} are left; it wants the machine for itself. ^C leaves nothing behind, and --resume goes on.");
+    let places = c.places(&state.plan);
+    let whole = go_on(&mut state, &programs, c.slice.map(|minutes| minutes * 60.0), &places)?;
+    if !whole {
+        let left = length(state.plan.duration(&units[state.done..]));
+        let slice = c.slice.map_or_else(String::new, |minutes| format!(" --slice {minutes}"));
+        println!("{} of {} done, {left} left; go on: ./run.sh bench --resume{slice}", state.done, units.len());
+        return Ok(ExitCode::from(3));
+    }
+    print!("{}", tables(&state));
+    let failed = state.cells.iter().any(|cell| !cell.failures.is_empty());
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 fn main() -> ExitCode {
     let outcome = match arguments::parse::<Arguments>().command {
-        Command::Compare(c) => {
-            let programs = Programs { engine: c.paths.engine.clone(), tools: c.paths.tools.clone() };
-            compare(&options(c), &programs)
+        Command::Compare(c) => run(&c),
+        Command::Demo(paths) => {
+            let programs = Programs { engine: paths.engine, tools: paths.tools, peers: PathBuf::new() };
+            demo(&programs).map(|fine| if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
-        Command::Demo(paths) => demo(&Programs { engine: paths.engine, tools: paths.tools }),
     };
-    match outcome {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(e) => {
-            eprintln!("bench-driver: {e}");
-            ExitCode::from(2)
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn quick_takes_less_than_three_minutes() {
-        let arguments =
-            Arguments::try_parse_from(["bench-driver", "compare", "--quick", "--engine", "trust", "--tools", "."]);
-        let Ok(Arguments { command: Command::Compare(compare), .. }) = arguments else { panic!("{arguments:?}") };
-        let options = options(compare);
-        assert!(options.duration() < 180.0 && options.rounds >= 5, "{} s", options.duration());
-    }
+    outcome.unwrap_or_else(|e| {
+        eprintln!("bench-driver: {e}");
+        ExitCode::from(2)
+    })
 }

@@ -50,6 +50,9 @@ struct Common {
     /// Pin the client to this CPU
     #[arg(long)]
     cpu: Option<usize>,
+    /// Tell the CPU time of this process, too, like the server's; may be repeated
+    #[arg(long, value_name = "PID")]
+    watch: Vec<u32>,
     /// One JSON object instead of a line of text
     #[arg(long)]
     json: bool,
@@ -124,7 +127,9 @@ impl Common {
             .to_socket_addrs()?
             .next()
             .ok_or_else(|| io::Error::other(format!("{} has no address", self.host)))?;
-        Ok((to, Window { warmup: seconds(self.warmup)?, length: seconds(self.seconds)? }))
+        // For as long as this program runs, which measures once.
+        let watched = self.watch.clone().leak();
+        Ok((to, Window { warmup: seconds(self.warmup)?, length: seconds(self.seconds)?, watched }))
     }
 }
 
@@ -141,7 +146,7 @@ fn print_bulk(report: &BulkReport, json: bool) {
         report.bytes,
         report.seconds,
         report.bytes as f64 / report.calls.max(1) as f64,
-        report.cpu * 100.0
+        report.cpu.client / report.seconds * 100.0
     );
 }
 
@@ -160,7 +165,7 @@ fn print_latency(report: &LatencyReport, json: bool) {
         report.quantile_us(0.99),
         report.quantile_us(0.999),
         report.failures,
-        report.cpu * 100.0
+        report.cpu.client / report.seconds * 100.0
     );
 }
 

@@ -2,7 +2,7 @@
 
 use super::packet::{ACK, FIN, Frame, Incoming, Outgoing, PSH, RST, SYN};
 use super::{Options, packet};
-use crate::server::{Kind, PATTERN, Service, pattern};
+use crate::server::{Kind, Service, pattern};
 use std::fs::File;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -37,8 +37,6 @@ struct Flow {
     snd_una: u32,
     snd_nxt: u32,
     window: u32,
-    /// Of the pattern, the octet at `snd_una`.
-    at: usize,
     /// TSval that came last, where there are timestamps.
     stamp: Option<u32>,
     /// `snd_una` when a thread last found nothing to do.
@@ -58,7 +56,6 @@ impl Flow {
         snd_una: ISS,
         snd_nxt: ISS,
         window: 0,
-        at: 0,
         stamp: None,
         stood_at: ISS,
     };
@@ -87,7 +84,6 @@ impl Flow {
         let news = segment.ack.wrapping_sub(self.snd_una);
         if news != 0 && news < 1 << 31 {
             self.snd_una = segment.ack;
-            self.at = (self.at + news as usize) % PATTERN;
             self.repeated = 0;
             // Beyond what was sent again: the first of it had arrived.
             if self.in_flight() >= 1 << 31 {
@@ -108,7 +104,9 @@ pub(super) struct Flows {
     services: Vec<Service>,
     flows: Vec<Mutex<Flow>>,
     pub(super) frame: Frame,
-    pattern: Vec<u8>,
+    /// What every segment of chargen carries, from an address that copies are fastest from: a tenth of a download by eight.
+    payload: Vec<u8>,
+    aligned: usize,
     window: u32,
     largest: usize,
     most_in_flight: u32,
@@ -119,14 +117,20 @@ pub(super) struct Flows {
 pub(super) type Place = usize;
 
 const PORTS: usize = 1 << 16;
+const PAGE: usize = 4096;
 
 impl Flows {
     pub(super) fn new(options: &Options, frame: Frame) -> Self {
+        let pattern = pattern();
+        let mut payload = vec![0; PAGE + pattern.len()];
+        let aligned = payload.as_ptr().align_offset(PAGE).min(PAGE);
+        payload[aligned..aligned + pattern.len()].copy_from_slice(&pattern);
         Self {
             flows: (0..PORTS * options.services.len()).map(|_| Mutex::new(Flow::VACANT)).collect(),
             services: options.services.clone(),
             frame,
-            pattern: pattern(),
+            payload,
+            aligned,
             window: options.window.min(Options::LARGEST_WINDOW),
             largest: options.largest,
             most_in_flight: options.in_flight,
@@ -250,8 +254,7 @@ impl Flows {
                 flow.listed = false;
                 return false;
             }
-            let at = (flow.at + flow.in_flight() as usize) % PATTERN;
-            let payload = &self.pattern[at..at + length];
+            let payload = &self.payload[self.aligned..self.aligned + length];
             let sent = self.frame.send(queue, &flow.outgoing(service.port, self.window, ACK | PSH, payload));
             if sent.is_err() {
                 break;

@@ -168,7 +168,7 @@ impl Frame {
         tcp[2..4].copy_from_slice(&out.port.to_be_bytes());
         tcp[4..8].copy_from_slice(&out.seq.to_be_bytes());
         tcp[8..12].copy_from_slice(&out.ack.to_be_bytes());
-        tcp[12] = ((TCP + options) / 4 << 4) as u8;
+        tcp[12] = (((TCP + options) / 4) << 4) as u8;
         tcp[13] = out.flags;
         let window = if opening { out.window } else { out.window >> SCALE };
         tcp[14..16].copy_from_slice(&(window.min(0xffff) as u16).to_be_bytes());

@@ -1,7 +1,7 @@
 //! A thread of the stand-in: it reads its queue, answers, and writes to whoever has room.
 
-use super::flow::{Flows, Place, Prod};
 use super::PATIENCE;
+use super::flow::{Flows, Place, Prod};
 use crate::sys;
 use std::fs::File;
 use std::hint::spin_loop;
