@@ -106,6 +106,14 @@ impl Namespace {
         Ok(())
     }
 
+    /// Has a device inside neither cut nor join segments: no TSO, GSO or GRO.
+    ///
+    /// # Errors
+    /// No such device, or it refuses.
+    pub fn without_segmentation(&self, device: &str) -> io::Result<()> {
+        self.inside(|| sys::without_segmentation(device))
+    }
+
     /// Reads a sysctl below `net.`, by its dotted name.
     ///
     /// # Errors

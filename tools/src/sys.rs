@@ -56,6 +56,37 @@ pub fn cpu_seconds_of(process: u32) -> Option<f64> {
     known.then(|| time.tv_sec as f64 + time.tv_nsec as f64 / 1e9)
 }
 
+/// Has a device of this network namespace neither cut nor join segments: no TSO, GSO or GRO.
+///
+/// # Errors
+/// No such device, or it refuses.
+pub fn without_segmentation(device: &str) -> io::Result<()> {
+    /// `struct ethtool_value` of `linux/ethtool.h`.
+    #[repr(C)]
+    struct Value {
+        command: u32,
+        data: u32,
+    }
+    const SET: [u32; 3] = [0x1f, 0x24, 0x2c]; // ETHTOOL_STSO, ETHTOOL_SGSO, ETHTOOL_SGRO
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
+    for command in SET {
+        let mut value = Value { command, data: 0 };
+        // SAFETY: all-zero is a valid ifreq.
+        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+        let most = request.ifr_name.len() - 1;
+        for (to, from) in request.ifr_name.iter_mut().zip(device.bytes().take(most)) {
+            *to = from as libc::c_char;
+        }
+        request.ifr_ifru.ifru_data = (&raw mut value).cast();
+        // SAFETY: the request and the value that it points to live across the call, and are what this ioctl takes.
+        if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &mut request) } != 0 {
+            let e = io::Error::last_os_error();
+            return Err(io::Error::new(e.kind(), format!("{device}: SIOCETHTOOL {command:#x}: {e}")));
+        }
+    }
+    Ok(())
+}
+
 /// The kernel's threads that go on with its network work where the CPU that got it did not.
 #[must_use]
 pub fn softirq_threads() -> Vec<u32> {

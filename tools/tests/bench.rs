@@ -28,7 +28,14 @@ impl Folder {
         let mut command = Command::new(driver);
         command.args(["compare", "--top", ".", "--engine"]).arg(self.0.join("trust"));
         command.arg("--tools").arg(driver.parent().unwrap()).arg("--runs").arg(self.0.join("runs"));
-        command.arg("--state").arg(self.0.join("state.json")).args(words).output().unwrap()
+        command
+            .arg("--state")
+            .arg(self.0.join("state.json"))
+            .arg("--html")
+            .arg(self.0.join("report.html"))
+            .args(words)
+            .output()
+            .unwrap()
     }
 }
 
@@ -57,7 +64,7 @@ fn a_run_in_slices_is_whole_in_the_end_and_kept() {
     // A slice that is too short for more than one side.
     let first = folder.driver(&[&words[..], &["--slice", "0"]].concat());
     assert_eq!(first.status.code(), Some(3), "{}", text(&first));
-    assert!(text(&first).contains("1 of 3 done"), "{}", text(&first));
+    assert!(text(&first).contains("1 of 4 done"), "{}", text(&first));
     assert!(!folder.0.join("runs").exists());
 
     let rest = folder.driver(&["--resume", "--keep"]);
@@ -65,6 +72,7 @@ fn a_run_in_slices_is_whole_in_the_end_and_kept() {
     assert!(text(&rest).contains("| cr1"), "{}", text(&rest));
     let kept: Vec<PathBuf> = fs::read_dir(folder.0.join("runs")).unwrap().map(|entry| entry.unwrap().path()).collect();
     let state = State::load(&kept[0]).unwrap();
+    assert!(fs::read_to_string(folder.0.join("report.html")).unwrap().contains("class=\"ceiling\""));
     assert!(kept.len() == 1 && state.is_whole());
     for side in ["kernel", "ceiling-remote"] {
         for row in [Row::Up(1), Row::Rr(1), Row::Cr(1)] {

@@ -55,7 +55,7 @@ impl Ceiling {
 
 /// Shapes that can be had here, each with the number of a network.
 fn shapes(first: u8) -> Vec<(u8, &'static str)> {
-    let mut shapes = vec![(first, "remote"), (first + 1, "kernel")];
+    let mut shapes = vec![(first, "remote"), (first + 1, "spread")];
     if tun::load_steering_by_cpu().is_ok() {
         shapes.push((first + 2, "local"));
     }

@@ -1,13 +1,16 @@
 //! The run itself: every round measures every side in every row, sides in rotating order, so that what drifts in the
 //! machine meets all of them. What is done is written down after each side, and a run goes on from there.
 
+use super::history;
 use super::measure::Bench;
 use super::plan::{Kind, Plan, Unit};
+use super::report::html;
 use super::side::Side;
 use super::state::{Build, State};
 use super::stats::length;
 use super::{Programs, commit, machine};
 use crate::sys;
+use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -22,6 +25,8 @@ pub struct Places {
     pub runs: Option<PathBuf>,
     /// A copy of what is done so far, asked for.
     pub json: Option<PathBuf>,
+    /// The report, and the folder of the runs that it tells of.
+    pub report: (PathBuf, PathBuf),
 }
 
 /// Begins a run of a plan.
@@ -89,6 +94,11 @@ pub fn go_on(state: &mut State, programs: &Programs, slice: Option<f64>, places:
         state.save(&path)?;
         println!("kept as {}", path.display());
     }
+    let (report, runs) = &places.report;
+    if let Some(folder) = report.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(report, html(state, &history::load(runs)?))?;
     Ok(state.is_whole())
 }
 

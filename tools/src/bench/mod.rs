@@ -10,14 +10,17 @@
 //! | [`measure`] | one value |
 //! | [`state`] | what has been measured so far, in a file |
 //! | [`compare`] | the run itself, whole or in slices |
-//! | [`stats`], [`table`] | medians and ranges, and how they are told |
+//! | [`stats`], [`table`], [`report`] | medians and ranges, and how they are told: in a terminal, in HTML |
+//! | [`history`] | runs that were kept |
 //! | [`demo`] | stock programs for a minute |
 
 pub mod compare;
 pub mod demo;
+pub mod history;
 pub mod measure;
 pub mod peers;
 pub mod plan;
+pub mod report;
 pub mod row;
 pub mod side;
 pub mod state;

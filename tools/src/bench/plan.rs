@@ -339,11 +339,10 @@ fn engines(offered: &Offered, plans: &[&str], steering: impl Fn(&str) -> bool) -
     engines
 }
 
-/// The stand-ins that can be had: where bpf(2) cannot be called, the kernel steers.
+/// The stand-ins that can be had: without bpf(2) packets cannot be steered by CPU.
 fn ceilings(bpf: bool) -> Vec<Contestant> {
-    let ceiling = |name: &str, shape: &str| Contestant::new(name, Kind::Ceiling(shape.to_string()));
-    let other = if bpf { ceiling("ceiling-local", "local") } else { ceiling("ceiling-auto", "kernel") };
-    vec![ceiling("ceiling-remote", "remote"), other]
+    let shapes = ["remote", "spread", "local"].into_iter().filter(|shape| bpf || *shape != "local");
+    shapes.map(|shape| Contestant::new(&format!("ceiling-{shape}"), Kind::Ceiling(shape.to_string()))).collect()
 }
 
 /// All sides there are under these conditions.

@@ -75,15 +75,15 @@ fn without_bpf_nothing_needs_it() {
         assert!(names(setting).iter().all(|name| !name.contains("local") && !name.contains("hash")));
         assert!(!setting.conditions.rootless);
     }
-    assert!(names(&plan.settings[0]).contains(&"ceiling-auto"));
+    assert!(names(&plan.settings[0]).contains(&"ceiling-spread"));
 }
 
 #[test]
 fn each_side_is_first_equally_often_and_rounds_interleave() {
     let plan = plan(&Wanted { quick: true, rounds: Some(4), ..Wanted::default() });
     let units = plan.units();
-    assert_eq!(units.len(), 16);
-    let firsts: Vec<usize> = units.iter().step_by(4).map(|unit| unit.side).collect();
+    assert_eq!(units.len(), 20);
+    let firsts: Vec<usize> = units.iter().step_by(5).map(|unit| unit.side).collect();
     assert_eq!(firsts, [0, 1, 2, 3]);
     assert!(units.windows(2).all(|pair| pair[0].round <= pair[1].round));
 }
@@ -94,7 +94,7 @@ fn what_is_named_is_what_is_left() {
     let wanted = Wanted { rows: words(&["rr", "cr1"]), sides: words(&["trust", "ceiling"]), ..Wanted::default() };
     let narrowed = plan(&wanted);
     assert_eq!(narrowed.name, "selected");
-    assert_eq!(names(&narrowed.settings[0]), ["trust", "ceiling-remote", "ceiling-local"]);
+    assert_eq!(names(&narrowed.settings[0]), ["trust", "ceiling-remote", "ceiling-spread", "ceiling-local"]);
     let rows: Vec<_> = narrowed.settings[0].rows.iter().map(|row| row.name()).collect();
     assert_eq!(rows, ["rr1", "rr32", "rr256", "cr1", "sockets-rr1", "sockets-rr32"]);
     for (rows, sides) in [(words(&["sideways"]), vec![]), (vec![], words(&["nobody"]))] {

@@ -83,9 +83,7 @@ impl Side {
         client.veth(("veth0", "10.7.0.1/24"), &server, ("veth1", "10.7.0.2/24"), conditions.mtu)?;
         if !conditions.offload {
             for (namespace, device) in [(&client, "veth0"), (&server, "veth1")] {
-                let mut command = namespace.command("ethtool");
-                command.args(["-K", device, "tso", "off", "gso", "off", "gro", "off"]);
-                sys::run(&mut command, PATIENCE)?;
+                namespace.without_segmentation(device)?;
             }
         }
         let mut command = server.command(&programs.tool("ktcp"));

@@ -79,7 +79,7 @@ struct Compare {
     /// MTU of TUN and veth, with commas
     #[arg(long, value_delimiter = ',')]
     mtu: Vec<u32>,
-    /// Segmentation and checksum by the device, with commas; off needs ethtool for the kernel's side
+    /// Segmentation and checksum by the device, with commas
     #[arg(long, value_enum, value_delimiter = ',')]
     offload: Vec<OnOff>,
     /// Where the client runs, with commas
@@ -112,6 +112,9 @@ struct Compare {
     /// Write every single value to this file, too
     #[arg(long)]
     json: Option<PathBuf>,
+    /// Where the report is written (default: target/bench/report.html)
+    #[arg(long)]
+    html: Option<PathBuf>,
     /// Where what is done is written down (default: target/bench/state.json)
     #[arg(long)]
     state: Option<PathBuf>,
@@ -146,7 +149,13 @@ impl Compare {
     fn places(&self, plan: &Plan) -> Places {
         let keep = self.keep || plan.name != "selected";
         let runs = self.runs.clone().unwrap_or_else(|| self.paths.top.join("benches/runs"));
-        Places { state: self.state_place(), runs: keep.then_some(runs), json: self.json.clone() }
+        let report = self.html.clone().unwrap_or_else(|| self.paths.top.join("target/bench/report.html"));
+        Places {
+            state: self.state_place(),
+            report: (report, runs.clone()),
+            runs: keep.then_some(runs),
+            json: self.json.clone(),
+        }
     }
 
     fn state_place(&self) -> PathBuf {
@@ -196,6 +205,7 @@ fn run(c: &Compare) -> io::Result<ExitCode> {
         return Ok(ExitCode::from(3));
     }
     print!("{}", tables(&state));
+    println!("\nWith plots and history: {}", places.report.0.display());
     let failed = state.cells.iter().any(|cell| !cell.failures.is_empty());
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

@@ -34,15 +34,15 @@ struct Arguments {
     /// A service and its port, may be repeated (default: echo:7 discard:9 chargen:19)
     #[arg(long = "service", value_name = "NAME:PORT")]
     services: Vec<Service>,
-    /// Window that is offered, octets
-    #[arg(long, default_value_t = 4 << 20)]
+    /// Octets on their way, of all connections, if each has at least --least-window
+    #[arg(long, default_value_t = 1 << 20)]
     window: u32,
+    /// Octets on their way that a connection has in any case
+    #[arg(long, default_value_t = 128 << 10)]
+    least_window: u32,
     /// Largest super-segment, octets of payload
     #[arg(long, default_value_t = 65_000)]
     largest: usize,
-    /// Octets of a connection that may be on their way
-    #[arg(long, default_value_t = 4 << 20)]
-    in_flight: u32,
     /// Packets that a queue of the device holds
     #[arg(long, default_value_t = 10_000)]
     queue_length: u32,
@@ -63,8 +63,8 @@ enum Shape {
     Remote,
     /// A thread on each CPU; a packet comes to the one on the CPU that sends it
     Local,
-    /// A thread on each CPU; the kernel chooses (no bpf(2) is needed)
-    Kernel,
+    /// A thread on each CPU; the kernel's hash spreads connections over them (no bpf(2) is needed)
+    Spread,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -81,7 +81,7 @@ fn options(a: Arguments) -> Result<Options, String> {
     let (cpus, steering) = match a.shape {
         Shape::Remote => (vec![a.cpu.unwrap_or(cpus[cpus.len() - 1])], Steering::Kernel),
         Shape::Local => (cpus, Steering::Cpu),
-        Shape::Kernel => (cpus, Steering::Kernel),
+        Shape::Spread => (cpus, Steering::Kernel),
     };
     let device = Device {
         name: a.tun,
@@ -98,7 +98,7 @@ fn options(a: Arguments) -> Result<Options, String> {
     options.timestamps = a.timestamps == OnOff::On;
     options.window = a.window.min(Options::LARGEST_WINDOW);
     options.largest = a.largest;
-    options.in_flight = a.in_flight;
+    options.least_window = a.least_window;
     options.spin = a.spin;
     let seconds = a.seconds.map(Duration::try_from_secs_f64).transpose().map_err(|e| format!("--seconds: {e}"))?;
     options.until = seconds.map(|length| Instant::now() + length);

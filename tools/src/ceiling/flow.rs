@@ -4,6 +4,7 @@ use super::packet::{ACK, FIN, Frame, Incoming, Outgoing, PSH, RST, SYN};
 use super::{Options, packet};
 use crate::server::{Kind, Service, pattern};
 use std::fs::File;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Our first sequence number. The client's kernel takes any.
@@ -107,9 +108,11 @@ pub(super) struct Flows {
     /// What every segment of chargen carries, from an address that copies are fastest from: a tenth of a download by eight.
     payload: Vec<u8>,
     aligned: usize,
+    /// Connections that are open: they share a window, so that what is on its way stays in the caches.
+    open: AtomicU32,
     window: u32,
+    least_window: u32,
     largest: usize,
-    most_in_flight: u32,
     timestamps: bool,
 }
 
@@ -131,11 +134,28 @@ impl Flows {
             frame,
             payload,
             aligned,
+            open: AtomicU32::new(0),
             window: options.window.min(Options::LARGEST_WINDOW),
+            least_window: options.least_window.min(options.window),
             largest: options.largest,
-            most_in_flight: options.in_flight,
             timestamps: options.timestamps,
         }
+    }
+
+    /// What one connection may have on its way, either way.
+    fn share(&self) -> u32 {
+        (self.window / self.open.load(Relaxed).max(1)).max(self.least_window)
+    }
+
+    /// Counts a connection that is open from now on, or is no more.
+    fn enter(&self, flow: &mut Flow, state: State) {
+        let is_open = |state| matches!(state, State::Opening | State::Open);
+        match (is_open(flow.state), is_open(state)) {
+            (false, true) => _ = self.open.fetch_add(1, Relaxed),
+            (true, false) => _ = self.open.fetch_sub(1, Relaxed),
+            _ => {}
+        }
+        flow.state = state;
     }
 
     fn lock(&self, place: Place) -> MutexGuard<'_, Flow> {
@@ -150,7 +170,7 @@ impl Flows {
         let service = self.services[which];
         let mut flow = self.lock(place);
         if segment.flags & RST != 0 {
-            flow.state = State::Vacant;
+            self.enter(&mut flow, State::Vacant);
             return None;
         }
         if segment.flags & SYN != 0 {
@@ -180,6 +200,7 @@ impl Flows {
 
     /// A SYN begins anew, whatever was there: the client's kernel knows when a port may be used again.
     fn open(&self, flow: &mut Flow, queue: &File, segment: &Incoming<'_>) {
+        self.enter(flow, State::Opening);
         let listed = flow.listed;
         *flow = Flow {
             state: State::Opening,
@@ -193,7 +214,7 @@ impl Flows {
             stamp: segment.stamp.filter(|_| self.timestamps),
             ..Flow::VACANT
         };
-        let _ = self.frame.send(queue, &flow.outgoing(segment.port, self.window, SYN | ACK, &[]));
+        let _ = self.frame.send(queue, &flow.outgoing(segment.port, self.share(), SYN | ACK, &[]));
         flow.snd_nxt = ISS.wrapping_add(1);
         flow.snd_una = flow.snd_nxt;
     }
@@ -201,7 +222,7 @@ impl Flows {
     /// Octets and the FIN of a segment.
     fn receive(&self, flow: &mut Flow, queue: &File, service: Service, segment: &Incoming<'_>) {
         let answer = |flow: &Flow, flags, payload| {
-            let _ = self.frame.send(queue, &flow.outgoing(service.port, self.window, flags, payload));
+            let _ = self.frame.send(queue, &flow.outgoing(service.port, self.share(), flags, payload));
         };
         let finished = segment.flags & FIN != 0;
         if segment.seq != flow.rcv_nxt {
@@ -229,7 +250,7 @@ impl Flows {
             flow.rcv_nxt = flow.rcv_nxt.wrapping_add(1);
             answer(flow, FIN | ACK, &[]);
             flow.snd_nxt = flow.snd_nxt.wrapping_add(1);
-            flow.state = State::Ended;
+            self.enter(flow, State::Ended);
         }
     }
 
@@ -237,7 +258,7 @@ impl Flows {
     fn room(&self, flow: &Flow) -> usize {
         let most = self.frame.payload(flow.stamp.is_some());
         let whole = if self.frame.offload { (self.largest / most).max(1) * most } else { most };
-        let window = flow.window.min(self.most_in_flight);
+        let window = flow.window.min(self.share());
         let free = window.saturating_sub(flow.in_flight()) as usize;
         // Less than a whole one only where nothing is on its way that would make more room.
         if free >= whole || flow.in_flight() == 0 { free.min(whole) } else { 0 }
@@ -255,7 +276,7 @@ impl Flows {
                 return false;
             }
             let payload = &self.payload[self.aligned..self.aligned + length];
-            let sent = self.frame.send(queue, &flow.outgoing(service.port, self.window, ACK | PSH, payload));
+            let sent = self.frame.send(queue, &flow.outgoing(service.port, self.share(), ACK | PSH, payload));
             if sent.is_err() {
                 break;
             }

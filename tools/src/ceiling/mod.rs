@@ -5,8 +5,9 @@
 //! sends the same octets in every segment.
 //! No stack on that device under the same steering can do better by much, so what a stack costs is the distance to it.
 //!
-//! Two shapes: `remote`, a thread on another CPU than the client's; and `local`, a thread on each CPU, where the kernel's
-//! queue is that of the CPU that sends, so that a client is served where it runs.
+//! Three shapes: `remote`, a thread on another CPU than the client's; `local`, a thread on each CPU, where the kernel's
+//! queue is that of the CPU that sends, so that a client is served where it runs; and `spread`, a thread on each CPU,
+//! where the kernel's hash spreads the connections over the queues.
 
 mod flow;
 mod packet;
@@ -42,12 +43,12 @@ pub struct Options {
     pub steering: Steering,
     /// Whether it answers with timestamps (RFC 7323) where the client has them.
     pub timestamps: bool,
-    /// Window that is offered, octets.
+    /// Octets on their way, of all connections and in either direction, if each has at least:
     pub window: u32,
+    /// So many of its own.
+    pub least_window: u32,
     /// Largest super-segment, octets of payload.
     pub largest: usize,
-    /// Octets of a connection that may be on their way to the client.
-    pub in_flight: u32,
     /// Never sleep.
     pub spin: bool,
     /// When to end.
@@ -67,9 +68,9 @@ impl Options {
             cpus,
             steering,
             timestamps: true,
-            window: 4 << 20,
+            window: 1 << 20,
+            least_window: 128 << 10,
             largest: 65_000,
-            in_flight: 4 << 20,
             spin: false,
             until: None,
         }
