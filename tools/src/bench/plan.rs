@@ -199,7 +199,7 @@ impl Offered {
 pub struct Wanted {
     /// Less than three minutes.
     pub quick: bool,
-    /// Parts of names of rows; empty: those that belong to the setting.
+    /// Begins of names of rows; empty: those that belong to the setting.
     pub rows: Vec<String>,
     /// Names of sides, parts of them or groups; empty: those that belong to the setting.
     pub sides: Vec<String>,
@@ -248,7 +248,8 @@ impl Wanted {
         if let Some(word) = self.sides.iter().find(side) {
             return Err(format!("no side is called {word} under these conditions; --list shows them"));
         }
-        let row = |word: &&String| !settings.iter().flat_map(|s| &s.rows).any(|row| row.name().contains(word.as_str()));
+        let row =
+            |word: &&String| !settings.iter().flat_map(|s| &s.rows).any(|row| row.name().starts_with(word.as_str()));
         if let Some(word) = self.rows.iter().find(row) {
             return Err(format!("no row is called {word} under these conditions; --list shows them"));
         }
@@ -299,7 +300,7 @@ impl Wanted {
 
     /// Leaves what was named, and adds rows that are only measured when they are.
     fn narrow(&self, setting: &mut Setting) {
-        let named = |row: &Row| self.rows.iter().any(|word| row.name().contains(word.as_str()));
+        let named = |row: &Row| self.rows.iter().any(|word| row.name().starts_with(word.as_str()));
         if !self.rows.is_empty() {
             setting.rows = Row::STANDARD.into_iter().chain(Row::PROGRAMS).filter(named).collect();
         }

@@ -96,7 +96,7 @@ fn what_is_named_is_what_is_left() {
     assert_eq!(narrowed.name, "selected");
     assert_eq!(names(&narrowed.settings[0]), ["trust", "ceiling-remote", "ceiling-spread", "ceiling-local"]);
     let rows: Vec<_> = narrowed.settings[0].rows.iter().map(|row| row.name()).collect();
-    assert_eq!(rows, ["rr1", "rr32", "rr256", "cr1", "sockets-rr1", "sockets-rr32"]);
+    assert_eq!(rows, ["rr1", "rr32", "rr256", "cr1"]);
     for (rows, sides) in [(words(&["sideways"]), vec![]), (vec![], words(&["nobody"]))] {
         let wanted = Wanted { rows, sides, ..Wanted::default() };
         assert!(wanted.plan(&offered()).is_err_and(|why| why.contains("is called")));

@@ -79,7 +79,9 @@ impl Side {
     }
 
     fn kernel(programs: &Programs, conditions: &Conditions, cpu: Option<usize>) -> io::Result<Self> {
-        let (client, server) = (prepared_namespace(conditions)?, prepared_namespace(conditions)?);
+        // Its TCP asks nobody for rights, and a veth pair needs them in both namespaces.
+        let conditions = Conditions { rootless: false, ..conditions.clone() };
+        let (client, server) = (prepared_namespace(&conditions)?, prepared_namespace(&conditions)?);
         client.veth(("veth0", "10.7.0.1/24"), &server, ("veth1", "10.7.0.2/24"), conditions.mtu)?;
         if !conditions.offload {
             for (namespace, device) in [(&client, "veth0"), (&server, "veth1")] {

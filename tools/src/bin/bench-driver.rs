@@ -64,7 +64,7 @@ struct Compare {
     /// Less than three minutes: few rows, the engine with its defaults, the kernel and the stand-ins
     #[arg(long)]
     quick: bool,
-    /// Only rows whose name contains one of these (up, down8, rr, iperf3 ...), with commas
+    /// Only rows whose name begins so (up, down8, rr, sockets, iperf3 ...), with commas
     #[arg(long, value_delimiter = ',')]
     rows: Vec<String>,
     /// Only sides whose name contains one of these, or of these groups: engine, kernel, ceiling, peers
