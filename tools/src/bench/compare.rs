@@ -183,7 +183,8 @@ impl Progress {
         self.told += 1;
         let setting = &state.plan.settings[unit.setting];
         let all = state.plan.units();
-        let done = state.plan.duration(&all[..state.done]) / state.plan.duration(&all).max(1.0) * 100.0;
+        // Of nothing the sum is -0.
+        let done = (state.plan.duration(&all[..state.done]) / state.plan.duration(&all).max(1.0) * 100.0).abs();
         let line = format!(
             "[{done:3.0} %] {} left; round {} of {}, {}: {}",
             length(left),

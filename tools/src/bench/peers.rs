@@ -2,6 +2,9 @@
 //! their own, `benches/peers`, outside of the workspace: nothing but `./run.sh bench` builds it.
 
 use serde::{Deserialize, Serialize};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Another stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,4 +44,23 @@ impl Peer {
             Self::Ipstack => &["ipstack", "--mtu", "1500"],
         }
     }
+}
+
+/// Where the program of the crate is, once it is built.
+#[must_use]
+pub fn program(top: &Path) -> PathBuf {
+    top.join("target/peers/release/trust-peers")
+}
+
+/// Builds the crate; its packages come from the registry the first time.
+///
+/// # Errors
+/// There is no cargo, or the build failed. What it said is on standard error.
+pub fn build(top: &Path) -> io::Result<()> {
+    let mut cargo = Command::new("cargo");
+    cargo.args(["build", "--release", "--locked", "--manifest-path"]).arg(top.join("benches/peers/Cargo.toml"));
+    // Its own: a folder that is shared by two workspaces is compiled anew by each.
+    cargo.arg("--target-dir").arg(top.join("target/peers"));
+    let status = cargo.status().map_err(|e| io::Error::new(e.kind(), format!("cargo: {e}")))?;
+    if status.success() { Ok(()) } else { Err(io::Error::other("the build of benches/peers failed")) }
 }

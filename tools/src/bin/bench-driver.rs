@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use std::process::{self, ExitCode};
 use std::time::Duration;
 use trust_tools::bench::compare::{Places, begin, go_on, take_up};
-use trust_tools::bench::plan::{Offered, Plan, Wanted};
+use trust_tools::bench::plan::{Kind, Offered, Plan, Setting, Wanted};
 use trust_tools::bench::state::State;
 use trust_tools::bench::stats::length;
 use trust_tools::bench::table::tables;
-use trust_tools::bench::{Programs, demo::demo};
+use trust_tools::bench::{Programs, demo::demo, peers};
 use trust_tools::{arguments, sys, tun};
 
 /// Compare the engine with the kernel's TCP and others.
@@ -142,7 +142,7 @@ impl Compare {
     }
 
     fn programs(&self) -> Programs {
-        let peers = self.paths.top.join("target/peers/release/trust-peers");
+        let peers = peers::program(&self.paths.top);
         Programs { engine: self.paths.engine.clone(), tools: self.paths.tools.clone(), peers }
     }
 
@@ -192,6 +192,11 @@ fn run(c: &Compare) -> io::Result<ExitCode> {
     if c.list {
         list(&state.plan);
         return Ok(ExitCode::SUCCESS);
+    }
+    let has_peers = |setting: &Setting| setting.sides.iter().any(|side| matches!(side.kind, Kind::Peer(_)));
+    if !state.is_whole() && state.plan.settings.iter().any(has_peers) {
+        // Without them all others are still measured.
+        peers::build(&c.paths.top).unwrap_or_else(|e| eprintln!("bench-driver: {e}"));
     }
     let units = state.plan.units();
     let left = length(state.plan.duration(&units[state.done.min(units.len())..]));
