@@ -79,6 +79,27 @@ impl Namespace {
         command
     }
 
+    /// Lends the namespace to a command that is to enter it by itself. Returns the path by which that finds it.
+    pub fn lend_to(&self, command: &mut Command) -> String {
+        let fd = self.handle.as_raw_fd();
+        // SAFETY: fcntl is async-signal-safe; the descriptor is ours and still open in the child, whose copy alone is meant.
+        unsafe {
+            command.pre_exec(move || {
+                if libc::fcntl(fd, libc::F_SETFD, 0) == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+            });
+        }
+        format!("/proc/self/fd/{fd}")
+    }
+
+    /// Whether there is a default route (IPv4) inside.
+    ///
+    /// # Errors
+    /// `/proc` is not mounted.
+    pub fn has_default_route(&self) -> io::Result<bool> {
+        let routes = self.inside(|| std::fs::read_to_string("/proc/thread-self/net/route"))?;
+        Ok(routes.lines().any(|line| line.split_whitespace().nth(1) == Some("00000000")))
+    }
+
     /// Runs `ip` with these words inside.
     ///
     /// # Errors

@@ -20,6 +20,20 @@ pub fn pin_to_cpu(cpu: usize) -> io::Result<()> {
     }
 }
 
+/// Has a command start on one CPU, and stay there.
+pub fn pin_command(command: &mut Command, cpu: usize) -> &mut Command {
+    // SAFETY: all-zero is a valid empty set, the macro checks nothing but writes inside of it, and sched_setaffinity, which
+    // is async-signal-safe, only reads it.
+    unsafe {
+        command.pre_exec(move || {
+            let mut set: libc::cpu_set_t = std::mem::zeroed();
+            libc::CPU_SET(cpu % libc::CPU_SETSIZE as usize, &mut set);
+            let pinned = libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set) == 0;
+            if pinned { Ok(()) } else { Err(io::Error::last_os_error()) }
+        })
+    }
+}
+
 /// CPUs this process may use, ascending. Never empty.
 #[must_use]
 pub fn usable_cpus() -> Vec<usize> {

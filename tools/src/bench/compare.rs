@@ -112,7 +112,8 @@ fn measure_unit(state: &mut State, unit: Unit, bench: &Bench<'_>, server_cpu: us
     let setting = &bench.plan.settings[unit.setting];
     let contestant = &setting.sides[unit.side];
     let conditions = &setting.conditions;
-    let missing = matches!(contestant.kind, Kind::Peer(_)) && !bench.programs.peers.exists();
+    let is_built = matches!(contestant.kind, Kind::Peer(peer) if peer.is_built());
+    let missing = is_built && !bench.programs.peers.exists();
     let side = if missing {
         Err(io::Error::other("the crate of other stacks (benches/peers) could not be built"))
     } else {

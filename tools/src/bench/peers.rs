@@ -1,5 +1,8 @@
 //! Other stacks of user space, each in its best honest configuration. Those that are Rust packages are in a crate of
-//! their own, `benches/peers`, outside of the workspace: nothing but `./run.sh bench` builds it.
+//! their own, `benches/peers`, outside of the workspace: nothing but `./run.sh bench` builds it. Others are the system's.
+//!
+//! tun2proxy does not fit: its TCP is ipstack's, and it hands connections to a SOCKS or HTTP proxy only, which would be
+//! measured with it.
 
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -11,17 +14,42 @@ use std::process::Command;
 pub enum Peer {
     /// smoltcp on a plain TUN device of MTU 1500.
     Smoltcp1500,
-    /// smoltcp on the same with a virtio-net header: it receives super-segments, and leaves checksums to the device.
+    /// smoltcp on the same with a virtio-net header: super-segments both ways, and checksums by the device.
     Smoltcp1500Vnet,
     /// smoltcp on a plain TUN device of MTU 65520.
     Smoltcp65520,
     /// ipstack under tokio, on a plain TUN device.
     Ipstack,
+    /// pasta, whose TCP ends in sockets of the kernel's and a server behind them; MTU 65520.
+    Pasta,
+    /// slirp4netns, likewise.
+    Slirp4netns,
+}
+
+/// A program of the crate, or one that the system has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// These words for the program of the crate.
+    Crate(&'static [&'static str]),
+    /// A program that joins a client's namespace to the sockets of another.
+    System {
+        /// What it is called.
+        program: &'static str,
+        /// Debian's package.
+        package: &'static str,
+        /// Words before the place of the client's namespace.
+        before: &'static [&'static str],
+        /// Words behind it.
+        after: &'static [&'static str],
+        /// Where the client finds the server's loopback.
+        address: &'static str,
+    },
 }
 
 impl Peer {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Smoltcp1500, Self::Smoltcp1500Vnet, Self::Smoltcp65520, Self::Ipstack];
+    pub const ALL: [Self; 6] =
+        [Self::Smoltcp1500, Self::Smoltcp1500Vnet, Self::Smoltcp65520, Self::Ipstack, Self::Pasta, Self::Slirp4netns];
 
     /// What tables call it.
     #[must_use]
@@ -31,18 +59,40 @@ impl Peer {
             Self::Smoltcp1500Vnet => "smoltcp-1500-vnet",
             Self::Smoltcp65520 => "smoltcp-65520",
             Self::Ipstack => "ipstack",
+            Self::Pasta => "pasta",
+            Self::Slirp4netns => "slirp4netns",
         }
     }
 
-    /// Words for the program of the crate.
+    /// How it is run.
     #[must_use]
-    pub fn words(self) -> &'static [&'static str] {
+    pub fn form(self) -> Form {
         match self {
-            Self::Smoltcp1500 => &["smoltcp", "--mtu", "1500"],
-            Self::Smoltcp1500Vnet => &["smoltcp", "--mtu", "1500", "--vnet"],
-            Self::Smoltcp65520 => &["smoltcp", "--mtu", "65520"],
-            Self::Ipstack => &["ipstack", "--mtu", "1500"],
+            Self::Smoltcp1500 => Form::Crate(&["smoltcp", "--mtu", "1500"]),
+            Self::Smoltcp1500Vnet => Form::Crate(&["smoltcp", "--mtu", "1500", "--vnet"]),
+            Self::Smoltcp65520 => Form::Crate(&["smoltcp", "--mtu", "65520"]),
+            Self::Ipstack => Form::Crate(&["ipstack", "--mtu", "1500"]),
+            Self::Pasta => Form::System {
+                program: "pasta",
+                package: "passt",
+                before: &["-f", "--config-net", "--runas", "0", "--netns-only", "--netns"],
+                after: &["-4", "-t", "none", "-u", "none", "-T", "none", "-U", "none", "--mtu", "65520"],
+                address: "10.9.0.1",
+            },
+            Self::Slirp4netns => Form::System {
+                program: "slirp4netns",
+                package: "slirp4netns",
+                before: &["--configure", "--mtu=65520", "--netns-type=path"],
+                after: &["tap0"],
+                address: "10.0.2.2",
+            },
         }
+    }
+
+    /// Whether it comes from the crate.
+    #[must_use]
+    pub fn is_built(self) -> bool {
+        matches!(self.form(), Form::Crate(_))
     }
 }
 

@@ -1,5 +1,6 @@
 //! One side of a comparison, set up in fresh anonymous namespaces: where it serves, and where its clients run.
 
+use super::peers::Form;
 use super::plan::{Conditions, Contestant, Kind};
 use super::{PATIENCE, Programs};
 use crate::netns::Namespace;
@@ -44,11 +45,14 @@ impl Side {
             Kind::Engine(words) => Self::engine(words, programs, conditions),
             Kind::Kernel => Self::kernel(programs, conditions, (!conditions.roaming).then_some(server_cpu)),
             Kind::Ceiling(shape) => Self::ceiling(shape, programs, conditions),
-            Kind::Peer(peer) => {
-                let mut command = Command::new(&programs.peers);
-                command.args(peer.words());
-                Self::alone(conditions, &command)
-            }
+            Kind::Peer(peer) => match peer.form() {
+                Form::Crate(words) => {
+                    let mut command = Command::new(&programs.peers);
+                    command.args(words);
+                    Self::alone(conditions, &command)
+                }
+                form @ Form::System { .. } => Self::joined(form, programs, conditions, server_cpu),
+            },
         }
     }
 
@@ -103,6 +107,43 @@ impl Side {
         let side = Self { client, server: Some(server), address: "10.7.0.2", children, sockets_port: 7 };
         side.await_port(5201)?;
         Ok(side)
+    }
+
+    /// A program of the system's that joins the client's namespace to another, where the kernel serves on loopback. Both
+    /// have the server's CPU.
+    fn joined(form: Form, programs: &Programs, conditions: &Conditions, cpu: usize) -> io::Result<Self> {
+        let Form::System { program, package, before, after, address } = form else {
+            return Err(io::Error::other("not a program of the system's"));
+        };
+        let (client, server) = (prepared_namespace(conditions)?, prepared_namespace(conditions)?);
+        // pasta takes addresses and routes after an interface that is there.
+        server.ip("link add ext0 type veth peer name ext1")?;
+        for words in ["address add 10.9.0.2/24 dev ext0", "link set ext1 up", "link set ext0 up"] {
+            server.ip(words)?;
+        }
+        server.ip("route add default via 10.9.0.1 dev ext0")?;
+        let mut serving = server.command(&programs.tool("ktcp"));
+        let children = vec![start_server(serving.args(["server", "--cpu", &cpu.to_string()]))?];
+        let mut side = Self { client, server: Some(server), address, children, sockets_port: 7 };
+        let Some(server) = &side.server else { return Err(io::Error::other("no server")) };
+        let mut joining = server.command(program);
+        let place = side.client.lend_to(&mut joining);
+        joining.args(before).arg(place).args(after);
+        joining.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let joined = sys::pin_command(&mut joining, cpu).spawn().map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => {
+                io::Error::other(format!("{program} is not installed: apt-get install {package}"))
+            }
+            _ => io::Error::new(e.kind(), format!("{program}: {e}")),
+        })?;
+        side.children.push(joined);
+        for _ in 0..100 {
+            if side.client.has_default_route()? {
+                return Ok(side);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Err(io::Error::new(io::ErrorKind::TimedOut, format!("{program} did not set up the client's network")))
     }
 
     /// A command that will run where this side's clients run.

@@ -193,7 +193,8 @@ fn run(c: &Compare) -> io::Result<ExitCode> {
         list(&state.plan);
         return Ok(ExitCode::SUCCESS);
     }
-    let has_peers = |setting: &Setting| setting.sides.iter().any(|side| matches!(side.kind, Kind::Peer(_)));
+    let has_peers =
+        |setting: &Setting| setting.sides.iter().any(|side| matches!(side.kind, Kind::Peer(peer) if peer.is_built()));
     if !state.is_whole() && state.plan.settings.iter().any(has_peers) {
         // Without them all others are still measured.
         peers::build(&c.paths.top).unwrap_or_else(|e| eprintln!("bench-driver: {e}"));
