@@ -400,9 +400,9 @@ fn full(offered: &Offered) -> Vec<Setting> {
     if offered.bpf {
         add(Conditions { rootless: true, ..usual.clone() }, few(offered, false), 5);
     }
-    let fused =
-        engines(offered, &["fused", "pipeline"], |steer| Some(steer) == offered.steering.last().map(String::as_str));
-    let sides = std::iter::once(trust()).chain(fused.into_iter().skip(1)).chain([kernel()]).collect();
+    let first = offered.steering.first().map(String::as_str);
+    let pipeline = engines(offered, &["pipeline"], |steer| Some(steer) == first);
+    let sides = std::iter::once(trust()).chain(pipeline).chain([kernel()]).collect();
     settings.push(Setting { conditions: usual, sides, rows: Row::PROGRAMS.to_vec(), rounds: 3 });
     settings
 }

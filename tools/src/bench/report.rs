@@ -147,7 +147,8 @@ fn table(state: &State, index: usize, setting: &Setting) -> String {
 
 /// A small chart for each row that more than one run has.
 fn over_time(state: &State, history: &[State]) -> String {
-    let mut runs: Vec<State> = history.iter().filter(|run| run.began != state.began).cloned().collect();
+    let other = |run: &&State| run.began != state.began && run.machine == state.machine;
+    let mut runs: Vec<State> = history.iter().filter(other).cloned().collect();
     runs.push(state.clone());
     runs.sort_by(|a, b| a.began.cmp(&b.began));
     let mut text = String::new();
@@ -177,7 +178,7 @@ fn over_time(state: &State, history: &[State]) -> String {
     }
     format!(
         "<h2>Over the runs that were kept</h2>\n<p><code>trust</code>, median against the kernel's (blue) and against the best \
-         stand-in's (yellow). Runs of other machines are other measurements.</p>\n{text}"
+         stand-in's (yellow). Only runs of this kind of machine.</p>\n{text}"
     )
 }
 
@@ -251,6 +252,9 @@ mod tests {
         assert!(!html(&state, &[]).contains("Over the runs"));
         let mut earlier = example();
         earlier.began = "2026-10-01T00:00:00Z".to_string();
+        let mut elsewhere = earlier.clone();
+        elsewhere.machine = "another".to_string();
+        assert!(!html(&state, &[elsewhere]).contains("Over the runs"));
         let page = html(&state, &[earlier, state.clone()]);
         assert_eq!(page.matches("<polyline").count(), 4);
         assert!(page.contains("2026-10-01 0123abc"));
