@@ -92,7 +92,7 @@ pub fn go_on(state: &mut State, programs: &Programs, slice: Option<f64>, places:
     if let (true, Some(folder)) = (state.is_whole(), &places.runs) {
         let path = state.place(folder);
         state.save(&path)?;
-        println!("kept as {}", path.display());
+        let _ = writeln!(io::stdout(), "kept as {}", path.display());
     }
     let (report, runs) = &places.report;
     if let Some(folder) = report.parent() {

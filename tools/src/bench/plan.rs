@@ -287,7 +287,8 @@ impl Wanted {
                 for &roaming in &or(&self.roaming, false) {
                     for congestion in &congestion {
                         let congestion = congestion.clone();
-                        let conditions = Conditions { mtu, offload, roaming, congestion, rootless: self.rootless };
+                        let rootless = self.rootless || !offered.bpf;
+                        let conditions = Conditions { mtu, offload, roaming, congestion, rootless };
                         let sides = sides_of(&conditions, offered);
                         let rows = if self.quick { QUICK.to_vec() } else { Row::STANDARD.to_vec() };
                         settings.push(Setting { conditions, sides, rows, rounds: 5 });
@@ -354,8 +355,9 @@ fn sides_of(conditions: &Conditions, offered: &Offered) -> Vec<Contestant> {
     sides.extend(engines);
     sides.push(kernel());
     sides.extend(ceilings(bpf));
-    let usual = Conditions { congestion: conditions.congestion.clone(), ..Conditions::usual() };
-    if *conditions == usual {
+    let (congestion, rootless) = (conditions.congestion.clone(), conditions.rootless);
+    let usual = Conditions { congestion, rootless, ..Conditions::usual() };
+    if *conditions == usual && (offered.bpf != conditions.rootless) {
         sides.extend(Peer::ALL.into_iter().map(|peer| Contestant::new(peer.name(), Kind::Peer(peer))));
     }
     sides
@@ -368,13 +370,14 @@ fn few(offered: &Offered, bpf: bool) -> Vec<Contestant> {
 }
 
 fn quick(offered: &Offered) -> Setting {
-    Setting { conditions: Conditions::usual(), sides: few(offered, true), rows: QUICK.to_vec(), rounds: 5 }
+    let conditions = Conditions { rootless: !offered.bpf, ..Conditions::usual() };
+    Setting { conditions, sides: few(offered, true), rows: QUICK.to_vec(), rounds: 5 }
 }
 
 /// The whole: everybody under the usual conditions, and the engine with its defaults, the kernel and the ceilings under
 /// all others. Conditions that differ from the usual ones in more than one point have fewer rounds.
 fn full(offered: &Offered) -> Vec<Setting> {
-    let usual = Conditions::usual();
+    let usual = Conditions { rootless: !offered.bpf, ..Conditions::usual() };
     let rows = Row::STANDARD.to_vec();
     let mut settings =
         vec![Setting { sides: sides_of(&usual, offered), conditions: usual.clone(), rows: rows.clone(), rounds: 5 }];

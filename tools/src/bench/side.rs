@@ -75,7 +75,7 @@ impl Side {
 
     /// A stack of user space, which serves in the namespace where its clients run.
     fn alone(conditions: &Conditions, server: &Command) -> io::Result<Self> {
-        let client = prepared_namespace(conditions)?;
+        let client = prepared_namespace(conditions, conditions.rootless)?;
         let mut side = Self { client, server: None, address: "10.7.0.2", children: Vec::new(), sockets_port: 7 };
         let mut command = side.client.command(&server.get_program().to_string_lossy());
         side.children.push(start_server(command.args(server.get_args()))?);
@@ -84,8 +84,8 @@ impl Side {
 
     fn kernel(programs: &Programs, conditions: &Conditions, cpu: Option<usize>) -> io::Result<Self> {
         // Its TCP asks nobody for rights, and a veth pair needs them in both namespaces.
-        let conditions = Conditions { rootless: false, ..conditions.clone() };
-        let (client, server) = (prepared_namespace(&conditions)?, prepared_namespace(&conditions)?);
+        let plain = || prepared_namespace(conditions, false);
+        let (client, server) = (plain()?, plain()?);
         client.veth(("veth0", "10.7.0.1/24"), &server, ("veth1", "10.7.0.2/24"), conditions.mtu)?;
         if !conditions.offload {
             for (namespace, device) in [(&client, "veth0"), (&server, "veth1")] {
@@ -115,7 +115,8 @@ impl Side {
         let Form::System { program, package, before, after, address } = form else {
             return Err(io::Error::other("not a program of the system's"));
         };
-        let (client, server) = (prepared_namespace(conditions)?, prepared_namespace(conditions)?);
+        let plain = || prepared_namespace(conditions, false);
+        let (client, server) = (plain()?, plain()?);
         // pasta takes addresses and routes after an interface that is there.
         server.ip("link add ext0 type veth peer name ext1")?;
         for words in ["address add 10.9.0.2/24 dev ext0", "link set ext1 up", "link set ext0 up"] {
@@ -194,8 +195,8 @@ impl Drop for Side {
     }
 }
 
-fn prepared_namespace(conditions: &Conditions) -> io::Result<Namespace> {
-    let namespace = if conditions.rootless { Namespace::rootless()? } else { Namespace::new()? };
+fn prepared_namespace(conditions: &Conditions, rootless: bool) -> io::Result<Namespace> {
+    let namespace = if rootless { Namespace::rootless()? } else { Namespace::new()? };
     if let Some(name) = &conditions.congestion {
         namespace.set_sysctl("net.ipv4.tcp_congestion_control", name)?;
     }

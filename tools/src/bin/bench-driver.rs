@@ -2,7 +2,7 @@
 //! Started by `./run.sh bench` and `./run.sh demo`; needs to be root, or root of a user namespace.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::io;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::{self, ExitCode};
 use std::time::Duration;
@@ -13,6 +13,13 @@ use trust_tools::bench::stats::length;
 use trust_tools::bench::table::tables;
 use trust_tools::bench::{Programs, demo::demo, peers};
 use trust_tools::{arguments, sys, tun};
+
+/// Prints to whoever still reads.
+macro_rules! tell {
+    ($($word:tt)*) => {
+        let _ = writeln!(io::stdout(), $($word)*);
+    };
+}
 
 /// Compare the engine with the kernel's TCP and others.
 #[derive(Debug, Parser)]
@@ -172,13 +179,13 @@ fn offered(programs: &Programs) -> io::Result<Offered> {
 
 fn list(plan: &Plan) {
     for setting in &plan.settings {
-        println!("{} rounds, {}", setting.rounds, setting.conditions.told());
+        tell!("{} rounds, {}", setting.rounds, setting.conditions.told());
         let rows: Vec<String> = setting.rows.iter().map(|row| row.name()).collect();
-        println!("    rows:  {}", rows.join(" "));
+        tell!("    rows:  {}", rows.join(" "));
         let sides: Vec<&str> = setting.sides.iter().map(|side| side.name.as_str()).collect();
-        println!("    sides: {}", sides.join(" "));
+        tell!("    sides: {}", sides.join(" "));
     }
-    println!("about {} in all", length(plan.duration(&plan.units())));
+    tell!("about {} in all", length(plan.duration(&plan.units())));
 }
 
 fn run(c: &Compare) -> io::Result<ExitCode> {
@@ -201,17 +208,16 @@ fn run(c: &Compare) -> io::Result<ExitCode> {
     }
     let units = state.plan.units();
     let left = length(state.plan.duration(&units[state.done.min(units.len())..]));
-    println!("About {left} are left; it wants the machine for itself. ^C leaves nothing behind, and --resume goes on.");
+    tell!("About {left} are left; it wants the machine for itself. ^C leaves nothing behind, and --resume goes on.");
     let places = c.places(&state.plan);
     let whole = go_on(&mut state, &programs, c.slice.map(|minutes| minutes * 60.0), &places)?;
     if !whole {
         let left = length(state.plan.duration(&units[state.done..]));
         let slice = c.slice.map_or_else(String::new, |minutes| format!(" --slice {minutes}"));
-        println!("{} of {} done, {left} left; go on: ./run.sh bench --resume{slice}", state.done, units.len());
+        tell!("{} of {} done, {left} left; go on: ./run.sh bench --resume{slice}", state.done, units.len());
         return Ok(ExitCode::from(3));
     }
-    print!("{}", tables(&state));
-    println!("\nWith plots and history: {}", places.report.0.display());
+    tell!("{}\nWith plots and history: {}", tables(&state), places.report.0.display());
     let failed = state.cells.iter().any(|cell| !cell.failures.is_empty());
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
