@@ -1,7 +1,7 @@
 //! What is known of each client port: numbers, and nothing of what was sent.
 
 use super::packet::{ACK, FIN, Frame, Incoming, Outgoing, PSH, RST, SYN};
-use super::{Options, packet};
+use super::{Options, PAGE, packet};
 use crate::server::{Kind, Service, pattern};
 use std::fs::File;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -120,7 +120,6 @@ pub(super) struct Flows {
 pub(super) type Place = usize;
 
 const PORTS: usize = 1 << 16;
-const PAGE: usize = 4096;
 
 impl Flows {
     pub(super) fn new(options: &Options, frame: Frame) -> Self {

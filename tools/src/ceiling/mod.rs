@@ -115,5 +115,7 @@ pub fn serve(options: Options, ready: impl FnOnce()) -> io::Result<()> {
     Ok(())
 }
 
+/// Where buffers begin: copies are fastest from there, and to there.
+const PAGE: usize = 4096;
 /// Longest that a thread sleeps; what stands still for so long is sent again.
 const PATIENCE: Duration = Duration::from_millis(50);

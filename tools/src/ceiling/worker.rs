@@ -1,7 +1,7 @@
 //! A thread of the stand-in: it reads its queue, answers, and writes to whoever has room.
 
-use super::PATIENCE;
 use super::flow::{Flows, Place, Prod};
+use super::{PAGE, PATIENCE};
 use crate::sys;
 use std::fs::File;
 use std::hint::spin_loop;
@@ -14,7 +14,9 @@ const LARGEST: usize = 1 << 17;
 
 pub(super) fn run(queue: &File, cpu: usize, flows: &Flows, spin: bool, until: Option<Instant>) -> io::Result<()> {
     sys::pin_to_cpu(cpu)?;
-    let mut buffer = vec![0_u8; LARGEST];
+    let mut buffer = vec![0_u8; PAGE + LARGEST];
+    let aligned = buffer.as_ptr().align_offset(PAGE).min(PAGE);
+    let buffer = &mut buffer[aligned..];
     // Those with room in their window, and all that were ever among them.
     let mut ready: Vec<Place> = Vec::new();
     let mut senders: Vec<Place> = Vec::new();
@@ -27,7 +29,7 @@ pub(super) fn run(queue: &File, cpu: usize, flows: &Flows, spin: bool, until: Op
         let mut idle = true;
         for _ in 0..BATCH {
             let mut from = queue;
-            match from.read(&mut buffer) {
+            match from.read(buffer) {
                 Ok(length) => {
                     idle = false;
                     let Some(place) = flows.take(queue, &buffer[..length]) else { continue };
