@@ -196,12 +196,16 @@ fn chart(name: &str, points: &[Point]) -> String {
         format!("<polyline class=\"{class}\" points=\"{}\"/>", places.join(" "))
     };
     let (first, last) = (&points[0], &points[points.len() - 1]);
+    let ratio = |value: Option<f64>| value.map_or_else(|| "-".to_string(), |value| format!("{value:.2}"));
     format!(
         "<svg viewBox=\"0 0 {W} {H}\" width=\"{W}\" role=\"img\"><text x=\"0\" y=\"12\" font-weight=\"bold\">{}</text>\
+         <text class=\"soft\" x=\"{W}\" y=\"12\" text-anchor=\"end\">x kernel {}, x ceiling {}</text>\
          <line class=\"rule\" x1=\"34\" x2=\"{W}\" y1=\"{:.1}\" y2=\"{:.1}\"/><text class=\"soft\" x=\"0\" y=\"{:.1}\">1.00</text>\
          {}{}<text class=\"soft\" x=\"34\" y=\"{:.0}\">{} {}</text>\
          <text class=\"soft\" x=\"{W}\" y=\"{:.0}\" text-anchor=\"end\">{} {}</text></svg>\n",
         escaped(name),
+        ratio(last.of_kernel),
+        ratio(last.of_ceiling),
         y(1.0),
         y(1.0),
         y(1.0) + 4.0,
