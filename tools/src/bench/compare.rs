@@ -21,12 +21,25 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub struct Places {
     /// What is done so far.
     pub state: PathBuf,
-    /// The folder of whole runs; `None`: this one is not kept.
-    pub runs: Option<PathBuf>,
+    /// The folder of whole runs.
+    pub runs: PathBuf,
+    /// Whether this one is kept there.
+    pub keep: Keep,
     /// A copy of what is done so far, asked for.
     pub json: Option<PathBuf>,
-    /// The report, and the folder of the runs that it tells of.
-    pub report: (PathBuf, PathBuf),
+    /// The report, which also tells of the runs in that folder.
+    pub report: PathBuf,
+}
+
+/// Whether a whole run is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// Not.
+    No,
+    /// Unless the machine had other work.
+    IfUndisturbed,
+    /// In any case.
+    Yes,
 }
 
 /// Begins a run of a plan.
@@ -89,17 +102,30 @@ pub fn go_on(state: &mut State, programs: &Programs, slice: Option<f64>, places:
     if let Some(path) = &places.json {
         state.save(path)?;
     }
-    if let (true, Some(folder)) = (state.is_whole(), &places.runs) {
-        let path = state.place(folder);
-        state.save(&path)?;
-        let _ = writeln!(io::stdout(), "kept as {}", path.display());
+    if state.is_whole() {
+        keep(state, places)?;
     }
-    let (report, runs) = &places.report;
-    if let Some(folder) = report.parent() {
+    if let Some(folder) = places.report.parent() {
         fs::create_dir_all(folder)?;
     }
-    fs::write(report, html(state, &history::load(runs)?))?;
+    fs::write(&places.report, html(state, &history::load(&places.runs)?))?;
     Ok(state.is_whole())
+}
+
+fn keep(state: &State, places: &Places) -> io::Result<()> {
+    let told = match places.keep {
+        Keep::No => return Ok(()),
+        Keep::IfUndisturbed if state.most_other_work() > DISTURBING => {
+            "not kept in benches/runs: the machine had other work (--keep)".to_string()
+        }
+        Keep::IfUndisturbed | Keep::Yes => {
+            let path = state.place(&places.runs);
+            state.save(&path)?;
+            format!("kept as {}", path.display())
+        }
+    };
+    let _ = writeln!(io::stdout(), "{told}");
+    Ok(())
 }
 
 /// How much longer things take than they were thought to.
@@ -156,11 +182,14 @@ impl Drop for Spinner {
     }
 }
 
+/// The part of the CPUs from which on other work spoils a run.
+pub const DISTURBING: f64 = 0.1;
+
 /// Figures taken beside other work say little: what it slows down most is the side with the most hand-overs.
 fn notice_other_work(state: &mut State) -> io::Result<()> {
     let busy = sys::busy_part(Duration::from_secs(1))?;
     state.busy.push((busy * 1000.0).round() / 1000.0);
-    if busy > 0.1 {
+    if busy > DISTURBING {
         eprintln!(
             "WARNING: other work keeps the CPUs {:.0} % busy; these figures are not worth keeping.",
             busy * 100.0
@@ -246,6 +275,23 @@ mod tests {
         state.done = 2;
         state.spent = state.plan.duration(&units[..2]) * 2.0;
         assert!((slower(&state, &units) - 2.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_other_work_disturbed_is_only_kept_when_asked_for() {
+        let folder = std::env::temp_dir().join(format!("trust-bench-keep-{}", std::process::id()));
+        let mut state = example();
+        let mut kept = |busy: f64, how: Keep| {
+            state.busy = vec![0.0, busy];
+            let [state_place, report] = ["state", "report"].map(|name| folder.join(name));
+            let places = Places { state: state_place, runs: folder.clone(), keep: how, json: None, report };
+            assert!(keep(&state, &places).is_ok());
+            let kept = fs::read_dir(&folder).is_ok_and(|entries| entries.count() == 1);
+            let _ = fs::remove_dir_all(&folder);
+            kept
+        };
+        assert!(kept(0.05, Keep::IfUndisturbed) && kept(0.5, Keep::Yes));
+        assert!(!kept(0.5, Keep::IfUndisturbed) && !kept(0.0, Keep::No));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What was measured, as one HTML file: bars with their ranges, tables, and how rows went over the runs that were kept.
 //! Nothing in it is fetched from anywhere.
 
+use super::compare::DISTURBING;
 use super::history::{Point, points};
 use super::plan::{Contestant, Kind, Setting};
 use super::row::Row;
@@ -54,8 +55,9 @@ fn escaped(text: &str) -> String {
 }
 
 fn head(state: &State) -> String {
-    let other = state.busy.iter().copied().fold(0.0, f64::max) * 100.0;
-    let warning = if other > 10.0 { " <strong>These figures are not worth keeping.</strong>" } else { "" };
+    let other = state.most_other_work() * 100.0;
+    let warning =
+        if other > DISTURBING * 100.0 { " <strong>These figures are not worth keeping.</strong>" } else { "" };
     let unfinished = if state.is_whole() { "" } else { " This run is not done yet." };
     format!(
         "<p>{}, trust at {}, {}. {} s a row after {} s of warm-up, idle CPUs {}. Other work had {other:.0} % of the CPUs at \

@@ -186,6 +186,12 @@ impl State {
         sides.filter_map(|side| self.median(setting, row, &side.name)).max_by(f64::total_cmp)
     }
 
+    /// The largest part of the CPUs that other work had.
+    #[must_use]
+    pub fn most_other_work(&self) -> f64 {
+        self.busy.iter().copied().fold(0.0, f64::max)
+    }
+
     /// Whether nothing is left to do.
     #[must_use]
     pub fn is_whole(&self) -> bool {

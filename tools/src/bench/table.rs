@@ -93,7 +93,7 @@ fn conditions(state: &State) -> String {
     let rounds: Vec<usize> = plan.settings.iter().map(|setting| setting.rounds).collect();
     let (least, most) = (rounds.iter().min().unwrap_or(&0), rounds.iter().max().unwrap_or(&0));
     let rounds = if least == most { most.to_string() } else { format!("{least} to {most}") };
-    let other = state.busy.iter().copied().fold(0.0, f64::max) * 100.0;
+    let other = state.most_other_work() * 100.0;
     let engines = plan.settings.iter().flat_map(|setting| &setting.sides);
     let mut words = engines.filter_map(|side| match &side.kind {
         Kind::Engine(words) if side.name == "trust" && !words.is_empty() => Some(words.join(" ")),

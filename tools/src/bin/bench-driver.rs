@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::{self, ExitCode};
 use std::time::Duration;
-use trust_tools::bench::compare::{Places, begin, go_on, take_up};
+use trust_tools::bench::compare::{Keep, Places, begin, go_on, take_up};
 use trust_tools::bench::plan::{Kind, Offered, Plan, Setting, Wanted};
 use trust_tools::bench::state::State;
 use trust_tools::bench::stats::length;
@@ -113,7 +113,7 @@ struct Compare {
     /// Show the plan and how long it takes
     #[arg(long)]
     list: bool,
-    /// Keep the run in benches/runs though it is not one of the whole plan or --quick
+    /// Keep the run in benches/runs though it is none of the whole plan or --quick, or the machine had other work
     #[arg(long)]
     keep: bool,
     /// Write every single value to this file, too
@@ -154,14 +154,17 @@ impl Compare {
     }
 
     fn places(&self, plan: &Plan) -> Places {
-        let keep = self.keep || plan.name != "selected";
-        let runs = self.runs.clone().unwrap_or_else(|| self.paths.top.join("benches/runs"));
-        let report = self.html.clone().unwrap_or_else(|| self.paths.top.join("target/bench/report.html"));
+        let keep = match (self.keep, plan.name.as_str()) {
+            (true, _) => Keep::Yes,
+            (false, "selected") => Keep::No,
+            (false, _) => Keep::IfUndisturbed,
+        };
         Places {
             state: self.state_place(),
-            report: (report, runs.clone()),
-            runs: keep.then_some(runs),
+            runs: self.runs.clone().unwrap_or_else(|| self.paths.top.join("benches/runs")),
+            keep,
             json: self.json.clone(),
+            report: self.html.clone().unwrap_or_else(|| self.paths.top.join("target/bench/report.html")),
         }
     }
 
@@ -217,7 +220,7 @@ fn run(c: &Compare) -> io::Result<ExitCode> {
         tell!("{} of {} done, {left} left; go on: ./run.sh bench --resume{slice}", state.done, units.len());
         return Ok(ExitCode::from(3));
     }
-    tell!("{}\nWith plots and history: {}", tables(&state), places.report.0.display());
+    tell!("{}\nWith plots and history: {}", tables(&state), places.report.display());
     let failed = state.cells.iter().any(|cell| !cell.failures.is_empty());
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
