@@ -401,11 +401,12 @@ impl Ports {
     const FIRST: u16 = 1100;
     const LAST: u16 = u16::MAX;
 
-    fn new() -> Self {
+    /// Begins on a port, or somewhere.
+    fn new(first: Option<u16>) -> Self {
         // Two runs one after the other must not begin on the same ports, which are in TIME-WAIT then.
         let spread = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_micros();
         let span = u128::from(Self::LAST - Self::FIRST);
-        let next = Self::FIRST + u16::try_from(spread % span).unwrap_or(0);
+        let next = first.unwrap_or(Self::FIRST + u16::try_from(spread % span).unwrap_or(0)).max(Self::FIRST);
         let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
         let mut bounds = range.split_whitespace().map_while(|word| word.parse::<u16>().ok());
         let ephemeral = match (bounds.next(), bounds.next()) {
@@ -455,14 +456,21 @@ struct Visit {
     since: Instant,
 }
 
-/// Measures connections: connect, one byte, one byte back, close; `reset` closes by RST instead of FIN.
+/// Measures connections: connect, one byte, one byte back, close; `reset` closes by RST instead of FIN. Local ports are
+/// taken in turn from `first_port` on; without it from one that the time of day chooses.
 ///
 /// # Errors
 /// No connection succeeded at all; one that fails among others is counted.
-pub fn connections(to: SocketAddr, concurrency: usize, reset: bool, window: Window) -> io::Result<LatencyReport> {
+pub fn connections(
+    to: SocketAddr,
+    concurrency: usize,
+    reset: bool,
+    first_port: Option<u16>,
+    window: Window,
+) -> io::Result<LatencyReport> {
     let mut poll = Poll::new()?;
     let mut events = Events::with_capacity(256);
-    let mut ports = Ports::new();
+    let mut ports = Ports::new(first_port);
     let mut visits: Vec<Option<Visit>> = (0..concurrency).map(|_| None).collect();
     let mut vacant: Vec<usize> = (0..concurrency).rev().collect();
     let mut latency = histogram()?;
@@ -557,7 +565,7 @@ mod tests {
     fn client_reports_what_a_port_without_listener_says() {
         let window = Window { warmup: Duration::ZERO, length: Duration::from_millis(50), watched: &[] };
         let to = SocketAddr::from(([127, 0, 0, 1], 1));
-        assert_eq!(connections(to, 1, false, window).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(connections(to, 1, false, None, window).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
         assert_eq!(bulk(Direction::Up, to, 1, 10, window).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
     }
 }

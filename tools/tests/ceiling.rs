@@ -129,7 +129,7 @@ fn every_row_of_the_comparison_is_served() {
             assert!(report.latency.len() > 20, "{shape} rr{connections}: {}", report.latency.len());
         }
         for concurrency in [1, 64] {
-            let report = client::connections(ceiling.at(7), concurrency, false, window).unwrap();
+            let report = client::connections(ceiling.at(7), concurrency, false, None, window).unwrap();
             assert_eq!(report.failures, 0, "{shape} cr{concurrency}");
             assert!(report.latency.len() > 20, "{shape} cr{concurrency}: {}", report.latency.len());
         }

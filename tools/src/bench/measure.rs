@@ -65,6 +65,10 @@ impl Bench<'_> {
         for process in side.processes() {
             command.args(["--watch", &process.to_string()]);
         }
+        if matches!(row, Row::Cr(_)) {
+            // Rows of one side have ports of their own: a stack may remember those of the row before.
+            command.args(["--first-port", if row.count() == 1 { "1100" } else { "30000" }]);
+        }
         if row.is_through_sockets() {
             command.args(["--port", &side.sockets_port().to_string()]);
         }

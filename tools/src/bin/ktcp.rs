@@ -92,6 +92,9 @@ struct Connections {
     /// Connections under way at any time
     #[arg(long, default_value_t = 1)]
     conns: usize,
+    /// Take local ports in turn from this one on (default: from one that the time of day chooses)
+    #[arg(long)]
+    first_port: Option<u16>,
     /// Close by RST instead of FIN
     #[arg(long)]
     reset: bool,
@@ -199,7 +202,7 @@ fn run(mode: Mode) -> io::Result<()> {
         Mode::Cr(c) => {
             let (to, window) = c.common.prepare(7)?;
             let conns = at_least_one("--conns", c.conns)?;
-            print_latency(&client::connections(to, conns, c.reset, window)?, c.common.json);
+            print_latency(&client::connections(to, conns, c.reset, c.first_port, window)?, c.common.json);
         }
         Mode::Server(s) => {
             if let Some(cpu) = s.cpu {
