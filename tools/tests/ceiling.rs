@@ -10,6 +10,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use trust_tools::client::{self, Direction, Window};
+use trust_tools::netns::Namespace;
 use trust_tools::tun;
 
 /// A stand-in that serves until dropped.
@@ -178,4 +179,27 @@ fn a_port_in_time_wait_and_one_that_was_reset_can_be_used_again() {
         drop(stream);
         visit(connect_from(40_001, ceiling.at(7)).unwrap());
     }
+}
+
+#[test]
+fn without_bpf_only_the_local_shape_is_refused() {
+    let rootless = match Namespace::rootless() {
+        Ok(namespace) => namespace,
+        Err(e) => {
+            eprintln!("skipped: {e}");
+            return;
+        }
+    };
+    if fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun").is_err() {
+        eprintln!("skipped: /dev/net/tun cannot be opened");
+        return;
+    }
+    let told = |shape: &str| {
+        let mut command = rootless.command(env!("CARGO_BIN_EXE_ceiling"));
+        command.args(["--shape", shape, "--tun", shape, "--address", "10.71.50.1/24", "--seconds", "0.1"]);
+        let output = command.output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+    };
+    assert!(told("local").contains("bpf(BPF_PROG_LOAD)"), "{}", told("local"));
+    assert!(told("spread").starts_with("ready: "), "{}", told("spread"));
 }
