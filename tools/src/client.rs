@@ -85,9 +85,16 @@ impl Clock {
             return false;
         }
         self.counting = true;
+        // Late, on a busy machine: the length stays.
+        self.end += now.duration_since(self.counted_from);
         self.counted_from = now;
         self.cpu_before = self.cpu_now();
         true
+    }
+
+    /// What begins late ends late, and nothing ends that has not begun.
+    fn is_over(&self, now: Instant) -> bool {
+        self.counting && now >= self.end
     }
 
     /// Seconds counted, and the CPU time that went into them.
@@ -256,7 +263,7 @@ pub fn bulk(
             }
         }
         let now = Instant::now();
-        if now >= clock.end {
+        if clock.is_over(now) {
             let (seconds, cpu) = clock.finish(now);
             return Ok(BulkReport { direction, flows, seconds, bytes, calls, cpu });
         }
@@ -366,7 +373,7 @@ pub fn request_response(
     loop {
         wait(&mut poll, &mut events, patience)?;
         let now = Instant::now();
-        if now >= clock.end {
+        if clock.is_over(now) {
             let (seconds, cpu) = clock.finish(now);
             return Ok(LatencyReport { mode: "rr", concurrency: connections, seconds, failures: 0, cpu, latency });
         }
@@ -499,7 +506,7 @@ pub fn connections(
         }
         wait(&mut poll, &mut events, POLL_PATIENCE)?;
         let now = Instant::now();
-        if now >= clock.end {
+        if clock.is_over(now) {
             if let (true, Some(e)) = (latency.is_empty(), last_failure) {
                 return Err(io::Error::new(e.kind(), format!("connect {to}: {e}")));
             }
@@ -567,5 +574,16 @@ mod tests {
         let to = SocketAddr::from(([127, 0, 0, 1], 1));
         assert_eq!(connections(to, 1, false, None, window).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
         assert_eq!(bulk(Direction::Up, to, 1, 10, window).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn a_window_that_nobody_saw_begin_is_as_long_as_the_others() {
+        let window = Window { length: Duration::from_millis(50), warmup: Duration::from_millis(10), watched: &[] };
+        let mut clock = Clock::start(window);
+        let late = clock.end + Duration::from_secs(1);
+        assert!(!clock.is_over(late), "over before it has begun");
+        assert!(clock.begins(late) && !clock.begins(late));
+        assert!(!clock.is_over(late) && clock.is_over(late + window.length));
+        assert_eq!(clock.finish(late + window.length).0, 0.05);
     }
 }
