@@ -154,7 +154,8 @@ impl BulkReport {
     /// The report as one JSON object.
     #[must_use]
     pub fn json(&self) -> Value {
-        json!({"mode": self.direction.name(), "flows": self.flows, "seconds": self.seconds, "bytes": self.bytes, "calls": self.calls,
+        json!({"mode": self.direction.name(), "flows": self.flows, "seconds": self.seconds, "bytes": self.bytes,
+               "calls": self.calls,
                "gbit_per_s": self.gigabits(), "cpu_s": self.cpu.json()})
     }
 }

@@ -82,7 +82,8 @@ impl Namespace {
     /// Lends the namespace to a command that is to enter it by itself. Returns the path by which that finds it.
     pub fn lend_to(&self, command: &mut Command) -> String {
         let fd = self.handle.as_raw_fd();
-        // SAFETY: fcntl is async-signal-safe; the descriptor is ours and still open in the child, whose copy alone is meant.
+        // SAFETY: fcntl is async-signal-safe; the descriptor is ours and still open in the child, whose copy alone it
+        // changes.
         unsafe {
             command.pre_exec(move || {
                 if libc::fcntl(fd, libc::F_SETFD, 0) == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }

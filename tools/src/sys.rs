@@ -22,8 +22,8 @@ pub fn pin_to_cpu(cpu: usize) -> io::Result<()> {
 
 /// Has a command start on one CPU, and stay there.
 pub fn pin_command(command: &mut Command, cpu: usize) -> &mut Command {
-    // SAFETY: all-zero is a valid empty set, the macro checks nothing but writes inside of it, and sched_setaffinity, which
-    // is async-signal-safe, only reads it.
+    // SAFETY: all-zero is a valid empty set, the number is held inside of it before it is written, and sched_setaffinity,
+    // which is async-signal-safe, only reads it.
     unsafe {
         command.pre_exec(move || {
             let mut set: libc::cpu_set_t = std::mem::zeroed();

@@ -1,5 +1,5 @@
 //! Other stacks of user space, each in its best honest configuration. Those that are Rust packages are in a crate of
-//! their own, `benches/peers`, outside of the workspace: nothing but `./run.sh bench` builds it. Others are the system's.
+//! their own, `benches/peers`, outside of the workspace: nothing but `./run.sh bench` builds it. Others are of the system.
 //!
 //! tun2proxy does not fit: its TCP is ipstack's, and it hands connections to a SOCKS or HTTP proxy only, which would be
 //! measured with it.

@@ -13,8 +13,10 @@ use std::fmt::Write;
 const STYLE: &str = "\
 :root{color-scheme:light dark;--ink:#222;--soft:#777;--page:#fff;--line:#ddd}
 @media(prefers-color-scheme:dark){:root{--ink:#ddd;--soft:#999;--page:#16181c;--line:#3a3d44}}
-body{font:15px/1.45 system-ui,sans-serif;color:var(--ink);background:var(--page);max-width:64rem;margin:2rem auto;padding:0 1rem}
-table{border-collapse:collapse;font-size:13px}td,th{padding:.15rem .6rem;border-bottom:1px solid var(--line);text-align:left}
+body{font:15px/1.45 system-ui,sans-serif;color:var(--ink);background:var(--page)}
+body{max-width:64rem;margin:2rem auto;padding:0 1rem}
+table{border-collapse:collapse;font-size:13px}
+td,th{padding:.15rem .6rem;border-bottom:1px solid var(--line);text-align:left}
 svg{max-width:100%;height:auto}svg text{font:12px system-ui,sans-serif;fill:var(--ink)}svg .soft{fill:var(--soft)}
 .engine{fill:#2a78d6}.kernel{fill:#8a8a8a}.ceiling{fill:#c9a227}.peer{fill:#7a5ab5}
 .range{stroke:var(--ink);stroke-width:1}.rule{stroke:var(--line)}
@@ -60,9 +62,9 @@ fn head(state: &State) -> String {
         if other > DISTURBING * 100.0 { " <strong>These figures are not worth keeping.</strong>" } else { "" };
     let unfinished = if state.is_whole() { "" } else { " This run is not done yet." };
     format!(
-        "<p>{}, trust at {}, {}. {} s a row after {} s of warm-up, idle CPUs {}. Other work had {other:.0} % of the CPUs at \
-         most.{warning}{unfinished}</p>\n<p>Bars are medians, lines on them the least and the greatest, longer is better, and \
-         each row has a scale of its own. How to read them is in docs/measurements.md.</p>\n",
+        "<p>{}, trust at {}, {}. {} s a row after {} s of warm-up, idle CPUs {}. Other work had {other:.0} % of the \
+         CPUs at most.{warning}{unfinished}</p>\n<p>Bars are medians, lines on them the least and the greatest, longer \
+         is better, and each row has a scale of its own. How to read them is in docs/measurements.md.</p>\n",
         escaped(&state.machine),
         escaped(&state.commit),
         escaped(&state.began),
@@ -179,8 +181,8 @@ fn over_time(state: &State, history: &[State]) -> String {
         return String::new();
     }
     format!(
-        "<h2>Over the runs that were kept</h2>\n<p><code>trust</code>, median against the kernel's (blue) and against the best \
-         stand-in's (yellow). Only runs of this kind of machine.</p>\n{text}"
+        "<h2>Over the runs that were kept</h2>\n<p><code>trust</code>, median against the kernel's (blue) and against \
+         the best stand-in's (yellow). Only runs of this kind of machine.</p>\n{text}"
     )
 }
 
@@ -202,7 +204,8 @@ fn chart(name: &str, points: &[Point]) -> String {
     format!(
         "<svg viewBox=\"0 0 {W} {H}\" width=\"{W}\" role=\"img\"><text x=\"0\" y=\"12\" font-weight=\"bold\">{}</text>\
          <text class=\"soft\" x=\"{W}\" y=\"12\" text-anchor=\"end\">x kernel {}, x ceiling {}</text>\
-         <line class=\"rule\" x1=\"34\" x2=\"{W}\" y1=\"{:.1}\" y2=\"{:.1}\"/><text class=\"soft\" x=\"0\" y=\"{:.1}\">1.00</text>\
+         <line class=\"rule\" x1=\"34\" x2=\"{W}\" y1=\"{:.1}\" y2=\"{:.1}\"/>\
+         <text class=\"soft\" x=\"0\" y=\"{:.1}\">1.00</text>\
          {}{}<text class=\"soft\" x=\"34\" y=\"{:.0}\">{} {}</text>\
          <text class=\"soft\" x=\"{W}\" y=\"{:.0}\" text-anchor=\"end\">{} {}</text></svg>\n",
         escaped(name),

@@ -104,8 +104,8 @@ fn conditions(state: &State) -> String {
         "{}, trust at {}, {}\n\
          {rounds} rounds interleaved, {} s each ({} s warm-up; iperf3 {} s), idle CPUs {}; other work had {other:.0} % of \
          the CPUs at most, before and after.{words}\n\
-         x: of medians, against the kernel over veth and the best stand-in without TCP. CPU seconds for 10^9 octets or 10^6 \
-         requests: of the processes that serve; and of those, the client and the kernel's own threads.\n",
+         x: of medians, against the kernel over veth and the best stand-in without TCP. CPU seconds for 10^9 octets or \
+         10^6 requests: of the processes that serve; and of those, the client and the kernel's own threads.\n",
         state.machine,
         state.commit,
         state.began,

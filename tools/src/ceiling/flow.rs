@@ -105,7 +105,7 @@ pub(super) struct Flows {
     services: Vec<Service>,
     flows: Vec<Mutex<Flow>>,
     pub(super) frame: Frame,
-    /// What every segment of chargen carries, from an address that copies are fastest from: a tenth of a download by eight.
+    /// What every segment of chargen carries, from the begin of a page on: copies from odd places are slower.
     payload: Vec<u8>,
     aligned: usize,
     /// Connections that are open: they share a window, so that what is on its way stays in the caches.

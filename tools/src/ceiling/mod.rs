@@ -1,8 +1,8 @@
 //! The ceiling: what a TUN device and the kernel's side of it give to a stand-in that is no TCP.
 //!
 //! It answers SYNs, acknowledges what it reads, writes as much as a window takes and echoes each segment as it came. It
-//! has no congestion control, no timers but one against standing still, no reassembly, no memory of what it has sent, and
-//! sends the same octets in every segment.
+//! has no congestion control, no timers but one against standing still, no reassembly and no memory of what it has sent,
+//! and sends the same octets in every segment.
 //! No stack on that device under the same steering can do better by much, so what a stack costs is the distance to it.
 //!
 //! Three shapes: `remote`, a thread on another CPU than the client's; `local`, a thread on each CPU, where the kernel's
