@@ -16,7 +16,12 @@ pub enum Steer {
     /// `Hash` where bpf(2) allows, else `Learn`.
     #[default]
     Auto,
-    /// The kernel runs our program over our owner table: packets arrive on their owner's queue.
+    /// The kernel runs our program over our owner table, and a flow is born on the shard whose worker runs on the CPU that
+    /// sends its SYN, where it stays: who connects from this machine is served on its own CPU. A worker that has no time
+    /// left, or far more flows than the others, leaves new ones to the hash, as do CPUs without a worker.
+    Local,
+    /// The kernel runs our program over our owner table: packets arrive on their owner's queue, which the hash of the
+    /// flow's ends says.
     Hash,
     /// The driver learns from the queue we write a flow to; strays are handed over by ring.
     Learn,
@@ -24,7 +29,7 @@ pub enum Steer {
 
 /// Why a text is not a [`Steer`].
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no steering is called {0:?}: auto, hash or learn")]
+#[error("no steering is called {0:?}: auto, local, hash or learn")]
 pub struct ParseSteerError(String);
 
 debug_as_display!(ParseSteerError);
@@ -35,6 +40,7 @@ impl std::str::FromStr for Steer {
     fn from_str(text: &str) -> Result<Self, ParseSteerError> {
         match text {
             "auto" => Ok(Self::Auto),
+            "local" => Ok(Self::Local),
             "hash" => Ok(Self::Hash),
             "learn" => Ok(Self::Learn),
             other => Err(ParseSteerError(other.to_owned())),

@@ -18,12 +18,15 @@ pub(crate) struct Sample {
     pub(crate) shards: Vec<Counters>,
     /// All shards and stages together.
     pub(crate) total: Counters,
+    /// Buckets of the owner table that are claimed, where they are not dealt out.
+    pub(crate) claimed: Option<usize>,
 }
 
 impl Sample {
     /// What `engine`, started at `start`, says now.
     pub(crate) fn take(engine: &Engine, start: Instant) -> Self {
-        Self { at: start.elapsed(), shards: engine.shard_counters(), total: engine.counters() }
+        let (shards, total) = (engine.shard_counters(), engine.counters());
+        Self { at: start.elapsed(), shards, total, claimed: engine.claimed_buckets() }
     }
 }
 
@@ -157,6 +160,13 @@ pub(crate) fn summary(sample: &Sample) -> String {
     }
     let shares: Vec<_> = sample.shards.iter().map(|shard| shard.accepted.to_string()).collect();
     let _ = writeln!(text, "  accepted by shard: {}; forwarded between shards: {}", shares.join(" "), total.forwarded);
+    if let Some(claimed) = sample.claimed {
+        let _ = writeln!(
+            text,
+            "  steering: {claimed} buckets claimed, of them {} with flows; {} given back that no flow had come to",
+            total.buckets, total.buckets_swept,
+        );
+    }
     if total.dropped_total() == 0 {
         let _ = writeln!(text, "  dropped: nothing");
     }

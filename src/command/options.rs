@@ -130,9 +130,10 @@ pub(super) struct EngineOptions {
     #[arg(long, value_name = "off|overflow|always")]
     syn_cookies: Option<SynCookies>,
 
-    /// How packets reach the shard that owns their flow: by a program in the kernel that looks it up (hash), or by the
-    /// kernel's memory of the queue that we answered on (learn). Default: auto, hash where it can be had.
-    #[arg(long, value_name = "auto|hash|learn")]
+    /// How packets reach the shard that owns their flow: by a program in the kernel that looks it up, where new flows go to
+    /// the worker on the CPU that sends (local) or by their ends alone (hash), or by the kernel's memory of the queue that
+    /// we answered on (learn). Default: auto, hash where it can be had.
+    #[arg(long, value_name = "auto|local|hash|learn")]
     steer: Option<Steer>,
 
     /// Never park, spin: takes whole CPUs.
@@ -330,10 +331,13 @@ fn no_device(error: DeviceError) -> Error {
 
 /// Says why there is no engine, and what helps.
 pub(super) fn no_engine(error: EngineError) -> Error {
-    if matches!(error, EngineError::Memory { .. }) {
-        return Error::Run(format!("{error}; raise the limit (ulimit -v), or take less: --workers 1, --memory 16M"));
+    match error {
+        EngineError::Memory { .. } => {
+            Error::Run(format!("{error}; raise the limit (ulimit -v), or take less: --workers 1, --memory 16M"))
+        }
+        EngineError::Unpinned => Error::Usage(format!("--steer local --pin none: {error}")),
+        error => error.into(),
     }
-    error.into()
 }
 
 /// Whether an interface is a TUN or TAP device. By iproute2 and not by /sys, which may show another namespace.

@@ -163,7 +163,7 @@ mod tests {
             ("serve --device tap", "--device tap", "tun, tun-tap"),
             ("serve --log all", "--log all", "connections, segments"),
             ("serve --plan ring", "--plan ring", "auto, pipeline and fused"),
-            ("serve --steer by-hand", "--steer by-hand", "auto, hash or learn"),
+            ("serve --steer by-hand", "--steer by-hand", "auto, local, hash or learn"),
             ("serve --syn-cookies 1", "--syn-cookies 1", "off, overflow or always"),
             ("serve --syn-cookies", "--syn-cookies needs a value", "trust serve --help"),
             (

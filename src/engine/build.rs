@@ -30,7 +30,8 @@ use crate::device::{BUFFER_LEN, Capabilities, Device, QueuePair};
 use crate::flow::ShardId;
 use crate::net::{Mail, Parts, Reader, Stack};
 use crate::shard::{Limits, Outlet, PublishedCounters, Secrets, Shard, ShardConfig, ShardShared};
-use crate::steering::{OwnerTable, SteeringKeys, program};
+use crate::steering::program::{self, Steering};
+use crate::steering::{OwnerTable, SteeringKeys};
 
 impl Engine {
     /// Starts the stages of `plan` on `device`, with the given services on every shard. They run when it returns.
@@ -62,9 +63,9 @@ impl Engine {
         check_memory(&config, &plan)?;
         let capabilities = device.capabilities();
         let keys = SteeringKeys::from_random(random()?);
-        let (owners, steering) = steer(config.steer, &keys, plan.workers, plan.queues, &mut *device)?;
+        let (owners, steering) = steer(config.steer, &keys, &plan, &mut *device)?;
         let secrets = Secrets::random().map_err(|error| EngineError::Random(error.to_string()))?;
-        let shared = ShardShared::new(keys, owners, &secrets);
+        let shared = ShardShared::new(keys, Arc::clone(&owners), &secrets);
         let queues = device.take_queues();
         if queues.len() != plan.queues {
             return Err(EngineError::Queues { device: queues.len(), plan: plan.queues });
@@ -101,6 +102,7 @@ impl Engine {
         let engine = Self {
             plan,
             steering,
+            owners,
             threads: Vec::new(),
             stop,
             farewell,
@@ -288,28 +290,55 @@ fn check_memory(config: &EngineConfig, plan: &Plan) -> Result<(), EngineError> {
 fn steer(
     steer: Steer,
     keys: &SteeringKeys,
-    workers: usize,
-    queues: usize,
+    plan: &Plan,
     device: &mut dyn Device,
 ) -> Result<(Arc<OwnerTable>, &'static str), EngineError> {
-    let in_memory = || Arc::new(OwnerTable::in_memory(workers as u16));
-    if queues == 1 {
-        return Ok((in_memory(), "one queue"));
+    let workers = plan.workers as u16;
+    if plan.queues == 1 {
+        return Ok((Arc::new(OwnerTable::in_memory(workers)), "one queue"));
     }
+    if steer == Steer::Local {
+        return steer_by_birth(keys, plan, device);
+    }
+    let in_memory = || Arc::new(OwnerTable::in_memory(workers));
     if steer != Steer::Learn {
         let owners = in_memory();
         if device.steer_by_owner(keys, &owners) {
             return Ok((owners, "hash"));
         }
-        let loaded = program::load(keys, workers as u16)
-            .and_then(|steering| device.attach_steering(steering.program.as_fd()).map(|()| steering));
-        match loaded {
-            Ok(steering) => return Ok((Arc::new(steering.table), "hash")),
+        match attach(device, program::load(keys, workers)) {
+            Ok(owners) => return Ok((owners, "hash")),
             Err(error) if steer == Steer::Hash => return Err(EngineError::Steering(error)),
             Err(error) => tracing::warn!("steering by learning: {error}"),
         }
     }
     Ok((in_memory(), "learn"))
+}
+
+/// Buckets are vacant until a flow is born in them.
+fn steer_by_birth(
+    keys: &SteeringKeys,
+    plan: &Plan,
+    device: &mut dyn Device,
+) -> Result<(Arc<OwnerTable>, &'static str), EngineError> {
+    // A device without a kernel has no CPU that sends: there a flow is born where its SYN is read.
+    let owners = Arc::new(OwnerTable::by_birth(plan.workers as u16));
+    if device.steer_by_owner(keys, &owners) {
+        return Ok((owners, "local"));
+    }
+    let cpus: Vec<_> = (0..plan.workers).map(|worker| plan.birthplace(worker)).collect();
+    if cpus.iter().all(Option::is_none) {
+        return Err(EngineError::Unpinned);
+    }
+    let owners = attach(device, program::load_by_birth(keys, &cpus)).map_err(EngineError::Steering)?;
+    Ok((owners, "local"))
+}
+
+/// Has the kernel steer the packets of `device` by a program that was loaded; the table that it reads.
+fn attach(device: &mut dyn Device, loaded: io::Result<Steering>) -> io::Result<Arc<OwnerTable>> {
+    let steering = loaded?;
+    device.attach_steering(steering.program.as_fd())?;
+    Ok(Arc::new(steering.table))
 }
 
 fn random<const N: usize>() -> Result<[u8; N], EngineError> {

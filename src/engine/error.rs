@@ -19,9 +19,14 @@ pub enum EngineError {
     /// A setting of TCP is wrong.
     #[error("TCP settings: {0}")]
     Config(#[from] ConfigError),
-    /// [`Steer::Hash`](super::Steer::Hash) was asked for and is not to be had.
-    #[error("steering by hash: {0}; steering by learning (learn) needs no rights")]
+    /// [`Steer::Local`](super::Steer::Local) or [`Steer::Hash`](super::Steer::Hash) was asked for and is not to be had.
+    #[error("steering by a program in the kernel: {0}; steering by learning (learn) needs no rights")]
     Steering(io::Error),
+    /// [`Steer::Local`](super::Steer::Local) was asked for and no worker is pinned to a CPU.
+    #[error(
+        "steering to the worker on the CPU that sends (local): no worker is pinned to a CPU; pin them, or steer by hash"
+    )]
+    Unpinned,
     /// The kernel gave no random numbers.
     #[error("no random numbers from the kernel: {0}")]
     Random(String),
@@ -59,7 +64,7 @@ impl From<EngineError> for io::Error {
 impl EngineError {
     pub(super) fn kind(&self) -> io::ErrorKind {
         match self {
-            Self::Queues { .. } | Self::Config(_) => io::ErrorKind::InvalidInput,
+            Self::Queues { .. } | Self::Config(_) | Self::Unpinned => io::ErrorKind::InvalidInput,
             Self::Steering(error) | Self::Thread(error) | Self::Memory { error, .. } => error.kind(),
             Self::Random(_) | Self::Failed { .. } => io::ErrorKind::Other,
         }

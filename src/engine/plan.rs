@@ -226,6 +226,12 @@ impl Plan {
         worker % self.queues
     }
 
+    /// The CPU whose packets can come to a worker by a queue of its own.
+    pub(super) fn birthplace(&self, worker: usize) -> Option<usize> {
+        let thread = self.thread_of(StageId::Worker(worker)).filter(|_| worker < self.queues)?;
+        self.threads[thread].cpu
+    }
+
     /// The thread that runs a stage.
     pub(super) fn thread_of(&self, stage: StageId) -> Option<usize> {
         self.threads.iter().position(|thread| thread.stages.contains(&stage))

@@ -16,6 +16,7 @@ use crate::device::Device;
 use crate::flow::{Endpoint, ShardId};
 use crate::net::{Stack, TcpListener, TcpStream};
 use crate::shard::{Counters, DropReason, Message, PublishedCounters};
+use crate::steering::OwnerTable;
 
 /// A running engine.
 ///
@@ -42,6 +43,7 @@ use crate::shard::{Counters, DropReason, Message, PublishedCounters};
 pub struct Engine {
     pub(super) plan: Plan,
     pub(super) steering: &'static str,
+    pub(super) owners: Arc<OwnerTable>,
     pub(super) threads: Vec<JoinHandle<Result<(), EngineError>>>,
     pub(super) stop: Arc<AtomicBool>,
     /// How far workers are whose services have heard of the stop.
@@ -121,10 +123,17 @@ impl Engine {
         &self.plan
     }
 
-    /// How packets are steered: `hash` or `learn`, or `one queue`.
+    /// How packets are steered: `local`, `hash` or `learn`, or `one queue`.
     #[must_use]
     pub fn steering(&self) -> &'static str {
         self.steering
+    }
+
+    /// How many buckets of the owner table are claimed now, by flows or by SYNs of which nothing came yet; `None`: all are
+    /// dealt out for good. Looks at the whole table.
+    #[must_use]
+    pub fn claimed_buckets(&self) -> Option<usize> {
+        self.owners.is_by_birth().then(|| self.owners.claimed_buckets())
     }
 
     /// What sockets are opened on, for as many threads as like.

@@ -11,6 +11,7 @@ use crate::buffer::packet::{PacketBuf, PacketPool};
 use crate::buffer::ring::{Consumer, Producer};
 use crate::buffer::wake::{Interest, Unparker};
 use crate::device::RxQueue;
+use crate::flow::ShardId;
 use crate::shard::ShardShared;
 use crate::steering::{OwnerTable, SteeringKeys};
 use crate::tcp::{Duration, Instant};
@@ -101,11 +102,7 @@ impl Rx {
             packet.set_range(received.start, received.len);
             packets += 1;
             octets += received.len;
-            let owner = if self.workers.len() == 1 {
-                0
-            } else {
-                self.owners.owner(self.keys.hash_owner(packet.bytes())).index()
-            };
+            let owner = if self.workers.len() == 1 { 0 } else { self.owner(packet.bytes()) };
             self.forwarded += u64::from(owner != self.home && self.workers.len() > 1);
             let frame = RxFrame { packet, offload: received.offload };
             let Some(worker) = self.workers.get_mut(owner) else {
@@ -132,6 +129,23 @@ impl Rx {
         }
         // Without buffers there is no use in looking at the queue: a return wakes us.
         Ok(Poll { work: packets, drained: drained || self.starved })
+    }
+
+    /// The worker of a packet's owner.
+    #[inline]
+    fn owner(&self, packet: &[u8]) -> usize {
+        let hash = self.keys.hash_owner(packet);
+        self.owners.claimed(hash).unwrap_or_else(|| self.vacant(hash, packet)).index()
+    }
+
+    /// Nobody has a record in this bucket. A SYN claims it; anything else will find nothing anywhere, or bring a cookie.
+    #[cold]
+    fn vacant(&self, hash: u32, packet: &[u8]) -> ShardId {
+        if self.owners.is_by_birth() && SteeringKeys::is_birth(packet) {
+            self.owners.claim_birth(hash, ShardId(self.home as u16))
+        } else {
+            self.owners.owner(hash)
+        }
     }
 
     fn take_returns(&mut self) {

@@ -42,6 +42,8 @@ pub(super) struct Worker {
     /// Which of the inbound rings came first in the last turn.
     first: usize,
     publish_at: Instant,
+    /// No turn has found nothing to do since the counters were published.
+    full: bool,
     parks: u64,
     /// Who asks what is left.
     asked: Option<crossbeam::channel::Sender<Left>>,
@@ -77,6 +79,7 @@ impl Worker {
             links,
             first: 0,
             publish_at,
+            full: false,
             parks: 0,
             asked: None,
             last_turns: None,
@@ -157,8 +160,12 @@ impl Worker {
             counters.note_work(Work::Packets, packets);
             counters.note_work(Work::Control, messages);
             if now >= self.publish_at {
+                let busy = std::mem::replace(&mut self.full, true);
+                self.shard.note_busy(busy);
                 self.publish(now);
             }
+        } else {
+            self.full = false;
         }
         Poll { work, drained: true }
     }
@@ -237,6 +244,7 @@ impl Worker {
     /// Called before the thread parks.
     pub(super) fn before_park(&mut self) {
         self.parks += 1;
+        self.shard.note_busy(false);
         let now = self.clock.now();
         self.publish(now);
     }

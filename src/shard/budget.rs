@@ -28,6 +28,8 @@ pub const CALLS_AGAIN: usize = 64;
 pub const RESETS: usize = 256;
 /// Places looked at for connections to be reset when all are; the tx ring bounds the resets.
 pub const PLACES: usize = 4_096;
+/// Buckets of the owner table looked at for claims that nothing came of.
+pub const BUCKETS: usize = 4_096;
 /// Connections of a service looked at in one of its timers.
 pub const LOOKS: usize = 256;
 /// Steps that a service does for one connection before it asks to be called again.
@@ -58,11 +60,13 @@ pub enum Work {
     Resets,
     /// [`PLACES`].
     Places,
+    /// [`BUCKETS`].
+    Buckets,
 }
 
 impl Work {
     /// All kinds, in the order of their counters.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Packets,
         Self::Control,
         Self::Mail,
@@ -74,6 +78,7 @@ impl Work {
         Self::CallsAgain,
         Self::Resets,
         Self::Places,
+        Self::Buckets,
     ];
 
     /// Its name, as reports print it.
@@ -91,6 +96,7 @@ impl Work {
             Self::CallsAgain => "calls continued",
             Self::Resets => "half-open records looked at",
             Self::Places => "places looked at",
+            Self::Buckets => "buckets looked at",
         }
     }
 }

@@ -21,6 +21,8 @@ use crate::wire::ip::IpFields;
 
 /// Ports tried in order, and as many far apart.
 const TRIES: usize = 64;
+/// Ports chosen, should others be faster to claim their buckets.
+const CLAIMS: usize = 8;
 /// Between ports far apart: odd, so that it comes to each of them, and about the golden section.
 const STRIDE: u16 = 0x9e37;
 
@@ -42,10 +44,10 @@ impl ShardState {
             0 => self.choose_port(local, remote)?,
             port => {
                 let quad = Quad { local: Endpoint::new(local, port), remote };
-                let owner = self.shared.owner(&quad);
-                if owner != self.config.id {
-                    return Err(ConnectError::WrongShard(owner));
+                if !self.claim_bucket(&quad) || !self.owns(&quad) {
+                    return Err(ConnectError::WrongShard(self.shared.owner(&quad)));
                 }
+                self.look_at_bucket(&quad);
                 (quad, self.floor(&quad).ok_or(ConnectError::AddressInUse)?)
             }
         };
@@ -91,17 +93,22 @@ impl ShardState {
         }
     }
 
-    /// A port whose bucket this shard owns (RFC6056-MC) and on which nobody listens (RFC6056-3.1). Where to begin is for
+    /// A port whose bucket this shard owns, from now on if it was vacant (RFC6056-MC), and on which nobody listens (RFC6056-3.1). Where to begin is for
     /// nobody to guess: double-hash port selection (RFC 6056 algorithm 4).
     fn choose_port(&mut self, local: IpAddr, remote: Endpoint) -> Result<(Quad, Option<SeqNum>), ConnectError> {
         let hash = self.shared.isn.port_hash(local, remote.addr, remote.port, epoch(self.now));
         let start = self.ports.start(hash);
         let mut destinations = std::mem::take(&mut self.destinations);
         let tried = Cell::new(0);
-        let chosen = self.port_among(&mut destinations, local, remote, start, &tried);
+        let choose = || self.port_among(&mut destinations, local, remote, start, &tried);
+        // A vacant bucket may be another's the moment after it was looked at.
+        let chosen = std::iter::repeat_with(choose)
+            .take(CLAIMS)
+            .find(|chosen| chosen.as_ref().is_none_or(|(quad, _)| self.claim_bucket(quad)));
         self.destinations = destinations;
         self.counters.ports_tried += tried.get();
-        let (quad, floor) = chosen.ok_or(ConnectError::NoPort)?;
+        let (quad, floor) = chosen.flatten().ok_or(ConnectError::NoPort)?;
+        self.look_at_bucket(&quad);
         self.ports.took(hash, quad.local.port);
         Ok((quad, floor))
     }
@@ -121,7 +128,7 @@ impl ShardState {
             tried.set(tried.get() + 1);
             let quad = quad(port);
             let hash = self.hash(&quad);
-            if self.shared.owner(&quad) != self.config.id || self.lookup(hash, &quad).is_some() {
+            if !self.owns(&quad) || self.lookup(hash, &quad).is_some() {
                 Port::Taken
             } else if self.time_wait.get(hash, &quad).is_some() {
                 Port::Waiting
@@ -136,6 +143,10 @@ impl ShardState {
                     return Some((quad(port), None));
                 }
                 Choice::Free(port) => destinations.is_taken(local, remote, port),
+                // The map has not heard of buckets that others have given back.
+                Choice::Waiting(None) if self.buckets.is_some() => {
+                    return self.try_ports(local, remote, start, tried);
+                }
                 Choice::Waiting(None) => return None,
                 Choice::Waiting(Some(port)) => {
                     let floor = self.floor(&quad(port));
@@ -164,10 +175,8 @@ impl ShardState {
         start: u16,
         tried: &Cell<u64>,
     ) -> Option<(Quad, Option<SeqNum>)> {
-        let shared = &self.shared;
         let from = |start, count| {
-            let owner = |quad: &Quad| shared.owner(quad);
-            let ports = ports_for_shard(owner, local, remote, self.config.id, start, EPHEMERAL_PORTS);
+            let ports = ports_for_shard(|quad| self.owns(quad), local, remote, start, EPHEMERAL_PORTS);
             ports.take(count).map(|port| Quad { local: Endpoint { addr: local, port }, remote })
         };
         let (mut gives_way, mut seen) = (None, 0);
@@ -191,6 +200,11 @@ impl ShardState {
             }
         }
         gives_way
+    }
+
+    /// Whether a connection between these ends can be this shard's.
+    fn owns(&self, quad: &Quad) -> bool {
+        self.shared.owners.is_open_to(self.shared.keys.hash_quad(quad), self.config.id)
     }
 
     /// Whether a connection between these ends can be opened, and what its ISS must be greater than, if anything. `None`:

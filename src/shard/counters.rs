@@ -161,6 +161,8 @@ counters! {
     time_wait_evicted,
     /// ICMP echo requests answered.
     echo_replies,
+    /// Buckets of the owner table that were claimed for this shard and given back without a record having come.
+    buckets_swept,
     /// Packets that came on a queue of another shard and were handed over by ring.
     forwarded,
     /// Gauge: connections now, half-open ones included.
@@ -173,6 +175,8 @@ counters! {
     orphans,
     /// Gauge: TIME-WAIT records now.
     time_wait,
+    /// Gauge: buckets of the owner table that now have records of this shard, if they are not dealt out for good.
+    buckets,
     /// Gauge: octets of send memory now taken: whole blocks of it, however few of their octets are filled.
     send_octets,
     /// Gauge: 64 KB chunks of send memory now in use, that is with a block taken.
@@ -221,6 +225,8 @@ pub enum DropReason {
     AcceptQueueFull,
     /// Refused because the shard has no room for another connection or no memory to answer.
     NoRoom,
+    /// A SYN whose bucket was given back and taken by another shard while it waited: the peer sends it again.
+    NotOwner,
     /// Segment for a TIME-WAIT record that had no claim to an answer (SM-TW-4, SM-TW-5a to 5e).
     TimeWait,
     /// A RST or challenge ACK found the tx ring full.
@@ -230,7 +236,7 @@ pub enum DropReason {
 }
 
 impl DropReason {
-    const OWN: [Self; 15] = [
+    const OWN: [Self; 16] = [
         Self::NotOurAddress,
         Self::OurOwnSource,
         Self::BroadcastSource,
@@ -243,6 +249,7 @@ impl DropReason {
         Self::BacklogFull,
         Self::AcceptQueueFull,
         Self::NoRoom,
+        Self::NotOwner,
         Self::TimeWait,
         Self::TxRingFull,
         Self::DeviceRefused,

@@ -12,6 +12,7 @@
 
 mod age_list;
 mod arrival;
+mod buckets;
 pub mod budget;
 mod config;
 mod conn;
@@ -22,6 +23,7 @@ pub(crate) mod crowd;
 mod destinations;
 mod egress;
 mod eviction;
+mod filing;
 mod half_open;
 mod hasher;
 mod icmp;
@@ -171,6 +173,11 @@ impl Shard {
         }
     }
 
+    /// Whether the worker of this shard has time for more flows: what is born on its CPU goes elsewhere if not.
+    pub fn note_busy(&mut self, busy: bool) {
+        self.state.note_busy(busy);
+    }
+
     /// The tx stage is done with a frame.
     pub fn complete(&mut self, completion: Completion) {
         self.state.complete(completion);
@@ -312,16 +319,18 @@ impl Shard {
         self.state.transmit();
         self.deliver_events();
         self.state.give_back_memory();
+        self.state.tend_buckets();
         self.state.egress.publish()
     }
 
     /// When the shard next needs a turn even if nothing happens.
     pub fn next_deadline(&mut self) -> Option<Instant> {
         let service = self.state.service_timers.peek().map(|Reverse((at, ..))| *at);
+        let sweep = self.state.sweep_due();
         let idle_memory = self.state.give_back_due();
         let ShardState { wheel, time_wait, orphans, half_open, evict_at, .. } = &self.state;
         let timers = [wheel.next(), time_wait.next(), orphans.due, half_open.next(), *evict_at];
-        timers.into_iter().chain([service, idle_memory]).flatten().min().map(|due| due + self.state.absent)
+        timers.into_iter().chain([service, idle_memory, sweep]).flatten().min().map(|due| due + self.state.absent)
     }
 
     /// Whether connections wait for their turn or for room in the tx ring.

@@ -195,6 +195,7 @@ impl Shard {
             return ByCookie::NoRoom(DropReason::NoRoom);
         };
         state.cookies.note_used(state.now, &cookie);
+        state.keep_bucket(quad);
         state.counters.cookies_accepted += 1;
         ByCookie::Opened(id, rest)
     }
@@ -265,6 +266,7 @@ impl ShardState {
         let Some(packed) = HalfOpen::pack(handshake) else { return false };
         let added = self.half_open.insert(quad, target, ip, ticket, packed).is_some();
         if added {
+            self.enter_bucket(quad);
             self.listeners.enter_handshake(target.listener);
         }
         added
@@ -278,6 +280,7 @@ impl ShardState {
     /// Takes out a half-open record.
     pub(super) fn drop_half_open(&mut self, slot: u32) -> Option<(Place, Record)> {
         let (place, record) = self.half_open.take(slot)?;
+        self.leave_bucket(&place.quad);
         self.listeners.leave_handshake(place.listener);
         Some((place, record))
     }

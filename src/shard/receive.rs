@@ -138,6 +138,13 @@ impl Shard {
             }
         }
         let syn_only = segment.flags.contains(Flags::SYN) && !segment.flags.intersects(Flags::ACK | Flags::RST);
+        if syn_only {
+            // It may have waited while the bucket that was claimed for it was given back, and taken by another shard.
+            if !self.state.claim_bucket(quad) {
+                return Err((DropReason::NotOwner, arrival.frame));
+            }
+            self.state.look_at_bucket(quad);
+        }
         match self.state.listeners.find(quad.local) {
             Some(target) if syn_only => self.accept(quad, segment, target, iss_floor, arrival),
             // SM-LIS-3.
@@ -209,14 +216,13 @@ impl Shard {
             } else {
                 self.state.counters.connected += 1;
             }
-            // The record that gave way (SM-TW-5f, OPS-20) is no longer needed.
-            if !self.state.time_wait.is_empty() {
-                let hash = self.state.shared.hasher.hash(&conn.quad);
-                let reused = self.state.time_wait.remove(hash, &conn.quad).is_some();
-                self.state.counters.time_wait_reused += u64::from(reused);
-            }
             if self.state.config.log_connections {
                 log::open(&self.state.config.tcp, &conn.quad, self.state.config.id, passive, connection);
+            }
+            // The record that gave way (SM-TW-5f, OPS-20) is no longer needed.
+            let quad = conn.quad;
+            if !self.state.time_wait.is_empty() {
+                self.state.take_time_wait(&quad);
             }
         }
         if let Some(conn) = self.state.conns.get_mut(id) {
@@ -376,11 +382,8 @@ impl Shard {
         let state = &mut self.state;
         let Some(Conn { phase: Phase::Open(connection), quad, .. }) = state.conns.get(id) else { return };
         let record = connection.time_wait(&state.config.tcp, state.now);
-        let deadline = record.deadline();
         let quad = *quad;
-        if let Some((evicted, _)) = state.time_wait.insert(state.hash(&quad), quad, record, deadline) {
-            state.waited(&evicted);
-        }
+        state.file_time_wait(quad, record);
         state.finish(id, CloseReason::Normal);
     }
 

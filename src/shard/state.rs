@@ -8,6 +8,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 
 use super::age_list::AgeList;
+use super::buckets::Buckets;
 use super::config::{ShardConfig, ShardShared};
 use super::conn::{Conn, Event, Phase};
 use super::cookies::Cookies;
@@ -15,12 +16,11 @@ use super::counters::{Counters, DropReason};
 use super::destinations::Destinations;
 use super::egress::Egress;
 use super::half_open::HalfOpenTable;
-use super::listeners::{Listeners, Target};
+use super::listeners::Listeners;
 use super::log;
 use super::orphans::Orphans;
 use super::ports::PortCounters;
-use super::receive_store::{Holdings, ReceiveStore};
-use super::send_store::SendStore;
+use super::receive_store::Holdings;
 use super::service::{ConnId, Message};
 use super::slab::Slab;
 use super::strangers::Strangers;
@@ -34,7 +34,7 @@ use crate::wire;
 use crate::wire::ip::IpFields;
 
 /// Names no connection.
-const NOBODY: ConnId = ConnId { slot: u32::MAX, generation: 0 };
+pub(super) const NOBODY: ConnId = ConnId { slot: u32::MAX, generation: 0 };
 
 /// Octets that a segment brings at most, in a copy of its own.
 const MOST_AT_ONCE: u64 = 66_000;
@@ -54,8 +54,10 @@ pub(crate) struct ShardState {
     pub(crate) flows: FlowTable,
     /// The connection of the last segment that has one. Segments come in runs, and those after the first find it here
     /// without a hash. In the flow table for as long as it is here.
-    recent: ConnId,
+    pub(super) recent: ConnId,
     pub(crate) time_wait: TimeWaitTable<TimeWait>,
+    /// `None`: all buckets of the owner table are dealt out.
+    pub(super) buckets: Option<Box<Buckets>>,
     pub(crate) wheel: Wheel,
     pub(crate) memory: SendMemory,
     pub(crate) holdings: Holdings,
@@ -119,6 +121,7 @@ impl ShardState {
     ) -> Self {
         let time_wait = TimeWaitTable::new(config.limits.time_wait);
         let half_open = HalfOpenTable::new(config.limits.half_open, &config.addresses, shared.hasher.clone());
+        let buckets = shared.owners.is_by_birth().then(|| Box::new(Buckets::new()));
         let cookies = Cookies::new(Arc::clone(&shared.cookies));
         let ports = PortCounters::new(shared.seed ^ u64::from(config.id.0));
         Self {
@@ -130,6 +133,7 @@ impl ShardState {
             flows: FlowTable::default(),
             recent: NOBODY,
             time_wait,
+            buckets,
             wheel: Wheel::new(now),
             memory,
             // Room for a turn's packets at once: they must not make it grow in the middle of traffic.
@@ -193,88 +197,6 @@ impl ShardState {
     #[inline]
     pub(crate) fn lookup_recent(&self, quad: &Quad) -> Option<ConnId> {
         self.conns.get(self.recent).is_some_and(|conn| conn.quad == *quad).then_some(self.recent)
-    }
-
-    /// Adds a connection to the slab and the flow table. `None`: the shard is full.
-    pub(crate) fn insert(&mut self, quad: Quad, origin: Target, phase: Phase, ticket: u64) -> Option<ConnId> {
-        if !self.make_place() {
-            return None;
-        }
-        if self.conns.len() + self.half_open.len() >= self.config.limits.connections {
-            self.recycle_half_open();
-        }
-        self.connecting += usize::from(matches!(phase, Phase::Handshake(_)));
-        let id = self.conns.insert(Conn {
-            phase,
-            send: SendStore::default(),
-            receive: ReceiveStore::default(),
-            quad,
-            armed: Instant::MAX,
-            user: 0,
-            ticket,
-            in_ring: 0,
-            service: origin.service,
-            listener: origin.listener,
-            ip: IpFields::default(),
-            touched: false,
-            again: false,
-            wants_room: false,
-            detached: false,
-            orphan: false,
-            eof: false,
-            passed: 0,
-            ring_blocked: false,
-            starved: false,
-            holds: false,
-            gives_way: false,
-        });
-        self.holders.reserve(id.slot);
-        self.idle.reserve(id.slot);
-        self.flows.insert(self.hash(&quad), id.slot);
-        self.listeners.adopt(origin.listener);
-        Some(id)
-    }
-
-    /// Takes a connection out of the flow table: segments no longer find it.
-    pub(crate) fn unlink(&mut self, id: ConnId) {
-        if self.recent == id {
-            self.recent = NOBODY;
-        }
-        if let Some(conn) = self.conns.get(id) {
-            let hash = self.shared.hasher.hash(&conn.quad);
-            let there = self.flows.remove(hash, id.slot);
-            if there && !self.destinations.is_empty() {
-                self.destinations.closed(&conn.quad, self.time_wait.get(hash, &conn.quad).is_some());
-            }
-        }
-    }
-
-    /// A TIME-WAIT record is gone.
-    #[inline]
-    pub(crate) fn waited(&mut self, quad: &Quad) {
-        if !self.destinations.is_empty() && self.lookup(self.hash(quad), quad).is_none() {
-            self.destinations.closed(quad, false);
-        }
-    }
-
-    /// Removes a connection and gives all its memory back. Frames still in the tx ring keep their blocks alive.
-    pub(crate) fn remove(&mut self, id: ConnId) {
-        self.wheel.remove(id.slot);
-        if let Some(mut conn) = self.conns.remove(id) {
-            conn.send.clear(&mut self.memory);
-            conn.receive.clear(&mut self.holdings);
-            self.orphans.forget(&mut conn);
-            self.ring_blocked -= usize::from(conn.ring_blocked);
-            if conn.holds {
-                self.holders.remove(id.slot);
-            }
-            if conn.gives_way {
-                self.idle.remove(id.slot);
-            }
-            self.connecting -= usize::from(matches!(conn.phase, Phase::Handshake(_)));
-            self.detached -= usize::from(conn.detached);
-            self.listeners.orphan(conn.listener);
-        }
     }
 
     /// The protocol of this connection has ended: no segment and no timer will find it any more. What is unread stays
@@ -359,6 +281,7 @@ impl ShardState {
     pub(crate) fn refresh_gauges(&mut self) {
         let gauges = &mut self.counters;
         gauges.connections = (self.conns.len() + self.half_open.len()) as u64;
+        gauges.buckets = self.buckets.as_ref().map_or(0, |buckets| buckets.occupied()) as u64;
         gauges.half_open = (self.connecting + self.half_open.len()) as u64;
         gauges.connecting = self.connecting as u64;
         gauges.orphans = self.orphans.count as u64;
@@ -411,19 +334,5 @@ impl ShardState {
 pub(super) fn note(touched: &mut VecDeque<ConnId>, id: ConnId, conn: &mut Conn) {
     if !std::mem::replace(&mut conn.touched, true) {
         touched.push_back(id);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Together with its places in slab, flow table and wheel, a connection costs less than a kilobyte
-    /// (`tests/costs/connections.rs` measures it).
-    #[test]
-    fn a_connection_is_twelve_cache_lines() {
-        assert!(size_of::<Conn>() <= 768, "{}", size_of::<Conn>());
-        assert_eq!(size_of::<Option<Conn>>(), size_of::<Conn>());
-        assert!(size_of::<SendStore>() <= 48 && size_of::<ReceiveStore>() <= 64);
     }
 }

@@ -6,6 +6,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::flow::{Endpoint, Quad, octets_v6};
+use crate::wire::tcp::Flags;
 use crate::wire::{self, PROTOCOL_TCP, icmp};
 
 /// Key of the steering hash, drawn at each start so that no peer can aim at one shard.
@@ -26,6 +27,13 @@ pub(super) const MULTIPLIERS: [u64; 2] = [0x9e6c_63d0_876a_3f6b, 0xd1a3_2b5d_4c8
 
 /// Shortest TCP header: a packet that ends before it is hashed by its addresses.
 const TCP_HEADER_LEN: usize = wire::tcp::MIN_HEADER_LEN;
+
+/// Where in a TCP header its flags are.
+pub(super) const FLAGS_AT: usize = 13;
+/// What of them counts: ACK, RST, SYN ...
+pub(super) const BIRTH_MASK: u8 = Flags::ACK.0 | Flags::RST.0 | Flags::SYN.0;
+/// ... and what they are for a segment that opens a flow.
+pub(super) const BIRTH_FLAGS: u8 = Flags::SYN.0;
 
 impl SteeringKeys {
     /// Keys from 16 random octets.
@@ -165,6 +173,18 @@ impl SteeringKeys {
             _ => true,
         };
         if plain { self.hash_packet(packet) } else { self.hash_uncommon(packet) }
+    }
+
+    /// Whether a packet opens a flow, as the eBPF program sees it: a SYN without ACK or RST, with the TCP header where
+    /// [`hash_packet`](Self::hash_packet) looks for ports.
+    #[must_use]
+    pub fn is_birth(packet: &[u8]) -> bool {
+        let tcp = match packet.first().map(|b| b >> 4) {
+            Some(4) if packet.len() >= 20 && Self::ports_v4(packet).is_some() => usize::from(packet[0] & 15) * 4,
+            Some(6) if packet.len() >= 40 && Self::ports_v6(packet).is_some() => 40,
+            _ => return false,
+        };
+        packet.get(tcp + FLAGS_AT).is_some_and(|flags| flags & BIRTH_MASK == BIRTH_FLAGS)
     }
 
     #[cold]

@@ -3,17 +3,20 @@
 //!
 //! The program is assembled here, instruction by instruction, and loaded by bpf(2): no compiler, no BTF, no object
 //! file. It computes [`SteeringKeys::hash_packet`] and looks the result up; the two must agree on every packet, which
-//! `tests/devices/steering.rs` has the kernel confirm.
+//! `tests/devices/steering.rs` has the kernel confirm. Where buckets are vacant until a flow is born in them, it claims the
+//! bucket of a SYN for the shard whose worker runs on the CPU that sends it.
 //!
-//! The map is an array of **one** value that is the whole table: only values can be addressed directly by a program, and
+//! The map is an array of **one** value that is all it reads: only values can be addressed directly by a program, and
 //! only so do the entries lie four octets apart in the mapping that this process shares with the kernel.
 
 use std::io;
+use std::mem::offset_of;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 
-use super::keys::{MULTIPLIERS, SteeringKeys};
-use super::owner_table::{Entries, OwnerTable};
+use super::births::Births;
+use super::keys::{BIRTH_FLAGS, BIRTH_MASK, FLAGS_AT, MULTIPLIERS, SteeringKeys};
+use super::owner_table::{CPUS, Entries, OwnerTable};
 use crate::wire::PROTOCOL_TCP;
 
 /// The loaded program and the table it reads.
@@ -37,11 +40,31 @@ pub struct Steering {
 ///
 /// When `shards` is 0.
 pub fn load(keys: &SteeringKeys, shards: u16) -> io::Result<Steering> {
+    load_with(keys, shards, None)
+}
+
+/// As [`load`], but buckets are vacant until a flow is born in them: then the shard has it whose worker runs on the CPU
+/// that sends the SYN. `cpus` says where the worker of each shard runs; `None`: not in one place, so the hash decides.
+///
+/// # Errors
+///
+/// As [`load`]; a kernel before 5.12 refuses the program, for its compare-and-swap (`InvalidData`).
+///
+/// # Panics
+///
+/// When there is no shard, or there are more than 65,535.
+pub fn load_by_birth(keys: &SteeringKeys, cpus: &[Option<usize>]) -> io::Result<Steering> {
+    let shards = u16::try_from(cpus.len()).expect("shards are numbered by 16 bits");
+    load_with(keys, shards, Some(Births::new(cpus)))
+}
+
+fn load_with(keys: &SteeringKeys, shards: u16, births: Option<Births>) -> io::Result<Steering> {
+    let by_birth = births.is_some();
     let map = create_map().map_err(|e| explain("cannot create the steering map", e))?;
     let entries = map_entries(&map).map_err(|e| explain("cannot map the steering map's value", e))?;
     // SAFETY: a fresh shared mapping of exactly `Entries`, valid until `unmap`, which may run on any thread.
-    let table = unsafe { OwnerTable::from_raw(entries, unmap, shards) };
-    let program = load_program(&encode(&listing(keys, map.as_raw_fd())))?;
+    let table = unsafe { OwnerTable::from_raw(entries, unmap, shards, births) };
+    let program = load_program(&encode(&listing(keys, map.as_raw_fd(), shards, by_birth)))?;
     // The program and the mapping keep the map: its descriptor may go.
     Ok(Steering { program, table })
 }
@@ -101,9 +124,13 @@ enum Label {
     WholeV6,
     HashV6,
     Finish,
+    AddressesV4,
+    AddressesV6,
     Unknown,
     LookUp,
-    Exit,
+    Claim,
+    Hashed,
+    Owned,
 }
 
 /// Width of a load.
@@ -126,8 +153,8 @@ enum Op {
     MovImm(Reg, i32),
     /// `dst = value`: two slots.
     MovImm64(Reg, u64),
-    /// `dst = address of the value of the map behind this descriptor`: two slots.
-    MapValue(Reg, RawFd),
+    /// `dst = address of the value of the map behind this descriptor, and so many octets on`: two slots.
+    MapValue(Reg, RawFd, usize),
     /// `dst = *(width *)(base + offset)`, zero-extended, in the machine's byte order.
     Load(Width, Reg, Reg, i16),
     /// `dst += src`
@@ -140,6 +167,8 @@ enum Op {
     Xor(Reg, Reg),
     /// `dst &= value`
     AndImm(Reg, i32),
+    /// `dst %= value`, unsigned
+    ModImm(Reg, i32),
     /// `dst <<= bits`
     ShlImm(Reg, i32),
     /// `dst >>= bits`, filling with zeros
@@ -152,6 +181,10 @@ enum Op {
     IfNe(Reg, i32, Label),
     /// `if reg < value goto label`, unsigned
     IfLt(Reg, i32, Label),
+    /// `old = *(u32 *)base; if old == (u32)r0 then *(u32 *)base = src; r0 = old`, all at once
+    CompareExchange(Reg, Reg),
+    /// `r0 = number of this CPU`
+    ProcessorId,
     /// `r0 = skb_load_bytes(r1 = packet, r2 = offset, r3 = where to, r4 = octets)`: 0, or an error with nothing loaded.
     SkbLoadBytes,
     /// `return r0`
@@ -176,8 +209,9 @@ fn round(reg: Reg) -> [Op; 4] {
     [Mul(reg, R8), Mov(R1, reg), ShrImm(R1, 32), Xor(reg, R1)]
 }
 
-/// The whole program. Throughout: r6 the packet, r7 the hash, r8 a multiplier, r9 the ports (0 = hash the addresses only).
-fn listing(keys: &SteeringKeys, map: RawFd) -> Vec<Op> {
+/// The whole program. Throughout: r6 the packet and then the flags of its TCP header (0 = none), r7 the hash, r8 a
+/// multiplier, r9 the ports (0 = hash the addresses only).
+fn listing(keys: &SteeringKeys, map: RawFd, shards: u16, by_birth: bool) -> Vec<Op> {
     let [k0, k1] = keys.words();
     let mut p = vec![Mov(R6, R1), MovImm(R9, 0), MovImm64(R7, k0), MovImm64(R8, MULTIPLIERS[0])];
 
@@ -201,7 +235,7 @@ fn listing(keys: &SteeringKeys, map: RawFd) -> Vec<Op> {
         IfNe(R0, 0, Label::Unknown),
         Load(Width::U8, R1, Fp, V4),
         ShrImm(R1, 4),
-        IfEq(R1, 4, Label::HashV4),
+        IfEq(R1, 4, Label::AddressesV4),
         Goto(Label::Unknown),
     ]);
 
@@ -214,59 +248,94 @@ fn listing(keys: &SteeringKeys, map: RawFd) -> Vec<Op> {
     // 16 bits are left, which is also what convinces the verifier that the load below stays inside the value.
     p.extend([Mul(R7, R8), ShrImm(R7, 48), Goto(Label::LookUp)]);
 
-    p.extend([At(Label::Unknown), MovImm(R7, 0)]);
-
-    // Entries are owner + 1; a vacant one leaves r0 = 0, queue 0.
-    p.extend([
-        At(Label::LookUp),
-        ShlImm(R7, 2),
-        MapValue(R1, map),
-        Add(R1, R7),
-        Load(Width::U32, R0, R1, 0),
-        IfEq(R0, 0, Label::Exit),
-        AddImm(R0, -1),
-        At(Label::Exit),
-        Exit,
-    ]);
+    p.extend([At(Label::Unknown), MovImm(R7, 0), MovImm(R6, 0)]);
+    p.extend(look_up(map, shards, by_birth));
     p
 }
 
-/// The hash of an IPv4 packet's addresses. Ports count only in a TCP packet that is no fragment.
+/// From the hash in r7 to the owner of its bucket. Entries are owner + 1; a vacant bucket (0) goes to the shard that takes
+/// what is born on this CPU, if there is one and a flow is born, else to the one that the hash says.
+fn look_up(map: RawFd, shards: u16, by_birth: bool) -> Vec<Op> {
+    let mut p = vec![
+        At(Label::LookUp),
+        Mov(R8, R7),
+        ShlImm(R7, 2),
+        MapValue(R1, map, 0),
+        Add(R7, R1),
+        Load(Width::U32, R0, R7, 0),
+        IfNe(R0, 0, Label::Owned),
+        ModImm(R8, i32::from(shards)),
+        AddImm(R8, 1),
+    ];
+    if by_birth {
+        p.extend([
+            AndImm(R6, BIRTH_MASK as i32),
+            IfNe(R6, BIRTH_FLAGS as i32, Label::Hashed),
+            ProcessorId,
+            AndImm(R0, CPUS as i32 - 1),
+            ShlImm(R0, 1),
+            MapValue(R1, map, offset_of!(Entries, births)),
+            Add(R1, R0),
+            Load(Width::U16, R1, R1, 0),
+            IfEq(R1, 0, Label::Claim),
+            Mov(R8, R1),
+            // Somebody else may have been faster: then r0 has the winner.
+            At(Label::Claim),
+            MovImm(R0, 0),
+            CompareExchange(R7, R8),
+            IfNe(R0, 0, Label::Owned),
+            At(Label::Hashed),
+        ]);
+    }
+    p.extend([Mov(R0, R8), At(Label::Owned), AddImm(R0, -1), Exit]);
+    p
+}
+
+/// The hash of an IPv4 packet's addresses. Ports and flags count only in a TCP packet that is no fragment.
 fn hash_v4() -> Vec<Op> {
     let mut p = vec![
         At(Label::V4),
         Load(Width::U8, R1, Fp, V4 + 9),
-        IfNe(R1, PROTOCOL_TCP as i32, Label::HashV4),
+        IfNe(R1, PROTOCOL_TCP as i32, Label::AddressesV4),
         Load(Width::U16, R1, Fp, V4 + 6),
         AndImm(R1, FRAGMENT),
-        IfNe(R1, 0, Label::HashV4),
+        IfNe(R1, 0, Label::AddressesV4),
         IfEq(R0, 0x45, Label::PortsV4),
     ];
     // With IP options the TCP header begins at IHL * 4.
-    p.extend([Mov(R2, R0), AndImm(R2, 15), ShlImm(R2, 2), IfLt(R2, 20, Label::HashV4)]);
+    p.extend([Mov(R2, R0), AndImm(R2, 15), ShlImm(R2, 2), IfLt(R2, 20, Label::AddressesV4)]);
     p.extend(load_octets(V4 + 20, 20));
-    p.push(IfNe(R0, 0, Label::HashV4));
-    p.extend([At(Label::PortsV4), Load(Width::U32, R9, Fp, V4 + 20)]);
+    p.push(IfNe(R0, 0, Label::AddressesV4));
+    p.extend([
+        At(Label::PortsV4),
+        Load(Width::U32, R9, Fp, V4 + 20),
+        Load(Width::U8, R6, Fp, V4 + 20 + FLAGS_AT as i16),
+        Goto(Label::HashV4),
+    ]);
+    p.extend([At(Label::AddressesV4), MovImm(R6, 0)]);
     p.extend([At(Label::HashV4), Load(Width::U64, R1, Fp, V4 + 12), Xor(R7, R1)]);
     p.extend(round(R7));
     p.push(Goto(Label::Finish));
     p
 }
 
-/// The hash of an IPv6 packet's addresses. Ports count only with a whole TCP header right behind the IP header; 40 octets
-/// are there in any case.
+/// The hash of an IPv6 packet's addresses. Ports and flags count only with a whole TCP header right behind the IP header;
+/// 40 octets are there in any case.
 fn hash_v6() -> Vec<Op> {
     let mut p = vec![At(Label::V6), MovImm(R2, 0)];
     p.extend(load_octets(V6, 60));
     p.extend([IfEq(R0, 0, Label::WholeV6), MovImm(R2, 0)]);
     p.extend(load_octets(V6, 40));
-    p.extend([IfEq(R0, 0, Label::HashV6), Goto(Label::Unknown)]);
+    p.extend([IfEq(R0, 0, Label::AddressesV6), Goto(Label::Unknown)]);
     p.extend([
         At(Label::WholeV6),
         Load(Width::U8, R1, Fp, V6 + 6),
-        IfNe(R1, PROTOCOL_TCP as i32, Label::HashV6),
+        IfNe(R1, PROTOCOL_TCP as i32, Label::AddressesV6),
         Load(Width::U32, R9, Fp, V6 + 40),
+        Load(Width::U8, R6, Fp, V6 + 40 + FLAGS_AT as i16),
+        Goto(Label::HashV6),
     ]);
+    p.extend([At(Label::AddressesV6), MovImm(R6, 0)]);
     p.push(At(Label::HashV6));
     for word in 0..4 {
         p.extend([Load(Width::U64, R1, Fp, V6 + 8 + 8 * word), Xor(R7, R1)]);
@@ -313,7 +382,10 @@ fn encode(program: &[Op]) -> Vec<Slot> {
     /// Source field of a 64-bit immediate that stands for the address of a map's value; the second slot's immediate is
     /// the offset in it.
     const PSEUDO_MAP_VALUE: u8 = 2;
+    const GET_SMP_PROCESSOR_ID: i32 = 8;
     const SKB_LOAD_BYTES: i32 = 26;
+    /// Of an atomic operation: compare and exchange, with r0.
+    const CMPXCHG: i32 = 0xf1;
 
     let place = |label: Label| {
         let at = program.iter().position(|op| matches!(op, At(l) if *l == label)).expect("every label has a place");
@@ -332,9 +404,9 @@ fn encode(program: &[Op]) -> Vec<Slot> {
                 slots.push(Slot::new(0x18, d, 0, 0, v as u32 as i32));
                 Slot { imm: (v >> 32) as i32, ..Slot::default() }
             }
-            MapValue(d, fd) => {
+            MapValue(d, fd, offset) => {
                 slots.push(Slot::new(0x18, d, PSEUDO_MAP_VALUE, 0, fd));
-                Slot::default()
+                Slot { imm: offset as i32, ..Slot::default() }
             }
             Load(Width::U8, d, b, o) => Slot::new(0x71, d, b as u8, o, 0),
             Load(Width::U16, d, b, o) => Slot::new(0x69, d, b as u8, o, 0),
@@ -345,12 +417,15 @@ fn encode(program: &[Op]) -> Vec<Slot> {
             Mul(d, s) => Slot::new(0x2f, d, s as u8, 0, 0),
             Xor(d, s) => Slot::new(0xaf, d, s as u8, 0, 0),
             AndImm(d, v) => Slot::new(0x57, d, 0, 0, v),
+            ModImm(d, v) => Slot::new(0x97, d, 0, 0, v),
             ShlImm(d, v) => Slot::new(0x67, d, 0, 0, v),
             ShrImm(d, v) => Slot::new(0x77, d, 0, 0, v),
             Goto(l) => Slot::new(0x05, R0, 0, to(l), 0),
             IfEq(r, v, l) => Slot::new(0x15, r, 0, to(l), v),
             IfNe(r, v, l) => Slot::new(0x55, r, 0, to(l), v),
             IfLt(r, v, l) => Slot::new(0xa5, r, 0, to(l), v),
+            CompareExchange(b, s) => Slot::new(0xc3, b, s as u8, 0, CMPXCHG),
+            ProcessorId => Slot::new(0x85, R0, 0, 0, GET_SMP_PROCESSOR_ID),
             SkbLoadBytes => Slot::new(0x85, R0, 0, 0, SKB_LOAD_BYTES),
             Exit => Slot::new(0x95, R0, 0, 0, 0),
         };
@@ -524,9 +599,9 @@ mod tests {
     fn known_encodings() {
         let code = encode(&[
             MovImm64(R7, 0x1122_3344_5566_7788),
-            IfNe(R7, 1, Label::Exit),
+            IfNe(R7, 1, Label::Owned),
             Mov(R0, R7),
-            At(Label::Exit),
+            At(Label::Owned),
             Exit,
         ]);
         let expected = [
@@ -542,12 +617,14 @@ mod tests {
 
     #[test]
     fn the_program_is_small_and_jumps_stay_inside() {
-        let code = encode(&listing(&SteeringKeys::from_random([7; 16]), 3));
-        assert!(code.len() < 128, "{} slots", code.len());
-        for (i, slot) in code.iter().enumerate() {
-            if matches!(slot.code, 0x05 | 0x15 | 0x55 | 0xa5) {
-                let target = i as i64 + 1 + i64::from(slot.offset);
-                assert!((0..code.len() as i64).contains(&target) && slot.offset >= 0, "slot {i}");
+        for by_birth in [false, true] {
+            let code = encode(&listing(&SteeringKeys::from_random([7; 16]), 3, 4, by_birth));
+            assert!(code.len() < 136, "{} slots", code.len());
+            for (i, slot) in code.iter().enumerate() {
+                if matches!(slot.code, 0x05 | 0x15 | 0x55 | 0xa5) {
+                    let target = i as i64 + 1 + i64::from(slot.offset);
+                    assert!((0..code.len() as i64).contains(&target) && slot.offset >= 0, "slot {i}");
+                }
             }
         }
     }

@@ -152,17 +152,90 @@ fn owner_table() {
     }
     assert_eq!(table.owner(65_536 + 4), ShardId(1), "only 16 bits count");
     table.set(5, None);
-    assert_eq!((table.owner(5), table.claimed(5)), (ShardId(0), None));
+    assert_eq!((table.owner(5), table.claimed(5)), (ShardId(2), None), "as the hash says");
     table.set(5, Some(ShardId(9)));
     assert_eq!((table.owner(5), table.claimed(5)), (ShardId(9), Some(ShardId(9))));
     assert_eq!((table.shards(), table.owner(4), table.owner(6)), (3, ShardId(1), ShardId(0)));
 }
 
 #[test]
+fn a_bucket_is_claimed_by_the_first_and_given_back_by_its_owner() {
+    let table = OwnerTable::by_birth(3);
+    let (a, b) = (ShardId(0), ShardId(1));
+    assert!(table.is_by_birth() && !OwnerTable::in_memory(3).is_by_birth());
+    assert_eq!((table.claimed(7), table.owner(7), table.claimed_buckets()), (None, ShardId(1), 0));
+    assert!(table.is_open_to(7, a) && table.is_open_to(7, b));
+    assert_eq!((table.claim(7, a), table.claim(7, b), table.claim(7, a)), (a, a, a));
+    assert!(table.is_open_to(7, a) && !table.is_open_to(7, b));
+    assert!(!table.release(7, b), "it is another's");
+    assert_eq!((table.owner(7), table.claimed_buckets()), (a, 1));
+    assert!(table.release(7, a) && !table.release(7, a));
+    assert_eq!((table.claimed(7), table.claimed_buckets()), (None, 0));
+    // Where its SYN was read, unless that shard takes none: then as the hash says.
+    assert_eq!((table.claim_birth(7, a), table.claim_birth(8, a)), (a, a));
+    table.tell_load(a, 1_000, false);
+    assert_eq!((table.claim_birth(10, a), table.claim_birth(9, a), table.claim_birth(9, b)), (b, a, a));
+    table.tell_load(a, 10, false);
+    assert_eq!(table.claim_birth(11, a), a);
+    // In a table that is dealt out nothing is to be had.
+    let dealt = OwnerTable::in_memory(3);
+    assert_eq!((dealt.claim(7, a), dealt.is_open_to(7, a), dealt.is_open_to(7, b)), (b, false, true));
+}
+
+#[test]
+fn a_flow_is_born_of_a_syn_alone() {
+    let with = |version, flags: u8| {
+        let (peer, us) = if version == 4 { (PEER, US) } else { (PEER6, US6) };
+        let mut packet = packet(&quad(peer, 40_000, us, 80), true);
+        let at = packet.len() - 7;
+        packet[at] = flags;
+        packet
+    };
+    for version in [4, 6] {
+        // With ECN as without.
+        for flags in [0x02, 0xc2] {
+            assert!(SteeringKeys::is_birth(&with(version, flags)), "{flags:#x}");
+        }
+        for flags in [0x00, 0x10, 0x12, 0x06, 0x04, 0x11] {
+            assert!(!SteeringKeys::is_birth(&with(version, flags)), "{flags:#x}");
+        }
+    }
+    let syn = with(4, 2);
+    let mut long = [&syn[..20], &[1; 12], &syn[20..]].concat();
+    long[0] = 0x48;
+    assert!(SteeringKeys::is_birth(&long));
+    let mut fragment = syn.clone();
+    fragment[6] = 0x20;
+    let mut udp = syn.clone();
+    udp[9] = 17;
+    for other in [fragment, udp, syn[..39].to_vec(), Vec::new()] {
+        assert!(!SteeringKeys::is_birth(&other), "{other:?}");
+    }
+}
+
+#[test]
+fn a_port_may_lead_to_a_bucket_that_is_vacant() {
+    let (keys, table, remote) = (&keys(), &OwnerTable::by_birth(2), Endpoint::new(PEER, 80));
+    let draw = |shard| {
+        let is_ours = move |quad: &Quad| table.is_open_to(keys.hash_quad(quad), ShardId(shard));
+        ports_for_shard(is_ours, US, remote, 7, 1_000..=1_999)
+    };
+    assert_eq!((draw(0).count(), draw(1).count()), (1_000, 1_000));
+    for port in 1_000..1_400 {
+        table.claim(keys.hash_quad(&quad(PEER, 80, US, port)), ShardId(1));
+    }
+    // Some share a bucket.
+    assert_eq!(draw(1).count(), 1_000);
+    assert!((590..=600).contains(&draw(0).count()), "{}", draw(0).count());
+}
+
+#[test]
 fn rfc6056_ports_of_a_shard() {
-    let (keys, table, remote) = (keys(), OwnerTable::in_memory(4), Endpoint::new(PEER, 80));
-    let owner = |quad: &Quad| table.owner(keys.hash_quad(quad));
-    let draw = |shard, start, range| ports_for_shard(owner, US, remote, ShardId(shard), start, range);
+    let (keys, table, remote) = (&keys(), &OwnerTable::in_memory(4), Endpoint::new(PEER, 80));
+    let draw = |shard, start, range| {
+        let is_ours = move |quad: &Quad| table.owner(keys.hash_quad(quad)) == ShardId(shard);
+        ports_for_shard(is_ours, US, remote, start, range)
+    };
     let mut all = Vec::new();
     for shard in 0..4 {
         let ports: Vec<u16> = draw(shard, 12_345, EPHEMERAL_PORTS).collect();
@@ -175,10 +248,9 @@ fn rfc6056_ports_of_a_shard() {
 
     assert_ne!(draw(1, 0, EPHEMERAL_PORTS).next(), draw(1, 9_999, EPHEMERAL_PORTS).next(), "the start is the caller's");
     assert_eq!(draw(4, 7, EPHEMERAL_PORTS).next(), None, "a shard without buckets");
-    let one = |_: &Quad| ShardId(0);
-    let ports: Vec<u16> = ports_for_shard(one, US, remote, ShardId(0), 7, 10..=14).collect();
+    let ports: Vec<u16> = ports_for_shard(|_| true, US, remote, 7, 10..=14).collect();
     assert_eq!(ports, [12, 13, 14, 10, 11]);
-    assert_eq!(ports_for_shard(one, US, remote, ShardId(0), 7, 0..=u16::MAX).count(), 65_536);
+    assert_eq!(ports_for_shard(|_| true, US, remote, 7, 0..=u16::MAX).count(), 65_536);
 }
 
 proptest! {
@@ -198,6 +270,6 @@ proptest! {
         if let Some(first) = bytes.first_mut() {
             *first = match version { 0 => 0x45, 1 => 0x60, _ => *first };
         }
-        let _ = (keys().hash_packet(&bytes), keys().hash_owner(&bytes), keys().hash_icmp_error(&bytes));
+        let _ = (SteeringKeys::is_birth(&bytes), keys().hash_packet(&bytes), keys().hash_owner(&bytes), keys().hash_icmp_error(&bytes));
     }
 }

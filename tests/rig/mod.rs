@@ -81,6 +81,7 @@ impl Sent {
 /// One shard, its rings and its packet pool in the hands of a test.
 pub struct Rig {
     pub shard: Shard,
+    pub owners: Arc<OwnerTable>,
     pub now: Instant,
     /// What the shard has sent and nobody has looked at.
     pub sent: VecDeque<Sent>,
@@ -103,15 +104,26 @@ impl Rig {
     }
 
     pub fn with(tweak: impl FnOnce(&mut ShardConfig), send_chunks: u32, tx_ring: usize) -> Self {
+        Self::with_owners(OwnerTable::in_memory, tweak, send_chunks, tx_ring)
+    }
+
+    /// The same, with an owner table for so many shards as `owners` makes it.
+    pub fn with_owners(
+        owners: impl FnOnce(u16) -> OwnerTable,
+        tweak: impl FnOnce(&mut ShardConfig),
+        send_chunks: u32,
+        tx_ring: usize,
+    ) -> Self {
         let now = Instant::from_nanos(3_600_000_000_000);
         let mut config = ShardConfig::sole(vec![IpAddr::V4(OURS)]);
         tweak(&mut config);
-        let owners = Arc::new(OwnerTable::in_memory(config.shards));
+        let owners = Arc::new(owners(config.shards));
         let secrets = Secrets { isn: [2; 16], flows: [3; 16], ports: 4, cookies: [5; 16] };
-        let shared = ShardShared::new(SteeringKeys::from_random([1; 16]), owners, &secrets);
+        let shared = ShardShared::new(SteeringKeys::from_random([1; 16]), Arc::clone(&owners), &secrets);
         let (shard, outlet) = Shard::new(config, shared, send_chunks, tx_ring, now).expect("sound settings");
         Self {
             shard,
+            owners,
             now,
             sent: VecDeque::new(),
             hold_completions: false,

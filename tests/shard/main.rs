@@ -6,6 +6,7 @@
 //! | `requirements` | what needs IP, tables or several connections |
 //! | `crumbs` | each reason to drop a packet |
 //! | `listen`, `half_open` | listeners, backlogs, SYN cookies |
+//! | `buckets` | buckets of the owner table: claimed and given back |
 //! | `opens`, `endings`, `orphans` | connections as a service opens them, hears of their end, and leaves them |
 //! | `resources`, `budgets`, `bodies`, `send_bytes` | what each may take of memory, places and turns |
 //! | `door` | a service that does what its test asks of it |
@@ -14,6 +15,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod bodies;
+mod buckets;
 mod budgets;
 mod conversations;
 mod crumbs;
