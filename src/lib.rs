@@ -156,6 +156,11 @@ pub mod shard;
 pub mod sim;
 #[cfg(not(loom))]
 pub mod steering;
+/// What of it the model checker explores.
+#[cfg(loom)]
+mod steering {
+    mod bucket;
+}
 #[cfg(not(loom))]
 pub mod tcp;
 #[cfg(not(loom))]

@@ -14,6 +14,7 @@ mod age_list;
 mod arrival;
 mod buckets;
 pub mod budget;
+mod claims;
 mod config;
 mod conn;
 mod connect;

@@ -8,8 +8,8 @@ use loom::thread;
 
 use super::*;
 
-const X: ShardId = ShardId(0);
-const Y: ShardId = ShardId(1);
+const X: u16 = 0;
+const Y: u16 = 1;
 
 /// One bucket, and the records that all shards have in it.
 struct World {
@@ -20,20 +20,20 @@ struct World {
 impl World {
     /// A flow's whole life on `shard`: a SYN comes to it, by a claim of its own or of somebody before, a record is made if the
     /// bucket is its own, and is gone again. Whether there was one.
-    fn live(&self, shard: ShardId) -> bool {
+    fn live(&self, shard: u16) -> bool {
         let mine = self.bucket.claim(shard) == shard;
         if mine {
-            self.records[shard.index()].fetch_add(1, Ordering::SeqCst);
-            let other = self.records[1 - shard.index()].load(Ordering::SeqCst);
+            self.records[usize::from(shard)].fetch_add(1, Ordering::SeqCst);
+            let other = self.records[1 - usize::from(shard)].load(Ordering::SeqCst);
             assert_eq!(other, 0, "two shards have records of one bucket");
-            self.records[shard.index()].fetch_sub(1, Ordering::SeqCst);
+            self.records[usize::from(shard)].fetch_sub(1, Ordering::SeqCst);
             assert!(self.bucket.release(shard), "only the owner gives it back");
         }
         mine
     }
 
     /// What a sweep does: the shard has no record, but perhaps the bucket.
-    fn sweep(&self, shard: ShardId) -> bool {
+    fn sweep(&self, shard: u16) -> bool {
         self.bucket.release(shard)
     }
 }

@@ -149,7 +149,7 @@ impl OwnerTable {
     #[inline]
     #[must_use]
     pub fn claimed(&self, hash: u32) -> Option<ShardId> {
-        self.bucket(hash).owner()
+        self.bucket(hash).owner().map(ShardId)
     }
 
     /// Whether `shard` owns the flows with this hash, or can have them.
@@ -162,7 +162,7 @@ impl OwnerTable {
     /// Gives a vacant bucket to `shard`, and says who owns the bucket then.
     #[inline]
     pub fn claim(&self, hash: u32, shard: ShardId) -> ShardId {
-        self.bucket(hash).claim(shard)
+        ShardId(self.bucket(hash).claim(shard.0))
     }
 
     /// Who is to have the flow of a SYN that has come in by the queue of `shard`, into a vacant bucket: that shard, or if it
@@ -176,7 +176,7 @@ impl OwnerTable {
     /// in it.
     #[inline]
     pub fn release(&self, hash: u32, shard: ShardId) -> bool {
-        self.bucket(hash).release(shard)
+        self.bucket(hash).release(shard.0)
     }
 
     /// A shard has so many flows now, and its worker no time left if `busy`: it may take what is born on its CPU, or leave it
@@ -204,7 +204,7 @@ impl OwnerTable {
     /// Gives a bucket to a shard, or makes it vacant. Only at set-up, or by the owner of a bucket in which nothing
     /// lives: the table's owner is who may answer a segment.
     pub fn set(&self, hash: u32, owner: Option<ShardId>) {
-        self.bucket(hash).set(owner);
+        self.bucket(hash).set(owner.map(|owner| owner.0));
     }
 }
 
