@@ -13,7 +13,7 @@ use crate::tcp;
 /// How packets reach the shard that owns their flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Steer {
-    /// `Hash` where bpf(2) allows, else `Learn`.
+    /// `Local` where bpf(2) allows and every worker is pinned, else `Hash` where bpf(2) allows, else `Learn`.
     #[default]
     Auto,
     /// The kernel runs our program over our owner table, and a flow is born on the shard whose worker runs on the CPU that

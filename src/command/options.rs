@@ -132,7 +132,7 @@ pub(super) struct EngineOptions {
 
     /// How packets reach the shard that owns their flow: by a program in the kernel that looks it up, where new flows go to
     /// the worker on the CPU that sends (local) or by their ends alone (hash), or by the kernel's memory of the queue that
-    /// we answered on (learn). Default: auto, hash where it can be had.
+    /// we answered on (learn). Default: auto, local or else hash where they can be had.
     #[arg(long, value_name = "auto|local|hash|learn")]
     steer: Option<Steer>,
 

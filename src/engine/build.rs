@@ -294,44 +294,43 @@ fn steer(
     device: &mut dyn Device,
 ) -> Result<(Arc<OwnerTable>, &'static str), EngineError> {
     let workers = plan.workers as u16;
-    if plan.queues == 1 {
-        return Ok((Arc::new(OwnerTable::in_memory(workers)), "one queue"));
-    }
-    if steer == Steer::Local {
-        return steer_by_birth(keys, plan, device);
-    }
     let in_memory = || Arc::new(OwnerTable::in_memory(workers));
-    if steer != Steer::Learn {
-        let owners = in_memory();
-        if device.steer_by_owner(keys, &owners) {
-            return Ok((owners, "hash"));
-        }
-        match attach(device, program::load(keys, workers)) {
-            Ok(owners) => return Ok((owners, "hash")),
-            Err(error) if steer == Steer::Hash => return Err(EngineError::Steering(error)),
-            Err(error) => tracing::warn!("steering by learning: {error}"),
-        }
+    if plan.queues == 1 {
+        return Ok((in_memory(), "one queue"));
     }
-    Ok((in_memory(), "learn"))
-}
-
-/// Buckets are vacant until a flow is born in them.
-fn steer_by_birth(
-    keys: &SteeringKeys,
-    plan: &Plan,
-    device: &mut dyn Device,
-) -> Result<(Arc<OwnerTable>, &'static str), EngineError> {
+    if steer == Steer::Learn {
+        return Ok((in_memory(), "learn"));
+    }
     // A device without a kernel has no CPU that sends: there a flow is born where its SYN is read.
-    let owners = Arc::new(OwnerTable::by_birth(plan.workers as u16));
+    let owners = if steer == Steer::Local { Arc::new(OwnerTable::by_birth(workers)) } else { in_memory() };
     if device.steer_by_owner(keys, &owners) {
-        return Ok((owners, "local"));
+        return Ok((owners, if steer == Steer::Local { "local" } else { "hash" }));
     }
     let cpus: Vec<_> = (0..plan.workers).map(|worker| plan.birthplace(worker)).collect();
-    if cpus.iter().all(Option::is_none) {
+    if steer == Steer::Local && cpus.iter().all(Option::is_none) {
         return Err(EngineError::Unpinned);
     }
-    let owners = attach(device, program::load_by_birth(keys, &cpus)).map_err(EngineError::Steering)?;
-    Ok((owners, "local"))
+    // By default only where every worker can have flows of its own.
+    let mut refused = None;
+    if steer == Steer::Local || (steer == Steer::Auto && cpus.iter().all(Option::is_some)) {
+        match attach(device, program::load_by_birth(keys, &cpus)) {
+            Ok(owners) => return Ok((owners, "local")),
+            Err(error) => refused = Some(error),
+        }
+    }
+    // Without rights there is no other program either; an old kernel may take the simpler one.
+    let hash = match refused {
+        Some(error) if steer == Steer::Local || error.kind() == io::ErrorKind::PermissionDenied => Err(error),
+        _ => attach(device, program::load(keys, workers)),
+    };
+    match hash {
+        Ok(owners) => Ok((owners, "hash")),
+        Err(error) if steer == Steer::Auto => {
+            tracing::warn!("steering by learning: {error}");
+            Ok((in_memory(), "learn"))
+        }
+        Err(error) => Err(EngineError::Steering(error)),
+    }
 }
 
 /// Has the kernel steer the packets of `device` by a program that was loaded; the table that it reads.

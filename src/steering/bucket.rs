@@ -40,10 +40,13 @@ impl Bucket {
     /// Gives the bucket to `shard` if nobody has it, and says who has it then.
     #[inline]
     pub(super) fn claim(&self, shard: u16) -> u16 {
-        match self.0.compare_exchange(0, Self::entry(Some(shard)), Ordering::Relaxed, Ordering::Relaxed) {
-            Ok(_) => shard,
-            Err(entry) => Self::owner_of(entry).unwrap_or(shard),
-        }
+        // Mostly it has been claimed before: then no write.
+        self.owner().unwrap_or_else(|| {
+            match self.0.compare_exchange(0, Self::entry(Some(shard)), Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => shard,
+                Err(entry) => Self::owner_of(entry).unwrap_or(shard),
+            }
+        })
     }
 
     /// Makes the bucket vacant if it is `shard`'s; says whether it was. To be called by that shard only.

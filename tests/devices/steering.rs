@@ -5,6 +5,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -20,7 +21,10 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         Trial::ignorable_test("program_and_rust_agree_on_10_000_packets", || with_program(1, agree)),
         Trial::ignorable_test("plain_tcp_reaches_the_owner_of_its_quad", || with_program(3, owner_of_quad)),
-        Trial::ignorable_test("vacant_buckets_go_to_queue_0", || with_program(4, vacant)),
+        Trial::ignorable_test("vacant_buckets_go_where_the_hash_says", || with_program(4, vacant)),
+        Trial::ignorable_test("births_program_and_rust_agree_on_10_000_packets", || with_births(agree_on_births)),
+        Trial::ignorable_test("births_go_to_the_cpu_that_sends", || with_births(births)),
+        Trial::ignorable_test("births_that_race_have_one_winner", || with_births(race)),
         Trial::ignorable_test("a_change_of_the_table_is_seen_at_once", || with_program(4, change)),
         match program::load(&steering_keys(), 4) {
             Ok(steering) => netns::trial("the_kernel_obeys_the_table", move || obey(&steering)),
@@ -97,7 +101,138 @@ fn vacant(keys: &SteeringKeys, steering: &Steering) -> Result<(), Failed> {
     let hash = keys.hash_quad(&quad);
     steering.table.set(hash, None);
     let (queue, owner, claimed) = (steering.run(&packet)?, steering.table.owner(hash), steering.table.claimed(hash));
-    if (queue, owner, claimed) == (0, ShardId(0), None) { Ok(()) } else { Err(format!("{queue} {owner}").into()) }
+    let says = ShardId((hash % 4) as u16);
+    if (queue, owner, claimed) == (u32::from(says.0), says, None) {
+        Ok(())
+    } else {
+        Err(format!("{queue} {owner}").into())
+    }
+}
+
+/// Workers on CPU 0 and on the last one, and one that is nowhere.
+fn with_births(test: fn(&SteeringKeys, &Steering, &[usize]) -> Result<(), Failed>) -> Result<Completion, Failed> {
+    let (keys, usable) = (steering_keys(), trust::engine::usable_cpus());
+    let places = [usable[0], usable[usable.len() - 1]];
+    match program::load_by_birth(&keys, &[Some(places[0]), Some(places[1]).filter(|_| usable.len() > 1), None]) {
+        Ok(steering) => {
+            // Whatever it pins, it pins a thread of its own.
+            let run = || test(&keys, &steering, &usable);
+            std::thread::scope(|scope| scope.spawn(run).join().expect("no panic")).map(|()| Completion::Completed)
+        }
+        Err(e)
+            if matches!(e.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported)
+                && std::env::var_os("TRUST_REQUIRE_TUN").is_none_or(|v| v != "1") =>
+        {
+            Ok(Completion::ignored_with(e))
+        }
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn pin(cpu: usize) {
+    assert!(core_affinity::set_for_current(core_affinity::CoreId { id: cpu }), "CPU {cpu}");
+}
+
+/// A packet with these flags, if it is TCP.
+fn flagged(mut packet: Vec<u8>, flags: u8) -> Vec<u8> {
+    let tcp = if packet[0] >> 4 == 6 { 40 } else { usize::from(packet[0] & 15) * 4 };
+    if let Some(octet) = packet.get_mut(tcp + 13) {
+        *octet = flags;
+    }
+    packet
+}
+
+/// Whatever packet comes, a bucket is claimed if, and only if, Rust sees a birth in it.
+fn agree_on_births(keys: &SteeringKeys, steering: &Steering, usable: &[usize]) -> Result<(), Failed> {
+    pin(usable[0]);
+    let (mut random, mut births) = (Rng::with_seed(0xb0b0), [0; CLASSES]);
+    for i in 0..10_000 {
+        let class = i % CLASSES;
+        let packet =
+            flagged(generate(class, &mut random), [0x02, 0x12, 0xc2, 0x06, 0x10, random.u8(..)][i / CLASSES % 6]);
+        let (hash, born) = (keys.hash_packet(&packet), SteeringKeys::is_birth(&packet));
+        let expected = if born { ShardId(0) } else { steering.table.owner(hash) };
+        let queue = steering.run(&packet)?;
+        let claimed = steering.table.claimed(hash);
+        if queue != u32::from(expected.0) || claimed != born.then_some(expected) {
+            return Err(format!("class {class}: queue {queue}, {claimed:?}, birth {born}, {packet:02x?}").into());
+        }
+        births[class] += u32::from(born);
+        steering.table.set(hash, None);
+    }
+    // IPv4 plain, with payload and with options; IPv6 plain.
+    let enough = [0, 1, 2, 9].iter().all(|class| births[*class] > 150);
+    if enough && births[5] == 0 { Ok(()) } else { Err(format!("births by class: {births:?}").into()) }
+}
+
+fn births(keys: &SteeringKeys, steering: &Steering, usable: &[usize]) -> Result<(), Failed> {
+    let mut random = Rng::with_seed(13);
+    for round in 0..100 {
+        let (quad, packet) = plain_tcp(round % 2 == 1, &mut random);
+        let (hash, syn) = (keys.hash_quad(&quad), flagged(packet, 0x02));
+        for (shard, cpu) in [(0, usable[0]), (1, usable[usable.len() - 1])].into_iter().take(usable.len()) {
+            steering.table.set(hash, None);
+            pin(cpu);
+            let first = (steering.run(&syn)?, steering.table.claimed(hash));
+            if first != (shard, Some(ShardId(shard as u16))) {
+                return Err(format!("CPU {cpu}: {first:?}").into());
+            }
+            // Its other segments, from wherever.
+            pin(usable[0]);
+            let others = [0x02, 0x12, 0x10, 0x11].map(|flags| steering.run(&flagged(syn.clone(), flags)));
+            if others.iter().any(|queue| queue.as_ref().ok() != Some(&shard)) {
+                return Err(format!("{others:?}").into());
+            }
+        }
+        // A shard that has no time leaves it to the hash, which names an owner all the same.
+        steering.table.set(hash, None);
+        steering.table.tell_load(ShardId(0), 1, true);
+        pin(usable[0]);
+        let says = ShardId((hash % 3) as u16);
+        let busy = (steering.run(&syn)?, steering.table.claimed(hash));
+        steering.table.tell_load(ShardId(0), 1, false);
+        if busy != (u32::from(says.0), Some(says)) {
+            return Err(format!("busy: {busy:?}, the hash says {says}").into());
+        }
+        steering.table.set(hash, None);
+    }
+    if steering.table.claimed_buckets() == 0 { Ok(()) } else { Err("some are claimed".into()) }
+}
+
+/// One SYN and its copy, sent on two CPUs at once: one owner, and both packets go there.
+fn race(keys: &SteeringKeys, steering: &Steering, usable: &[usize]) -> Result<(), Failed> {
+    const ROUNDS: usize = 3_000;
+    if usable.len() < 2 {
+        return Ok(());
+    }
+    let mut random = Rng::with_seed(17);
+    let syns: Vec<_> = (0..ROUNDS).map(|_| plain_tcp(false, &mut random)).map(|(q, p)| (q, flagged(p, 0x02))).collect();
+    let at = AtomicUsize::new(0);
+    let run = |cpu: usize| -> io::Result<Vec<u32>> {
+        pin(cpu);
+        let mut queues = Vec::new();
+        for (round, (_, syn)) in syns.iter().enumerate() {
+            at.fetch_add(1, Ordering::SeqCst);
+            while at.load(Ordering::SeqCst) < 2 * (round + 1) {
+                std::hint::spin_loop();
+            }
+            queues.push(steering.run(syn)?);
+        }
+        Ok(queues)
+    };
+    let (one, other) = std::thread::scope(|scope| {
+        let other = scope.spawn(|| run(usable[usable.len() - 1]));
+        (run(usable[0]), other.join().expect("no panic"))
+    });
+    let (one, other) = (one?, other?);
+    for (round, (quad, _)) in syns.iter().enumerate() {
+        let owner = steering.table.claimed(keys.hash_quad(quad)).map(|owner| u32::from(owner.0));
+        if Some(one[round]) != owner || Some(other[round]) != owner {
+            return Err(format!("round {round}: queues {} and {}, owner {owner:?}", one[round], other[round]).into());
+        }
+    }
+    let won = one.iter().filter(|queue| **queue == 0).count();
+    if (1..ROUNDS).contains(&won) { Ok(()) } else { Err(format!("one CPU won {won} of {ROUNDS}: no race").into()) }
 }
 
 fn change(keys: &SteeringKeys, steering: &Steering) -> Result<(), Failed> {

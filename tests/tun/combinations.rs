@@ -8,16 +8,17 @@ use crate::iperf::Iperf;
 use crate::netns;
 use crate::support::*;
 
-/// The 20 valid combinations, each a test of its own.
+/// The 24 valid combinations, each a test of its own.
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
     for plan in ["fused", "pipeline"] {
         for workers in [1, 2] {
-            for steer in ["hash", "learn"] {
+            // One worker has nothing to steer.
+            for steer in ["local", "hash", "learn"].into_iter().skip(usize::from(workers == 1)) {
                 for offload in ["on", "off"] {
                     let name = format!("combination_tun_{plan}_{workers}_{steer}_offload_{offload}");
                     trials.push(netns::trial_or_skip(&name, move || {
-                        if steer == "hash" {
+                        if steer != "learn" {
                             hash_allowed()?;
                         }
                         carries(&["--steer", steer, "--offload", offload], plan, workers)
@@ -63,6 +64,8 @@ pub(crate) fn impossible() -> Outcome {
     let impossible: &[&[&str]] = &[
         &["--device", "tun-tap", "--offload", "on"],
         &["--device", "tun-tap", "--steer", "hash"],
+        &["--device", "tun-tap", "--steer", "local"],
+        &["--steer", "local", "--pin", "none", "--workers", "2"],
         &["--workers", "0"],
         &["--workers", &too_many],
         &["--plan", "pipeline", "--workers", &too_many],

@@ -140,6 +140,68 @@ pub(crate) fn short_connections() -> Outcome {
     Ok(())
 }
 
+/// With local birth: connection after connection from one CPU is served there without a packet on the wrong queue, and when
+/// TIME-WAIT is over nothing is left in the owner table.
+pub(crate) fn local_births() -> Outcome {
+    hash_allowed()?;
+    need_cpus(2)?;
+    let count = size(5_000, 100_000);
+    let cpu = *trust::engine::usable_cpus().last().unwrap();
+    // The kernel's side must not run out of ports.
+    sysctl("tcp_max_tw_buckets", "100")?;
+    let engine = Engine::start(&["--workers", "2", "--steer", "local", "--plan", "fused", "--tcp", "time_wait=1s"]);
+    assert!(engine.banner.contains("steering local"), "{}", engine.banner);
+    let client = thread::spawn(move || {
+        assert!(core_affinity::set_for_current(core_affinity::CoreId { id: cpu }));
+        for index in 0..count {
+            // Every other one is closed by the engine first, which keeps a TIME-WAIT record.
+            let (port, request) = if index % 2 == 0 { (13, &b""[..]) } else { (7, &b"?"[..]) };
+            let mut stream = TcpStream::connect((ENGINE, port)).unwrap_or_else(|e| panic!("connection {index}: {e}"));
+            stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            stream.write_all(request).unwrap();
+            let mut octets = [0; 256];
+            let got = stream.read(&mut octets).unwrap_or_else(|e| panic!("connection {index}: {e}"));
+            assert!(got > 0 && (port == 13 || octets[..got] == *request), "connection {index}: {got}");
+        }
+    });
+    client.join().unwrap();
+    // TIME-WAIT, and a whole round of the sweep.
+    thread::sleep(Duration::from_secs(4));
+    let summary = engine.finish();
+    assert_eq!(summary.number(" connections accepted"), count as f64, "{}", summary.text);
+    assert!(summary.text.contains("forwarded between shards: 0\n"), "{}", summary.text);
+    assert!(summary.text.contains("steering: 0 buckets claimed"), "{}", summary.text);
+    assert!(!summary.text.contains("NotOwner"), "{}", summary.text);
+    // All were born on the CPU of their client, but for what came while that worker had no time.
+    let shares = summary.accepted_by_shard();
+    assert!(shares[1] as f64 > 0.9 * count as f64, "{}", summary.text);
+    Ok(())
+}
+
+/// One CPU sends 10,000 connections: the worker there keeps no more than its part.
+pub(crate) fn one_sender_many_flows() -> Outcome {
+    const FLOWS: usize = 10_000;
+    hash_allowed()?;
+    need_cpus(2)?;
+    raise_open_files(FLOWS as u64 / 2 + 4_000)?;
+    sysctl("ip_local_port_range", "20000 65535")?;
+    let cpu = trust::engine::usable_cpus()[0];
+    let engine = Engine::start(&["--workers", "2", "--steer", "local", "--plan", "fused"]);
+    let client = thread::spawn(move || {
+        assert!(core_affinity::set_for_current(core_affinity::CoreId { id: cpu }));
+        let connect = |index| TcpStream::connect((ENGINE, 7)).unwrap_or_else(|e| panic!("connection {index}: {e}"));
+        (0..FLOWS).map(connect).collect::<Vec<_>>()
+    });
+    let streams = client.join().unwrap();
+    engine.await_stats("all are there", Duration::from_secs(10), |now| now.connections == FLOWS as u64);
+    let held: Vec<_> = engine.stats().iter().map(|shard| shard.connections).collect();
+    let least = *held.iter().min().unwrap();
+    assert!(least * 5 >= FLOWS as u64, "{held:?}");
+    drop(streams);
+    engine.finish();
+    Ok(())
+}
+
 /// Connects; the kernel itself may be out of ports for a moment, which is not the engine's refusal.
 fn connect_patiently() -> std::io::Result<TcpStream> {
     let end = Instant::now() + Duration::from_secs(20);

@@ -147,6 +147,8 @@ fn main() -> ExitCode {
         trial("clients_1000_at_once_200_killed_midway", crowd::thousand_clients_200_killed),
         trial("stalled_readers_slow_nobody", crowd::stalled_readers),
         trial("short_connections_are_never_refused", crowd::short_connections),
+        trial("local_births_leave_nothing", crowd::local_births),
+        trial("local_births_of_one_sender_are_shared", crowd::one_sender_many_flows),
         trial("capture_of_a_transfer_is_clean", capture::clean),
         trial("capture_shows_broken_packets", capture::broken),
         trial("lifecycle_what_is_left_behind_is_found", lifecycle::leftovers),
