@@ -44,7 +44,17 @@ impl ShardState {
         }
     }
 
-    /// A SYN of this flow has come, and its bucket is claimed: if no record comes of it, it is given back.
+    /// Whether a SYN may be answered here. It may have waited while the bucket that was claimed for it was given back, and
+    /// taken by another shard.
+    pub(crate) fn may_be_born(&mut self, quad: &Quad) -> bool {
+        let ours = self.claim_bucket(quad);
+        if ours {
+            self.look_at_bucket(quad);
+        }
+        ours
+    }
+
+    /// A bucket is claimed for this flow: if no record comes of it, it is given back.
     pub(crate) fn look_at_bucket(&mut self, quad: &Quad) {
         if let Some((buckets, bucket)) = self.bucket(quad) {
             buckets.look_at(bucket);

@@ -138,12 +138,8 @@ impl Shard {
             }
         }
         let syn_only = segment.flags.contains(Flags::SYN) && !segment.flags.intersects(Flags::ACK | Flags::RST);
-        if syn_only {
-            // It may have waited while the bucket that was claimed for it was given back, and taken by another shard.
-            if !self.state.claim_bucket(quad) {
-                return Err((DropReason::NotOwner, arrival.frame));
-            }
-            self.state.look_at_bucket(quad);
+        if syn_only && !self.state.may_be_born(quad) {
+            return Err((DropReason::NotOwner, arrival.frame));
         }
         match self.state.listeners.find(quad.local) {
             Some(target) if syn_only => self.accept(quad, segment, target, iss_floor, arrival),
