@@ -29,7 +29,8 @@ struct Crumb {
 }
 
 /// Reasons without a crumb, and why there can be none.
-const EXEMPT: [(DropReason, &str); 4] = [
+const EXEMPT: [(DropReason, &str); 5] = [
+    (DropReason::NotOwner, "needs steering by birth: a_syn_for_a_bucket_that_is_anothers_by_now_is_dropped"),
     (DropReason::BacklogFull, "only without SYN cookies: tests/shard/listen.rs"),
     (DropReason::AcceptQueueFull, "needs a service with a full accept queue: tests/shard/listen.rs"),
     (DropReason::DeviceRefused, "no packet from the network: the device refuses one of ours; counted by the tx stage"),
