@@ -4,13 +4,13 @@
 
 use super::conn::{Conn, Phase};
 use super::listeners::Target;
-use super::opening::IpFields;
 use super::receive_store::ReceiveStore;
 use super::send_store::SendStore;
 use super::service::ConnId;
 use super::state::{NOBODY, ShardState};
 use crate::flow::Quad;
 use crate::tcp::{Instant, TimeWait};
+use crate::wire::ip::IpFields;
 
 impl ShardState {
     /// Adds a connection to the slab and the flow table. `None`: the shard is full, or its bucket is
