@@ -110,10 +110,12 @@ impl TxFrame {
     /// When `write` claims more than [`MAX_HEADER`].
     #[inline]
     pub fn new(offload: TxOffload, owner: FrameOwner, write: impl FnOnce(&mut [u8; MAX_HEADER]) -> usize) -> Self {
-        let mut octets = [0; MAX_HEADER];
-        let len = write(&mut octets);
+        let header = Header { octets: [0; MAX_HEADER], len: 0 };
+        let mut frame = Self { header, payload: [const { None }; MAX_SLICES], offload, owner };
+        let len = write(&mut frame.header.octets);
         assert!(len <= MAX_HEADER, "header of {len} octets");
-        Self { header: Header { octets, len: len as u8 }, payload: [const { None }; MAX_SLICES], offload, owner }
+        frame.header.len = len as u8;
+        frame
     }
 
     /// A frame without payload whose header is at hand.
@@ -150,7 +152,7 @@ impl TxFrame {
     #[inline]
     #[must_use]
     pub fn slices_left(&self) -> usize {
-        self.payload.iter().filter(|place| place.is_none()).count()
+        self.payload.iter().rev().take_while(|place| place.is_none()).count()
     }
 
     /// The header octets.
@@ -169,7 +171,8 @@ impl TxFrame {
     /// Payload octets.
     #[inline]
     pub fn payload_len(&self) -> usize {
-        self.payload.iter().flatten().map(Payload::len).sum()
+        // They lie in front.
+        self.payload.iter().map_while(Option::as_ref).map(Payload::len).sum()
     }
 
     /// Header and payload octets.

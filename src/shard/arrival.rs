@@ -10,6 +10,14 @@ pub(super) struct Arrival {
 }
 
 impl Arrival {
+    /// The packet cut to its payload, of `len` octets.
+    #[inline]
+    pub(super) fn whole(self, len: usize) -> PacketBuf {
+        let mut packet = self.frame.packet;
+        packet.set_range(self.start, len);
+        packet
+    }
+
     /// The packet cut to octets `from..to` of its payload.
     pub(super) fn cut(self, from: u32, to: u32) -> PacketBuf {
         let mut packet = self.frame.packet;

@@ -46,7 +46,7 @@ impl Egress {
 
     /// Whether there is room for so many frames and some for control, as far as the ring has so many places at all.
     pub(crate) fn has_room_for(&mut self, frames: usize) -> bool {
-        self.ring.room() >= (frames + CONTROL_RESERVE).min(self.ring.capacity())
+        self.ring.has_room((frames + CONTROL_RESERVE).min(self.ring.capacity()))
     }
 
     /// Frames that the tx stage has not taken yet.
@@ -61,7 +61,7 @@ impl Egress {
     }
 
     pub(crate) fn has_room(&mut self) -> bool {
-        self.ring.room() > 0
+        self.ring.has_room(1)
     }
 
     /// Sends a segment without payload that nobody waits for. `false`: no room.
@@ -81,6 +81,7 @@ impl Egress {
 
     /// Gives the frame back where there is no room: its leases are not to be lost.
     #[allow(clippy::result_large_err)] // The frame is as large either way.
+    #[inline(always)]
     pub(crate) fn stage(
         &mut self,
         config: &ShardConfig,
@@ -100,6 +101,7 @@ impl Egress {
 }
 
 /// A frame with room for the headers of `segment`, to which its payload can be added.
+#[inline(always)]
 pub(crate) fn blank(quad: &Quad, segment: &Transmit) -> TxFrame {
     let header_len = wire::ip::header_len(quad.remote.addr) + wire::tcp::MIN_HEADER_LEN + segment.options.wire_len();
     let offload = TxOffload {
@@ -140,15 +142,14 @@ pub(crate) fn seal(
         ack: segment.ack.0,
         flags: piece.flags,
         window: segment.window.0,
-        urgent: 0,
-        options: segment.options,
+        ..TcpHeader::default()
     };
     let ip_len = wire::ip::header_len(dst);
     let bytes = frame.header_mut();
     let tcp_len = bytes.len() - ip_len;
     wire::ip::write(bytes, src, dst, PROTOCOL_TCP, tcp_len + payload_len, ip);
     let tcp = &mut bytes[ip_len..];
-    wire::tcp::write(&header, tcp);
+    wire::tcp::write_with(&header, &segment.options, tcp);
     if config.offload.checksum {
         wire::tcp::set_partial_checksum(tcp, src, dst, payload_len);
         frame.offload.checksum =

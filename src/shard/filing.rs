@@ -7,7 +7,7 @@ use super::listeners::Target;
 use super::receive_store::ReceiveStore;
 use super::send_store::SendStore;
 use super::service::ConnId;
-use super::state::{NOBODY, ShardState};
+use super::state::ShardState;
 use crate::flow::Quad;
 use crate::tcp::{Instant, TimeWait};
 use crate::wire::ip::IpFields;
@@ -57,9 +57,7 @@ impl ShardState {
 
     /// Takes a connection out of the flow table: segments no longer find it.
     pub(crate) fn unlink(&mut self, id: ConnId) {
-        if self.recent == id {
-            self.recent = NOBODY;
-        }
+        self.recent.forget(id);
         let Some(quad) = self.conns.get(id).map(|conn| conn.quad) else { return };
         let hash = self.shared.hasher.hash(&quad);
         if self.flows.remove(hash, id.slot) {

@@ -42,7 +42,9 @@ pub(crate) mod ports;
 mod prefetch;
 mod receive;
 mod receive_store;
+mod recent;
 mod routes;
+mod run;
 mod secrets;
 mod send_store;
 pub mod service;
@@ -186,6 +188,7 @@ impl Shard {
 
     /// A message of another shard (or of the engine's control plane) to the service with that index.
     pub fn message(&mut self, service: u16, from: ShardId, message: Message) {
+        self.end_run();
         self.call(service, |service, io| service.message(io, from, message));
         self.deliver_events();
     }
@@ -198,6 +201,7 @@ impl Shard {
 
     /// Lets the services that have mail read it, up to [`budget::MAIL`] calls each. Returns how many had some.
     pub fn deliver_mail(&mut self) -> usize {
+        self.end_run();
         let mut delivered = 0;
         for place in 0..self.mailboxes.len() {
             let service = self.mailboxes[place];
@@ -223,6 +227,7 @@ impl Shard {
 
     /// Tells all services that the end is near. What they send leaves with the end of the turn.
     pub fn stopping(&mut self) {
+        self.end_run();
         for service in 0..self.services.len() {
             self.call(service as u16, |service, io| service.stopping(io));
         }
@@ -233,6 +238,7 @@ impl Shard {
     /// are those of services that have [said goodbye](Service::has_said_goodbye). Returns whether that was all; there are no
     /// new ones, for the first call closes all listeners.
     pub fn reset_connections(&mut self) -> bool {
+        self.end_run();
         if self.reset_at == 0 {
             self.state.close_all_listeners();
         }
@@ -276,6 +282,7 @@ impl Shard {
     /// Closes all listeners and tells whether something that was said and closed has not been acknowledged, or not even
     /// been handed to its connection ([`Service::draining`]).
     pub fn drain(&mut self) -> bool {
+        self.end_run();
         let mut owes = false;
         for service in 0..self.services.len() {
             self.call(service as u16, |service, io| owes |= service.draining(io));
@@ -295,6 +302,7 @@ impl Shard {
     /// Opens a connection to `remote` for the service with that index, which then hears `accepted` or `closed`. `None`: no
     /// address of that family, no port free or the shard is full; the service hears `closed` of an id that names nothing.
     pub fn connect(&mut self, service: u16, remote: Endpoint) -> Option<ConnId> {
+        self.end_run();
         let id = self.state.open(service, remote, &ConnectOptions::default()).ok();
         if id.is_none() {
             let nothing = ConnId { slot: u32::MAX, generation: 0 };
@@ -306,6 +314,7 @@ impl Shard {
     /// Ends a turn: timers, then everything that connections may send now. Returns whether anything was handed to the
     /// tx stage.
     pub fn finish_turn(&mut self) -> bool {
+        self.end_run();
         self.deliver_events();
         self.run_timers();
         if self.has_backlog() {

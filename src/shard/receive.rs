@@ -18,11 +18,8 @@ use crate::wire::vnet::ChecksumStatus;
 use crate::wire::{self, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP};
 
 impl Shard {
-    /// Handles one packet that this shard owns. The packet's buffer comes back through
-    /// [`take_released`](Self::take_released), now or when its reader is done with it.
-    pub fn receive(&mut self, frame: RxFrame) {
-        self.state.counters.packets_in += 1;
-        self.state.counters.bytes_in += frame.packet.len() as u64;
+    /// Handles a packet that is nothing which its connection expects, or has none.
+    pub(super) fn receive_other(&mut self, frame: RxFrame) {
         if let Err((reason, frame)) = self.receive_ip(frame) {
             self.state.counters.drop_packet(reason);
             self.release(frame);
@@ -250,6 +247,7 @@ impl Shard {
         match outcome.payload {
             tcp::Payload::Ignore => state.holdings.released.push(arrival.frame.packet),
             tcp::Payload::Deliver { from, to, released } => {
+                receive.begin_run();
                 let held = receive.deliver(&mut state.holdings, arrival.cut(from, to));
                 debug_assert_eq!(held, released, "store and connection disagree about what was held");
                 counters.payload_in += u64::from(to - from + released);
@@ -323,7 +321,7 @@ impl Shard {
     }
 
     /// Tells the service that the room it waited for is there.
-    fn writable(&mut self, id: ConnId) {
+    pub(super) fn writable(&mut self, id: ConnId) {
         // A call before this one may have given the connection up.
         if let Some(conn) = self.state.conns.get_mut(id)
             && !conn.detached
@@ -363,7 +361,7 @@ impl Shard {
     }
 
     /// Payload that the service left unread must not pin its packet for long.
-    fn settle(&mut self, id: ConnId) {
+    pub(super) fn settle(&mut self, id: ConnId) {
         let state = &mut self.state;
         let tight = state.holdings.packets >= state.config.limits.held_packets;
         if let Some(conn) = state.conns.get_mut(id)

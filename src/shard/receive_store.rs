@@ -69,9 +69,35 @@ pub(crate) struct Holdings {
     pub(crate) most_octets: u64,
     /// Packet buffers given up, to go back to their pools.
     pub(crate) released: Vec<PacketBuf>,
+    /// A backlog that was emptied last: the next one needs no memory of its own.
+    spare: Option<Box<Backlog>>,
 }
 
+/// Pieces for which the spare backlog has room.
+const SPARE_PIECES: usize = 64;
+
 impl Holdings {
+    /// Nothing is held; so many packets can be given up before somebody takes them away.
+    pub(crate) fn with_capacity(packets: usize) -> Self {
+        // Room for a run of segments from the start: it must not grow in the middle of traffic.
+        let spare = Backlog { queue: VecDeque::with_capacity(SPARE_PIECES), ..Backlog::default() };
+        Self { released: Vec::with_capacity(packets), spare: Some(Box::new(spare)), ..Self::default() }
+    }
+
+    /// What `place` holds, or an empty backlog that it holds from now on.
+    #[inline]
+    fn backlog<'a>(&mut self, place: &'a mut Option<Box<Backlog>>) -> &'a mut Backlog {
+        place.get_or_insert_with(|| self.spare.take().unwrap_or_default())
+    }
+
+    /// An empty backlog is not needed any more.
+    fn drop_backlog(&mut self, backlog: Option<Box<Backlog>>) {
+        if let Some(mut backlog) = backlog {
+            backlog.queue.shrink_to(SPARE_PIECES);
+            self.spare = Some(backlog);
+        }
+    }
+
     /// A copy of so many octets was made, or has grown by them.
     fn take(&mut self, taken: &mut u32, octets: u32) {
         *taken += octets;
@@ -97,7 +123,7 @@ pub(crate) struct ReceiveStore {
     unread: u32,
     /// Octets of the shard's memory that all pieces have taken.
     taken: u32,
-    /// Pieces that the last delivery has added.
+    /// Pieces that were added since [`begin_run`](Self::begin_run).
     fresh: u32,
 }
 
@@ -123,18 +149,24 @@ impl ReceiveStore {
         self.taken
     }
 
+    /// What is delivered from now on is what [`settle`](Self::settle) is about.
+    #[inline]
+    pub(crate) fn begin_run(&mut self) {
+        self.fresh = 0;
+    }
+
     /// Takes the packet's range as the next octets in order, then whatever held octets became contiguous. Returns how
     /// many of those there were.
+    #[inline]
     pub(crate) fn deliver(&mut self, holdings: &mut Holdings, packet: PacketBuf) -> u32 {
         let len = packet.len() as u32;
         holdings.packets += 1;
-        self.fresh = 0;
-        self.push(Piece::Packet(packet));
         self.unread += len;
+        self.push(holdings, Piece::Packet(packet));
         match &mut self.backlog {
             Some(backlog) => {
                 backlog.next += u64::from(len);
-                self.release_held(holdings)
+                if backlog.held.is_empty() { 0 } else { self.release_held(holdings) }
             }
             None => 0,
         }
@@ -142,7 +174,7 @@ impl ReceiveStore {
 
     /// Keeps the packet's range, which lies `offset` octets above the in-order end. `tight`: not by reference.
     pub(crate) fn hold(&mut self, holdings: &mut Holdings, packet: PacketBuf, offset: u32, tight: bool) {
-        let backlog = self.backlog.get_or_insert_default();
+        let backlog = holdings.backlog(&mut self.backlog);
         let at = backlog.next + u64::from(offset);
         holdings.packets += 1;
         let mut piece = Piece::Packet(packet);
@@ -173,9 +205,11 @@ impl ReceiveStore {
 
     /// The reader is done with `octets`. Returns how many there really were.
     pub(crate) fn consume(&mut self, holdings: &mut Holdings, octets: u32) -> u32 {
-        let mut left = octets.min(self.unread);
-        let consumed = left;
-        self.unread -= consumed;
+        if octets >= self.unread {
+            return self.consume_all(holdings);
+        }
+        let mut left = octets;
+        self.unread -= octets;
         while left > 0 {
             let Some(head) = &mut self.head else { break };
             let len = head.len();
@@ -189,11 +223,24 @@ impl ReceiveStore {
                 drop_piece(holdings, &mut self.taken, piece);
             }
         }
-        self.shrink();
-        consumed
+        octets
     }
 
-    /// What the last delivery brought now has to wait for its reader: small pieces leave the packets they came in, be
+    /// The reader is done with everything in order.
+    fn consume_all(&mut self, holdings: &mut Holdings) -> u32 {
+        if let Some(piece) = self.head.take() {
+            drop_piece(holdings, &mut self.taken, piece);
+        }
+        if let Some(backlog) = &mut self.backlog {
+            for piece in backlog.queue.drain(..) {
+                drop_piece(holdings, &mut self.taken, piece);
+            }
+            self.shrink(holdings);
+        }
+        std::mem::take(&mut self.unread)
+    }
+
+    /// What was delivered in this run now has to wait for its reader: small pieces leave the packets they came in, be
     /// it the one that filled a gap or one that waited behind it. `tight`: all of them.
     pub(crate) fn settle(&mut self, holdings: &mut Holdings, tight: bool) {
         let queue = self.backlog.iter_mut().flat_map(|backlog| backlog.queue.iter_mut().rev());
@@ -221,12 +268,13 @@ impl ReceiveStore {
         self.unread = 0;
     }
 
-    fn push(&mut self, piece: Piece) {
+    #[inline]
+    fn push(&mut self, holdings: &mut Holdings, piece: Piece) {
         self.fresh += 1;
         if self.head.is_none() {
             self.head = Some(piece);
         } else {
-            self.backlog.get_or_insert_default().queue.push_back(piece);
+            holdings.backlog(&mut self.backlog).queue.push_back(piece);
         }
     }
 
@@ -245,15 +293,16 @@ impl ReceiveStore {
             backlog.next += u64::from(len);
             self.unread += len;
             released += len;
-            self.push(piece);
+            self.push(holdings, piece);
         }
-        self.shrink();
+        self.shrink(holdings);
         released
     }
 
-    fn shrink(&mut self) {
+    #[inline]
+    fn shrink(&mut self, holdings: &mut Holdings) {
         if self.backlog.as_ref().is_some_and(|backlog| backlog.queue.is_empty() && backlog.held.is_empty()) {
-            self.backlog = None;
+            holdings.drop_backlog(self.backlog.take());
         }
     }
 }

@@ -21,6 +21,7 @@ use super::log;
 use super::orphans::Orphans;
 use super::ports::PortCounters;
 use super::receive_store::Holdings;
+use super::recent::Recent;
 use super::service::{ConnId, Message};
 use super::slab::Slab;
 use super::strangers::Strangers;
@@ -33,11 +34,8 @@ use crate::tcp::{self, CloseReason, Duration, FirstWindow, Info, Instant, OpenPa
 use crate::wire;
 use crate::wire::ip::IpFields;
 
-/// Names no connection.
-pub(super) const NOBODY: ConnId = ConnId { slot: u32::MAX, generation: 0 };
-
 /// Octets that a segment brings at most, in a copy of its own.
-const MOST_AT_ONCE: u64 = 66_000;
+pub(super) const MOST_AT_ONCE: u64 = 66_000;
 
 /// All of a shard but its services.
 #[derive(Debug)]
@@ -53,8 +51,8 @@ pub(crate) struct ShardState {
     pub(crate) conns: Slab<Conn>,
     pub(crate) flows: FlowTable,
     /// The connection of the last segment that has one. Segments come in runs, and those after the first find it here
-    /// without a hash. In the flow table for as long as it is here.
-    pub(super) recent: ConnId,
+    /// without a hash.
+    pub(super) recent: Recent,
     pub(crate) time_wait: TimeWaitTable<TimeWait>,
     /// `None`: all buckets of the owner table are dealt out.
     pub(super) buckets: Option<Box<Buckets>>,
@@ -131,13 +129,13 @@ impl ShardState {
             absent: Duration::ZERO,
             conns: Slab::default(),
             flows: FlowTable::default(),
-            recent: NOBODY,
+            recent: Recent::NONE,
             time_wait,
             buckets,
             wheel: Wheel::new(now),
             memory,
             // Room for a turn's packets at once: they must not make it grow in the middle of traffic.
-            holdings: Holdings { released: Vec::with_capacity(512), ..Holdings::default() },
+            holdings: Holdings::with_capacity(512),
             egress,
             counters: Counters::default(),
             touched: VecDeque::with_capacity(256),
@@ -184,8 +182,9 @@ impl ShardState {
 
     /// A segment's connection, which [`lookup_recent`](Self::lookup_recent) has not found.
     pub(crate) fn lookup_segment(&mut self, hash: u64, quad: &Quad) -> Option<ConnId> {
-        self.recent = self.lookup(hash, quad)?;
-        Some(self.recent)
+        let id = self.lookup(hash, quad)?;
+        self.recent.set(id);
+        Some(id)
     }
 
     pub(crate) fn lookup(&self, hash: u64, quad: &Quad) -> Option<ConnId> {
@@ -196,7 +195,8 @@ impl ShardState {
     /// The connection that the segment before this one belonged to, if this one does too.
     #[inline]
     pub(crate) fn lookup_recent(&self, quad: &Quad) -> Option<ConnId> {
-        self.conns.get(self.recent).is_some_and(|conn| conn.quad == *quad).then_some(self.recent)
+        let id = self.recent.id;
+        self.conns.get(id).is_some_and(|conn| conn.quad == *quad).then_some(id)
     }
 
     /// The protocol of this connection has ended: no segment and no timer will find it any more. What is unread stays

@@ -49,13 +49,21 @@ pub fn combine(a: u32, b: u32, odd: bool) -> u32 {
     u32::from(fold(a)) + u32::from(if odd { b.swap_bytes() } else { b })
 }
 
-/// [`sum`] of as much as an IPv4 header without options has: five additions.
+/// Whether an IPv4 header without options, which is not all zeros, has the right checksum: five additions, and whether
+/// the sum is a multiple of 0xffff (RFC 1071 section 1).
 #[inline]
 #[must_use]
-pub fn sum_of_20(data: &[u8; 20]) -> u32 {
-    let (words, _) = data.as_chunks::<4>();
+pub fn is_right_of_20(header: &[u8; 20]) -> bool {
+    let (words, _) = header.as_chunks::<4>();
     let total: u64 = words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum();
-    u32::from(u16::from_be(fold64(total)))
+    total != 0 && total.is_multiple_of(0xffff)
+}
+
+/// The checksum field's value for octets that are given as 32-bit words, their numbers in host order.
+#[inline]
+#[must_use]
+pub fn finish_words(words: &[u32]) -> u16 {
+    !fold64(words.iter().map(|word| u64::from(*word)).sum())
 }
 
 /// Folds a partial sum to 16 bits, **not** complemented: what a device that completes checksums wants to find in the
@@ -181,15 +189,27 @@ mod tests {
 
     proptest! {
         #[test]
-        fn five_additions_are_the_sum(data in any::<[u8; 20]>()) {
-            prop_assert_eq!(sum_of_20(&data), sum(&data));
+        fn five_additions_tell_whether_the_sum_is_right(mut data in any::<[u8; 20]>()) {
+            prop_assert_eq!(is_right_of_20(&data), sum(&data) == 0xffff);
+            data[10..12].fill(0);
+            data[0] |= 1;
+            let right = finish(sum(&data));
+            data[10..12].copy_from_slice(&right.to_be_bytes());
+            prop_assert!(is_right_of_20(&data));
+            data[10..12].copy_from_slice(&(!right).to_be_bytes());
+            prop_assert_eq!(is_right_of_20(&data), sum(&data) == 0xffff);
+        }
+
+        #[test]
+        fn words_are_four_octets(words in any::<[u32; 5]>()) {
+            let octets: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes()).collect();
+            prop_assert_eq!(finish_words(&words), finish(sum(&octets)));
         }
     }
 
     #[test]
-    fn sum_of_20_carries() {
-        assert_eq!(sum_of_20(&[0xff; 20]), sum(&[0xff; 20]));
-        assert_eq!(sum_of_20(&[0; 20]), 0);
+    fn carries_of_five_additions() {
+        assert!(is_right_of_20(&[0xff; 20]) && !is_right_of_20(&[0; 20]));
     }
 
     #[test]

@@ -95,8 +95,11 @@ fn parse_ipv4(packet: &[u8], verify: bool) -> Result<IpPacket<'_>, Malformed> {
     if total < bytes.len() || total > packet.len() {
         return Err(Malformed::IpTotalLength);
     }
-    let sum = || <&[u8; IPV4_HEADER_LEN]>::try_from(bytes).map_or_else(|_| checksum::sum(bytes), checksum::sum_of_20);
-    if verify && checksum::fold(sum()) != 0xffff {
+    let is_right = || match <&[u8; IPV4_HEADER_LEN]>::try_from(bytes) {
+        Ok(plain) => checksum::is_right_of_20(plain),
+        Err(_) => checksum::fold(checksum::sum(bytes)) == 0xffff,
+    };
+    if verify && !is_right() {
         return Err(Malformed::IpChecksum);
     }
     if bytes.len() > IPV4_HEADER_LEN {
@@ -254,7 +257,7 @@ fn is_forbidden_source_v6(a: Ipv6Addr) -> bool {
 /// # Panics
 ///
 /// When `out` is shorter than 20 octets.
-#[inline]
+#[inline(always)]
 pub fn write_ipv4(
     out: &mut [u8],
     src: Ipv4Addr,
@@ -265,18 +268,18 @@ pub fn write_ipv4(
 ) -> usize {
     let total = IPV4_HEADER_LEN + payload_len;
     debug_assert!(total <= usize::from(u16::MAX), "packet of {total} octets");
-    let header = &mut out[..IPV4_HEADER_LEN];
-    header[0] = 0x45;
-    header[1] = fields.traffic_class;
-    header[2..4].copy_from_slice(&(total as u16).to_be_bytes());
-    header[4..8].copy_from_slice(&[0, 0, 0x40, 0]);
-    header[8] = fields.ttl;
-    header[9] = protocol;
-    header[10..12].fill(0);
-    header[12..16].copy_from_slice(&src.octets());
-    header[16..20].copy_from_slice(&dst.octets());
-    let sum = checksum::finish(checksum::sum(header));
-    header[10..12].copy_from_slice(&sum.to_be_bytes());
+    let words = [
+        0x4500_0000 | u32::from(fields.traffic_class) << 16 | total as u32 & 0xffff,
+        0x0000_4000,
+        u32::from(fields.ttl) << 24 | u32::from(protocol) << 16,
+        u32::from(src),
+        u32::from(dst),
+    ];
+    let sum = checksum::finish_words(&words);
+    for (place, word) in out[..IPV4_HEADER_LEN].as_chunks_mut().0.iter_mut().zip(words) {
+        *place = word.to_be_bytes();
+    }
+    out[10..12].copy_from_slice(&sum.to_be_bytes());
     IPV4_HEADER_LEN
 }
 
@@ -311,7 +314,7 @@ pub fn write_ipv6(
 /// # Panics
 ///
 /// When `out` is shorter than the header.
-#[inline]
+#[inline(always)]
 pub fn write(out: &mut [u8], src: IpAddr, dst: IpAddr, protocol: u8, payload_len: usize, fields: IpFields) -> usize {
     match (src, dst) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => write_ipv4(out, src, dst, protocol, payload_len, fields),

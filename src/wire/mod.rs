@@ -8,6 +8,7 @@ pub mod checksum;
 pub mod icmp;
 pub mod ip;
 pub mod options;
+pub mod plain;
 pub mod tcp;
 pub mod vnet;
 

@@ -110,6 +110,9 @@ impl TcpOptions {
     #[inline]
     #[must_use]
     pub fn wire_len(&self) -> usize {
+        if !self.has_others() {
+            return if self.timestamps.is_some() { TIMESTAMPS_LEN } else { 0 };
+        }
         let blocks = if self.sack.is_empty() { 0 } else { self.sack_room() };
         self.fixed_len() + if blocks > 0 { 4 + 8 * blocks } else { 0 }
     }
@@ -121,7 +124,26 @@ impl TcpOptions {
     /// # Panics
     ///
     /// When `out` is shorter than [`wire_len`](Self::wire_len); 40 octets are always enough.
+    #[inline]
     pub fn write(&self, out: &mut [u8]) -> usize {
+        match self.timestamps {
+            Some(ts) if !self.has_others() => {
+                let words = out[..TIMESTAMPS_LEN].as_chunks_mut().0;
+                (words[0], words[1], words[2]) =
+                    ([NOP, NOP, TIMESTAMPS, 10], ts.val.to_be_bytes(), ts.ecr.to_be_bytes());
+                TIMESTAMPS_LEN
+            }
+            _ => self.write_any(out),
+        }
+    }
+
+    /// Whether there is more than timestamps.
+    #[inline]
+    fn has_others(&self) -> bool {
+        self.mss.is_some() || self.window_scale.is_some() || self.sack_permitted || !self.sack.is_empty()
+    }
+
+    fn write_any(&self, out: &mut [u8]) -> usize {
         let mut w = Writer { out, at: 0 };
         if let Some(mss) = self.mss {
             let [a, b] = mss.to_be_bytes();

@@ -179,17 +179,23 @@ pub fn header_len(header: &TcpHeader) -> usize {
 /// When `out` is shorter than [`header_len`]; 60 octets are always enough.
 #[inline]
 pub fn write(header: &TcpHeader, out: &mut [u8]) -> usize {
-    let len = MIN_HEADER_LEN + header.options.write(&mut out[MIN_HEADER_LEN..]);
-    let fixed = &mut out[..MIN_HEADER_LEN];
-    fixed[0..2].copy_from_slice(&header.src_port.to_be_bytes());
-    fixed[2..4].copy_from_slice(&header.dst_port.to_be_bytes());
-    fixed[4..8].copy_from_slice(&header.seq.to_be_bytes());
-    fixed[8..12].copy_from_slice(&header.ack.to_be_bytes());
-    fixed[12] = ((len / 4) << 4) as u8;
-    fixed[13] = header.flags.0;
-    fixed[14..16].copy_from_slice(&header.window.to_be_bytes());
-    fixed[16..18].fill(0);
-    fixed[18..20].copy_from_slice(&header.urgent.to_be_bytes());
+    write_with(header, &header.options, out)
+}
+
+/// As [`write()`], but with these options, wherever they are.
+#[inline]
+pub(crate) fn write_with(header: &TcpHeader, options: &TcpOptions, out: &mut [u8]) -> usize {
+    let len = MIN_HEADER_LEN + options.write(&mut out[MIN_HEADER_LEN..]);
+    let words = [
+        u32::from(header.src_port) << 16 | u32::from(header.dst_port),
+        header.seq,
+        header.ack,
+        (len as u32 / 4) << 28 | u32::from(header.flags.0) << 16 | u32::from(header.window),
+        u32::from(header.urgent),
+    ];
+    for (place, word) in out[..MIN_HEADER_LEN].as_chunks_mut().0.iter_mut().zip(words) {
+        *place = word.to_be_bytes();
+    }
     len
 }
 

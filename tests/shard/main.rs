@@ -3,6 +3,7 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `conversations` | how connections open, carry data and end |
+//! | `runs` | segments that come one after another, and what ends a run of them |
 //! | `requirements` | what needs IP, tables or several connections |
 //! | `crumbs` | each reason to drop a packet |
 //! | `listen`, `half_open` | listeners, backlogs, SYN cookies |
@@ -29,4 +30,5 @@ mod requirements;
 mod resources;
 #[path = "../rig/mod.rs"]
 mod rig;
+mod runs;
 mod send_bytes;

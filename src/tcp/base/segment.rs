@@ -5,6 +5,7 @@
 use crate::tcp::base::seq::SeqNum;
 use crate::tcp::base::units::UnscaledWindow;
 use crate::wire::options::{TcpOptions, Timestamps};
+use crate::wire::plain::Plain;
 use crate::wire::tcp::{Flags, TcpHeader};
 
 /// A received segment without its payload octets. A run of wire segments that the device merged is one `Segment`.
@@ -36,6 +37,21 @@ impl From<(&TcpHeader, usize)> for Segment {
             urgent: header.urgent,
             options: header.options,
             len: u32::try_from(payload).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+impl From<&Plain> for Segment {
+    #[inline]
+    fn from(plain: &Plain) -> Self {
+        Self {
+            seq: SeqNum(plain.seq),
+            ack: SeqNum(plain.ack),
+            flags: plain.flags,
+            window: UnscaledWindow(plain.window),
+            urgent: plain.urgent,
+            options: TcpOptions { timestamps: plain.timestamps, ..TcpOptions::default() },
+            len: u32::try_from(plain.len).unwrap_or(u32::MAX),
         }
     }
 }

@@ -37,7 +37,7 @@ impl SeqNum {
     #[must_use]
     #[inline]
     pub const fn le(self, other: Self) -> bool {
-        self.0 == other.0 || self.lt(other)
+        self.distance(other) <= 0
     }
 
     /// Whether `self` lies behind `other`.

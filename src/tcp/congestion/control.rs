@@ -109,7 +109,7 @@ impl Congestion {
 
     /// New octets were acknowledged. How much was in the network is known here; `ack.cwnd_limited` says that the window
     /// counts as full in any case.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn on_ack(&mut self, ack: &AckSample) {
         let full = self.was_full && ack.una.le(self.most_until);
         let ack = AckSample { flight: self.most_in_flight, cwnd_limited: ack.cwnd_limited || full, ..*ack };

@@ -47,7 +47,7 @@ impl Controller {
     }
 
     /// New octets were acknowledged, outside of fast recovery; after a timeout also inside of recovery.
-    #[inline]
+    #[inline(always)]
     pub fn on_ack(&mut self, window: &mut CongestionWindow, ack: &AckSample) {
         // Where nothing grows, what the algorithm remembers is not even looked at. The first slow start counts rounds.
         if window.ssthresh() != u32::MAX && !window.proven(ack) {

@@ -58,23 +58,23 @@ impl Connection {
     }
 
     /// SND.UNA moves up to `ack` (SM-ACK-3), and there is nothing else to it: no recovery, no SACK, no duplicates.
-    #[inline]
+    // By itself, with all that it calls in it: neither it nor the segment without an ACK of news is short of registers.
+    #[inline(never)]
     pub(super) fn advance(
         &mut self,
         config: &Config,
         ack: SeqNum,
         stamps: Option<Timestamps>,
         now: Instant,
-        outcome: &mut Outcome,
-    ) {
+    ) -> (u32, bool) {
         let context = self.ack_context(stamps, now);
         let flight = self.pipe();
         let mut summary = AckSummary::default();
-        self.move_una(ack, &context, outcome, &mut summary);
+        let acked = self.move_una(ack, &context, &mut summary);
         self.sample(config, &summary, flight, &context);
         self.grow(&summary, now);
         self.recovery.restart_timer(now);
-        self.after_progress(config, now, outcome);
+        (acked, self.after_progress(config, now))
     }
 
     /// An ACK of SND.UNA or more that is not predicted.
@@ -84,7 +84,7 @@ impl Connection {
         let mut summary = AckSummary::default();
         let advances = seg.ack.gt(self.sender.una());
         if advances {
-            self.move_una(seg.ack, context, outcome, &mut summary);
+            outcome.acked = self.move_una(seg.ack, context, &mut summary);
         } else {
             summary.bare =
                 seg.len == 0 && seg.options.sack.is_empty() && self.sender.scaled_window(seg) == self.sender.window();
@@ -100,7 +100,9 @@ impl Connection {
         self.recover(config, seg, &summary, context, outcome);
         if advances {
             self.recovery.restart_timer(now);
-            self.after_progress(config, now, outcome);
+            if self.after_progress(config, now) {
+                outcome.events |= Events::WRITABLE;
+            }
         } else {
             self.arm_loss_timer(config, now);
         }
@@ -127,33 +129,32 @@ impl Connection {
         self.recovery.on_sack(config, seg, (least, una, nxt), context, summary);
     }
 
-    /// The numbers of an ACK that advances.
-    #[inline]
-    fn move_una(&mut self, ack: SeqNum, context: &AckContext, outcome: &mut Outcome, summary: &mut AckSummary) {
+    /// The numbers of an ACK that advances. Gives the octets that may be freed.
+    #[inline(always)]
+    fn move_una(&mut self, ack: SeqNum, context: &AckContext, summary: &mut AckSummary) -> u32 {
         let una = self.sender.una();
         summary.acked = ack.above(una);
-        outcome.acked = self.sender.acknowledge(ack);
-        self.acked += u64::from(outcome.acked);
+        let acked = self.sender.acknowledge(ack);
+        self.acked += u64::from(acked);
         self.liveness.on_progress(context.now);
         self.recovery.on_una((una, ack), self.sender.queued() == 0, context, summary);
+        acked
     }
 
-    /// Timers and buffers after SND.UNA has moved.
-    #[inline]
-    fn after_progress(&mut self, config: &Config, now: Instant, outcome: &mut Outcome) {
+    /// Timers and buffers after SND.UNA has moved. Whether a user who waits for room may go on.
+    #[inline(always)]
+    fn after_progress(&mut self, config: &Config, now: Instant) -> bool {
         self.arm_loss_timer(config, now);
         if self.sender.flight() == 0 && !self.liveness.keeps_alive() {
             self.timers.cancel(Timer::GiveUp);
         }
-        if self.sender.take_room(config, self.congestion.cwnd()) && self.state.can_send() {
-            outcome.events |= Events::WRITABLE;
-        }
         self.request_poll();
+        self.sender.take_room(config, self.congestion.cwnd()) && self.state.can_send()
     }
 
     /// A sample for the retransmission timeout, if this ACK gives a valid one (RFC6298-3a, 3b, RFC7323-4.1): one each
     /// round trip. For the controller each ACK counts (RFC9406-4.2c). `flight` octets were in the network before it.
-    #[inline]
+    #[inline(always)]
     fn sample(&mut self, config: &Config, summary: &AckSummary, flight: u32, context: &AckContext) {
         let now = context.now;
         let mut weight = 1;
@@ -223,7 +224,7 @@ impl Connection {
     }
 
     /// Takes the window of `seg` over.
-    #[inline]
+    #[inline(always)]
     pub(super) fn update_window(&mut self, seg: &Segment) {
         if self.sender.update_window(seg) {
             self.request_poll();

@@ -24,15 +24,12 @@ impl Connection {
     /// A segment for this connection, checksum verified.
     #[inline]
     pub fn on_segment(&mut self, config: &Config, seg: &Segment, context: &Context) -> Outcome {
-        let idle = context.now - self.clock;
-        self.clock = context.now;
-        if idle > config.initial_rto {
-            // OPS-6: whoever begins again is in slow start and waits for each ACK.
-            self.receiver.acknowledge_quickly(config.quick_acks);
-        }
-        if self.predictable
-            && let Some(outcome) = self.predict(config, seg, context)
-        {
+        if let Some((acked, writable)) = self.on_expected(config, seg, context) {
+            let mut outcome = Outcome { acked, events: Events::PREDICTED, ..Outcome::default() };
+            outcome.events.set(Events::WRITABLE, writable);
+            if seg.len > 0 {
+                outcome.payload = Payload::Deliver { from: 0, to: seg.len, released: 0 };
+            }
             return outcome;
         }
         let mut outcome = Outcome::default();
@@ -41,10 +38,24 @@ impl Connection {
         outcome
     }
 
+    /// [`on_segment`](Self::on_segment) for the segment that header prediction takes: octets to free from the front of the
+    /// send store, and whether there is room in the send buffer again. The payload, if there is any, is in order and all of
+    /// it wanted. `None`: it does not take this one, for which `on_segment` is to be called.
+    #[inline(always)]
+    pub(crate) fn on_expected(&mut self, config: &Config, seg: &Segment, context: &Context) -> Option<(u32, bool)> {
+        let idle = context.now - self.clock;
+        self.clock = context.now;
+        if idle > config.initial_rto {
+            // OPS-6: whoever begins again is in slow start and waits for each ACK.
+            self.receiver.acknowledge_quickly(config.quick_acks);
+        }
+        if self.predictable { self.predict(config, seg, context) } else { None }
+    }
+
     /// Header prediction: the next data segment in order, the ACK of new data or an opening window, with nothing
     /// special about it. `None`, with nothing changed, for everything else.
-    #[inline]
-    fn predict(&mut self, config: &Config, seg: &Segment, context: &Context) -> Option<Outcome> {
+    #[inline(always)]
+    fn predict(&mut self, config: &Config, seg: &Segment, context: &Context) -> Option<(u32, bool)> {
         let Self { receiver, sender, .. } = self;
         let window = sender.scaled_window(seg);
         let acked = seg.ack.0.wrapping_sub(sender.una().0);
@@ -76,20 +87,19 @@ impl Connection {
             StampCheck::Fresh(stamps) => Some(stamps),
             StampCheck::Older(_) | StampCheck::Missing { .. } => return None,
         };
-        let mut outcome = Outcome { events: Events::PREDICTED, ..Outcome::default() };
         if let Some(stamps) = stamps {
             self.receiver.on_timestamps(seg.seq, seg.len, stamps, &mut self.past_stamps, context.now);
         }
+        let mut predicted = (0, false);
         if acked > 0 {
-            self.advance(config, seg.ack, stamps, context.now, &mut outcome);
+            predicted = self.advance(config, seg.ack, stamps, context.now);
         }
         // A segment at RCV.NXT that acknowledges SND.UNA or more is never older than the last update (SM-ACK-6).
         self.update_window(seg);
         if seg.len > 0 {
             self.accept(seg.seq + seg.len, config, context.now);
-            outcome.payload = Payload::Deliver { from: 0, to: seg.len, released: 0 };
         }
-        Some(outcome)
+        Some(predicted)
     }
 
     fn process(&mut self, config: &Config, seg: &Segment, context: &Context, outcome: &mut Outcome) {
@@ -359,7 +369,7 @@ impl Connection {
     }
 
     /// RCV.NXT moves up to `end`; an ACK is owed.
-    #[inline]
+    #[inline(always)]
     fn accept(&mut self, end: SeqNum, config: &Config, now: Instant) {
         match self.receiver.accept(end) {
             AckTiming::Now => self.request_poll(),

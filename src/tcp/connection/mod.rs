@@ -243,7 +243,7 @@ impl Connection {
     }
 
     /// The congestion window grows by an acknowledgment.
-    #[inline]
+    #[inline(always)]
     fn grow(&mut self, summary: &AckSummary, now: Instant) {
         if summary.acked == 0 {
             return;

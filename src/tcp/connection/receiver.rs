@@ -167,7 +167,7 @@ impl Receiver {
     }
 
     /// RCV.NXT moves up to `end`, and an ACK is owed.
-    #[inline]
+    #[inline(always)]
     pub(super) fn accept(&mut self, end: SeqNum) -> AckTiming {
         let octets = end.above(self.nxt);
         self.nxt = end;
@@ -271,7 +271,7 @@ impl Receiver {
     }
 
     /// The user has read `octets`: the buffer may grow (OPS-15). `rtt` is the round trip as the sender knows it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn on_read(
         &mut self,
         config: &Config,
@@ -385,7 +385,7 @@ impl Receiver {
 
     /// The timestamps of an acceptable segment, beginning at `seq`, with `len` octets: TS.Recent (RFC7323-4.3a), and
     /// the echo time that right-sizing wants.
-    #[inline]
+    #[inline(always)]
     pub(super) fn on_timestamps(
         &mut self,
         seq: SeqNum,

@@ -274,7 +274,7 @@ impl Sender {
     }
 
     /// Takes the window of `seg` over; whether it is larger than before.
-    #[inline]
+    #[inline(always)]
     pub(super) fn update_window(&mut self, seg: &Segment) -> bool {
         let window = self.scaled_window(seg);
         self.facts.remove(Facts::UNSCALED);
