@@ -31,6 +31,27 @@ enum Piece {
 }
 
 impl Piece {
+    /// Octets `skip..skip + len` of it, for a frame; they are added to `sum` if there is one.
+    #[inline]
+    fn lease(&self, memory: &mut SendMemory, skip: u32, len: u32, sum: Option<&mut Accumulator>) -> Payload {
+        match self {
+            Self::Block { block, start } => {
+                let from = (start + skip) as usize;
+                if let Some(sum) = sum {
+                    sum.push(memory.bytes(block, from..from + len as usize));
+                }
+                Payload::Block(memory.lease(block, from, len as usize))
+            }
+            Self::Static { bytes } => {
+                let bytes = &bytes[skip as usize..(skip + len) as usize];
+                if let Some(sum) = sum {
+                    sum.push(bytes);
+                }
+                Payload::Static(bytes)
+            }
+        }
+    }
+
     fn len(&self) -> u32 {
         match self {
             Self::Block { block, start } => block.filled() as u32 - start,
@@ -227,7 +248,18 @@ impl SendStore {
     }
 
     /// The first `octets` were acknowledged.
+    #[inline]
     pub(crate) fn acknowledge(&mut self, memory: &mut SendMemory, octets: u32) {
+        match &mut self.front {
+            Some(Piece::Static { bytes }) if (octets as usize) < bytes.len() => {
+                self.octets -= octets;
+                *bytes = &bytes[octets as usize..];
+            }
+            _ => self.acknowledge_pieces(memory, octets),
+        }
+    }
+
+    fn acknowledge_pieces(&mut self, memory: &mut SendMemory, octets: u32) {
         let mut left = octets.min(self.octets);
         self.octets -= left;
         while let Some(front) = &mut self.front {
@@ -262,46 +294,57 @@ impl SendStore {
 
     /// Leases up to `len` octets from `offset` on to `frame` and adds them to `sum` if there is one. Returns how many:
     /// less when they lie in more pieces than a frame takes.
+    #[inline]
     pub(crate) fn lease(
         &self,
         memory: &mut SendMemory,
         offset: u32,
         len: u32,
         frame: &mut TxFrame,
+        sum: Option<&mut Accumulator>,
+    ) -> u32 {
+        let Some(front) = &self.front else { return 0 };
+        // Most often all of it lies in the first piece.
+        if len > 0 && offset < front.len() && len <= front.len() - offset && frame.slices_left() > 0 {
+            let _ = frame.push(front.lease(memory, offset, len, sum));
+            return len;
+        }
+        self.lease_pieces(memory, (offset, len), frame, sum)
+    }
+
+    fn lease_pieces(
+        &self,
+        memory: &mut SendMemory,
+        (offset, len): (u32, u32),
+        frame: &mut TxFrame,
         mut sum: Option<&mut Accumulator>,
     ) -> u32 {
+        let Some(front) = &self.front else { return 0 };
         let mut skip = offset;
         let mut left = len;
-        for piece in self.front.iter().chain(self.more.iter().flat_map(|more| more.pieces.iter())) {
+        let mut piece = front;
+        let mut behind = None;
+        loop {
             let piece_len = piece.len();
             if skip >= piece_len {
                 skip -= piece_len;
-                continue;
+            } else {
+                if left == 0 || frame.slices_left() == 0 {
+                    break;
+                }
+                let take = left.min(piece_len - skip);
+                let payload = piece.lease(memory, skip, take, sum.as_deref_mut());
+                // There is a place: looked for above.
+                let _ = frame.push(payload);
+                skip = 0;
+                left -= take;
             }
-            if left == 0 || frame.slices_left() == 0 {
+            if left == 0 {
                 break;
             }
-            let take = left.min(piece_len - skip);
-            let payload = match piece {
-                Piece::Block { block, start } => {
-                    let from = (start + skip) as usize;
-                    if let Some(sum) = &mut sum {
-                        sum.push(memory.bytes(block, from..from + take as usize));
-                    }
-                    Payload::Block(memory.lease(block, from, take as usize))
-                }
-                Piece::Static { bytes } => {
-                    let bytes = &bytes[skip as usize..(skip + take) as usize];
-                    if let Some(sum) = &mut sum {
-                        sum.push(bytes);
-                    }
-                    Payload::Static(bytes)
-                }
-            };
-            // There is a place: looked for above.
-            let _ = frame.push(payload);
-            skip = 0;
-            left -= take;
+            let Some(more) = &self.more else { break };
+            let Some(next) = behind.get_or_insert_with(|| more.pieces.iter()).next() else { break };
+            piece = next;
         }
         len - left
     }

@@ -4,16 +4,20 @@
 //! Must not contain: decisions about what to send (they are `tcp`'s), the layout of headers (`egress`), device calls.
 
 use super::budget::{self, Work};
+use super::config::ShardConfig;
 use super::conn::{Conn, Event, Phase};
-use super::egress::{Piece, blank, seal};
-use super::send_store::MAX_SUPER_SEGMENT;
+use super::counters::Counters;
+use super::egress::{Egress, Piece, blank, seal};
+use super::send_store::{MAX_SUPER_SEGMENT, SendStore};
 use super::service::ConnId;
 use super::state::{ShardState, note};
 use super::wheel::Wheel;
 use crate::buffer::frame::{Completion, FrameOwner, TxFrame};
 use crate::buffer::send_memory::SendMemory;
-use crate::tcp::SeqNum;
+use crate::flow::Quad;
+use crate::tcp::{Instant, SeqNum, Transmit};
 use crate::wire::checksum::Accumulator;
+use crate::wire::ip::IpFields;
 use crate::wire::tcp::Flags;
 
 impl ShardState {
@@ -24,14 +28,23 @@ impl ShardState {
         self.counters.note_work(Work::Connections, connections);
         for _ in 0..connections {
             let Some(id) = self.touched.pop_front() else { break };
-            let Some(conn) = self.conns.get_mut(id) else { continue };
+            let Self { conns, config, egress, memory, counters, events, now, ring_blocked, .. } = self;
+            let Some(conn) = conns.get_mut(id) else { continue };
             conn.touched = false;
+            let mut way = WayOut { config, egress, memory, counters, now: *now };
             let again = match &conn.phase {
-                Phase::Handshake(_) => self.transmit_handshake(id),
-                Phase::Open(_) => self.transmit_open(id),
+                Phase::Handshake(_) => way.transmit_handshake(conn),
+                Phase::Open(_) => {
+                    let pause = way.transmit_open(id, conn);
+                    let is_blocked = pause == Some(Pause::InRing) && !std::mem::replace(&mut conn.ring_blocked, true);
+                    *ring_blocked += usize::from(is_blocked);
+                    if pause.is_none() && conn.wants_room && is_at_low_water(conn) {
+                        events.push_back(Event::Writable(id));
+                    }
+                    pause == Some(Pause::Turn)
+                }
                 Phase::Drained(..) => false,
             };
-            let Some(conn) = self.conns.get_mut(id) else { continue };
             arm(&mut self.wheel, id, conn);
             if again {
                 note(&mut self.touched, id, conn);
@@ -39,88 +52,6 @@ impl ShardState {
                 conn.send.trim();
             }
         }
-    }
-
-    /// Sends a SYN or SYN-ACK if one is due. Returns whether it must be tried again.
-    fn transmit_handshake(&mut self, id: ConnId) -> bool {
-        if !self.egress.has_room() {
-            return true;
-        }
-        let Some(conn) = self.conns.get_mut(id) else { return false };
-        let (quad, ip) = (conn.quad, conn.ip);
-        if let Phase::Handshake(handshake) = &mut conn.phase
-            && let Some(segment) = handshake.poll_transmit(&self.config.tcp, self.now)
-        {
-            self.egress.send_control(&self.config, &quad, ip, &segment, &mut self.counters);
-        }
-        false
-    }
-
-    /// Sends what the connection may send now, up to its quantum. Returns whether it wants another turn.
-    fn transmit_open(&mut self, id: ConnId) -> bool {
-        let Self { conns, config, egress, memory, counters, events, now, ring_blocked, .. } = self;
-        let Some(conn) = conns.get_mut(id) else { return false };
-        let Conn { phase: Phase::Open(connection), send, quad, ip, in_ring, ring_blocked: blocked, wants_room, .. } =
-            conn
-        else {
-            return false;
-        };
-        let tso = if quad.remote.addr.is_ipv4() { config.offload.tso4 } else { config.offload.tso6 };
-        let (max_len, frames) = send.cut(if tso { MAX_SUPER_SEGMENT } else { 0 }, u32::from(config.mtu));
-        let mut sent = 0;
-        while connection.wants_transmit() {
-            if sent >= config.limits.quantum {
-                return true;
-            }
-            if *in_ring >= config.limits.in_ring {
-                // Completions bring this connection back; a pending ACK must not wait for them.
-                *ring_blocked += usize::from(!std::mem::replace(blocked, true));
-                if connection.ack_due() && egress.has_room() {
-                    let ack = connection.take_ack(*now);
-                    egress.send_control(config, quad, *ip, &ack, counters);
-                }
-                return false;
-            }
-            if !egress.has_room_for(frames) {
-                return true;
-            }
-            let Some(segment) = connection.poll_transmit(&config.tcp, *now, max_len) else { break };
-            sent += segment.len.max(1);
-            counters.retransmits += u64::from(segment.retransmission);
-            let mut done = 0;
-            loop {
-                let mut frame = blank(quad, &segment);
-                let mut sum = Accumulator::default();
-                let summed = (!config.offload.checksum).then_some(&mut sum);
-                let covered = send.lease(memory, segment.offset + done, segment.len - done, &mut frame, summed);
-                done += covered;
-                // Nearly always one frame; more when the octets were queued in many small pieces.
-                let last = done == segment.len || covered == 0;
-                let flags = if last { segment.flags } else { segment.flags.without(Flags::FIN | Flags::PSH) };
-                let seq = segment.seq.0.wrapping_add(done - covered);
-                let fin = u32::from(flags.contains(Flags::FIN));
-                if covered + fin > 0 {
-                    let end_seq = seq.wrapping_add(covered + fin);
-                    frame.owner = FrameOwner { slot: id.slot, generation: id.generation, end_seq, bytes: covered };
-                }
-                seal(config, quad, *ip, &segment, Piece { seq, flags, sum: sum.sum() }, &mut frame);
-                *in_ring += covered;
-                counters.payload_out += u64::from(covered);
-                let staged = egress.stage(config, frame, counters);
-                debug_assert!(staged.is_ok(), "room was checked before the segment was taken");
-                if let Err(frame) = staged {
-                    drop_frame(memory, frame);
-                    *in_ring -= covered;
-                }
-                if last {
-                    break;
-                }
-            }
-        }
-        if *wants_room && connection.at_low_water() {
-            events.push_back(Event::Writable(id));
-        }
-        false
     }
 
     /// Sends the immediate ACK that a duplicate, out-of-order or gap-filling segment asks for (RFC5681-3.2.0).
@@ -162,6 +93,110 @@ impl ShardState {
             connection.on_device_write(SeqNum(owner.end_seq));
             if connection.wants_transmit() {
                 self.touch(id);
+            }
+        }
+    }
+}
+
+/// Why a connection that may send more does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pause {
+    /// It has its turn again in the next one of the shard.
+    Turn,
+    /// Completions of what it has in the tx ring bring it back.
+    InRing,
+}
+
+fn is_at_low_water(conn: &Conn) -> bool {
+    matches!(&conn.phase, Phase::Open(connection) if connection.at_low_water())
+}
+
+/// What a connection needs of its shard to send.
+struct WayOut<'a> {
+    config: &'a ShardConfig,
+    egress: &'a mut Egress,
+    memory: &'a mut SendMemory,
+    counters: &'a mut Counters,
+    now: Instant,
+}
+
+impl WayOut<'_> {
+    /// Sends a SYN or SYN-ACK if one is due. Returns whether it must be tried again.
+    fn transmit_handshake(&mut self, conn: &mut Conn) -> bool {
+        if !self.egress.has_room() {
+            return true;
+        }
+        if let Phase::Handshake(handshake) = &mut conn.phase
+            && let Some(segment) = handshake.poll_transmit(&self.config.tcp, self.now)
+        {
+            self.egress.send_control(self.config, &conn.quad, conn.ip, &segment, self.counters);
+        }
+        false
+    }
+
+    /// Sends what the connection may send now, up to its quantum.
+    #[inline]
+    fn transmit_open(&mut self, id: ConnId, conn: &mut Conn) -> Option<Pause> {
+        let Conn { phase: Phase::Open(connection), send, quad, ip, in_ring, .. } = conn else { return None };
+        let config = self.config;
+        let tso = if quad.remote.addr.is_ipv4() { config.offload.tso4 } else { config.offload.tso6 };
+        let (max_len, frames) = send.cut(if tso { MAX_SUPER_SEGMENT } else { 0 }, u32::from(config.mtu));
+        let mut sent = 0;
+        while connection.wants_transmit() {
+            if sent >= config.limits.quantum {
+                return Some(Pause::Turn);
+            }
+            if *in_ring >= config.limits.in_ring {
+                // A pending ACK must not wait for completions.
+                if connection.ack_due() && self.egress.has_room() {
+                    let ack = connection.take_ack(self.now);
+                    self.egress.send_control(config, quad, *ip, &ack, self.counters);
+                }
+                return Some(Pause::InRing);
+            }
+            if !self.egress.has_room_for(frames) {
+                return Some(Pause::Turn);
+            }
+            let polled = connection.poll_transmit(&config.tcp, self.now, max_len);
+            let Some(segment) = &polled else { break };
+            sent += segment.len.max(1);
+            self.counters.retransmits += u64::from(segment.retransmission);
+            *in_ring += self.send_segment(id, send, (quad, *ip), segment);
+        }
+        None
+    }
+
+    /// Sends a segment in one frame, or in more when its octets were queued in many small pieces. Gives the octets that
+    /// went into the ring.
+    #[inline]
+    fn send_segment(&mut self, id: ConnId, send: &SendStore, (quad, ip): (&Quad, IpFields), segment: &Transmit) -> u32 {
+        let Self { config, egress, memory, counters, .. } = self;
+        let (mut done, mut in_ring) = (0, 0);
+        loop {
+            let mut frame = blank(quad, segment);
+            let mut sum = Accumulator::default();
+            let summed = (!config.offload.checksum).then_some(&mut sum);
+            let covered = send.lease(memory, segment.offset + done, segment.len - done, &mut frame, summed);
+            done += covered;
+            let last = done == segment.len || covered == 0;
+            let flags = if last { segment.flags } else { segment.flags.without(Flags::FIN | Flags::PSH) };
+            let seq = segment.seq.0.wrapping_add(done - covered);
+            let fin = u32::from(flags.contains(Flags::FIN));
+            if covered + fin > 0 {
+                let end_seq = seq.wrapping_add(covered + fin);
+                frame.owner = FrameOwner { slot: id.slot, generation: id.generation, end_seq, bytes: covered };
+            }
+            seal(config, quad, ip, segment, Piece { seq, flags, sum: sum.sum() }, &mut frame);
+            counters.payload_out += u64::from(covered);
+            match egress.stage(config, frame, counters) {
+                Ok(()) => in_ring += covered,
+                Err(frame) => {
+                    debug_assert!(false, "room was checked before the segment was taken");
+                    drop_frame(memory, frame);
+                }
+            }
+            if last {
+                return in_ring;
             }
         }
     }

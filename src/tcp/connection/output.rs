@@ -68,12 +68,13 @@ impl Connection {
                 return Some(probe);
             }
         }
-        if self.receiver.is_ack_pending() {
-            return Some(self.take_ack(now));
+        let ack = self.receiver.is_ack_pending().then(|| self.take_ack(now));
+        // Nothing that was looked at on the way here changes by an ACK, but what a recovery counts.
+        if ack.is_none() || self.recovery.phase() == Phase::Open {
+            self.flags.remove(ConnectionFlags::POLL);
+            self.arm_stalled(config, now);
         }
-        self.flags.remove(ConnectionFlags::POLL);
-        self.arm_stalled(config, now);
-        None
+        ack
     }
 
     /// The ACK that `Outcome::ack_now` asked for: a segment without payload that says what we have now (SM-GEN-6). It
@@ -222,7 +223,7 @@ impl Connection {
         let held = whole < mss && sender.holds_tail();
         let (segment, resent) = if whole > 0 && room >= whole && !held && self.recovery.has_room() {
             let fin = sender.is_fin_due() && whole == unsent && room > whole;
-            (self.send_new(config, &Piece { len: whole, fin, mss, options }, now), None)
+            (self.send_new_in_probe(config, &Piece { len: whole, fin, mss, options }, now), None)
         } else {
             let SendNumbers { una, written, data_end, .. } = sender.numbers();
             let end = written.later(una);
@@ -263,10 +264,16 @@ impl Connection {
         }
         let options = self.options(now);
         debug_assert_eq!(mss, self.effective_mss(&options), "what was reckoned with is what leaves");
-        Some(self.send_new(config, &Piece { len, fin, mss, options }, now))
+        let segment = self.send_new(config, &Piece { len, fin, mss, options }, now);
+        // It carries the ACK that is owed. With all of the queue on its way, and nothing to repair, nothing is left.
+        if len == unsent && !self.sender.is_fin_due() && self.recovery.is_undisturbed() {
+            self.flags.remove(ConnectionFlags::POLL);
+        }
+        Some(segment)
     }
 
-    /// Builds and books a segment of new octets.
+    /// Builds and books a segment of new octets. Within who sends most of them: it is not copied then.
+    #[inline(always)]
     fn send_new(&mut self, config: &Config, piece: &Piece, now: Instant) -> Transmit {
         let &Piece { len, fin, mss, .. } = piece;
         let segment = self.build_data(self.sender.nxt(), piece);
@@ -277,7 +284,9 @@ impl Connection {
             self.timers.set(Timer::GiveUp, self.liveness.watch(config, waiting, now));
         }
         let Self { sender, congestion, recovery, .. } = self;
-        let limited = if recovery.in_disorder() { len } else { 0 };
+        // RFC 3042: something came out of order, which may become a loss.
+        let disorder = recovery.extra_segments() > 0 || recovery.phase() == Phase::Open && recovery.sacked() > 0;
+        let limited = if disorder { len } else { 0 };
         let stream = self.acked >= STREAM && len < sender.unsent();
         recovery.on_sent(&numbers, end, stream, self.rtt.min(), now);
         let small_end = (!len.is_multiple_of(mss)).then_some(segment.seq + len);
@@ -292,6 +301,11 @@ impl Connection {
         self.timers.cancel(Timer::Persist);
         self.arm_loss_timer(config, now);
         segment
+    }
+
+    #[cold]
+    fn send_new_in_probe(&mut self, config: &Config, piece: &Piece, now: Instant) -> Transmit {
+        self.send_new(config, piece, now)
     }
 
     /// How much of `unsent` may leave now; `None` to wait. `Some(0)` when there is nothing but a FIN.
@@ -359,7 +373,7 @@ impl Connection {
         if queued == 0 {
             let piece = Piece { len: 0, fin: true, mss: self.effective_mss(&options), options };
             if self.sender.is_fin_due() {
-                return Some(self.send_new(config, &piece, now));
+                return Some(self.send_new_in_probe(config, &piece, now));
             }
             return self.sender.is_fin_at(una).then(|| self.send_again(una, &piece, now));
         }

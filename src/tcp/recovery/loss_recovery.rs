@@ -138,7 +138,7 @@ impl LossRecovery {
     /// Whether what leaves now leaves by limited transmit (RFC 3042): something came out of order, which may become a
     /// loss.
     #[inline]
-    pub(crate) fn in_disorder(&self) -> bool {
+    fn in_disorder(&self) -> bool {
         self.phase == Phase::Open && (self.dup_acks > 0 || self.scoreboard.sacked() > 0)
     }
 
@@ -260,7 +260,7 @@ impl LossRecovery {
     }
 
     /// New data from SND.NXT up to `end` leaves; `stream`: of a stream, which will need many records.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn on_sent(
         &mut self,
         numbers: &SendNumbers,
@@ -426,7 +426,7 @@ impl LossRecovery {
     // ---- what an acknowledgment means -------------------------------------------------------------------------------
 
     /// SND.UNA moves from `una` to `ack` (SM-ACK-3); `last`: nothing waits to be sent any more.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn on_una(
         &mut self,
         (una, ack): (SeqNum, SeqNum),
