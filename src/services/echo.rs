@@ -14,8 +14,8 @@ const ENDED: u64 = 1;
 
 impl Echo {
     fn turn_round(io: &mut dyn Io, conn: ConnId) {
-        while io.unread(conn) > 0 && io.forward(conn, conn) > 0 {}
-        if io.user(conn) != ENDED && io.at_eof(conn) {
+        io.forward(conn, conn);
+        if io.at_eof(conn) && io.user(conn) != ENDED {
             io.set_user(conn, ENDED);
             io.shutdown(conn);
         }

@@ -14,6 +14,7 @@ use super::log;
 use super::service::{ConnId, Io};
 use super::shares::Pool;
 use super::state::ShardState;
+use crate::buffer::send_memory::SendMemory;
 use crate::tcp::{CloseReason, Duration};
 
 /// Without progress for so long, a connection gives up what it holds, if others need it.
@@ -23,6 +24,12 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 const LOOKED_AT: usize = 64;
 /// So many are reset in a turn.
 const A_TURN: usize = 16;
+
+/// The memory for data to be sent.
+#[inline]
+pub(super) fn pool_of(memory: &SendMemory) -> Pool {
+    Pool { capacity: memory.capacity_octets(), taken: memory.taken_octets(), whole: memory.free_octets() }
+}
 
 impl Conn {
     /// Octets of the shard's memory that it has taken, of both kinds.
@@ -44,11 +51,7 @@ impl ShardState {
     /// The memory for data to be sent.
     #[inline]
     pub(crate) fn send_pool(&self) -> Pool {
-        Pool {
-            capacity: self.memory.capacity_octets(),
-            taken: self.memory.taken_octets(),
-            whole: self.memory.free_octets(),
-        }
+        pool_of(&self.memory)
     }
 
     /// The memory for data that was received and not read.

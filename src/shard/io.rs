@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::conn::{Conn, Event, Phase};
+use super::eviction::pool_of;
 use super::log;
 use super::opening::{AcceptQueue, ConnectError, ConnectOptions, ListenError, ListenOptions};
 use super::send_store::most_taken;
@@ -124,6 +125,13 @@ impl Io for ShardState {
 
     fn forward(&mut self, from: ConnId, to: ConnId) -> usize {
         let mut total = 0;
+        if from == to {
+            let (moved, all) = self.turn_round(to);
+            if all {
+                return moved;
+            }
+            total = moved;
+        }
         loop {
             let wanted = self.peek(from).len();
             if wanted == 0 {
@@ -358,6 +366,39 @@ impl ShardState {
         let enough = most_taken(wanted.min(room as usize));
         let is_ample = self.send_pool().is_ample(conn.send.taken(), u64::from(enough));
         Some((room, if is_ample { enough } else { self.send_allowance(id) }))
+    }
+
+    /// [`forward`](Io::forward) of a connection to itself, whose record is looked up once, as far as memory is ample.
+    /// Gives the octets, and whether those were all.
+    fn turn_round(&mut self, id: ConnId) -> (usize, bool) {
+        let Self { conns, memory, holdings, touched, config, .. } = self;
+        let Some(conn) = conns.get_mut(id).filter(|conn| !conn.detached) else { return (0, false) };
+        let Conn { phase: Phase::Open(connection), send, receive, .. } = &mut *conn else { return (0, false) };
+        let mut total = 0;
+        loop {
+            let run = receive.peek();
+            let fits = run.len().min(connection.send_room(&config.tcp) as usize);
+            let enough = most_taken(fits);
+            if fits == 0 || !pool_of(memory).is_ample(send.taken(), u64::from(enough)) {
+                break;
+            }
+            let octets = send.append(memory, &run[..fits], enough) as u32;
+            receive.consume(holdings, octets);
+            connection.on_send(octets);
+            total += octets as usize;
+            if (octets as usize) < fits || receive.unread() == 0 {
+                break;
+            }
+        }
+        let all = receive.unread() == 0;
+        if total > 0 {
+            connection.on_recv(&config.tcp, total as u32, self.now);
+            note(touched, id, conn);
+            if !conn.holds {
+                self.note_holder(id);
+            }
+        }
+        (total, all)
     }
 
     /// Books `octets` that were put into the send store of the `wanted` ones, for which the connection had `room`.
