@@ -92,6 +92,10 @@ pub struct Rig {
     pub stop_tx: bool,
     /// Frames are counted, not parsed.
     pub blind: bool,
+    /// Of the last of those: its headers.
+    pub last_header: [u8; 60],
+    /// Whether they are wanted.
+    pub keep_header: bool,
     pub frames_out: u64,
     outlet: Outlet,
     pool: Vec<PacketBuf>,
@@ -130,6 +134,8 @@ impl Rig {
             completions: Vec::new(),
             stop_tx: false,
             blind: false,
+            last_header: [0; 60],
+            keep_header: false,
             frames_out: 0,
             outlet,
             pool: Vec::new(),
@@ -196,6 +202,10 @@ impl Rig {
     pub fn drain_tx(&mut self) {
         while let Some(frame) = self.outlet.frames.pop() {
             self.frames_out += 1;
+            if self.keep_header {
+                let header = frame.header();
+                self.last_header[..header.len()].copy_from_slice(header);
+            }
             if !self.blind {
                 let mut packet = frame.header().to_vec();
                 for slice in frame.payload(&self.outlet.memory).iter() {
