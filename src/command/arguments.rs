@@ -6,7 +6,7 @@ use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 
 use super::error::Error;
 use super::fencing::Inherited;
-use super::{connect, console, fetch, iperf3, refusal, serve};
+use super::{connect, console, fetch, iperf3, kill, refusal, serve, ss, stats};
 
 /// A user-space TCP engine: answers for its own IP address behind a TUN device.
 #[derive(Debug, Parser)]
@@ -35,6 +35,12 @@ enum Command {
     Fetch(fetch::Fetch),
     /// Measure against an iperf3 server, as the stock client does.
     Iperf3(Box<iperf3::Iperf3>),
+    /// Show the connections of a running engine, as `ss -tin` shows the kernel's.
+    Ss(ss::Ss),
+    /// Reset connections of a running engine, as `ss -K` does the kernel's.
+    Kill(kill::Kill),
+    /// Show the counters of a running engine.
+    Stats(stats::Stats),
 }
 
 /// Runs what the command line of this process says.
@@ -56,6 +62,7 @@ pub(crate) fn main() -> Result<(), Error> {
             Command::Connect(connect) => connect.check(),
             Command::Fetch(fetch) => fetch.check(),
             Command::Iperf3(iperf3) => iperf3.check(),
+            Command::Ss(_) | Command::Kill(_) | Command::Stats(_) => Ok(()),
         };
     }
     arguments.parent.map_or(Ok(()), end_with)?;
@@ -67,6 +74,9 @@ pub(crate) fn main() -> Result<(), Error> {
         Command::Connect(connect) => connect.run(inherited),
         Command::Fetch(fetch) => fetch.run(inherited),
         Command::Iperf3(iperf3) => iperf3.run(inherited),
+        Command::Ss(ss) => ss.run(),
+        Command::Kill(kill) => kill.run(),
+        Command::Stats(stats) => stats.run(),
     }
 }
 

@@ -11,6 +11,8 @@ const THREAD: u64 = 3;
 /// Of the device beside its queues, of steering, what is open for a moment of the start, the pair that signals come by
 /// and the socket of the helper.
 const ENGINE: u64 = 8 + 2 + 1;
+/// Of the control socket: itself, the way to its keeper, its thread, and those who ask.
+const CONTROL: u64 = 2 + APPLICATION + 17;
 /// Of a thread with an application on it: epoll, which tokio has twice, and what wakes it.
 const APPLICATION: u64 = 3;
 /// Of one forwarding beside its connections: what listens, and what a resolver opens while it looks up a name. That is the
@@ -22,7 +24,7 @@ const LEAST: u64 = 16;
 /// Allows this process as many as it may allow itself, and says how many connections each of `forwards` can have, of
 /// `most` that make sense. `applications`: how many threads there are beside the engine's.
 pub(super) fn connections(plan: &Plan, applications: usize, forwards: usize, most: usize) -> Result<usize, Error> {
-    let engine = ENGINE + plan.queues as u64 + THREAD * plan.threads.len() as u64;
+    let engine = ENGINE + CONTROL + plan.queues as u64 + THREAD * plan.threads.len() as u64;
     share(raise(), open() + engine + APPLICATION * applications as u64, forwards as u64, most)
 }
 

@@ -117,13 +117,17 @@ impl Fencing {
     /// # Safety
     ///
     /// It uses none of the others any more.
-    pub(super) unsafe fn put_up_around_helper(&self, files: Files, kept: RawFd) -> Result<(), Error> {
+    pub(super) unsafe fn put_up_around_helper(&self, files: Files, mode: Mode, kept: RawFd) -> Result<(), Error> {
         let Some(fence) = &self.fence else { return Ok(()) };
         // SAFETY: the contract of this function.
-        let fence = unsafe { fence.clone().close_descriptors(fence::open_descriptors()?) };
+        let mut fence = unsafe { fence.clone().close_descriptors(fence::open_descriptors()?) };
+        if mode == Mode::Keeper {
+            // The file is that of whoever started us.
+            fence = fence.same_user();
+        }
         fence.hold(&[kept]).files(files).give_up().map_err(refusal)?;
         // What is missing is missing in the engine, too, which says so.
-        let _ = fence::close(Mode::Helper);
+        let _ = fence::close(mode);
         Ok(())
     }
 }

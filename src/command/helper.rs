@@ -1,5 +1,5 @@
-//! A helper: a process of our own for what the engine behind its fence cannot do, names and connections of the
-//! kernel's.
+//! A helper: a process of our own for what the engine behind its fence cannot do: names and connections of the
+//! kernel's (`opener`), and to remove its control socket at the end (`control/keeper`).
 //!
 //! Why a process, and not more system calls for the engine where `forward` is asked for: to resolve a name libc reads
 //! files, opens sockets and perhaps loads libraries, and whoever took over an engine that may do that could do nearly
@@ -11,12 +11,14 @@
 //! gone, however that happened: then it reads the end. Standard output is not open in it, so that whoever reads the
 //! engine's sees its end even when the helper is stopped.
 
+use std::ffi::CStr;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
@@ -25,7 +27,7 @@ use rustix::net::{
 use rustix::stdio::dup2_stdout;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use trust::fence::Files;
+use trust::fence::{Files, Mode};
 
 use super::Error;
 use super::fencing::Fencing;
@@ -33,9 +35,41 @@ use super::fencing::Fencing;
 /// Longest message.
 const LONGEST: usize = 4_096;
 
+/// What a helper is for, which decides what is left to it.
+#[derive(Debug)]
+pub(super) enum Role {
+    /// Looks names up, and connects to these ports.
+    Opener(Vec<u16>),
+    /// Removes files of this folder when the engine is gone.
+    Keeper(PathBuf),
+}
+
+impl Role {
+    fn name(&self) -> &'static CStr {
+        match self {
+            Self::Opener(_) => c"trust-helper",
+            Self::Keeper(_) => c"trust-keeper",
+        }
+    }
+
+    fn files(&self) -> Files {
+        match self {
+            Self::Opener(ports) => Files::Names { ports: ports.clone() },
+            Self::Keeper(folder) => Files::Remove { folder: folder.clone() },
+        }
+    }
+
+    fn mode(&self) -> Mode {
+        match self {
+            Self::Opener(_) => Mode::Helper,
+            Self::Keeper(_) => Mode::Keeper,
+        }
+    }
+}
+
 /// Forks, and has the child do `work` with its end of a socket that keeps messages apart; ours comes back. There must
 /// be no other thread.
-pub(super) fn fork(fencing: &Fencing, files: Files, work: impl FnOnce(OwnedFd)) -> Result<OwnedFd, Error> {
+pub(super) fn fork(fencing: &Fencing, role: &Role, work: impl FnOnce(OwnedFd)) -> Result<OwnedFd, Error> {
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     // SAFETY: this is the only thread, so the child's memory is not in the middle of anything.
     match unsafe { libc::fork() } {
@@ -49,7 +83,7 @@ pub(super) fn fork(fencing: &Fencing, files: Files, work: impl FnOnce(OwnedFd)) 
                     // SAFETY: no handler is set.
                     unsafe { libc::signal(signal, libc::SIG_IGN) };
                 }
-                let _ = rustix::thread::set_name(c"trust-helper");
+                let _ = rustix::thread::set_name(role.name());
                 // A group of its own, which is orphaned when the engine ends: stopped, it is told to go on then (POSIX,
                 // _exit), and hears of the end. The fence keeps the engine's death signal from it.
                 let _ = rustix::process::setpgid(None, None);
@@ -57,7 +91,7 @@ pub(super) fn fork(fencing: &Fencing, files: Files, work: impl FnOnce(OwnedFd)) 
                     let _ = dup2_stdout(&null);
                 }
                 // SAFETY: all that is done from here on is done with `theirs`.
-                match unsafe { fencing.put_up_around_helper(files, theirs.as_raw_fd()) } {
+                match unsafe { fencing.put_up_around_helper(role.files(), role.mode(), theirs.as_raw_fd()) } {
                     Ok(()) => work(theirs),
                     Err(error) => complain(&error),
                 }

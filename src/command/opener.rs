@@ -19,7 +19,6 @@ use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio::runtime;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
-use trust::fence::Files;
 
 use super::Error;
 use super::destination::{Destination, first_that_answers};
@@ -84,7 +83,7 @@ impl From<Refusal> for io::Error {
 /// Forks a helper that opens what these forwardings need, and nothing else.
 pub(super) fn fork(fencing: &Fencing, forwards: &[Forward]) -> Result<OwnedFd, Error> {
     let ports = forwards.iter().filter(|forward| forward.port().is_some()).map(Forward::to_port).collect();
-    helper::fork(fencing, Files::Names { ports }, |socket| {
+    helper::fork(fencing, &helper::Role::Opener(ports), |socket| {
         let served = runtime::Builder::new_current_thread().enable_all().build().and_then(|runtime| {
             let served = runtime.block_on(serve(socket, forwards));
             // A name that is being looked up holds nobody up.

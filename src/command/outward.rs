@@ -10,7 +10,7 @@ use clap::Args;
 use crossbeam::channel::{RecvTimeoutError, bounded};
 use trust::device::no_host;
 use trust::engine::Engine;
-use trust::fence::{Files, Mode};
+use trust::fence::Mode;
 use trust::net::{Stack, TcpStream};
 
 use super::fencing::{Fencing, Inherited};
@@ -59,8 +59,7 @@ impl Outward {
 
     /// A process that resolves names as [`resolve`](Self::resolve) does, for when that is out of reach.
     pub(super) fn resolver(&self, fencing: &Fencing) -> Result<Resolver, Error> {
-        let files = Files::Names { ports: Vec::new() };
-        let socket = helper::fork(fencing, files, |socket| {
+        let socket = helper::fork(fencing, &helper::Role::Opener(Vec::new()), |socket| {
             while let Ok(Some(((host, port), _))) = helper::receive::<(String, u16)>(socket.as_fd()) {
                 let resolved = self.resolve(&host, port).map_err(|error| (error.exit_status(), error.to_string()));
                 if helper::send(socket.as_fd(), &resolved, None).is_err() {

@@ -135,7 +135,11 @@ mod tests {
     fn command_lines_that_make_no_sense_are_refused_in_one_line_with_the_fix() {
         let table: &[(&str, &str, &str)] = &[
             ("", "no subcommand", "trust serve"),
-            ("serv", "no subcommand \"serv\"", "there are serve, connect, fetch, iperf3, see trust --help"),
+            (
+                "serv",
+                "no subcommand \"serv\"",
+                "there are serve, connect, fetch, iperf3, ss, kill, stats, see trust --help",
+            ),
             ("--colour", "no option --colour", "trust --help"),
             ("--check serve --colour", "no option --colour", "trust serve --help"),
             ("serve --worker 2", "no option --worker", "--workers"),
@@ -230,6 +234,11 @@ mod tests {
             "serve --service echo:4242 --service iperf3:5202 --address 192.168.7.1/30 --plan fused --busy-poll",
             "serve --no-default-services --drain 0 --service echo:80",
             "connect localhost 7 --address 10.7.9.2/24 --tun trust9",
+            "serve --control off --metrics 9100",
+            "ss -tin state established ( sport = :7 or dport = :http ) dst 10.7.0.1",
+            "ss --json --watch=2 -a",
+            "kill --control /run/x dport = :40000",
+            "stats --json",
         ] {
             let words = std::iter::once("trust").chain(line.split_whitespace());
             assert!(Arguments::try_parse_from(words).is_ok(), "{line}");

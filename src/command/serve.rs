@@ -14,6 +14,7 @@ use trust::fence::Mode;
 use trust::services::{self, CpuTime, Environment, ServiceSpec};
 use trust::tcp;
 
+use super::control::{self, About, Control, Scraped};
 use super::echo_sockets::EchoSockets;
 use super::fencing::Inherited;
 use super::forward::{self, Bound, Forwarding};
@@ -52,6 +53,15 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "SECONDS", value_parser = super::options::seconds, allow_negative_numbers = true)]
     stats: Option<u64>,
 
+    /// Where the control socket is, for trust ss, kill and stats; off: there is none. Default: a file of this device and
+    /// process in the user's folder of what runs (XDG_RUNTIME_DIR, /run for root).
+    #[arg(long, value_name = "PATH|off")]
+    control: Option<control::Wanted>,
+
+    /// Serve metrics for Prometheus on this port of our own, at /metrics. Default: nowhere.
+    #[arg(long, value_name = "PORT", value_parser = super::options::port, allow_negative_numbers = true)]
+    metrics: Option<u16>,
+
     #[command(flatten)]
     engine: EngineOptions,
 }
@@ -71,7 +81,9 @@ impl Serve {
         return_large_allocations();
         self.engine.start_logging();
         let mut fencing = self.engine.fence.build(inherited)?;
-        let Services { specs, forwards, echo_ports } = Services::new(self.service, !self.no_default_services)?;
+        let services = Services::new(self.service, !self.no_default_services)?;
+        let (list, applications) = (services.words(), services.applications());
+        let Services { specs, forwards, echo_ports } = services;
         // Before there is a device: what cannot be served is not begun.
         let places = if forwards.is_empty() {
             0
@@ -79,27 +91,24 @@ impl Serve {
             let applications = 1 + usize::from(!echo_ports.is_empty());
             descriptors::connections(&self.engine.plan()?, applications, forwards.len(), forward::CONNECTIONS)?
         };
-        // What the banner says of them.
-        let mut list: Vec<_> = specs.iter().map(ToString::to_string).collect();
-        list.extend(forwards.iter().map(ToString::to_string));
-        list.extend(echo_ports.iter().map(|port| format!("echo-sockets:{port}")));
-        if list.is_empty() {
-            list.push("(no services)".to_owned());
-        }
-
         // First what takes rights; then they go, and threads begin; then all that is left goes.
         let helper = if forwards.is_empty() { None } else { Some(opener::fork(&fencing, &forwards)?) };
+        let device = self.engine.tun.as_deref().unwrap_or("trust0");
+        let mut control = Control::begin(self.control.as_ref(), device, &fencing)?;
         let mut signals = signals()?;
         let Setup { device, plan, config } = self.engine.setup(&[self.address], "trust0", tcp)?;
         let tun = device.name().to_owned();
         let capabilities = device.capabilities();
         let prepared = Engine::prepare(config, plan, device, &factories(&specs)).map_err(no_engine)?;
         let bound = helper.map(|helper| Bound::new(forwards).map(|bound| (bound, helper))).transpose()?;
+        control.bind()?;
         fencing.give_up()?;
         let mut engine = prepared.start().map_err(no_engine)?;
         let mode = if bound.is_some() { Mode::Forward } else { Mode::Serve };
         let forwarding = bound.map(|(bound, helper)| bound.start(&engine.stack(), places, helper)).transpose()?;
         let echoing = EchoSockets::start(&engine.stack(), &echo_ports)?;
+        let address = self.address.ip().into();
+        let scraped = self.metrics.map(|port| Scraped::bind(&engine.stack(), address, port)).transpose()?;
         let (stop, stopped) = bounded(1);
         threads::start("signals", move || {
             for signal in signals.forever() {
@@ -107,14 +116,26 @@ impl Serve {
                 let _ = stop.try_send(signal);
             }
         })?;
-        let terminal = std::io::stderr().is_terminal();
+        let (terminal, start) = (std::io::stderr().is_terminal(), Instant::now());
+        let about = About {
+            engine: about(&tun, self.address, &engine, &list),
+            start,
+            services: specs.iter().map(|spec| spec.name.to_string()).collect(),
+            applications: applications
+                .into_iter()
+                .chain(self.metrics.map(|port| (port, "metrics".to_owned())))
+                .collect(),
+        };
+        let mut banner = banner(&tun, &capabilities, &engine);
+        if let Some(path) = control.path() {
+            banner += &format!("control: {}\n", path.display());
+        }
+        let control = control.serve(engine.handle(), about, scraped)?;
         let fence = fencing.close(mode);
 
         let output = console::output();
-        let banner = banner(&tun, &capabilities, &engine);
         output.say(banner + &format!("fence: {fence}\nready: {} {}\n", self.address.ip(), list.join(" ")));
 
-        let start = Instant::now();
         let signalled = watch(self.stats, &engine, start, &stopped);
         if terminal {
             console::error().say_live(String::new());
@@ -125,6 +146,7 @@ impl Serve {
         // First, so that what it resets is still said.
         drop((forwarding, echoing));
         let result = engine.stop();
+        drop(control);
         output.say(summary(&Sample::take(&engine, start)) + &lost());
         Ok(result?)
     }
@@ -170,6 +192,19 @@ fn factories(specs: &[ServiceSpec]) -> Vec<ServiceFactory> {
         ServiceFactory { port: Some(spec.port), make: Box::new(move || services::build(spec.name, &environment)) }
     };
     specs.iter().map(factory).collect()
+}
+
+/// What the control socket says of the engine.
+fn about(device: &str, address: Address, engine: &Engine, services: &[String]) -> control::protocol::Engine {
+    control::protocol::Engine {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        device: device.to_owned(),
+        address: address.to_string(),
+        shards: engine.plan().workers as u16,
+        services: services.to_vec(),
+        uptime_ms: 0,
+    }
 }
 
 /// The device, and which thread does what; each in a line.

@@ -65,6 +65,24 @@ pub(super) struct Services {
 }
 
 impl Services {
+    /// All of them as the banner says them.
+    pub(super) fn words(&self) -> Vec<String> {
+        let mut words: Vec<_> = self.specs.iter().map(ToString::to_string).collect();
+        words.extend(self.forwards.iter().map(ToString::to_string));
+        words.extend(self.echo_ports.iter().map(|port| format!("echo-sockets:{port}")));
+        if words.is_empty() {
+            words.push("(no services)".to_owned());
+        }
+        words
+    }
+
+    /// Names of those on sockets, with their ports of our stack.
+    pub(super) fn applications(&self) -> Vec<(u16, String)> {
+        let forwards = self.forwards.iter().filter_map(|forward| Some((forward.port()?, "forward".to_owned())));
+        let echoes = self.echo_ports.iter().map(|port| (*port, "echo-sockets".to_owned()));
+        forwards.chain(echoes).collect()
+    }
+
     /// What is `wanted`, and if so the default services on those of their ports that nobody else wants.
     pub(super) fn new(wanted: Vec<Wanted>, defaults: bool) -> Result<Self, Error> {
         let mut services = Self::default();

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 
+use super::question::Question;
 use crate::buffer::wake::{Interest, Unparker};
 use crate::flow::{Endpoint, ShardId};
 use crate::shard::Message;
@@ -18,6 +19,8 @@ pub(super) enum Control {
     Connect { service: u16, remote: Endpoint },
     /// No listeners any more; and what is left?
     Drain(crossbeam::channel::Sender<Left>),
+    /// Somebody looks at what there is, or ends one of it.
+    Question(Question),
     /// The engine is about to stop.
     Stopping,
 }

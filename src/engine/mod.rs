@@ -16,6 +16,8 @@
 //! | `rx`, `worker`, `tx` | the stages |
 //! | `runner` | a thread: runs its stages, then waits |
 //! | `running` | [`Engine`], and its end |
+//! | `question`, `diag` | what it shows of its connections |
+//! | `metrics` | what it counts, for registries |
 //! | `prepared` | [`Prepared`], between building and running |
 //! | `build`, `builder` | from a configuration, a plan and a device, and from a few words, to an engine |
 //!
@@ -25,10 +27,13 @@ mod build;
 mod builder;
 mod clock;
 mod control;
+mod diag;
 mod error;
 mod factory;
+mod metrics;
 mod plan;
 mod prepared;
+mod question;
 mod runner;
 mod running;
 mod rx;
@@ -39,7 +44,9 @@ mod worker;
 pub use self::builder::{BuildError, Builder};
 pub use self::error::EngineError;
 pub use self::factory::ServiceFactory;
+pub use self::metrics::{Family, MetricKind, Sample, SampleValue};
 pub use self::plan::{ParsePinError, ParsePlanError, Pin, Plan, PlanError, PlanKind, StageId, ThreadPlan, usable_cpus};
 pub use self::prepared::Prepared;
+pub use self::question::Slice;
 pub use self::running::{Engine, Handle};
 pub use crate::config::{EngineConfig, ParseSteerError, Steer};

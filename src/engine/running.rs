@@ -72,6 +72,8 @@ impl std::fmt::Debug for Engine {
 #[derive(Clone)]
 pub struct Handle {
     peers: Vec<Peer>,
+    counters: Vec<Arc<PublishedCounters>>,
+    stages: Vec<Arc<StageStats>>,
 }
 
 impl std::fmt::Debug for Handle {
@@ -98,9 +100,41 @@ impl Handle {
         self.control(shard, Control::Connect { service, remote })
     }
 
-    fn control(&self, shard: ShardId, control: Control) -> bool {
+    /// As [`Engine::shard_counters`].
+    #[must_use]
+    pub fn shard_counters(&self) -> Vec<Counters> {
+        published(&self.counters)
+    }
+
+    /// As [`Engine::counters`].
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        total(&self.counters, &self.stages)
+    }
+
+    pub(super) fn peers(&self) -> &[Peer] {
+        &self.peers
+    }
+
+    pub(super) fn control(&self, shard: ShardId, control: Control) -> bool {
         self.peers.get(shard.index()).is_some_and(|peer| peer.send(control).is_ok())
     }
+}
+
+fn published(counters: &[Arc<PublishedCounters>]) -> Vec<Counters> {
+    counters.iter().map(|counters| counters.read()).collect()
+}
+
+fn total(counters: &[Arc<PublishedCounters>], stages: &[Arc<StageStats>]) -> Counters {
+    let mut total = Counters::default();
+    for shard in published(counters) {
+        total.add(&shard);
+    }
+    for stage in stages {
+        total.forwarded += stage.forwarded.load(Ordering::Relaxed);
+        total.drops[DropReason::DeviceRefused.index()] += stage.refused.load(Ordering::Relaxed);
+    }
+    total
 }
 
 /// How long a drain or a shutdown waits for the answer of a shard.
@@ -163,27 +197,19 @@ impl Engine {
     /// A handle for other threads.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        Handle { peers: self.peers.clone() }
+        Handle { peers: self.peers.clone(), counters: self.counters.clone(), stages: self.stages.clone() }
     }
 
     /// Last published counters of each shard.
     #[must_use]
     pub fn shard_counters(&self) -> Vec<Counters> {
-        self.counters.iter().map(|counters| counters.read()).collect()
+        published(&self.counters)
     }
 
     /// Counters of all shards and stages together.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        let mut total = Counters::default();
-        for shard in self.shard_counters() {
-            total.add(&shard);
-        }
-        for stage in &self.stages {
-            total.forwarded += stage.forwarded.load(Ordering::Relaxed);
-            total.drops[DropReason::DeviceRefused.index()] += stage.refused.load(Ordering::Relaxed);
-        }
-        total
+        total(&self.counters, &self.stages)
     }
 
     /// Whether a thread has ended by itself: then [`stop`](Self::stop) tells why.

@@ -113,23 +113,7 @@ impl Worker {
             inbound.frames.release();
         }
         work += packets;
-        let mut messages = 0;
-        while messages < budget::CONTROL
-            && let Ok(control) = self.links.control.try_recv()
-        {
-            messages += 1;
-            match control {
-                Control::Message { service, from, message } => self.shard.message(service, from, message),
-                Control::Connect { service, remote } => {
-                    self.shard.connect(service, remote);
-                }
-                Control::Drain(asked) => self.asked = Some(asked),
-                Control::Stopping => {
-                    self.shard.stopping();
-                    self.last_turns = Some(LAST_TURNS);
-                }
-            }
-        }
+        let messages = self.take_messages();
         work += messages;
         if self.shard.has_mail() {
             work += self.shard.deliver_mail();
@@ -168,6 +152,36 @@ impl Worker {
             self.full = false;
         }
         Poll { work, drained: true }
+    }
+
+    /// What the control plane has to say, as much of it as a turn takes. Returns how many messages that were.
+    fn take_messages(&mut self) -> usize {
+        let mut messages = 0;
+        while messages < budget::CONTROL
+            && let Ok(control) = self.links.control.try_recv()
+        {
+            messages += 1;
+            match control {
+                Control::Message { service, from, message } => self.shard.message(service, from, message),
+                Control::Connect { service, remote } => {
+                    self.shard.connect(service, remote);
+                }
+                Control::Drain(asked) => self.asked = Some(asked),
+                Control::Question(question) => {
+                    let long = question.is_long();
+                    question.answer(&mut self.shard);
+                    if long {
+                        // The next one has the next turn.
+                        break;
+                    }
+                }
+                Control::Stopping => {
+                    self.shard.stopping();
+                    self.last_turns = Some(LAST_TURNS);
+                }
+            }
+        }
+        messages
     }
 
     /// One of the last turns. Peers are not left to wait for what will never come: when services have had their say,

@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     const ENGINES: [Mode; 3] = [Mode::Serve, Mode::Forward, Mode::Client];
-    const MODES: [Mode; 4] = [Mode::Serve, Mode::Forward, Mode::Client, Mode::Helper];
+    const MODES: [Mode; 5] = [Mode::Serve, Mode::Forward, Mode::Client, Mode::Helper, Mode::Keeper];
 
     /// `mmap` in two rows, one with conditions and one without, would be allowed in no way of the first.
     #[test]
@@ -158,6 +158,6 @@ mod tests {
         }
         // Only who starts threads clones.
         let clone = MODES.map(|mode| rules(mode).unwrap().contains_key(&libc::SYS_clone));
-        assert_eq!(clone, [false, false, true, true]);
+        assert_eq!(clone, [false, false, true, true, false]);
     }
 }

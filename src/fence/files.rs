@@ -1,5 +1,7 @@
 //! Files and ports, by Landlock: what is not named here cannot be opened, bound or connected to, whoever owns it.
 
+use std::path::PathBuf;
+
 use landlock::{
     ABI, Access, AccessFs, AccessNet, LandlockStatus, NetPort, PathBeneath, PathFd, RestrictionStatus, Ruleset,
     RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
@@ -26,6 +28,11 @@ pub enum Files {
     Names {
         /// Of any host.
         ports: Vec<u16>,
+    },
+    /// Files of this folder may be removed, and nothing be read.
+    Remove {
+        /// The folder.
+        folder: PathBuf,
     },
 }
 
@@ -61,6 +68,11 @@ impl Files {
             for port in ports.iter().chain([&DNS]) {
                 rules = rules.add_rule(NetPort::new(*port, AccessNet::ConnectTcp))?;
             }
+        }
+        if let Self::Remove { folder } = self
+            && let Ok(folder) = PathFd::new(folder)
+        {
+            rules = rules.add_rule(PathBeneath::new(folder, AccessFs::RemoveFile))?;
         }
         rules.restrict_self()
     }

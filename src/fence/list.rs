@@ -33,17 +33,24 @@ pub(super) enum Value {
     ThisProcess,
 }
 
-const ALL: &[Mode] = &[Mode::Serve, Mode::Forward, Mode::Client, Mode::Helper];
+const ALL: &[Mode] = &[Mode::Serve, Mode::Forward, Mode::Client, Mode::Helper, Mode::Keeper];
 const ENGINES: &[Mode] = &[Mode::Serve, Mode::Forward, Mode::Client];
 /// With sockets of the kernel's.
 const SOCKETS: &[Mode] = &[Mode::Forward, Mode::Helper];
 /// With threads that begin behind the fence.
 const PROGRAMS: &[Mode] = &[Mode::Client, Mode::Helper];
-/// With descriptors to wait on, and perhaps a process at the other end of a socket.
+/// With a process at the other end of a socket, perhaps.
 const LINKED: &[Mode] = &[Mode::Forward, Mode::Client, Mode::Helper];
+/// With descriptors to wait on beside those of the device.
+const WAITING: &[Mode] = &[Mode::Serve, Mode::Forward, Mode::Client, Mode::Helper];
+/// Those, and what waits for the end of another process.
+const HEARING: &[Mode] = &[Mode::Forward, Mode::Client, Mode::Helper, Mode::Keeper];
 const CLIENT: &[Mode] = &[Mode::Client];
 const FORWARD: &[Mode] = &[Mode::Forward];
+/// With a socket of the kernel's that listens.
+const LISTENERS: &[Mode] = &[Mode::Serve, Mode::Forward];
 const HELPER: &[Mode] = &[Mode::Helper];
+const KEEPER: &[Mode] = &[Mode::Keeper];
 
 const fn any(call: c_long, modes: &'static [Mode]) -> Allowed {
     Allowed { call, modes, ways: &[] }
@@ -135,16 +142,16 @@ pub(super) const LIST: &[Allowed] = &[
     only(libc::SYS_clone, PROGRAMS, THREAD),
     // Not really: see `calls`.
     any(libc::SYS_clone3, PROGRAMS),
-    any(libc::SYS_epoll_ctl, LINKED),
+    any(libc::SYS_epoll_ctl, WAITING),
     any(libc::SYS_epoll_create1, PROGRAMS),
     any(libc::SYS_eventfd2, PROGRAMS),
     // The file that `fetch -o` has open is emptied when there is something to write.
     any(libc::SYS_ftruncate, CLIENT),
     // ---- between an engine and its helper ----
     any(libc::SYS_sendmsg, LINKED),
-    any(libc::SYS_recvmsg, LINKED),
-    // ---- sockets of the kernel's that are joined to ours ----
-    any(libc::SYS_accept4, FORWARD),
+    any(libc::SYS_recvmsg, HEARING),
+    // ---- sockets of the kernel's: the control socket, and those that are joined to ours ----
+    any(libc::SYS_accept4, LISTENERS),
     any(libc::SYS_shutdown, SOCKETS),
     only(libc::SYS_getsockopt, FORWARD, &[&[int(1, libc::SOL_SOCKET), int(2, libc::SO_ERROR)]]),
     only(
@@ -159,6 +166,13 @@ pub(super) const LIST: &[Allowed] = &[
             &[int(1, libc::IPPROTO_TCP), int(2, libc::TCP_KEEPCNT)],
         ],
     ),
+    // ---- the keeper: a file that is still the one it was is removed ----
+    only(libc::SYS_mmap, KEEPER, NOT_EXECUTABLE),
+    any(libc::SYS_statx, KEEPER),
+    any(libc::SYS_newfstatat, KEEPER),
+    #[cfg(target_arch = "x86_64")]
+    any(libc::SYS_unlink, KEEPER),
+    any(libc::SYS_unlinkat, KEEPER),
     // ---- the helper: what resolvers of all sorts do; their modules are libraries to be loaded ----
     any(libc::SYS_mmap, HELPER),
     any(libc::SYS_mprotect, HELPER),

@@ -61,7 +61,8 @@ pub use self::user::{Ids, ParseUserError, User};
 /// Who is fenced in: it decides which system calls are left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// An engine with its services. No descriptor is opened any more and no thread begins.
+    /// An engine with its services. No descriptor is opened any more, but for connections to a socket that listens, and
+    /// no thread begins.
     Serve,
     /// Besides, one that joins its connections to sockets of the kernel's: those that are open or handed over, and what
     /// listening ones accept.
@@ -71,6 +72,8 @@ pub enum Mode {
     /// What looks names up and connects in the kernel, and is no engine: it reads files and opens sockets, but starts
     /// no program and touches no other process.
     Helper,
+    /// What removes files at the end of a program, and does nothing else.
+    Keeper,
 }
 
 /// What is missing here: a kind of fence, and why.
@@ -122,6 +125,13 @@ impl Fence {
     pub fn user(mut self, user: &User) -> Result<Self, FenceError> {
         self.change = Some(Change::find(Some(user))?);
         Ok(self)
+    }
+
+    /// Goes on as who it is, root included: for what has to do with files of its user's.
+    #[must_use]
+    pub fn same_user(mut self) -> Self {
+        self.change = Some(Change::none());
+        self
     }
 
     /// Closes these descriptors: see [`open_descriptors`].

@@ -32,6 +32,12 @@ pub(super) enum Change {
 }
 
 impl Change {
+    /// Nobody else.
+    pub(super) fn none() -> Self {
+        let now = Ids { uid: geteuid().as_raw(), gid: getegid().as_raw() };
+        Self::No(if now.uid == 0 { Identity::Root("it was asked for") } else { Identity::Same(now) })
+    }
+
     /// Looks whom to go on as. A user that was asked for must be possible, `nobody` need not.
     pub(super) fn find(wanted: Option<&User>) -> Result<Self, FenceError> {
         let now = Ids { uid: geteuid().as_raw(), gid: getegid().as_raw() };

@@ -30,6 +30,10 @@ pub const RESETS: usize = 256;
 pub const PLACES: usize = 4_096;
 /// Buckets of the owner table looked at for claims that nothing came of.
 pub const BUCKETS: usize = 4_096;
+/// Entries that observers are shown: each may cost a dozen cache lines.
+pub const ENTRIES: usize = 128;
+/// Places looked at for them, most of which are empty.
+pub const PLACES_SHOWN: usize = 1_024;
 /// Connections of a service looked at in one of its timers.
 pub const LOOKS: usize = 256;
 /// Steps that a service does for one connection before it asks to be called again.
@@ -62,11 +66,13 @@ pub enum Work {
     Places,
     /// [`BUCKETS`].
     Buckets,
+    /// [`ENTRIES`].
+    Entries,
 }
 
 impl Work {
     /// All kinds, in the order of their counters.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Packets,
         Self::Control,
         Self::Mail,
@@ -79,6 +85,7 @@ impl Work {
         Self::Resets,
         Self::Places,
         Self::Buckets,
+        Self::Entries,
     ];
 
     /// Its name, as reports print it.
@@ -97,6 +104,7 @@ impl Work {
             Self::Resets => "half-open records looked at",
             Self::Places => "places looked at",
             Self::Buckets => "buckets looked at",
+            Self::Entries => "entries shown",
         }
     }
 }

@@ -14,13 +14,13 @@ pub const TURN_TIMES: usize = 23;
 
 /// Declares the counters once: the plain struct, its names, and the flat view that readers see.
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
+    ($($(#[doc = $doc:literal])* $name:ident,)*) => {
         /// Counters and gauges of one shard (or one stage), since its start.
         ///
         /// `Debug` leaves out what is zero, as most of them are, and names the others: `drops: {NoConnection: 3}`.
         #[derive(Default, Clone, Copy, PartialEq, Eq)]
         pub struct Counters {
-            $($(#[$doc])* pub $name: u64,)*
+            $($(#[doc = $doc])* pub $name: u64,)*
             /// Packets dropped, by reason; index by [`DropReason`].
             pub drops: [u64; DropReason::COUNT],
             /// Most pieces of work that one turn did, by kind; index by [`Work`].
@@ -34,6 +34,9 @@ macro_rules! counters {
         impl Counters {
             /// Names of the counters before those by reason or kind, in publishing order.
             pub const NAMES: &'static [&'static str] = &[$(stringify!($name),)*];
+
+            /// What they count, in the same order.
+            pub const HELP: &'static [&'static str] = &[$(concat!($($doc),*),)*];
 
             /// Number of published cells.
             pub const CELLS: usize = Self::NAMES.len() + DropReason::COUNT + Work::ALL.len() + TURN_TIMES + 1;
@@ -58,10 +61,9 @@ macro_rules! counters {
                 counters
             }
 
-            /// The counters before those by reason or kind that are not zero, with their names.
-            fn counted(&self) -> impl Iterator<Item = (&'static str, u64)> {
-                let all = Self::NAMES.iter().copied().zip([$(self.$name,)*]);
-                all.filter(|(_, value)| *value != 0)
+            /// The counters before those by reason or kind, with their names.
+            pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                Self::NAMES.iter().copied().zip([$(self.$name,)*])
             }
 
             /// Adds another shard's figures to these; of what is a maximum, the larger one stays.
@@ -191,6 +193,8 @@ counters! {
     held_octets_peak,
     /// Turns of the worker that did something.
     turns,
+    /// Time that these took altogether, ns.
+    turn_nanos,
     /// Times the thread parked.
     parks,
 }
@@ -334,6 +338,7 @@ impl Counters {
     /// Counts a turn that took so long.
     pub(crate) fn note_turn(&mut self, took: Duration) {
         self.turns += 1;
+        self.turn_nanos = self.turn_nanos.saturating_add(took.as_nanos());
         let bits = u64::BITS - (took.as_nanos() / 1_000).leading_zeros();
         self.turn_times[(bits as usize).min(TURN_TIMES - 1)] += 1;
         self.longest_turn = self.longest_turn.max(took.as_nanos());
@@ -366,7 +371,7 @@ impl Counters {
 impl fmt::Debug for Counters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut counters = f.debug_struct("Counters");
-        for (name, value) in self.counted() {
+        for (name, value) in self.named().filter(|(_, value)| *value != 0) {
             counters.field(name, &value);
         }
         if self.dropped_total() != 0 {
@@ -380,6 +385,27 @@ impl fmt::Debug for Counters {
             counters.field("longest_turn", &Duration::from_nanos(self.longest_turn));
         }
         counters.finish()
+    }
+}
+
+/// All of them by name, zeros included: counters and gauges as numbers, those by reason or kind as maps, and turns by
+/// their time as a list.
+#[cfg(feature = "serde")]
+impl serde::Serialize for Counters {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeMap;
+        let mut map = serializer.serialize_map(None)?;
+        for (name, value) in self.named() {
+            map.serialize_entry(name, &value)?;
+        }
+        let drops: std::collections::BTreeMap<_, _> = DropReason::all().map(DropReason::name).zip(self.drops).collect();
+        map.serialize_entry("drops", &drops)?;
+        let most: std::collections::BTreeMap<_, _> =
+            Work::ALL.into_iter().map(Work::name).zip(self.most_in_a_turn).collect();
+        map.serialize_entry("most_in_a_turn", &most)?;
+        map.serialize_entry("turn_times", &self.turn_times)?;
+        map.serialize_entry("longest_turn", &self.longest_turn)?;
+        map.end()
     }
 }
 
@@ -461,7 +487,8 @@ mod tests {
         counters.note_work(Work::Places, 5);
         counters.note_turn(Duration::from_micros(3));
         counters.note_turn(Duration::from_secs(3));
-        let text = "Counters { packets_in: 7, turns: 2, drops: {Malformed(IpTruncated): 1, DeviceRefused: 1}, \
+        let text = "Counters { packets_in: 7, turns: 2, turn_nanos: 3000003000, \
+                    drops: {Malformed(IpTruncated): 1, DeviceRefused: 1}, \
                     most_in_a_turn: {Places: 5}, turn_times: {<4µs: 1, more: 1}, longest_turn: 3s }";
         assert_eq!(format!("{counters:?}"), text);
     }

@@ -303,6 +303,11 @@ impl HalfOpenTable {
         })
     }
 
+    /// The name of the record in `slot`, without the mark of [`iter`](Self::iter): its table is known.
+    pub(crate) fn key(&self, slot: u32) -> Option<ConnId> {
+        self.records.key(slot)
+    }
+
     /// When the record with that name is looked at again; at once if it waits for room.
     pub(crate) fn timer(&self, id: ConnId) -> Option<Instant> {
         let slot = id.slot.checked_sub(RECORD)?;

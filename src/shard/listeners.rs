@@ -47,6 +47,19 @@ struct Listener {
     open: bool,
 }
 
+/// A listener, or a fixed port, as observers see it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Listening {
+    /// `None`: all of our addresses.
+    pub(crate) local: Option<Endpoint>,
+    pub(crate) port: u16,
+    pub(crate) service: u16,
+    /// Connections that wait to be accepted.
+    pub(crate) waiting: u32,
+    /// How many may.
+    pub(crate) most: u32,
+}
+
 /// The listeners of a shard.
 #[derive(Debug, Default)]
 pub(crate) struct Listeners {
@@ -141,6 +154,26 @@ impl Listeners {
         if !listener.open && listener.children == 0 && listener.half_open == 0 {
             self.free.push(index);
         }
+    }
+
+    /// Fixed ports, and places for listeners: what [`listening`](Self::listening) takes is below this.
+    pub(crate) fn slots(&self) -> u32 {
+        (self.fixed.len() + self.all.len()) as u32
+    }
+
+    /// The fixed port or the open listener in this place: ports come first, lowest first.
+    pub(crate) fn listening(&self, slot: u32) -> Option<Listening> {
+        let Some(index) = (slot as usize).checked_sub(self.fixed.len()) else {
+            // There are few, and who asks for them is in no hurry.
+            let mut ports: Vec<_> = self.fixed.iter().collect();
+            ports.sort_unstable();
+            let (&port, &service) = *ports.get(slot as usize)?;
+            return Some(Listening { local: None, port, service, waiting: 0, most: 0 });
+        };
+        let Listener { local, service, backlog, queue, .. } = self.all.get(index).filter(|listener| listener.open)?;
+        let (waiting, most) = queue.as_ref().map_or((0, *backlog as usize), |queue| queue.level());
+        let (waiting, most) = (waiting as u32, most.try_into().unwrap_or(u32::MAX));
+        Some(Listening { local: Some(*local), port: local.port, service: *service, waiting, most })
     }
 
     /// Whether children of closed listeners are still to be reset.

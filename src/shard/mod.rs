@@ -22,6 +22,7 @@ mod cookies;
 pub mod counters;
 pub(crate) mod crowd;
 mod destinations;
+pub mod diag;
 mod egress;
 mod eviction;
 mod filing;

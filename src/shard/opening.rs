@@ -99,6 +99,12 @@ impl AcceptQueue {
         self.waiting.load(Ordering::Relaxed) >= self.most
     }
 
+    /// How many wait now, and how many may.
+    #[must_use]
+    pub fn level(&self) -> (usize, usize) {
+        (self.waiting.load(Ordering::Relaxed), self.most)
+    }
+
     /// A connection has been accepted.
     pub fn leave(&self) {
         self.waiting.fetch_sub(1, Ordering::Relaxed);

@@ -105,6 +105,24 @@ impl<R> TimeWaitTable<R> {
         }
     }
 
+    /// Places for records that there are: every slot is below this.
+    #[must_use]
+    pub fn slots(&self) -> u32 {
+        self.nodes.slots() as u32
+    }
+
+    /// The record in `slot`: its name, and whom it is about.
+    #[must_use]
+    pub fn named(&self, slot: u32) -> Option<(Key, Quad)> {
+        Some((self.nodes.key(slot)?, self.nodes.at(slot)?.quad))
+    }
+
+    /// Takes the record with that name out before its time.
+    pub fn take_named(&mut self, key: Key) -> Option<(Quad, R)> {
+        self.nodes.get(key)?;
+        self.take(key.slot)
+    }
+
     /// The deadline of the oldest record.
     #[inline]
     #[must_use]

@@ -31,7 +31,7 @@ mod base;
 mod recovery;
 
 pub use base::config::{BufferLimits, Config, KeepAlive};
-pub use base::info::{Info, LossState, RecoveryCounts};
+pub use base::info::{Info, LossState, RecoveryCounts, SendLimit};
 pub use base::outcome::{CloseReason, Context, Events, Keep, Outcome, Payload};
 pub use base::segment::{Segment, Transmit, reset_for};
 pub use base::seq::SeqNum;

@@ -1,8 +1,10 @@
 //! What a connection costs: the slope of the memory over the number of established connections that do nothing.
 
 use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
 
 use trust::services::echo::Echo;
+use trust::shard::diag::Cursor;
 
 use crate::counting;
 use crate::resident;
@@ -44,4 +46,25 @@ pub(crate) fn established() {
     println!("a connection costs {live} octets of heap, {rss} resident");
     assert!(live < LIMIT, "{live} octets of heap a connection");
     assert!(rss < LIMIT, "{rss} resident octets a connection");
+    looked_at(&mut rig);
+}
+
+/// What a walk over all of them adds to a turn: a slice, which is what one turn answers.
+fn looked_at(rig: &mut Rig) {
+    let (mut cursor, mut entries, mut seen) = (Some(Cursor::default()), Vec::new(), 0);
+    let mut times = Vec::new();
+    while let Some(from) = cursor {
+        let start = Instant::now();
+        cursor = rig.shard.diag(from, &mut entries);
+        times.push(start.elapsed());
+        seen += entries.len();
+        entries.clear();
+    }
+    times.sort_unstable();
+    let (median, late) = (times[times.len() / 2], times[times.len() * 99 / 100]);
+    let slices = times.len();
+    println!("all of {seen} entries are shown in {slices} slices of {median:?}, 99 % of them within {late:?}");
+    // All of them, and the port of the service.
+    assert_eq!(seen, MANY as usize + 1);
+    assert!(cfg!(debug_assertions) || late < Duration::from_millis(1), "a slice takes {late:?}");
 }

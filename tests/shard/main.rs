@@ -10,6 +10,7 @@
 //! | `buckets` | buckets of the owner table: claimed and given back |
 //! | `opens`, `endings`, `orphans` | connections as a service opens them, hears of their end, and leaves them |
 //! | `resources`, `budgets`, `bodies`, `send_bytes` | what each may take of memory, places and turns |
+//! | `diag` | what observers see |
 //! | `door` | a service that does what its test asks of it |
 
 #![cfg(feature = "services")]
@@ -20,6 +21,7 @@ mod buckets;
 mod budgets;
 mod conversations;
 mod crumbs;
+mod diag;
 mod door;
 mod endings;
 mod half_open;

@@ -51,12 +51,29 @@ fn threads(pid: u32) -> Vec<Status> {
     threads
 }
 
-/// The only child of a process.
-fn child(pid: u32) -> u32 {
+/// The only child of a process that has this name.
+fn child_named(pid: u32, name: &str) -> u32 {
     let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-    let children: Vec<_> = children.split_whitespace().map(|child| child.parse().unwrap()).collect();
-    assert_eq!(children.len(), 1, "{children:?}");
+    let named =
+        |child: &&str| std::fs::read_to_string(format!("/proc/{child}/comm")).is_ok_and(|comm| comm.trim() == name);
+    let children: Vec<_> = children.split_whitespace().filter(named).map(|child| child.parse().unwrap()).collect();
+    assert_eq!(children.len(), 1, "{name}: {children:?}");
     children[0]
+}
+
+/// The helper of an engine.
+fn child(pid: u32) -> u32 {
+    child_named(pid, "trust-helper")
+}
+
+/// Who removes the control socket may do nothing else, and stays who started it.
+fn keeper_is_fenced_in(engine: u32) {
+    for thread in threads(child_named(engine, "trust-keeper")) {
+        for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+            assert_eq!(thread.field(set), "0000000000000000", "{set} in {}", thread.0);
+        }
+        assert_eq!((thread.field("NoNewPrivs"), thread.field("Seccomp")), ("1", "2"), "{}", thread.0);
+    }
 }
 
 /// No thread has any right left.
@@ -78,10 +95,12 @@ fn is_fenced_in(pid: u32) {
 fn around(plan: &str) -> Outcome {
     need(&["nc", "curl", "iperf3", "ip"])?;
     let engine = Engine::start(&["--plan", plan, "--service", "echo-sockets:1007", "--log", "connections"]);
-    // Those of the plan, the application's, those for signals, standard output and standard error, and the main one.
+    // Those of the plan, the application's, those for signals, the control socket, standard output and standard error, and
+    // the main one.
     let planned = engine.banner.matches(" -> ").count() / 2;
-    assert_eq!(threads(engine.pid()).len(), planned + 5, "{}", engine.banner);
+    assert_eq!(threads(engine.pid()).len(), planned + 6, "{}", engine.banner);
     is_fenced_in(engine.pid());
+    keeper_is_fenced_in(engine.pid());
     let line = engine.banner.lines().find(|line| line.starts_with("fence: ")).unwrap();
     assert!(line.contains("no capabilities") && line.contains("system calls (seccomp)"), "{line}");
 
@@ -472,9 +491,9 @@ pub(crate) fn descriptors() -> Outcome {
     let files = ["/dev/null", "/dev/net/tun"].map(PathBuf::from);
     let strange = |path: &&PathBuf| path.is_absolute() && !files.contains(path) && **path != directory.0.join("lock");
     assert_eq!(fenced.iter().find(strange), None, "{fenced:?}");
-    // Of sockets there is the pair that signals write to.
+    // Of sockets there is the pair that signals write to, the control socket, and the way to its keeper.
     let sockets = fenced.iter().filter(|path| path.to_string_lossy().starts_with("socket:")).count();
-    assert_eq!(sockets, 2, "{fenced:?}");
+    assert_eq!(sockets, 4, "{fenced:?}");
     assert!(!has(&open(""), "lock"));
     let all = open("--sandbox off");
     assert!(has(&all, "lock") && has(&all, "secret"), "{all:?}");
@@ -532,7 +551,7 @@ pub(crate) fn parents_death() -> Outcome {
         let mut command = Command::new("sh");
         command.args(["-c", line, TRUST]);
         let mut shell = Engine::spawn(command);
-        let orphan = Orphan(child(shell.pid()));
+        let orphan = Orphan(child_named(shell.pid(), "trust"));
         is_fenced_in(orphan.0);
         shell.signal(libc::SIGKILL);
         let link = || must(5, "ip", &["-o", "link"]);

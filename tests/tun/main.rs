@@ -11,6 +11,7 @@ mod basics;
 mod capture;
 mod combinations;
 mod connect;
+mod control;
 mod crowd;
 mod drain;
 mod fence;
@@ -73,6 +74,14 @@ fn main() -> ExitCode {
         trial("forward_needs_open_files_and_says_how_many", relay::open_files),
         trial("forward_places_of_the_vanished_are_free_again", relay::vanished),
         trial("forward_ssh_session_and_file_copy", forward::secure_shell),
+        trial("control_ss_shows_the_connections_of_the_test", control::connections),
+        trial("control_ss_shows_states", control::states),
+        trial("control_kill_resets_those_and_no_other", control::kill),
+        trial("control_socket_is_private_and_goes_with_its_engine", control::socket),
+        trial("control_survives_garbage_and_stalled_readers", control::garbage),
+        trial("control_metrics_are_scraped_over_the_device", control::metrics),
+        trial("control_and_counters_agree_on_a_lossy_transfer", control::losses),
+        trial("control_is_found_in_its_usual_place", control::usual_place),
         trial("fence_is_around_every_thread_fused", fence::around_fused),
         trial("fence_is_around_every_thread_pipeline", fence::around_pipeline),
         trial("fence_off_keeps_every_right", fence::off),

@@ -7,6 +7,7 @@ use core::str::FromStr;
 
 /// The known algorithms, for configuration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
 pub enum CongestionControl {
     /// RFC 5681: one segment more each round trip, half after a loss.
     Reno,

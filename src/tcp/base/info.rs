@@ -20,11 +20,16 @@ use crate::tcp::base::time::{Duration, Instant};
 /// | `cwnd`, `ssthresh`, `flight`, `sacked`, `lost` | `snd_cwnd`, `snd_ssthresh`, `unacked`, `sacked`, `lost` |
 /// | `mss`, `receive_mss`, `window_shifts` | `snd_mss`, `rcv_mss`, `snd_wscale` and `rcv_wscale` |
 /// | `bytes_acked`, `bytes_received`, `bytes_sent` | `bytes_acked`, `bytes_received`, `bytes_sent` less `bytes_retrans` |
+/// | `bytes_resent`, `resent` | `bytes_retrans`, `retrans` |
+/// | `delivery_rate`, `delivery_app_limited` | `delivery_rate`, `delivery_rate_app_limited` |
+/// | `busy`, `rwnd_limited`, `sndbuf_limited` | `busy_time`, `rwnd_limited`, `sndbuf_limited` |
+/// | `reordering_seen` | `reord_seen`, of which there is a count |
 /// | `not_sent`, `send_window`, `receive_window` | `notsent_bytes`, `snd_wnd`, `rcv_wnd` |
 /// | `receive_buffer` | `rcv_space`, nearly |
 /// | `recovery.dsacks` | `dsack_dups` |
 /// | `last_sent`, `last_received` | `last_data_sent`, `last_ack_recv`, as points in time |
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct Info {
     /// Its state.
     pub state: State,
@@ -34,6 +39,8 @@ pub struct Info {
     pub bytes_acked: u64,
     /// Octets sent at least once.
     pub bytes_sent: u64,
+    /// Octets sent again.
+    pub bytes_resent: u64,
     /// Wire segments sent again.
     pub retransmits: u64,
     /// Times the retransmission timer fired in earnest; counted up to 65,535.
@@ -69,6 +76,25 @@ pub struct Info {
     pub lost: u32,
     /// Octets in flight that the peer reports to hold.
     pub sacked: u32,
+    /// Octets in flight that were sent again.
+    pub resent: u32,
+    /// Segments were delivered out of order, or later than expected (RFC 8985 6.2.3): detection allows for it.
+    pub reordering_seen: bool,
+    /// Octets a second that were acknowledged from the last acknowledgment before a segment left until its own; measured
+    /// anew each round trip.
+    pub delivery_rate: Option<u64>,
+    /// There was nothing more to send when that segment left: the path may deliver more.
+    pub delivery_app_limited: bool,
+    /// How long there was something to send or in flight, also while one of the following held it back.
+    pub busy: Duration,
+    /// Of that, how long the peer's window held back what the congestion window would have let go.
+    pub rwnd_limited: Duration,
+    /// Of that, how long all was sent that the send buffer had room for, and the user waited for more room.
+    pub sndbuf_limited: Duration,
+    /// What limits the sender now ...
+    pub limited_by: SendLimit,
+    /// ... and since when; the times above end there, until [`up_to`](Self::up_to).
+    pub limited_since: Instant,
     /// What loss recovery is at.
     pub loss_state: LossState,
     /// How often the retransmission timeout was doubled since the last progress.
@@ -101,8 +127,44 @@ pub struct Info {
     pub window_shifts: (u8, u8),
 }
 
+/// What limits a sender.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum SendLimit {
+    /// Nothing: there is nothing to send.
+    #[default]
+    Idle,
+    /// The congestion window, or the path: it sends as it may.
+    Busy,
+    /// The peer's window.
+    ReceiveWindow,
+    /// The size of the send buffer.
+    SendBuffer,
+}
+
+impl Info {
+    /// The same with the times of the present limit up to `now`.
+    #[must_use]
+    pub fn up_to(mut self, now: Instant) -> Self {
+        let more = now.saturating_since(self.limited_since);
+        let limited = match self.limited_by {
+            SendLimit::Idle => return self,
+            SendLimit::Busy => None,
+            SendLimit::ReceiveWindow => Some(&mut self.rwnd_limited),
+            SendLimit::SendBuffer => Some(&mut self.sndbuf_limited),
+        };
+        if let Some(limited) = limited {
+            *limited = limited.saturating_add(more);
+        }
+        self.busy = self.busy.saturating_add(more);
+        self.limited_since = self.limited_since.max(now);
+        self
+    }
+}
+
 /// What loss recovery of the sender is at; named as in Linux.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum LossState {
     /// Nothing is known to be missing.
     #[default]
@@ -117,6 +179,7 @@ pub enum LossState {
 
 /// How often loss recovery of the sender did what (OPS-50).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 pub struct RecoveryCounts {
     /// Fast recoveries: loss was found without a timeout.
     pub fast_recoveries: u32,

@@ -53,6 +53,7 @@
 ///
 /// CLOSE moves the state at once, also while data is still queued before the FIN (SM-EST-4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[repr(u8)]
 pub enum State {
     /// Our SYN is out, nothing was heard.

@@ -137,6 +137,12 @@ impl Connection {
         let acked = self.sender.acknowledge(ack);
         self.acked += u64::from(acked);
         self.liveness.on_progress(context.now);
+        let observed = &mut self.observed;
+        if observed.end.gt(una) && observed.end.le(ack) {
+            let took = context.now.saturating_since(observed.from).as_nanos().max(1);
+            observed.rate = ack.above(observed.una) as f32 * 1e9 / took as f32;
+            observed.app_limited[1] = observed.app_limited[0];
+        }
         self.recovery.on_una((una, ack), self.sender.queued() == 0, context, summary);
         acked
     }

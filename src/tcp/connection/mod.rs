@@ -35,8 +35,10 @@ pub use super::base::outcome::{CloseReason, Context, Events, Keep, Outcome, Payl
 use bitflags::bitflags;
 
 use crate::tcp::base::config::Config;
+use crate::tcp::base::info::SendLimit;
+use crate::tcp::base::seq::SeqNum;
 use crate::tcp::base::state::State;
-use crate::tcp::base::time::Instant;
+use crate::tcp::base::time::{Duration, Instant};
 use crate::tcp::base::timers::{Timer, Timers};
 use crate::tcp::base::timestamp::Timestamp;
 use crate::tcp::congestion::{AckSample, Congestion};
@@ -68,6 +70,63 @@ bitflags! {
         const LEFT = 1 << 3;
         /// None waits for the connection (OPS-22).
         const ORPHAN = Self::NO_READER.bits() | Self::LEFT.bits();
+    }
+}
+
+/// What a connection keeps for observers only. Nothing of it decides anything.
+///
+/// What has limited the sender is noted where it has found nothing more to send, with the time of that call: once a turn,
+/// not a segment. Delivery is measured with one segment after the other: once a round trip.
+#[derive(Clone, Debug)]
+struct Observed {
+    /// How long the sender was busy, held up by the peer's window, and by its buffer; each without the others, and up to
+    /// `since`.
+    times: [Duration; 3],
+    /// When the present limit began.
+    since: Instant,
+    /// Octets sent again.
+    bytes_resent: u64,
+    /// When the delivery began that is being measured, SND.UNA then, and what ends it: the end of a segment that left then.
+    from: Instant,
+    una: SeqNum,
+    end: SeqNum,
+    /// What was measured last, octets a second; 0 for nothing.
+    rate: f32,
+    limit: SendLimit,
+    /// There was nothing more to send when the present measurement began, and when the last one did.
+    app_limited: [bool; 2],
+}
+
+impl Observed {
+    const fn new(una: SeqNum, now: Instant) -> Self {
+        Self {
+            times: [Duration::ZERO; 3],
+            since: now,
+            bytes_resent: 0,
+            from: now,
+            una,
+            end: una,
+            rate: 0.0,
+            limit: SendLimit::Idle,
+            app_limited: [false; 2],
+        }
+    }
+
+    /// This limits the sender from now on.
+    #[inline]
+    fn limited_by(&mut self, limit: SendLimit, now: Instant) {
+        if limit == self.limit {
+            return;
+        }
+        let [busy, rwnd, sndbuf] = &mut self.times;
+        let past = now.saturating_since(self.since);
+        match self.limit {
+            SendLimit::Idle => {}
+            SendLimit::Busy => *busy = busy.saturating_add(past),
+            SendLimit::ReceiveWindow => *rwnd = rwnd.saturating_add(past),
+            SendLimit::SendBuffer => *sndbuf = sndbuf.saturating_add(past),
+        }
+        (self.limit, self.since) = (limit, now);
     }
 }
 
@@ -147,6 +206,8 @@ pub struct Connection {
     past_stamps: PastStamps,
     /// For answers to what proves nothing.
     limiter: Limiter,
+    // Once a turn, for observers.
+    observed: Observed,
 }
 
 impl Connection {
@@ -181,6 +242,7 @@ impl Connection {
             reassembly: Reassembly::new(opened.sack),
             past_stamps: PastStamps::new(Timestamp(opened.timestamps.unwrap_or_default()), 0),
             limiter: Limiter::new(),
+            observed: Observed::new(opened.iss + 1, now),
         };
         if config.keepalive {
             connection.set_keepalive(Some(config.keepalive()));
@@ -283,6 +345,7 @@ impl Connection {
     /// Enters CLOSED.
     fn finish(&mut self, reason: CloseReason) {
         self.state = State::Closed;
+        self.observed.limited_by(SendLimit::Idle, self.clock.max(self.last_sent));
         self.predictable = false;
         self.timers.cancel_all();
         self.flags.remove(ConnectionFlags::POLL | ConnectionFlags::PROBE_DUE);
@@ -305,6 +368,7 @@ impl Connection {
     /// Enters TIME-WAIT: all timers stop (SM-FW2-2), the record that replaces this one has its own.
     fn enter_time_wait(&mut self) {
         self.state = State::TimeWait;
+        self.observed.limited_by(SendLimit::Idle, self.clock);
         self.predictable = false;
         self.timers.cancel_all();
         self.reason.get_or_insert(CloseReason::Normal);
@@ -333,6 +397,8 @@ mod lab;
 #[cfg(test)]
 mod loss_tests;
 #[cfg(test)]
+mod observed_tests;
+#[cfg(test)]
 mod recovery_tests;
 #[cfg(test)]
 mod world_tests;
@@ -351,6 +417,8 @@ mod tests {
         assert_eq!(offset_of!(Connection, timers), 128);
         assert_eq!(offset_of!(Connection, congestion) + size_of::<CongestionWindow>(), 192);
         assert_eq!(align_of::<Connection>(), 64);
-        assert!(size_of::<Connection>() <= 576, "{}", size_of::<Connection>());
+        // What observers ask for is the last line.
+        assert_eq!(offset_of!(Connection, observed), 576);
+        assert!(size_of::<Connection>() <= 640, "{}", size_of::<Connection>());
     }
 }

@@ -4,6 +4,7 @@
 //! RST carries the newest ACK, so data spares the pure one (MUST-58).
 
 use crate::tcp::base::config::Config;
+use crate::tcp::base::info::SendLimit;
 use crate::tcp::base::segment::Transmit;
 use crate::tcp::base::seq::SeqNum;
 use crate::tcp::base::state::State;
@@ -73,8 +74,27 @@ impl Connection {
         if ack.is_none() || self.recovery.phase() == Phase::Open {
             self.flags.remove(ConnectionFlags::POLL);
             self.arm_stalled(config, now);
+            self.note_limit(now);
         }
         ack
+    }
+
+    /// What holds the sender up is noted for observers.
+    fn note_limit(&mut self, now: Instant) {
+        let sender = &self.sender;
+        let unsent = sender.unsent();
+        let limit = if unsent == 0 {
+            match sender.flight() {
+                0 => SendLimit::Idle,
+                _ if sender.is_full() && self.state.can_send() => SendLimit::SendBuffer,
+                _ => SendLimit::Busy,
+            }
+        } else {
+            let segment = unsent.min(self.smss());
+            let held = sender.window_room() < segment && self.congestion.cwnd().saturating_sub(self.pipe()) >= segment;
+            if held { SendLimit::ReceiveWindow } else { SendLimit::Busy }
+        };
+        self.observed.limited_by(limit, now);
     }
 
     /// The ACK that `Outcome::ack_now` asked for: a segment without payload that says what we have now (SM-GEN-6). It
@@ -203,6 +223,7 @@ impl Connection {
         let clock = self.receiver.timestamps().clock();
         self.recovery.on_resent(self.sender.una(), &segment, pieces, clock, now);
         self.rtt.on_resent(segment.seq);
+        self.observed.bytes_resent += u64::from(segment.len);
         self.last_sent = now;
         segment
     }
@@ -292,8 +313,14 @@ impl Connection {
         let small_end = (!len.is_multiple_of(mss)).then_some(segment.seq + len);
         sender.on_sent(end, fin, small_end);
         self.last_sent = now;
+        self.observed.limited_by(SendLimit::Busy, now);
         if recovery.phase() == Phase::Open && !recovery.is_ambiguous() {
             self.rtt.on_sent(end, now);
+        }
+        if self.observed.end.le(numbers.una) {
+            let from = if numbers.una == numbers.nxt { now } else { self.liveness.last_progress() };
+            (self.observed.from, self.observed.una, self.observed.end) = (from, numbers.una, end);
+            self.observed.app_limited[0] = sender.unsent() == 0;
         }
         self.flags.remove(ConnectionFlags::PROBE_DUE);
         congestion.on_sent(recovery.pipe(sender.flight()), mss, numbers.una, end, limited);

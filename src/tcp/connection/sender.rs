@@ -340,6 +340,12 @@ impl Sender {
         }
     }
 
+    /// Whether the send buffer was filled, and the user waits for room.
+    #[inline]
+    pub(super) fn is_full(&self) -> bool {
+        self.facts.contains(Facts::ROOM_FULL)
+    }
+
     /// Whether a user who waits for room may go on. Not for every octet: it shall find a quarter of the buffer free.
     /// The congestion window is `cwnd`: as much again as is in flight can be queued (OPS-16). The limit never shrinks by
     /// itself.

@@ -10,7 +10,7 @@ use crate::tcp::base::state::State;
 use crate::tcp::base::time::Instant;
 use crate::tcp::connection::sender::SendOption;
 use crate::tcp::connection::time_wait::TimeWait;
-use crate::tcp::connection::{Connection, ConnectionFlags};
+use crate::tcp::connection::{Connection, ConnectionFlags, Observed};
 
 impl Connection {
     /// Its state.
@@ -233,7 +233,7 @@ impl Connection {
         TimeWait::new(&self.receiver, self.sender.nxt(), config, now)
     }
 
-    /// A snapshot for observers.
+    /// A snapshot for observers. Its times end at the last change: see [`Info::up_to`].
     #[must_use]
     pub fn info(&self, config: &Config) -> Info {
         let sent = if self.sender.is_fin_sent() { self.sender.queued() } else { self.sender.flight() };
@@ -251,8 +251,15 @@ impl Connection {
         self.sender.describe(&mut info);
         self.liveness.describe(&mut info);
         self.congestion.describe(&mut info);
-        self.recovery.describe(&mut info);
+        self.recovery.describe(self.sender.una(), &mut info);
         self.rtt.describe(&config.rtt(), &mut info);
+        let Observed { times, since, bytes_resent, rate, limit, app_limited, .. } = self.observed;
+        let [busy, rwnd, sndbuf] = times;
+        info.busy = busy.saturating_add(rwnd).saturating_add(sndbuf);
+        (info.rwnd_limited, info.sndbuf_limited, info.bytes_resent) = (rwnd, sndbuf, bytes_resent);
+        (info.limited_by, info.limited_since) = (limit, since);
+        info.delivery_rate = (rate > 0.0).then_some(rate as u64);
+        info.delivery_app_limited = app_limited[1];
         info
     }
 }

@@ -166,11 +166,13 @@ impl LossRecovery {
     }
 
     /// Its part of what observers see.
-    pub(crate) fn describe(&self, info: &mut Info) {
+    pub(crate) fn describe(&self, una: SeqNum, info: &mut Info) {
         info.retransmits = self.retransmits.into();
         info.timeouts = self.timeouts.into();
         info.lost = self.scoreboard.lost();
         info.sacked = self.scoreboard.sacked();
+        info.resent = if self.is_ambiguous() { self.scoreboard.in_flight_again(una) } else { 0 };
+        info.reordering_seen = !self.rack.window(Duration::MAX, None, true).is_zero();
         info.sack = self.with_sack();
         info.loss_state = match self.phase {
             Phase::Open if self.in_disorder() => LossState::Disorder,

@@ -27,7 +27,7 @@ const FULL: usize = 1_024;
 const LITTLE: u32 = 40;
 
 /// Records whose memory a connection keeps when nothing is in flight.
-const KEPT: usize = 4;
+const KEPT: usize = 3;
 
 /// A part of the flight that left together and of which the same is known. It begins where the record before ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +127,19 @@ impl Scoreboard {
         self.lost
     }
 
+    /// Octets of the flight, which begins at `una`, that were sent again and may still be in the network.
+    pub(super) fn in_flight_again(&self, una: SeqNum) -> u32 {
+        let mut start = una;
+        let mut octets = 0;
+        for record in &self.records {
+            if record.resent() && !record.has(Known::SACKED.union(Known::LOST)) {
+                octets += record.end().above(start);
+            }
+            start = record.end();
+        }
+        octets
+    }
+
     /// Number of records.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
@@ -163,7 +176,7 @@ impl Scoreboard {
     /// Few steps, not a doubling now and then.
     #[cold]
     fn grow(&mut self) {
-        let steps = [KEPT, 4 * KEPT, CROWDED];
+        let steps = [KEPT, 16, CROWDED];
         let wanted = steps.into_iter().find(|step| *step > self.records.len()).unwrap_or(2 * self.records.len());
         self.records.reserve_exact(wanted - self.records.len());
     }

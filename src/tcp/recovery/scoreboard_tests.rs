@@ -293,7 +293,7 @@ fn a_crowd_that_is_acknowledged_gives_back_what_no_stream_needs() {
 
 #[test]
 fn room_grows_in_few_steps_and_stays_while_something_is_in_flight() {
-    assert_eq!([1, 5, 17].map(|segments| flight(segments).capacity()), [KEPT, 4 * KEPT, CROWDED]);
+    assert_eq!([1, 5, 17].map(|segments| flight(segments).capacity()), [KEPT, 16, CROWDED]);
     let mut board = flight(10);
     board.records.reserve(2 * CROWDED);
     let room = board.capacity();

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use rustix::process::geteuid;
 
 use crate::enter::{become_of, command};
+use crate::look::with_control;
 use crate::nat::Nat;
 use crate::place::Place;
 use crate::signals::Asked;
@@ -71,6 +72,7 @@ pub(crate) fn host(place: &Place, words: &[OsString]) -> Outcome {
         return asked.run(&mut command(&[before, words].concat()));
     }
     place.state.create()?;
+    with_control(&place.state, &mut words);
     let lock = place.state.lock_engine()?;
     let locks = [Some(&lock), nat.as_ref().map(Nat::lock)].into_iter().flatten().collect();
     let outcome = supervise(&place.state, &Start { before, words, locks, whereabouts: Whereabouts::Here }, &asked);

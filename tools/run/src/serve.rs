@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 
+use crate::look::{with_control, with_metrics};
 use crate::place::Place;
 use crate::signals::Asked;
 use crate::supervise::{Start, Whereabouts, supervise};
@@ -25,6 +26,9 @@ pub(crate) fn serve(place: &Place, flag: &OsStr, words: &[OsString]) -> Outcome 
     let mut before = words::list([OsStr::new("unshare"), flag]);
     before.extend(words::list(["setpriv", "--pdeathsig", "KILL", "sh", "-c", INSIDE, &ours]));
     before.push(place.engine.clone().into());
-    let start = Start { before, words: words::serve(words), locks: vec![&lock], whereabouts: Whereabouts::Apart };
+    let mut words = words::serve(words);
+    with_control(&place.state, &mut words);
+    with_metrics(&mut words);
+    let start = Start { before, words, locks: vec![&lock], whereabouts: Whereabouts::Apart };
     supervise(&place.state, &start, &asked)
 }

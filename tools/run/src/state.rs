@@ -5,6 +5,7 @@
 //! | `lock` | locked while an engine runs: by whoever watches over it, and by the engine itself |
 //! | `pid` | the engine's process |
 //! | `ready` | the engine's address, from the moment it serves |
+//! | `control` | the engine's control socket |
 //! | `net1.lock` to `net254.lock` | locked by a command that has 10.7.1.0/24, and so on, beside the engine |
 //! | `nat`, `nat.lock` | what `--nat` has changed, and its lock |
 //!

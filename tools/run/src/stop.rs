@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::process::{Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::nat;
 use crate::state::{MOMENT, State, owner};
@@ -34,9 +34,7 @@ pub(crate) fn stop(state: &State) -> Outcome {
 pub(crate) fn end_engine(state: &State) -> Result<bool, Failure> {
     let Some(pid) = state.engine() else { return Err(Failure::new("an engine is just starting; try again")) };
     let process = PathBuf::from(format!("/proc/{}", pid.as_raw_pid()));
-    let line = fs::read(process.join("cmdline")).unwrap_or_default();
-    let words: Vec<_> = line.split(|octet| *octet == 0).map(|word| OsString::from_vec(word.to_vec())).collect();
-    let limit = Duration::from_secs(5 + drain(&words));
+    let limit = Duration::from_secs(5 + drain(&engine_words(pid)));
     // One that is gone already leaves a lock that its starter holds for a moment.
     if kill_process(pid, Signal::TERM) == Err(Errno::PERM) {
         let owner = owner(&process).unwrap_or_else(|| "another user".to_owned());
@@ -53,6 +51,12 @@ pub(crate) fn end_engine(state: &State) -> Result<bool, Failure> {
     let _ = kill_process_group(pid, Signal::KILL);
     thread::sleep(Duration::from_millis(200));
     Ok(!state.is_running())
+}
+
+/// The words that the engine was started with.
+pub(crate) fn engine_words(pid: Pid) -> Vec<OsString> {
+    let line = fs::read(format!("/proc/{}/cmdline", pid.as_raw_pid())).unwrap_or_default();
+    line.split(|octet| *octet == 0).map(|word| OsString::from_vec(word.to_vec())).collect()
 }
 
 /// The seconds of `--drain`, at most 99999.

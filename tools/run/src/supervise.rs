@@ -86,7 +86,7 @@ pub(crate) fn supervise(state: &State, start: &Start<'_>, asked: &Asked) -> Outc
     // A helper of its that was stopped hears of no end, and would keep the namespace.
     let _ = kill_process_group(pid, Signal::KILL);
     let ended = child.wait().map_err(cannot("the engine's status is not to be had"))?;
-    for name in ["ready", "pid"] {
+    for name in ["ready", "pid", "control"] {
         let _ = fs::remove_file(state.path(name));
     }
     if asked.status().is_none() {

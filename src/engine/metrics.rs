@@ -1,0 +1,208 @@
+//! What a running engine counts, for a registry of metrics: each with its name, its help, its kind and its labels.
+//!
+//! No registry is named here: whoever has one, of whichever package, is called with one family after another and takes
+//! what is said over ([`Handle::visit_metrics`]). Names are those of Prometheus' data model. Where a counter means what
+//! one of Linux means, it has that name, too, as node_exporter's netstat collector writes it.
+
+use super::running::{Engine, Handle};
+use crate::shard::budget::Work;
+use crate::shard::counters::TURN_TIMES;
+use crate::shard::{Counters, DropReason};
+
+/// What kind a metric is of, and with it what may be done with its values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricKind {
+    /// A count since the start, which only grows.
+    Counter,
+    /// A level as it is now.
+    Gauge,
+    /// A count by classes.
+    Histogram,
+    /// As a counter of the kernel's, which node_exporter gives no kind.
+    Untyped,
+}
+
+/// A metric with all its values.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Family<'a> {
+    /// Its name, without what a format adds for its kind (`_total`).
+    pub name: &'a str,
+    /// What it counts, in a sentence.
+    pub help: &'a str,
+    /// Its kind.
+    pub kind: MetricKind,
+    /// Its values, each with labels that no other one has.
+    pub samples: &'a [Sample],
+}
+
+/// One value of a metric.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// Names and values, like `shard` and `0`.
+    pub labels: Vec<(&'static str, String)>,
+    /// The value.
+    pub value: SampleValue,
+}
+
+/// A value, by the kind of its metric.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SampleValue {
+    /// Of a counter or a gauge.
+    Number(u64),
+    /// Of a gauge with a unit, like seconds.
+    Decimal(f64),
+    /// Of a histogram.
+    Histogram {
+        /// How many there were in each class, each with the bound that they were below; that of the last is infinite.
+        buckets: Vec<(f64, u64)>,
+        /// All of them together.
+        sum: f64,
+    },
+}
+
+/// A metric of the engine that the kernel has, too: its name, and how it is read.
+type Linux = (&'static str, &'static str, fn(&Counters) -> u64);
+
+/// Counters that mean what a counter of Linux means, over all shards.
+const LINUX: [Linux; 9] = [
+    ("node_netstat_Tcp_PassiveOpens", "Connections opened by the other side", |all| all.accepted),
+    ("node_netstat_Tcp_OutRsts", "Segments sent with RST", |all| all.resets_out),
+    ("node_netstat_TcpExt_TCPTimeouts", "Retransmission timeouts", |all| all.retransmission_timeouts),
+    ("node_netstat_TcpExt_TCPLossProbes", "Tail loss probes", |all| all.tail_probes),
+    ("node_netstat_TcpExt_TCPDSACKRecv", "Reports of peers that octets arrived twice", |all| all.dsacks_in),
+    ("node_netstat_TcpExt_SyncookiesSent", "SYNs answered with a cookie", |all| all.cookies_sent),
+    ("node_netstat_TcpExt_SyncookiesRecv", "Connections made of a cookie", |all| all.cookies_accepted),
+    ("node_netstat_TcpExt_SyncookiesFailed", "ACKs of no connection that were no good cookie", |all| {
+        all.cookies_refused
+    }),
+    ("node_netstat_TcpExt_ListenOverflows", "Handshakes refused because an accept queue was full", |all| {
+        all.dropped(DropReason::AcceptQueueFull)
+    }),
+];
+
+impl Handle {
+    /// Calls `visit` with every metric of the engine, one family after the other: counters and gauges of each shard,
+    /// drops by reason, turns by their time. To be called whenever they are asked for; no shard is asked, figures are
+    /// those that shards have published, 10 ms ago at most while there is work.
+    ///
+    /// ```
+    /// # use trust::device::memory::{MemoryOptions, pair};
+    /// # use trust::engine::{Engine, Pin};
+    /// # fn main() -> std::io::Result<()> {
+    /// # let (device, _other_end) = pair(&MemoryOptions::default())?;
+    /// # let engine = Engine::builder().device(device, 1).address([10, 0, 0, 2].into()).pin(Pin::None).start()?;
+    /// let mut names = Vec::new();
+    /// engine.handle().visit_metrics(&mut |family| names.push(family.name.to_owned()));
+    /// assert!(names.iter().any(|name| name == "trust_accepted"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn visit_metrics(&self, visit: &mut dyn FnMut(Family<'_>)) {
+        let shards = self.shard_counters();
+        for (index, (name, help)) in Counters::NAMES.iter().zip(Counters::HELP).enumerate() {
+            if *name == "turn_nanos" {
+                // The sum of the histogram below.
+                continue;
+            }
+            let gauge = help.trim_start().starts_with("Gauge:") || help.trim_start().starts_with("Most ");
+            let kind = if gauge { MetricKind::Gauge } else { MetricKind::Counter };
+            let value = |counters: &Counters| counters.named().nth(index).map_or(0, |(_, value)| value);
+            family(visit, (&format!("trust_{name}"), help.trim(), kind), &of_shards(&shards, value));
+        }
+        let mut drops = Vec::new();
+        for reason in DropReason::all() {
+            let more = ("reason", reason.name());
+            drops.extend(of_shards(&shards, |counters| counters.dropped(reason)).into_iter().map(|s| s.with(&more)));
+        }
+        family(visit, ("trust_drops", "Packets dropped, by reason.", MetricKind::Counter), &drops);
+        let mut most = Vec::new();
+        for work in Work::ALL {
+            let more = ("work", work.name().to_owned());
+            most.extend(
+                of_shards(&shards, |counters| counters.most_in_a_turn(work)).into_iter().map(|s| s.with(&more)),
+            );
+        }
+        let help = "Most pieces of work that one turn did, by kind.";
+        family(visit, ("trust_most_in_a_turn", help, MetricKind::Gauge), &most);
+        let mut longest = of_shards(&shards, |_| 0);
+        for (sample, counters) in longest.iter_mut().zip(&shards) {
+            sample.value = SampleValue::Decimal(counters.longest_turn as f64 / 1e9);
+        }
+        family(visit, ("trust_longest_turn_seconds", "The longest turn.", MetricKind::Gauge), &longest);
+        let turns: Vec<_> = shards.iter().enumerate().map(|(shard, counters)| turns(shard, counters)).collect();
+        family(visit, ("trust_turn_seconds", "Turns by how long they took.", MetricKind::Histogram), &turns);
+        let all = self.counters();
+        let sample = |value| Sample { labels: Vec::new(), value: SampleValue::Number(value) };
+        // Not of a shard: the stages have counted them.
+        let refused = all.dropped(DropReason::DeviceRefused);
+        let help = "Frames that the device has refused.";
+        family(visit, ("trust_device_refused", help, MetricKind::Counter), &[sample(refused)]);
+        let help = "Packets that came on a queue of another shard and were handed over by ring.";
+        family(visit, ("trust_handed_over", help, MetricKind::Counter), &[sample(all.forwarded)]);
+        for (name, help, value) in LINUX {
+            family(visit, (name, help, MetricKind::Untyped), &[sample(value(&all))]);
+        }
+    }
+}
+
+impl Engine {
+    /// As [`Handle::visit_metrics`].
+    pub fn visit_metrics(&self, visit: &mut dyn FnMut(Family<'_>)) {
+        self.handle().visit_metrics(visit);
+    }
+}
+
+fn family(visit: &mut dyn FnMut(Family<'_>), (name, help, kind): (&str, &str, MetricKind), samples: &[Sample]) {
+    visit(Family { name, help, kind, samples });
+}
+
+fn of_shards(shards: &[Counters], value: impl Fn(&Counters) -> u64) -> Vec<Sample> {
+    let sample = |(shard, counters): (usize, &Counters)| Sample {
+        labels: vec![("shard", shard.to_string())],
+        value: SampleValue::Number(value(counters)),
+    };
+    shards.iter().enumerate().map(sample).collect()
+}
+
+/// Turns of a shard by their time, in seconds.
+fn turns(shard: usize, counters: &Counters) -> Sample {
+    let bound = |class: usize| if class + 1 == TURN_TIMES { f64::INFINITY } else { (1_u64 << class) as f64 / 1e6 };
+    let buckets = counters.turn_times.iter().enumerate().map(|(class, turns)| (bound(class), *turns)).collect();
+    let sum = counters.turn_nanos as f64 / 1e9;
+    Sample { labels: vec![("shard", shard.to_string())], value: SampleValue::Histogram { buckets, sum } }
+}
+
+impl Sample {
+    fn with(mut self, label: &(&'static str, String)) -> Self {
+        self.labels.push(label.clone());
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::device::memory::{MemoryOptions, pair};
+    use crate::engine::Pin;
+
+    /// What formats and registries ask of names and labels.
+    #[test]
+    fn names_are_unique_and_well_formed_and_each_has_its_help() {
+        let (device, _) = pair(&MemoryOptions::default()).unwrap();
+        let engine = Engine::builder().device(device, 1).address([10, 0, 0, 2].into()).pin(Pin::None).start().unwrap();
+        let (mut names, mut values) = (HashSet::new(), 0);
+        engine.visit_metrics(&mut |family| {
+            assert!(names.insert(family.name.to_owned()), "{} twice", family.name);
+            assert!(family.name.chars().all(|char| char.is_ascii_alphanumeric() || char == '_'), "{}", family.name);
+            assert!(family.help.len() > 8 && !family.help.contains('\n'), "{family:?}");
+            let labels: HashSet<_> = family.samples.iter().map(|sample| sample.labels.clone()).collect();
+            assert_eq!(labels.len(), family.samples.len(), "{}", family.name);
+            values += labels.len();
+        });
+        assert!(names.contains("trust_accepted") && names.contains("node_netstat_TcpExt_TCPTimeouts"));
+        assert!(names.len() == Counters::NAMES.len() - 1 + 6 + LINUX.len() && values > 80, "{} {values}", names.len());
+    }
+}

@@ -1,0 +1,45 @@
+//! A question about what a shard has, and the answer.
+
+use crate::shard::Shard;
+use crate::shard::diag::{Cursor, Entry, EntryId};
+
+/// A part of a walk over what a shard has.
+#[derive(Debug)]
+pub struct Slice {
+    /// What was found, in the list that came with the question.
+    pub entries: Vec<Entry>,
+    /// Where to go on; `None`: that was all.
+    pub next: Option<Cursor>,
+}
+
+/// A question about what a shard has, with what is to be done with the answer on the shard's thread.
+pub(super) enum Question {
+    Walk { from: Cursor, entries: Vec<Entry>, answer: Box<dyn FnOnce(Slice) + Send> },
+    Reset { entry: EntryId, answer: Box<dyn FnOnce(bool) + Send> },
+}
+
+impl std::fmt::Debug for Question {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Walk { from, .. } => f.debug_struct("Walk").field("from", from).finish_non_exhaustive(),
+            Self::Reset { entry, .. } => f.debug_struct("Reset").field("entry", entry).finish_non_exhaustive(),
+        }
+    }
+}
+
+impl Question {
+    /// Whether a turn answers no other one beside it.
+    pub(super) fn is_long(&self) -> bool {
+        matches!(self, Self::Walk { .. })
+    }
+
+    pub(super) fn answer(self, shard: &mut Shard) {
+        match self {
+            Self::Walk { from, mut entries, answer } => {
+                let next = shard.diag(from, &mut entries);
+                answer(Slice { entries, next });
+            }
+            Self::Reset { entry, answer } => answer(shard.reset(entry)),
+        }
+    }
+}
