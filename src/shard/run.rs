@@ -58,7 +58,8 @@ impl Shard {
                     receive.begin_run();
                 }
                 state.recent.untold += 1;
-                let held = receive.deliver(&mut state.holdings, Arrival { frame, start: plain.start }.whole(plain.len));
+                let start = frame.packet.start() + plain.start;
+                let held = receive.deliver(&mut state.holdings, Arrival { frame, start }.whole(plain.len));
                 debug_assert_eq!(held, 0, "nothing is held where segments are predicted");
                 over = receive.unread() >= MOST_OCTETS || state.recent.untold >= MOST_SEGMENTS;
             } else {

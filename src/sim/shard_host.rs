@@ -236,8 +236,10 @@ impl ShardHost {
         for packet in self.inbox.drain(..) {
             let mut buffer = self.driver.buffer();
             let len = packet.data.len();
-            buffer.storage_mut()[..len].copy_from_slice(&packet.data);
-            buffer.set_range(0, len);
+            // Not in front, as behind the header of a device.
+            let start = 16.min(buffer.storage_mut().len() - len);
+            buffer.storage_mut()[start..start + len].copy_from_slice(&packet.data);
+            buffer.set_range(start, len);
             let checksum = if packet.partial { ChecksumStatus::Trusted } else { ChecksumStatus::Unverified };
             self.driver.receive(RxFrame { packet: buffer, offload: RxOffload { checksum, gso_size: packet.gso_size } });
         }

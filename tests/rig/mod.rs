@@ -45,6 +45,9 @@ pub fn tcp_packet(src: Ipv4Addr, dst: Ipv4Addr, header: &TcpHeader, payload: &[u
     ip_packet(src, dst, PROTOCOL_TCP, &segment)
 }
 
+/// Where packets begin in their buffers, as behind the header of a device: not in front.
+const HEADROOM: usize = 16;
+
 /// A packet that the shard has sent.
 #[derive(Debug, Clone)]
 pub struct Sent {
@@ -145,9 +148,9 @@ impl Rig {
 
     /// A buffer of the pool that holds `packet`.
     pub fn buffer(&mut self, packet: &[u8]) -> PacketBuf {
-        let mut buffer = self.pool.pop().unwrap_or_else(|| PacketBuf::new(0, 65_600));
-        buffer.storage_mut()[..packet.len()].copy_from_slice(packet);
-        buffer.set_range(0, packet.len());
+        let mut buffer = self.pool.pop().unwrap_or_else(|| PacketBuf::new(0, HEADROOM + 65_600));
+        buffer.storage_mut()[HEADROOM..HEADROOM + packet.len()].copy_from_slice(packet);
+        buffer.set_range(HEADROOM, packet.len());
         self.buffers_out += 1;
         buffer
     }
@@ -183,7 +186,7 @@ impl Rig {
     /// that nobody looks at is measured that way.
     pub fn receive_head(&mut self, head: &[u8], len: usize, offload: RxOffload) {
         let mut packet = self.buffer(head);
-        packet.set_range(0, len);
+        packet.set_range(HEADROOM, len);
         self.shard.receive(RxFrame { packet, offload });
     }
 
