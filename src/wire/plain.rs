@@ -1,7 +1,7 @@
 //! Packets of the form that nearly all have: no IP option or extension header, no fragment, TCP with timestamps as its
 //! only option or with none. They are read in one go, and told apart by the octets that name their flow.
 //!
-//! Whatever is different from that, or wrong, in any way is left to [`ip::parse`](super::ip::parse) and
+//! Whatever is different from that, or wrong, in any way is left to [`ip::parse`] and
 //! [`tcp::parse`](super::tcp::parse), which read the same out of what is read here. Must not contain: drop reasons.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

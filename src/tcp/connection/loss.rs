@@ -262,7 +262,7 @@ impl Connection {
         match self.recovery.on_timer(now) {
             LossTimer::Retransmission => self.retransmission_timeout(config, now, outcome),
             LossTimer::Probe => {
-                // PTO is over (RFC8985-7.3).
+                // PTO is over (RFC8985-7.3b).
                 if self.recovery.on_probe_timeout(config, &self.sender.numbers()) {
                     self.request_poll();
                     self.predictable = false;
