@@ -187,7 +187,7 @@ counters! {
     send_chunks_peak,
     /// Gauge: packet buffers that connections now hold.
     held_packets,
-    /// Gauge: octets copied out of packet buffers that connections now hold, and 64 more a copy.
+    /// Gauge: octets copied out of packet buffers that connections now hold, and 96 more a copy.
     held_octets,
     /// Most of them that were held at a time.
     held_octets_peak,

@@ -116,6 +116,8 @@ impl Shard {
     /// such thing any more, it is a listener, or there is no room for the RST just now.
     pub fn reset(&mut self, entry: EntryId) -> bool {
         let EntryId { table, id } = entry;
+        // What has come for it is told before its end.
+        self.end_run();
         if !self.state.egress.has_room_for_data() {
             return false;
         }

@@ -16,7 +16,8 @@ use std::str::FromStr;
 
 use super::protocol::{Socket, Stage};
 
-/// Terms and parentheses that a filter may have: it is walked by calls of itself.
+/// Terms that a filter may have, and twice as many parentheses and negations: it is walked by calls of itself. As it is
+/// sent there is a parenthesis for each term but one, and a negation for each `!=`.
 const MOST: usize = 128;
 
 /// Names of ports where there is no `/etc/services`.
@@ -128,7 +129,7 @@ impl Filter {
     /// Reads a filter; where it says nothing of states it is about `states`.
     pub(crate) fn parse(text: &str, states: States) -> Result<Self, String> {
         let spaced = text.replace('(', " ( ").replace(')', " ) ");
-        let mut words = Words { words: spaced.split_whitespace().peekable(), terms: 0 };
+        let mut words = Words { words: spaced.split_whitespace().peekable(), terms: 0, nested: 0 };
         let mut said = None;
         while let Some(word @ ("state" | "exclude")) = words.words.peek().copied() {
             words.words.next();
@@ -231,6 +232,7 @@ fn contains((network, prefix): (IpAddr, u8), address: IpAddr) -> bool {
 struct Words<'a, I: Iterator<Item = &'a str>> {
     words: std::iter::Peekable<I>,
     terms: usize,
+    nested: usize,
 }
 
 impl<'a, I: Iterator<Item = &'a str>> Words<'a, I> {
@@ -258,11 +260,15 @@ impl<'a, I: Iterator<Item = &'a str>> Words<'a, I> {
     }
 
     fn term(&mut self) -> Result<Expression, String> {
-        self.terms += 1;
-        if self.terms > MOST {
+        let Some(word) = self.words.next() else { return Err("a term is missing at the end".to_owned()) };
+        let (count, most) = match word {
+            "(" | "!" | "not" => (&mut self.nested, 2 * MOST),
+            _ => (&mut self.terms, MOST),
+        };
+        *count += 1;
+        if *count > most {
             return Err(format!("more than {MOST} terms"));
         }
-        let Some(word) = self.words.next() else { return Err("a term is missing at the end".to_owned()) };
         match word {
             "(" => self.list(true),
             "!" | "not" => Ok(Expression::Not(Box::new(self.term()?))),

@@ -96,9 +96,17 @@ fn filters_mean_what_they_mean_to_ss() {
     }
 }
 
+/// An engine is sent what was understood, with a parenthesis for each term but one.
+#[test]
+fn a_filter_of_as_many_terms_as_there_may_be_is_understood_as_it_is_sent() {
+    let text = "dport != :80 or ".repeat(127) + "dport != :81";
+    let filter = Filter::parse(&text, States::USUAL).unwrap();
+    assert_eq!(Filter::parse(&filter.to_string(), States::USUAL).unwrap().to_string(), filter.to_string());
+}
+
 #[test]
 fn filters_that_make_no_sense_are_refused_with_the_reason() {
-    let deep = "( ".repeat(200) + "sport = :7" + &" )".repeat(200);
+    let deep = "( ".repeat(300) + "sport = :7" + &" )".repeat(300);
     let long = "sport = :7 ".repeat(200);
     for (text, why) in [
         ("state", "state: a state is missing"),

@@ -76,7 +76,6 @@ fn a_buffer_that_is_full_and_all_sent_holds_up_a_sender() {
         },
         |lab| {
             lab.write(4_096);
-            lab.i("A", 1, 0, 1);
             assert_eq!((info(lab).not_sent, info(lab).limited_by), (0, SendLimit::SendBuffer));
             lab.now += MS * 10;
             // Not for every octet the user hears of room.

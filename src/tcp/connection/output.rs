@@ -289,6 +289,7 @@ impl Connection {
         // It carries the ACK that is owed. With all of the queue on its way, and nothing to repair, nothing is left.
         if len == unsent && !self.sender.is_fin_due() && self.recovery.is_undisturbed() {
             self.flags.remove(ConnectionFlags::POLL);
+            self.note_limit(now);
         }
         Some(segment)
     }
