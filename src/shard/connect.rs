@@ -93,8 +93,8 @@ impl ShardState {
         }
     }
 
-    /// A port whose bucket this shard owns, from now on if it was vacant (RFC6056-MC), and on which nobody listens (RFC6056-3.1). Where to begin is for
-    /// nobody to guess: double-hash port selection (RFC 6056 algorithm 4).
+    /// A port whose bucket this shard owns, from now on if it was vacant (RFC6056-MC), and on which nobody listens
+    /// (RFC6056-3.1). Where to begin is for nobody to guess: double-hash port selection (RFC 6056 algorithm 4).
     fn choose_port(&mut self, local: IpAddr, remote: Endpoint) -> Result<(Quad, Option<SeqNum>), ConnectError> {
         let hash = self.shared.isn.port_hash(local, remote.addr, remote.port, epoch(self.now));
         let start = self.ports.start(hash);
