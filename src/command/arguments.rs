@@ -147,7 +147,7 @@ mod tests {
         assert_eq!(tcp(&[]).unwrap(), Some(tcp::Config::default()));
         let both = tcp(&["nagle=off", "min_rto=30s", "initial_rto=40s", "nagle=on"]).unwrap().unwrap();
         let wanted = tcp::Duration::from_secs(30);
-        assert_eq!((both.nagle, both.min_rto), (true, wanted));
+        assert_eq!((both.nagle, both.rto.min), (true, wanted));
         assert_eq!(tcp(&["nagle=off", "help"]), Ok(None));
         assert_eq!(tcp(&["min_rto=30s"]).unwrap_err(), "--tcp: min_rto=30s must not be above initial_rto=1s");
         assert_eq!(tcp(&["nagle"]).unwrap_err(), "--tcp nagle: not KEY=VALUE; --tcp help lists the keys");

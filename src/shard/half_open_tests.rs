@@ -34,7 +34,8 @@ fn quad(index: u32) -> Quad {
 /// One whose SYN-ACK was sent at `at` and repeated `timeouts` times since.
 fn handshake(at: Instant, timeouts: u8) -> HalfOpen {
     let config = Config::default();
-    let params = OpenParams { iss: SeqNum(1), ts_offset: 0, mss: 1_460, ipv6: false, first_window: Default::default() };
+    let params =
+        OpenParams { iss: SeqNum(1), ts_offset: 0, mss: 1_460, peer_mss: 536, first_window: Default::default() };
     let options = TcpOptions::default();
     let syn = Segment {
         seq: SeqNum(7),

@@ -299,7 +299,7 @@ impl Io for ShardState {
 
     fn info(&self, id: ConnId) -> Option<Info> {
         match &self.conns.get(id)?.phase {
-            Phase::Open(connection) => Some(connection.info(&self.config.tcp).up_to(self.now)),
+            Phase::Open(connection) => Some(connection.info(&self.config.tcp, self.now)),
             Phase::Drained(_, info) => *info,
             Phase::Handshake(_) => None,
         }

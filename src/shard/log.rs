@@ -34,8 +34,8 @@ pub(crate) fn pass(passed: &mut u16, state: State) {
 }
 
 /// The line when a connection is established.
-pub(crate) fn open(config: &Config, quad: &Quad, shard: ShardId, passive: bool, connection: &Connection) {
-    let info = connection.info(config);
+pub(crate) fn open(config: &Config, quad: &Quad, shard: ShardId, passive: bool, connection: &Connection, now: Instant) {
+    let info = connection.info(config, now);
     let how = if passive { "accepted" } else { "connected" };
     let (snd, rcv) = info.window_shifts;
     tracing::info!(
@@ -57,12 +57,12 @@ pub(crate) fn evicted(told: &mut Option<Instant>, now: Instant, quad: &Quad, why
 }
 
 /// The line when it has ended.
-pub(crate) fn end(config: &Config, conn: &Conn, reason: CloseReason) {
+pub(crate) fn end(config: &Config, conn: &Conn, reason: CloseReason, now: Instant) {
     let Phase::Open(connection) = &conn.phase else {
         tracing::info!(target: CONNECTIONS, "{} ended before it was established: {reason:?}", conn.quad);
         return;
     };
-    let info = connection.info(config);
+    let info = connection.info(config, now);
     let path: Vec<_> = STATES
         .into_iter()
         .filter(|state| conn.passed >> *state as u16 & 1 == 1 || *state == info.state)

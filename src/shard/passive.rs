@@ -225,7 +225,7 @@ impl ShardState {
         }
         let options = self.listeners.options(target.listener);
         let mut params = self.open_params(quad, options.mss);
-        let peer_mss = syn.options.mss.unwrap_or_else(|| params.default_peer_mss());
+        let peer_mss = syn.options.mss.unwrap_or(params.peer_mss);
         // Both sides must want an option for it to be in use.
         let mut agreed = syn.options;
         agreed.window_scale = agreed.window_scale.filter(|_| self.config.tcp.window_scale);

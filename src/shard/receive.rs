@@ -210,7 +210,14 @@ impl Shard {
                 self.state.counters.connected += 1;
             }
             if self.state.config.log_connections {
-                log::open(&self.state.config.tcp, &conn.quad, self.state.config.id, passive, connection);
+                log::open(
+                    &self.state.config.tcp,
+                    &conn.quad,
+                    self.state.config.id,
+                    passive,
+                    connection,
+                    self.state.now,
+                );
             }
             // The record that gave way (SM-TW-5f, OPS-20) is no longer needed.
             let quad = conn.quad;

@@ -218,12 +218,12 @@ impl ShardState {
             _ => {}
         }
         if self.config.log_connections {
-            log::end(&self.config.tcp, conn, reason);
+            log::end(&self.config.tcp, conn, reason, self.now);
         }
         self.orphans.forget(conn);
         let info = match &conn.phase {
             Phase::Open(connection) if !conn.detached => {
-                Some(Info { state: tcp::State::Closed, ..connection.info(&self.config.tcp) })
+                Some(Info { state: tcp::State::Closed, ..connection.info(&self.config.tcp, self.now) })
             }
             _ => None,
         };
@@ -266,13 +266,13 @@ impl ShardState {
     /// Parameters for a new connection: initial sequence number (MUST-8, MUST-9), timestamp offset, our MSS (MUST-67), or
     /// less if so wished.
     pub(crate) fn open_params(&self, quad: &Quad, mss: Option<u16>) -> OpenParams {
-        let header = if quad.local.addr.is_ipv4() { 40 } else { 60 };
+        let (header, peer_mss) = if quad.local.addr.is_ipv4() { (40, 536) } else { (60, 1_220) };
         let most = mss.map_or(u16::MAX, |mss| mss.max(self.config.tcp.min_mss));
         OpenParams {
             iss: self.shared.isn.isn(quad.local.addr, quad.local.port, quad.remote.addr, quad.remote.port, self.now),
             ts_offset: self.shared.isn.ts_offset(quad.local.addr, quad.remote.addr),
             mss: self.config.mtu.saturating_sub(header).min(most),
-            ipv6: quad.local.addr.is_ipv6(),
+            peer_mss,
             first_window: self.first_window(),
         }
     }

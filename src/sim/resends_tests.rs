@@ -41,7 +41,7 @@ fn info() -> Info {
         ack_due: false,
     };
     let config = Config::default();
-    let info = Connection::new(&config, &opened, Instant::ZERO).info(&config);
+    let info = Connection::new(&config, &opened, Instant::ZERO).info(&config, Instant::ZERO);
     assert_eq!(info.mss, MSS);
     info
 }

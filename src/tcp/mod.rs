@@ -30,7 +30,7 @@ pub mod connection;
 mod base;
 mod recovery;
 
-pub use base::config::{BufferLimits, Config, KeepAlive};
+pub use base::config::{BufferLimits, Config, KeepAlive, RtoLimits};
 pub use base::info::{Info, LossState, RecoveryCounts, SendLimit};
 pub use base::outcome::{CloseReason, Context, Events, Keep, Outcome, Payload};
 pub use base::segment::{Segment, Transmit, reset_for};

@@ -84,7 +84,7 @@ fn mtus_out_of_bounds_are_refused() {
     assert!(ipv6.unwrap_err().to_string().contains("1280"));
     assert!(Host::builder().build(Default::default()).unwrap_err().to_string().contains("address"));
     let mut tcp = Config::default();
-    tcp.min_rto = tcp.max_rto + Duration::from_secs(1);
+    tcp.rto.min = tcp.rto.max + Duration::from_secs(1);
     assert!(client().tcp(tcp).build(Default::default()).is_err());
 }
 

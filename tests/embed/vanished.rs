@@ -117,9 +117,9 @@ fn an_idle_client_that_is_there_is_kept() {
 #[test]
 fn a_configured_keep_alive_comes_before_the_services_own() {
     let KeepAlive { interval, count, .. } = KEEPALIVE;
-    let tcp = Config { keepalive: true, keepalive_idle: Duration::from_secs(10), ..Config::default() };
-    let tcp = Config { keepalive_interval: Duration::from_secs(1), keepalive_count: 2, ..tcp };
-    assert!(interval > tcp.keepalive_interval && count > tcp.keepalive_count);
+    let probes = KeepAlive { idle: Duration::from_secs(10), interval: Duration::from_secs(1), count: 2 };
+    let tcp = Config { keepalive: true, keepalive_probes: probes, ..Config::default() };
+    assert!(interval > probes.interval && count > probes.count);
     let mut pair = Pair::new(tcp);
     let _stream = pair.connect(ServiceName::Echo);
     pair.cut = true;

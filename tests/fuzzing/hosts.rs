@@ -134,7 +134,7 @@ fn tcp(input: &mut Input<'_>) -> Config {
         nagle: features & 8 == 0,
         congestion: if features & 16 == 0 { CongestionControl::Cubic } else { CongestionControl::Reno },
         keepalive: features & 32 != 0,
-        keepalive_idle: Duration::from_secs(20),
+        keepalive_probes: KeepAlive { idle: Duration::from_secs(20), ..KeepAlive::default() },
         recv_buffer: small,
         send_buffer: small,
         ..Config::default()

@@ -193,7 +193,7 @@ impl Host {
             iss: SeqNum(self.isn.local),
             ts_offset: self.ts_offset,
             mss: self.our_mss,
-            ipv6: false,
+            peer_mss: 536,
             first_window: Default::default(),
         }
     }

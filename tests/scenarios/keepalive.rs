@@ -22,7 +22,7 @@ fn probed(isn: Isn) -> Host {
 fn sc_75_kp_11_the_first_probe_comes_after_two_hours_and_an_answer_restarts_them() {
     each_isn(|isn| {
         let mut host = Host::established(isn, plain());
-        let default = plain().keepalive();
+        let default = plain().keepalive_probes;
         host.set_keepalive(Some(default));
         host.advance(2 * HOUR - 1);
         host.expect_after(1, 1, "A 0:0 ack 1");

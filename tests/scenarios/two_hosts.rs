@@ -115,7 +115,7 @@ impl Node {
 
     fn describe(&self) -> String {
         let state = match &self.phase {
-            Phase::Open(connection) => format!("{:?}", connection.info(&self.config)),
+            Phase::Open(connection) => format!("{:?}", connection.info(&self.config, Instant::ZERO)),
             Phase::Handshake(handshake) => format!("{:?}", handshake.state()),
             Phase::Listen => "LISTEN".into(),
             Phase::TimeWait(_) => "TIME-WAIT".into(),
@@ -483,7 +483,7 @@ impl World {
                     iss: SeqNum(iss),
                     ts_offset: rng.next() as u32,
                     mss,
-                    ipv6: false,
+                    peer_mss: 536,
                     first_window: Default::default(),
                 },
                 max_len: rng.pick(&[u32::from(mss), 65_000]),
@@ -713,7 +713,7 @@ fn a_good_link_needs_no_retransmission() {
         let mut retransmits = 0;
         world.run_watching(|node| {
             if let Phase::Open(connection) = &node.phase {
-                retransmits = retransmits.max(connection.info(&node.config).retransmits);
+                retransmits = retransmits.max(connection.info(&node.config, Instant::ZERO).retransmits);
             }
         });
         assert_eq!(retransmits, 0, "seed {seed}");

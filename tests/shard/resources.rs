@@ -217,7 +217,7 @@ fn ops_46_closed_windows_that_answer_probes_leave_send_memory_to_others() {
             while io.send(*conn, &[3; 4_096]) > 0 {}
         }
     };
-    let mut rig = Rig::with(|config| config.tcp.max_rto = Duration::from_secs(5), 32, 1_024);
+    let mut rig = Rig::with(|config| config.tcp.rto.max = Duration::from_secs(5), 32, 1_024);
     let (service, calls) = probe(sender);
     rig.shard.add_service(Some(9), service);
     rig.shard.add_service(Some(PORT), Box::new(Echo));

@@ -13,7 +13,7 @@ use trust::sim::stages::{
 };
 use trust::sim::{Ending, Plan, Rng, ShardHostConfig, Stage, hit};
 use trust::tcp::congestion::CongestionControl;
-use trust::tcp::{self, BufferLimits, Duration, Instant, SeqNum};
+use trust::tcp::{self, BufferLimits, Duration, Instant, RtoLimits, SeqNum};
 
 pub const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
@@ -87,7 +87,7 @@ pub fn draw(rng: &mut Rng, now: Instant, kind: Kind) -> Recipe {
     if badness == 4 {
         // A burst of losses ends with the packets that it takes. At one a minute a burst of 60 outlasts TIME-WAIT.
         for host in [&mut client, &mut server] {
-            host.tcp.max_rto = Duration::from_secs(8);
+            host.tcp.rto.max = Duration::from_secs(8);
         }
     }
     if kind == Kind::InOrder {
@@ -135,8 +135,11 @@ fn tunables(rng: &mut Rng) -> tcp::Config {
         delayed_ack: Duration::from_millis(*rng.choice(&[0, 1, 40, 200, 499]).unwrap_or(&40)),
         quick_acks: *rng.choice(&[0, 2, 16]).unwrap_or(&16),
         initial_window: *rng.choice(&[1, 2, 10, 10, 10, 64]).unwrap_or(&10),
-        min_rto: Duration::from_millis(*rng.choice(&[5, 200, 200, 200, 1_000]).unwrap_or(&200)),
-        max_rto: Duration::from_secs(*rng.choice(&[8, 60]).unwrap_or(&60)),
+        rto: RtoLimits {
+            min: Duration::from_millis(*rng.choice(&[5, 200, 200, 200, 1_000]).unwrap_or(&200)),
+            max: Duration::from_secs(*rng.choice(&[8, 60]).unwrap_or(&60)),
+            ..RtoLimits::default()
+        },
         slow_start_after_idle: hit(rng, 0.7),
         // However bad the luck, nobody gives up: that would be an end no user asked for.
         connect_timeout: Duration::from_secs(3_600),

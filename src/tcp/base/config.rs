@@ -6,7 +6,7 @@
 
 use crate::tcp::base::algorithm::CongestionControl;
 use crate::tcp::base::time::Duration;
-use crate::tcp::base::units::{WindowScale, initial_window};
+use crate::tcp::base::units::LARGEST_WINDOW;
 
 /// First size and ceiling of one auto-tuned buffer, in octets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,16 +19,18 @@ pub struct BufferLimits {
 
 /// Bounds of the retransmission timeout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RttConfig {
-    /// RTO before any sample (RFC6298-2.1: 1 s or more).
+pub struct RtoLimits {
+    /// RTO before the first sample (RFC6298-2.1). Default: 1s.
     pub initial: Duration,
-    /// What is added to SRTT at least, in the place of the clock granularity G of the RFC (OPS-1: 200 ms).
+    /// Floor of the RTO: what is added to SRTT at least, in the place of the clock granularity G of the RFC. RFC 6298
+    /// 2.4 says 1 s; 200 ms is the deliberate and common deviation (OPS-1; TCP_RTO_MIN of Linux). Default: 200ms.
     pub min: Duration,
-    /// The longest timeout, backed off or not (RFC6298-2.5: 60 s or more).
+    /// Ceiling of the RTO, backed off or not, and of the interval between window probes (RFC6298-2.5;
+    /// net.ipv4.tcp_rto_max_ms). Default: 120s.
     pub max: Duration,
 }
 
-impl Default for RttConfig {
+impl Default for RtoLimits {
     fn default() -> Self {
         Self { initial: Duration::from_secs(1), min: Duration::from_millis(200), max: Duration::from_secs(120) }
     }
@@ -37,11 +39,12 @@ impl Default for RttConfig {
 /// When a silent connection is probed and given up (MUST-27).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeepAlive {
-    /// Silence of the peer before the first probe. MUST-28 asks for a default of at least 2 h.
+    /// Silence of the peer before the first probe (MUST-28; net.ipv4.tcp_keepalive_time). Default: 2h.
     pub idle: Duration,
-    /// From one unanswered probe to the next.
+    /// From one unanswered probe to the next (OPS-40; net.ipv4.tcp_keepalive_intvl). Default: 75s.
     pub interval: Duration,
-    /// The connection ends when as many probes went unanswered. Fewer than 2 mean 2 (MUST-29).
+    /// The connection ends when as many probes went unanswered (net.ipv4.tcp_keepalive_probes). Fewer than 2 mean 2
+    /// (MUST-29: never one alone). Default: 9.
     pub count: u8,
 }
 
@@ -86,14 +89,8 @@ pub struct Config {
     /// `recv_buffer.max` (OPS-17). Default: on.
     pub window_scale: bool,
 
-    /// RTO before the first sample (RFC6298-2.1). Default: 1s.
-    pub initial_rto: Duration,
-    /// Floor of the RTO. RFC 6298 2.4 says 1 s; 200 ms is the deliberate and common deviation (OPS-1; TCP_RTO_MIN of
-    /// Linux). Default: 200ms.
-    pub min_rto: Duration,
-    /// Ceiling of the RTO and of the interval between window probes (RFC6298-2.5; net.ipv4.tcp_rto_max_ms).
-    /// Default: 120s.
-    pub max_rto: Duration,
+    /// Bounds of the retransmission timeout.
+    pub rto: RtoLimits,
     /// How long an active open retransmits its SYN before it fails (MUST-23 asks for at least 3 min;
     /// net.ipv4.tcp_syn_retries counts instead). Default: 180s.
     pub connect_timeout: Duration,
@@ -121,13 +118,8 @@ pub struct Config {
     pub orphan_timeout: Duration,
     /// Keep-alive on new connections (MUST-24, MUST-25). Default: off.
     pub keepalive: bool,
-    /// Silence before the first keep-alive probe (MUST-28; net.ipv4.tcp_keepalive_time). Default: 2h.
-    pub keepalive_idle: Duration,
-    /// From one unanswered keep-alive probe to the next (OPS-40; net.ipv4.tcp_keepalive_intvl). Default: 75s.
-    pub keepalive_interval: Duration,
-    /// Unanswered keep-alive probes that end a connection (MUST-29: never one alone; net.ipv4.tcp_keepalive_probes).
-    /// Default: 9.
-    pub keepalive_count: u8,
+    /// Its probes, whether it is on or not.
+    pub keepalive_probes: KeepAlive,
 
     /// Longest delay of an acknowledgment (MUST-40 asks for less than 500 ms; OPS-5). Default: 40ms.
     pub delayed_ack: Duration,
@@ -185,9 +177,7 @@ impl Default for Config {
             eifel: true,
             dsack: true,
             window_scale: true,
-            initial_rto: Duration::from_secs(1),
-            min_rto: Duration::from_millis(200),
-            max_rto: Duration::from_secs(120),
+            rto: RtoLimits::default(),
             connect_timeout: Duration::from_secs(180),
             syn_retries: 0,
             syn_ack_retries: 5,
@@ -196,9 +186,7 @@ impl Default for Config {
             user_timeout: Duration::ZERO,
             orphan_timeout: Duration::from_secs(100),
             keepalive: false,
-            keepalive_idle: Duration::from_secs(2 * 3_600),
-            keepalive_interval: Duration::from_secs(75),
-            keepalive_count: 9,
+            keepalive_probes: KeepAlive::default(),
             delayed_ack: Duration::from_millis(40),
             quick_acks: 16,
             nagle: true,
@@ -220,29 +208,14 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The window shift we offer: the smallest that lets the 16-bit field express the largest buffer (OPS-17), at most
-    /// 14 (RFC7323-2.3b).
-    #[must_use]
-    pub fn receive_shift(&self) -> u8 {
-        WindowScale::for_buffer(self.recv_buffer.max.max(self.recv_buffer.initial)).shift()
-    }
-
-    /// The part of the settings that the RTT estimator needs.
-    #[must_use]
-    pub fn rtt(&self) -> RttConfig {
-        RttConfig { initial: self.initial_rto, min: self.min_rto, max: self.max_rto }
-    }
-
-    /// The keep-alive of new connections, whether it is on or not.
-    #[must_use]
-    pub fn keepalive(&self) -> KeepAlive {
-        KeepAlive { idle: self.keepalive_idle, interval: self.keepalive_interval, count: self.keepalive_count }
-    }
-
-    /// Initial congestion window in octets for segments of `mss` (RFC6928-2a).
+    /// Initial congestion window in octets for segments of `mss` octets: `initial_window` of them, fewer when they are
+    /// large (RFC6928-2a, if it is 10: `min(10 * MSS, max(2 * MSS, 14600))`).
     #[must_use]
     pub fn initial_cwnd(&self, mss: u32) -> u32 {
-        initial_window(mss, u32::from(self.initial_window.max(1)))
+        let segments = u32::from(self.initial_window.max(1));
+        let wanted = mss.saturating_mul(segments);
+        let ceiling = mss.saturating_mul(2).max(segments * 1_460);
+        wanted.min(ceiling).max(mss).min(LARGEST_WINDOW)
     }
 }
 
@@ -251,22 +224,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ops_17_shift_covers_the_largest_buffer() {
-        let with =
-            |max| Config { recv_buffer: BufferLimits { initial: 1000, max }, ..Config::default() }.receive_shift();
-        assert_eq!(with(65_535), 0);
-        assert_eq!(with(65_536), 1);
-        assert_eq!(with(131_071), 1);
-        assert_eq!(with(131_072), 2);
-        assert_eq!(with(6 * 1024 * 1024), 7);
-        assert_eq!(with(u32::MAX), 14);
-    }
-
-    #[test]
     fn rfc6928_2a_initial_window() {
-        let config = Config::default();
-        assert_eq!(config.initial_cwnd(1460), 14_600);
-        assert_eq!(config.initial_cwnd(536), 5_360);
-        assert_eq!(config.initial_cwnd(9_000), 18_000);
+        let octets = |mss, initial_window| Config { initial_window, ..Config::default() }.initial_cwnd(mss);
+        assert_eq!(octets(1_460, 10), 14_600);
+        assert_eq!(octets(536, 10), 5_360);
+        assert_eq!(octets(1_448, 10), 14_480);
+        assert_eq!(octets(8_960, 10), 17_920, "two jumbo segments");
+        assert_eq!(octets(9_000, 10), 18_000);
+        assert_eq!(octets(4_000, 10), 14_600);
+        assert_eq!(octets(1_000, 1), 1_000, "RFC5681-3.1c: one segment");
+        assert_eq!(octets(u32::MAX, u8::MAX), LARGEST_WINDOW);
     }
 }

@@ -91,10 +91,8 @@ pub struct Info {
     pub rwnd_limited: Duration,
     /// Of that, how long all was sent that the send buffer had room for, and the user waited for more room.
     pub sndbuf_limited: Duration,
-    /// What limits the sender now ...
+    /// What limits the sender now.
     pub limited_by: SendLimit,
-    /// ... and since when; the times above end there, until [`up_to`](Self::up_to).
-    pub limited_since: Instant,
     /// What loss recovery is at.
     pub loss_state: LossState,
     /// How often the retransmission timeout was doubled since the last progress.
@@ -140,26 +138,6 @@ pub enum SendLimit {
     ReceiveWindow,
     /// The size of the send buffer.
     SendBuffer,
-}
-
-impl Info {
-    /// The same with the times of the present limit up to `now`.
-    #[must_use]
-    pub fn up_to(mut self, now: Instant) -> Self {
-        let more = now.saturating_since(self.limited_since);
-        let limited = match self.limited_by {
-            SendLimit::Idle => return self,
-            SendLimit::Busy => None,
-            SendLimit::ReceiveWindow => Some(&mut self.rwnd_limited),
-            SendLimit::SendBuffer => Some(&mut self.sndbuf_limited),
-        };
-        if let Some(limited) = limited {
-            *limited = limited.saturating_add(more);
-        }
-        self.busy = self.busy.saturating_add(more);
-        self.limited_since = self.limited_since.max(now);
-        self
-    }
 }
 
 /// What loss recovery of the sender is at; named as in Linux.

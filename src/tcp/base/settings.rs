@@ -6,7 +6,7 @@
 use core::fmt::Write as _;
 
 use crate::tcp::base::algorithm::CongestionControl;
-use crate::tcp::base::config::{BufferLimits, Config};
+use crate::tcp::base::config::{BufferLimits, Config, RtoLimits};
 use crate::tcp::base::time::Duration;
 use crate::tcp::base::units::{LARGEST_WINDOW, SMALLEST_BUFFER};
 
@@ -98,9 +98,9 @@ static KEYS: &[Key] = &[
     key("eifel", Switch(|c| &mut c.eifel), "undo recoveries that timestamps show to be needless (RFC 3522)"),
     key("dsack", Switch(|c| &mut c.dsack), "learn from what arrived twice (RFC 2883)"),
     key("window_scale", Switch(|c| &mut c.window_scale), "offer window scaling (RFC 7323)"),
-    key("initial_rto", Time(|c| &mut c.initial_rto, ms(1), secs(60)), "RTO before the first sample (RFC 6298)"),
-    key("min_rto", Time(|c| &mut c.min_rto, ms(1), secs(60)), "floor of the RTO"),
-    key("max_rto", Time(|c| &mut c.max_rto, secs(1), HOUR), "ceiling of the RTO and between window probes"),
+    key("initial_rto", Time(|c| &mut c.rto.initial, ms(1), secs(60)), "RTO before the first sample (RFC 6298)"),
+    key("min_rto", Time(|c| &mut c.rto.min, ms(1), secs(60)), "floor of the RTO"),
+    key("max_rto", Time(|c| &mut c.rto.max, secs(1), HOUR), "ceiling of the RTO and between window probes"),
     key("connect_timeout", Time(|c| &mut c.connect_timeout, secs(1), HOUR), "how long a SYN is repeated"),
     key("syn_retries", Count(|c| &mut c.syn_retries, 0, 255), "how often a SYN is repeated at most; 0: only time counts"),
     key("syn_ack_retries", Count(|c| &mut c.syn_ack_retries, 0, 30), "how often a SYN-ACK is repeated"),
@@ -109,9 +109,9 @@ static KEYS: &[Key] = &[
     key("user_timeout", TimeOrZero(|c| &mut c.user_timeout, ms(1), DAY), "end connections without progress, window closed or not; 0: R2"),
     key("orphan_timeout", TimeOrZero(|c| &mut c.orphan_timeout, secs(1), DAY), "R2 after the user has closed; 0: as before"),
     key("keepalive", Switch(|c| &mut c.keepalive), "probe silent connections (RFC 9293 3.8.4)"),
-    key("keepalive_idle", Time(|c| &mut c.keepalive_idle, ms(100), WEEK), "silence before the first probe"),
-    key("keepalive_interval", Time(|c| &mut c.keepalive_interval, ms(100), HOUR), "from one unanswered probe to the next"),
-    key("keepalive_count", Count(|c| &mut c.keepalive_count, 2, 127), "unanswered probes that end a connection"),
+    key("keepalive_idle", Time(|c| &mut c.keepalive_probes.idle, ms(100), WEEK), "silence before the first probe"),
+    key("keepalive_interval", Time(|c| &mut c.keepalive_probes.interval, ms(100), HOUR), "from one unanswered probe to the next"),
+    key("keepalive_count", Count(|c| &mut c.keepalive_probes.count, 2, 127), "unanswered probes that end a connection"),
     key("delayed_ack", Time(|c| &mut c.delayed_ack, ms(0), ms(499)), "longest delay of an acknowledgment"),
     key("quick_acks", Count(|c| &mut c.quick_acks, 0, 255), "segments acknowledged at once at the start"),
     key("nagle", Switch(|c| &mut c.nagle), "hold small segments back while one is unacknowledged"),
@@ -258,9 +258,10 @@ impl Config {
         for key in KEYS {
             key.check(self)?;
         }
+        let RtoLimits { initial, min, max } = self.rto;
         let ordered = [
-            ("min_rto", time(self.min_rto), "initial_rto", time(self.initial_rto), self.min_rto <= self.initial_rto),
-            ("initial_rto", time(self.initial_rto), "max_rto", time(self.max_rto), self.initial_rto <= self.max_rto),
+            ("min_rto", time(min), "initial_rto", time(initial), min <= initial),
+            ("initial_rto", time(initial), "max_rto", time(max), initial <= max),
         ];
         for (low, low_value, high, high_value, holds) in ordered {
             if !holds {

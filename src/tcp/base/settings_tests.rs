@@ -4,10 +4,24 @@
 
 use super::*;
 
-/// Names of the fields of `Config` with their docs on one line, from its source.
+/// Names of the fields of `Config` with their docs on one line, from its source. Those of a part of it are named
+/// after both.
 fn fields() -> Vec<(String, String)> {
+    let mut fields = Vec::new();
+    for (name, docs) in fields_of("Config") {
+        match name.as_str() {
+            "rto" => fields.extend(fields_of("RtoLimits").into_iter().map(|(name, docs)| (name + "_rto", docs))),
+            "keepalive_probes" => fields
+                .extend(fields_of("KeepAlive").into_iter().map(|(name, docs)| (format!("keepalive_{name}"), docs))),
+            _ => fields.push((name, docs)),
+        }
+    }
+    fields
+}
+
+fn fields_of(part: &str) -> Vec<(String, String)> {
     let source = include_str!("config.rs");
-    let body = source.split("pub struct Config {").nth(1).unwrap().split("\n}").next().unwrap();
+    let body = source.split(&format!("pub struct {part} {{")).nth(1).unwrap().split("\n}").next().unwrap();
     let mut fields = Vec::new();
     let mut docs = String::new();
     for line in body.lines().map(str::trim) {
@@ -156,8 +170,14 @@ fn validation_covers_bounds_and_what_must_go_together() {
     assert_eq!(Config::default().validate(), Ok(()));
     let default = Config::default();
     for (config, told) in [
-        (Config { min_rto: secs(2), ..default }, "min_rto=2s must not be above initial_rto=1s"),
-        (Config { max_rto: secs(1), initial_rto: secs(2), ..default }, "initial_rto=2s must not be above max_rto=1s"),
+        (
+            Config { rto: RtoLimits { min: secs(2), ..default.rto }, ..default },
+            "min_rto=2s must not be above initial_rto=1s",
+        ),
+        (
+            Config { rto: RtoLimits { max: secs(1), initial: secs(2), ..default.rto }, ..default },
+            "initial_rto=2s must not be above max_rto=1s",
+        ),
         (
             Config { recv_buffer: BufferLimits { initial: 2048, max: 1024 }, ..default },
             "recv_buffer=2k..1k: the first size is above the largest",

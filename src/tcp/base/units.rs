@@ -1,7 +1,5 @@
 //! Bounds and clocks that more than one file needs, each in one place.
 
-use crate::tcp::base::time::Instant;
-
 /// The largest window, of either side, in octets (RFC7323-2.3b).
 pub const LARGEST_WINDOW: u32 = 1 << 30;
 
@@ -71,20 +69,4 @@ impl WindowScale {
         let field = octets >> self.0;
         UnscaledWindow(if field < 65_535 { field as u16 } else { 65_535 })
     }
-}
-
-/// Initial congestion window in octets for segments of `mss` octets: `segments` of them, fewer when they are large
-/// (RFC6928-2a with `segments` 10: `min(10 * MSS, max(2 * MSS, 14600))`).
-#[must_use]
-pub fn initial_window(mss: u32, segments: u32) -> u32 {
-    let wanted = mss.saturating_mul(segments);
-    let ceiling = mss.saturating_mul(2).max(segments.saturating_mul(1_460));
-    wanted.min(ceiling).max(mss).min(LARGEST_WINDOW)
-}
-
-/// A time in whole seconds, for TS.Recent.
-#[must_use]
-#[inline]
-pub fn seconds(now: Instant) -> u32 {
-    now.as_secs() as u32
 }

@@ -1,7 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::tcp::units::{LARGEST_WINDOW, initial_window};
 use crate::tcp::{Duration, SeqNum};
 
 #[test]
@@ -17,17 +16,6 @@ fn names_are_read_and_written() {
     }
     let unknown = "vegas".parse::<CongestionControl>().unwrap_err();
     assert!(unknown.to_string().starts_with("\"vegas\" is no congestion control; there is reno"), "{unknown}");
-}
-
-#[test]
-fn rfc6928_2a_initial_window() {
-    assert_eq!(initial_window(1_460, 10), 14_600);
-    assert_eq!(initial_window(536, 10), 5_360);
-    assert_eq!(initial_window(1_448, 10), 14_480);
-    assert_eq!(initial_window(8_960, 10), 17_920, "two jumbo segments");
-    assert_eq!(initial_window(4_000, 10), 14_600);
-    assert_eq!(initial_window(1_000, 1), 1_000, "RFC5681-3.1c: one segment");
-    assert_eq!(initial_window(u32::MAX, u32::MAX), LARGEST_WINDOW);
 }
 
 #[test]
@@ -95,6 +83,7 @@ mod any {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::tcp::units::LARGEST_WINDOW;
 
     #[derive(Clone, Debug)]
     enum Event {

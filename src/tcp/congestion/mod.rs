@@ -16,7 +16,6 @@ mod control;
 mod hystart;
 
 pub use super::base::algorithm::{CongestionControl, UnknownCongestionControl};
-pub use super::base::units::initial_window;
 pub(super) use control::Congestion;
 pub use controller::{Controller, Saved};
 pub use window::{AckSample, CongestionWindow};

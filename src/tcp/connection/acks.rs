@@ -188,7 +188,7 @@ impl Connection {
             }
         };
         self.recovery.on_sample();
-        self.rtt.on_sample(&config.rtt(), sample, error, weight, now);
+        self.rtt.on_sample(&config.rto, sample, error, weight, now);
     }
 
     /// The round trip that an echoed timestamp tells. Of data sent twice only the echo tells which copy arrived; its
@@ -201,7 +201,7 @@ impl Connection {
         let elapsed = clock.at(now).ticks_since(echo?);
         let elapsed = Duration::from_millis(u64::from(elapsed.max(1)));
         let since = now - self.recovery.resent_at().unwrap_or(now) + Duration::from_millis(1);
-        (elapsed <= since && elapsed <= config.max_rto).then_some(elapsed)
+        (elapsed <= since && elapsed <= config.rto.max).then_some(elapsed)
     }
 
     /// Our FIN may be acknowledged now (SM-FW1-1, SM-CLG-1, SM-LA-1).

@@ -11,7 +11,7 @@ use crate::wire::tcp::Flags;
 const MS: Duration = Duration::from_millis(1);
 
 fn info(lab: &Lab) -> Info {
-    lab.conn.info(&lab.config)
+    lab.conn.info(&lab.config, lab.now)
 }
 
 /// Forty segments of 1,000 octets in flight, and more to send; `rtt` since they left.

@@ -25,7 +25,7 @@ fn sc_20_to_23_old_overlapping_and_far_segments() {
             assert_eq!(lab.last.payload, Payload::Hold { from: 0, to: 500, offset: 500 });
             assert_eq!(lab.i("PA", 1, 500, 1), ["A 1:1 ack 1001"]);
             assert_eq!(lab.last.payload, Payload::Deliver { from: 0, to: 500, released: 500 });
-            assert_eq!(lab.conn.info(&lab.config).receive_window, 0);
+            assert_eq!(lab.conn.info(&lab.config, lab.now).receive_window, 0);
         },
     );
 }
@@ -97,11 +97,11 @@ fn sc_27_to_30_acks_and_windows() {
         lab.write(2000);
         lab.i("PA", 1, 500, 1);
         lab.w("A", 501, 0, 2001, 4000);
-        assert_eq!(lab.conn.info(&lab.config).send_window, 4000);
+        assert_eq!(lab.conn.info(&lab.config, lab.now).send_window, 4000);
         lab.w("A", 501, 0, 1001, 9000);
-        assert_eq!(lab.conn.info(&lab.config).send_window, 4000);
+        assert_eq!(lab.conn.info(&lab.config, lab.now).send_window, 4000);
         lab.w("A", 501, 0, 2001, 9000);
-        assert_eq!(lab.conn.info(&lab.config).send_window, 9000);
+        assert_eq!(lab.conn.info(&lab.config, lab.now).send_window, 9000);
     });
 }
 
@@ -280,13 +280,13 @@ fn sc_51_52_receiver_sws() {
         for i in 0..10 {
             lab.i("A", 1 + i * 1000, 1000, 1);
         }
-        assert_eq!(lab.conn.info(&lab.config).receive_window, 0);
+        assert_eq!(lab.conn.info(&lab.config, lab.now).receive_window, 0);
         assert_eq!(lab.read(1), none());
         assert_eq!(lab.read(500), none());
         assert_eq!(lab.read(499), ["A 1:1 ack 10001"]);
-        assert_eq!(lab.conn.info(&lab.config).receive_window, 1000);
+        assert_eq!(lab.conn.info(&lab.config, lab.now).receive_window, 1000);
         assert_eq!(lab.read(9000), ["A 1:1 ack 10001"]);
-        assert_eq!(lab.conn.info(&lab.config).receive_window, 10_000);
+        assert_eq!(lab.conn.info(&lab.config, lab.now).receive_window, 10_000);
     });
     labs(small, |lab| {
         // KP-12
@@ -299,7 +299,7 @@ fn sc_51_52_receiver_sws() {
         let said = lab.i("A", 10_001, 1, 5001);
         assert_eq!(said[0], "A 10001:10001 ack 10001");
         assert_eq!(said[1], "A 10001:11001 ack 10001");
-        assert_eq!(lab.conn.info(&lab.config).bytes_acked, 5000);
+        assert_eq!(lab.conn.info(&lab.config, lab.now).bytes_acked, 5000);
         // SC-37: a reset is heard, too.
         lab.i("R", 10_001, 0, 0);
         assert_eq!(lab.conn.close_reason(), Some(CloseReason::Reset));
@@ -378,10 +378,10 @@ fn sc_69_timestamps_and_paws() {
         lab.stamps = Some(Timestamps { val: u32::MAX, ecr: 0 });
         assert_eq!(lab.i("A", 401, 100, 1), ["A 1:1 ack 401"], "before the SYN");
         assert_eq!(lab.last.payload, Payload::Ignore);
-        assert_eq!(lab.conn.info(&lab.config).paws_drops, 1);
+        assert_eq!(lab.conn.info(&lab.config, lab.now).paws_drops, 1);
         lab.stamps = None;
         assert_eq!(lab.i("A", 401, 100, 1), none());
-        assert_eq!(lab.conn.info(&lab.config).paws_drops, 1, "lacks them, but is not old");
+        assert_eq!(lab.conn.info(&lab.config, lab.now).paws_drops, 1, "lacks them, but is not old");
         lab.now += Duration::from_secs(25 * 24 * 3_600);
         lab.stamps = Some(Timestamps { val: 3, ecr: 0 });
         lab.i("A", 401, 100, 1);
@@ -557,33 +557,37 @@ fn ops_46_what_lies_behind_a_gap_gets_a_quarter_of_the_share() {
 #[test]
 fn ops_46_the_window_follows_the_room_of_the_store() {
     plain(|lab| {
-        let before = lab.conn.info(&lab.config);
+        let before = lab.conn.info(&lab.config, lab.now);
         lab.keep(Keep::in_order(700), "A", 1, 1_000, 1, 65_535);
         assert_eq!(lab.last.payload, Payload::Deliver { from: 0, to: 700, released: 0 });
-        let info = lab.conn.info(&lab.config);
+        let info = lab.conn.info(&lab.config, lab.now);
         assert_eq!(info.receive_window, before.receive_window - 700, "what was promised stays promised (SHLD-14)");
         assert!(info.receive_buffer < before.receive_buffer);
         // All of the window comes, in pieces, and no more than it; the reader is slow.
         let mut from = 701;
-        while lab.conn.info(&lab.config).receive_window > 0 {
+        while lab.conn.info(&lab.config, lab.now).receive_window > 0 {
             lab.keep(Keep::in_order(1_000), "A", from, 1_000, 1, 65_535);
             from += 1_000;
         }
         lab.keep(Keep::in_order(0), "A", from, 1_000, 1, 65_535);
-        assert_eq!(lab.conn.info(&lab.config).receive_window, 0);
+        assert_eq!(lab.conn.info(&lab.config, lab.now).receive_window, 0);
         // Read, it opens again; and grows when there is memory.
         let unread = lab.conn.unread();
         lab.conn.on_recv(&lab.config, unread, lab.now);
         lab.keep(Keep::in_order(700), "A", from, 700, 1, 65_535);
         lab.conn.on_recv(&lab.config, 700, lab.now);
-        assert_eq!(lab.conn.info(&lab.config).receive_buffer, 700);
+        assert_eq!(lab.conn.info(&lab.config, lab.now).receive_buffer, 700);
         for _ in 0..200 {
-            let (nxt, window) = (lab.conn.info(&lab.config).bytes_received + 1, 1_000);
+            let (nxt, window) = (lab.conn.info(&lab.config, lab.now).bytes_received + 1, 1_000);
             lab.keep(Keep::All, "A", nxt as u32, window, 1, 65_535);
             lab.conn.on_recv(&lab.config, window, lab.now);
             lab.pass(1);
         }
-        assert!(lab.conn.info(&lab.config).receive_buffer >= 20_000, "{:?}", lab.conn.info(&lab.config));
+        assert!(
+            lab.conn.info(&lab.config, lab.now).receive_buffer >= 20_000,
+            "{:?}",
+            lab.conn.info(&lab.config, lab.now)
+        );
     });
     // It grows with the share, up to what a connection begins with; the room for one segment is no reason.
     plain(|lab| {
@@ -592,13 +596,13 @@ fn ops_46_the_window_follows_the_room_of_the_store() {
             lab.keep(Keep::InOrder { room: 66_000, share }, "A", from, 1_000, 1, 65_535);
             lab.conn.on_recv(&lab.config, 1_000, lab.now);
             from += 1_000;
-            assert_eq!(lab.conn.info(&lab.config).receive_buffer, buffer);
+            assert_eq!(lab.conn.info(&lab.config, lab.now).receive_buffer, buffer);
         }
     });
     plain(|lab| {
         lab.conn.set_receive_buffer(30_000);
         lab.keep(Keep::in_order(700), "A", 1, 1_000, 1, 65_535);
-        assert_eq!(lab.conn.info(&lab.config).receive_buffer, 30_000, "what the user has set stays");
+        assert_eq!(lab.conn.info(&lab.config, lab.now).receive_buffer, 30_000, "what the user has set stays");
     });
 }
 
@@ -629,9 +633,9 @@ fn the_peers_window_scale() {
         },
         |lab| {
             lab.w("A", 1, 0, 1, 8000);
-            assert_eq!(lab.conn.info(&lab.config).send_window, 8000);
+            assert_eq!(lab.conn.info(&lab.config, lab.now).send_window, 8000);
             lab.w("A", 1, 0, 1, 100);
-            assert_eq!(lab.conn.info(&lab.config).send_window, 12_800);
+            assert_eq!(lab.conn.info(&lab.config, lab.now).send_window, 12_800);
         },
     );
 }
@@ -643,13 +647,13 @@ fn congestion_control_changes_under_way_and_the_window_stays() {
         |lab| {
             lab.write(100_000);
             lab.i("A", 1, 0, 8001);
-            assert_eq!(lab.conn.info(&lab.config).flight, 18_000);
+            assert_eq!(lab.conn.info(&lab.config, lab.now).flight, 18_000);
             lab.pass(1500);
             lab.i("A", 1, 0, 9001);
-            let before = lab.conn.info(&lab.config);
+            let before = lab.conn.info(&lab.config, lab.now);
             assert_eq!((before.congestion, before.ssthresh), (CongestionControl::Cubic, 12_600));
             lab.conn.set_congestion(&lab.config, CongestionControl::Reno);
-            let after = lab.conn.info(&lab.config);
+            let after = lab.conn.info(&lab.config, lab.now);
             assert_eq!(after.congestion.name(), "reno");
             assert_eq!((after.cwnd, after.ssthresh), (before.cwnd, before.ssthresh));
         },
@@ -671,7 +675,7 @@ fn ops_12_bursts_are_sized_by_rate() {
             |lab| {
                 lab.max_len = 64_000;
                 lab.write(200_000);
-                let cwnd = lab.conn.info(&lab.config).cwnd;
+                let cwnd = lab.conn.info(&lab.config, lab.now).cwnd;
                 // In slow start each ACK would make room for twice as much.
                 lab.conn.congestion.set_ssthresh(cwnd);
                 let mut held = 0;
@@ -716,7 +720,7 @@ fn records_for_a_stream_come_when_it_is_one() {
         assert!(l.conn.recovery.capacity() <= 16, "{}", l.conn.recovery.capacity());
         let mut acked = 1;
         for _ in 0..9 {
-            acked += l.conn.info(&l.config).flight;
+            acked += l.conn.info(&l.config, l.now).flight;
             l.i("A", 1, 0, acked);
             l.write(60_000);
         }

@@ -43,7 +43,7 @@ fn rfc9937_6_1_the_second_reduction_starts_from_its_own_flight() {
             for end in 5..=20 {
                 sack(lab, 1, &[(1_001, end * 1_000 + 1)]);
             }
-            let sent = lab.conn.info(&lab.config).flight;
+            let sent = lab.conn.info(&lab.config, lab.now).flight;
             lab.pass(100);
             let said = sack(lab, 1, &[(1_001, 21_001)]);
             assert_eq!(said.first().map(String::as_str), Some("A 1:1001 ack 1"), "{said:?}");
@@ -59,9 +59,9 @@ fn rfc5681_3_1g_slow_start_goes_on_behind_a_short_reordering() {
     with_sack(|lab| {
         assert_eq!(lab.write(60_000).len(), 10);
         sack(lab, 1, &[(1_001, 2_001)]);
-        assert_eq!(lab.conn.info(&lab.config).cwnd, 10_000);
+        assert_eq!(lab.conn.info(&lab.config, lab.now).cwnd, 10_000);
         assert_eq!(sack(lab, 2_001, &[(3_001, 4_001)]).len(), 4);
-        assert_eq!(lab.conn.info(&lab.config).cwnd, 12_000);
+        assert_eq!(lab.conn.info(&lab.config, lab.now).cwnd, 12_000);
     });
 }
 
@@ -103,7 +103,7 @@ fn ka_3_keep_alive_beside_the_limit_for_progress() {
         plain(|lab| {
             lab.write(1_000);
             assert_eq!(lab.conn.timers.get(Timer::GiveUp), Some(lab.now + lab.config.retransmit_limit));
-            lab.conn.set_keepalive(Some(KeepAlive { idle: Duration::from_secs(idle), ..lab.config.keepalive() }));
+            lab.conn.set_keepalive(Some(KeepAlive { idle: Duration::from_secs(idle), ..lab.config.keepalive_probes }));
             assert_eq!(lab.conn.timers.get(Timer::GiveUp), Some(lab.now + Duration::from_secs(first)));
         });
     }
@@ -143,12 +143,12 @@ fn held_back_by_the_rate_of_recovery() {
             lab.pass(92);
             // Nothing is unsent; the second hole must wait.
             assert_eq!(sack(lab, 1, &[(1_001, 2_001), (5_001, 10_001)]), ["A 1:1001 ack 1"]);
-            assert!(lab.conn.info(&lab.config).recovery.rate_limited > 0);
+            assert!(lab.conn.info(&lab.config, lab.now).recovery.rate_limited > 0);
         },
     );
     with_sack(|lab| {
         assert_eq!(lab.write(10_000).len(), 10);
         assert_eq!(sack(lab, 2_001, &[]), none());
-        assert_eq!(lab.conn.info(&lab.config).recovery.rate_limited, 0, "outside of a recovery nothing is");
+        assert_eq!(lab.conn.info(&lab.config, lab.now).recovery.rate_limited, 0, "outside of a recovery nothing is");
     });
 }

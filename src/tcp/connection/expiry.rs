@@ -38,7 +38,7 @@ impl Connection {
             return;
         }
         self.flags.insert(ConnectionFlags::PROBE_DUE | ConnectionFlags::POLL);
-        let rto = self.rtt.rto(&config.rtt());
+        let rto = self.rtt.rto(&config.rto);
         self.timers.set(Timer::Persist, now + self.liveness.on_probe(config, rto));
     }
 }

@@ -250,7 +250,7 @@ proptest! {
     ) {
         let config = Config::default();
         let mut now = Instant::from_secs(5);
-        let params = OpenParams { iss: SeqNum(iss), ts_offset: irs, mss: 1460, ipv6: passive, first_window: Default::default() };
+        let params = OpenParams { iss: SeqNum(iss), ts_offset: irs, mss: 1460, peer_mss: if passive { 1220 } else { 536 }, first_window: Default::default() };
         let make = |seq: SeqNum, ack: SeqNum, flags, window, mode: u8, len| Segment {
             seq, ack, flags: Flags(flags), window: units::UnscaledWindow(window), urgent: 0, len,
             options: TcpOptions {

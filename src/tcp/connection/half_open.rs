@@ -168,7 +168,7 @@ mod tests {
         ) {
             let config =
                 Config { timestamps: ours[0], sack: ours[1], window_scale: ours[2], ..Config::default() };
-            let params = OpenParams { iss: SeqNum(iss), ts_offset, mss, ipv6, first_window: FirstWindow::ALL[2 * usize::from(ours[3]) + usize::from(ours[4])] };
+            let params = OpenParams { iss: SeqNum(iss), ts_offset, mss, peer_mss: if ipv6 { 1_220 } else { 536 }, first_window: FirstWindow::ALL[2 * usize::from(ours[3]) + usize::from(ours[4])] };
             let timestamps = stamp.map(|val| Timestamps { val, ecr: 0 });
             let mut syn = segment(2, irs, 0, None);
             syn.window = UnscaledWindow(window);

@@ -3,7 +3,7 @@
 //! The record is small because a listener keeps many of them. It ends in a [`Connection`] or in nothing; listeners,
 //! backlogs and cookies belong to the table that holds it.
 
-use crate::tcp::base::config::Config;
+use crate::tcp::base::config::{BufferLimits, Config};
 use crate::tcp::base::outcome::CloseReason;
 use crate::tcp::base::segment::{Segment, Transmit, reset_for};
 use crate::tcp::base::seq::SeqNum;
@@ -69,18 +69,10 @@ pub struct OpenParams {
     pub ts_offset: u32,
     /// The MSS to advertise: MTU - 40 for IPv4, MTU - 60 for IPv6 (MUST-67).
     pub mss: u16,
-    /// Whether addresses are IPv6: decides what a peer that names no MSS gets, 1220 or 536 (MUST-15).
-    pub ipv6: bool,
+    /// The MSS of a peer that names none: 536 for IPv4, 1220 for IPv6 (MUST-15).
+    pub peer_mss: u16,
     /// What the peer may send at first.
     pub first_window: FirstWindow,
-}
-
-impl OpenParams {
-    /// The MSS of a peer that names none (MUST-15).
-    #[must_use]
-    pub fn default_peer_mss(&self) -> u16 {
-        if self.ipv6 { 1_220 } else { 536 }
-    }
 }
 
 /// What the user has set before the connection is open, as far as the handshake heeds it. The connection begins with
@@ -99,15 +91,13 @@ pub struct Wishes {
 }
 
 impl Wishes {
-    /// The window shift of our SYN.
+    /// The window shift of our SYN: if it is not settled, the smallest that lets the 16-bit field express the largest
+    /// buffer (OPS-17), at most 14 (RFC7323-2.3b).
     #[must_use]
     pub fn offered_shift(&self, config: &Config) -> u8 {
-        self.shift.unwrap_or_else(|| {
-            self.receive_buffer.map_or_else(
-                || config.receive_shift(),
-                |octets| WindowScale::for_buffer(buffer_within_bounds(octets)).shift(),
-            )
-        })
+        let BufferLimits { initial, max } = config.recv_buffer;
+        let largest = self.receive_buffer.map_or(max.max(initial), buffer_within_bounds);
+        self.shift.unwrap_or_else(|| WindowScale::for_buffer(largest).shift())
     }
 
     fn limit(&self) -> Option<Duration> {
@@ -186,7 +176,7 @@ impl Handshake {
             ts_recent: Timestamp(0),
             peer_window: UnscaledWindow(0),
             mss: params.mss,
-            peer_mss: params.default_peer_mss(),
+            peer_mss: params.peer_mss,
             state,
             passive: false,
             due: true,
@@ -396,7 +386,7 @@ impl Handshake {
     /// RFC6298-5.5; an active open is not kept waiting for its end.
     fn next_deadline(&self, config: &Config, now: Instant) -> Instant {
         let factor = 1_u64.checked_shl(u32::from(self.timeouts)).unwrap_or(u64::MAX);
-        let at = now + (config.initial_rto * factor).min(config.max_rto);
+        let at = now + (config.rto.initial * factor).min(config.rto.max);
         if self.retries(config).is_some() { at } else { at.min(self.started + config.connect_timeout) }
     }
 

@@ -12,7 +12,7 @@ fn t(ms: u64) -> Instant {
 }
 
 fn params() -> OpenParams {
-    OpenParams { iss: ISS, ts_offset: 1_000, mss: 1460, ipv6: false, first_window: FirstWindow::Full }
+    OpenParams { iss: ISS, ts_offset: 1_000, mss: 1460, peer_mss: 536, first_window: FirstWindow::Full }
 }
 
 fn seg(flags: Flags, seq: u32, ack: u32) -> Segment {
@@ -79,12 +79,12 @@ fn ops_46_where_memory_is_short_the_first_window_is_modest() {
         assert_eq!(passive.poll_transmit(&config, t(0)).unwrap().window.0, window);
         let mut passive = crate::tcp::HalfOpen::pack(&passive).unwrap().unpack();
         let (open, _) = opened(passive.on_segment(&config, &seg(Flags::ACK, 1, 1), t(9)));
-        let info = open.info(&config);
+        let info = open.info(&config, t(9));
         assert_eq!((info.receive_window, info.receive_buffer), (u32::from(window), buffer));
         let mut active = Handshake::connect(&config, params, t(0));
         assert_eq!(active.poll_transmit(&config, t(0)).unwrap().window.0, window);
         let (open, _) = opened(active.on_segment(&config, &seg(SYN_ACK, 0, 1), t(9)));
-        let info = open.info(&config);
+        let info = open.info(&config, t(9));
         assert_eq!((info.receive_window, info.receive_buffer), (u32::from(window), buffer));
     }
 }
@@ -103,7 +103,7 @@ fn sc_02_all_options_are_offered_and_none_is_needed() {
     assert_eq!(syn.timestamps.unwrap().ecr, 0, "RFC7323-3.2d");
     let (mut connection, rest) = opened(handshake.on_segment(&config, &seg(SYN_ACK, 0, 1), t(20)));
     let _ = connection.on_segment(&config, &rest, &Context { now: t(20), keep: Keep::All });
-    let info = connection.info(&config);
+    let info = connection.info(&config, t(0));
     assert_eq!((info.mss, info.timestamps, info.sack), (536, false, false)); // MUST-15, KP-03
     assert_eq!((info.send_window, info.cwnd), (8000, 5360));
     assert_eq!(info.srtt, Some(Duration::from_millis(20)));
@@ -158,7 +158,7 @@ fn sc_07_a_syn_that_is_never_answered() {
     let _ = handshake.on_timeout(&config, t(1000));
     handshake.poll_transmit(&config, t(1000)).unwrap();
     let (connection, _) = opened(handshake.on_segment(&config, &seg(SYN_ACK, 0, 1), t(1100)));
-    let info = connection.info(&config);
+    let info = connection.info(&config, t(0));
     assert_eq!((info.srtt, info.rto), (None, Duration::from_secs(3)));
 }
 
@@ -181,7 +181,7 @@ fn sc_16_window_scale() {
     let config = Config::default();
     let mut handshake = accepting(&config, TcpOptions { window_scale: Some(15), ..TcpOptions::default() });
     let (connection, _) = opened(handshake.on_segment(&config, &seg(Flags::ACK, 1, 1), t(1)));
-    let info = connection.info(&config);
+    let info = connection.info(&config, t(0));
     assert_eq!((info.window_shifts, info.send_window), ((14, 7), 8000 << 14));
     let off = Config { window_scale: false, ..config };
     let mut handshake = Handshake::connect(&off, params(), t(0));
@@ -255,7 +255,7 @@ fn the_round_trip_of_a_repeated_syn_is_told_by_the_timestamp() {
         let mut answer = seg(SYN_ACK, 0, 1);
         answer.options.timestamps = Some(Timestamps { val: 7, ecr: first.wrapping_add(echo) });
         let (connection, _) = opened(handshake.on_segment(&config, &answer, t(1_100)));
-        assert_eq!(connection.info(&config).srtt, rtt.map(Duration::from_millis), "{echo}");
+        assert_eq!(connection.info(&config, t(0)).srtt, rtt.map(Duration::from_millis), "{echo}");
     }
 }
 
@@ -302,7 +302,7 @@ fn ops_17_a_receive_buffer_of_the_user_bounds_what_the_syn_offers() {
         let mut answer = seg(SYN_ACK, 0, 1);
         answer.options = scaled;
         let (connection, _) = opened(new.on_segment(&config, &answer, t(10)));
-        let info = connection.info(&config);
+        let info = connection.info(&config, t(0));
         assert_eq!((info.receive_buffer, info.window_shifts), (100_000, (7, shift)));
 
         let mut syn = seg(Flags::SYN, 0, 0);
@@ -313,8 +313,22 @@ fn ops_17_a_receive_buffer_of_the_user_bounds_what_the_syn_offers() {
         let packed = HalfOpen::pack(&new).unwrap();
         let mut kept = packed.unpack().wishing(wishes);
         let (connection, _) = opened(kept.on_segment(&config, &seg(Flags::ACK, 1, 1), t(10)));
-        let info = connection.info(&config);
+        let info = connection.info(&config, t(0));
         assert_eq!((info.receive_buffer, info.window_shifts), (buffer, (7, shift)));
         assert_eq!(info.receive_window, u32::from(window), "none is promised before the peer hears of it");
     }
+}
+
+#[test]
+fn ops_17_shift_covers_the_largest_buffer() {
+    let with = |max| {
+        let recv_buffer = BufferLimits { initial: 1_000, max };
+        Wishes::default().offered_shift(&Config { recv_buffer, ..Config::default() })
+    };
+    assert_eq!(with(65_535), 0);
+    assert_eq!(with(65_536), 1);
+    assert_eq!(with(131_071), 1);
+    assert_eq!(with(131_072), 2);
+    assert_eq!(with(6 * 1024 * 1024), 7);
+    assert_eq!(with(u32::MAX), 14);
 }

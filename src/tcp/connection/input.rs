@@ -45,7 +45,7 @@ impl Connection {
     pub(crate) fn on_expected(&mut self, config: &Config, seg: &Segment, context: &Context) -> Option<(u32, bool)> {
         let idle = context.now - self.clock;
         self.clock = context.now;
-        if idle > config.initial_rto {
+        if idle > config.rto.initial {
             // OPS-6: whoever begins again is in slow start and waits for each ACK.
             self.receiver.acknowledge_quickly(config.quick_acks);
         }

@@ -54,7 +54,7 @@ fn must_21_the_configuration_gives_new_connections_their_user_timeout() {
 #[test]
 fn no_segment_moves_the_timer_of_the_keep_alive() {
     plain(|lab| {
-        lab.conn.set_keepalive(Some(lab.config.keepalive()));
+        lab.conn.set_keepalive(Some(lab.config.keepalive_probes));
         let at = lab.conn.timers.get(Timer::GiveUp);
         assert!(at.is_some());
         lab.config.delayed_ack = Duration::ZERO;

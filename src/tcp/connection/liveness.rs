@@ -198,7 +198,7 @@ impl Liveness {
     /// Until the next window probe: one `rto` at first (SHLD-29), doubled each time (SHLD-30), up to the cap (ZW-1).
     pub(super) fn probe_interval(&self, config: &Config, rto: Duration) -> Duration {
         let factor = 1_u64.checked_shl(u32::from(self.window_probes)).unwrap_or(u64::MAX);
-        (rto * factor).min(config.max_rto)
+        (rto * factor).min(config.rto.max)
     }
 
     /// Its part of what observers see.

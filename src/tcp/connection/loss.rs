@@ -8,6 +8,7 @@ use crate::tcp::base::outcome::{CloseReason, Events, Outcome};
 use crate::tcp::base::segment::Segment;
 use crate::tcp::base::time::Instant;
 use crate::tcp::congestion::Saved;
+use crate::tcp::congestion::prr::Prr;
 use crate::tcp::connection::{Connection, ConnectionFlags};
 use crate::tcp::recovery::episode::FrtoStep;
 use crate::tcp::recovery::scoreboard::Losses;
@@ -160,7 +161,7 @@ impl Connection {
         self.enter_fast_recovery(now, outcome);
         let outstanding = self.sender.flight() + summary.acked;
         let sacked_before = self.recovery.sacked() - summary.sacked;
-        self.recovery.begin_prr(outstanding.saturating_sub(sacked_before));
+        *self.recovery.prr_mut() = Prr::new(outstanding.saturating_sub(sacked_before)); // RFC9937-6.1
         self.pace_recovery(config, summary.delivered, false);
     }
 
@@ -211,7 +212,7 @@ impl Connection {
     fn pace_recovery(&mut self, config: &Config, delivered: u32, safe: bool) {
         let (pipe, smss, ssthresh) = (self.pipe(), self.smss(), self.congestion.window().ssthresh());
         let window = if config.prr {
-            pipe.saturating_add(self.recovery.step_prr(delivered, safe, pipe, ssthresh, smss))
+            pipe.saturating_add(self.recovery.prr_mut().on_ack(delivered, safe, pipe, ssthresh, smss))
         } else {
             ssthresh // RFC6675-5.4
         };
@@ -220,7 +221,7 @@ impl Connection {
 
     /// Everything sent before recovery began may be acknowledged (RFC6675-5.A, RFC9937-6.4): whether it is.
     fn end_recovery_if_done(&mut self, config: &Config, now: Instant) -> bool {
-        let rto = self.rtt.rto(&config.rtt());
+        let rto = self.rtt.rto(&config.rto);
         let Some(ended) = self.recovery.end_if_done(self.sender.una(), rto, now) else { return false };
         if ended == Phase::Fast {
             self.congestion.exit_recovery();
@@ -259,18 +260,17 @@ impl Connection {
 
     /// It has fired.
     pub(super) fn loss_timeout(&mut self, config: &Config, now: Instant, outcome: &mut Outcome) {
-        match self.recovery.on_timer(now) {
-            LossTimer::Retransmission => self.retransmission_timeout(config, now, outcome),
-            LossTimer::Probe => {
+        match self.recovery.on_timer(config, &self.sender.numbers(), now) {
+            Some(LossTimer::Retransmission) => self.retransmission_timeout(config, now, outcome),
+            Some(LossTimer::Probe) => {
                 // PTO is over (RFC8985-7.3b).
-                if self.recovery.on_probe_timeout(config, &self.sender.numbers()) {
-                    self.request_poll();
-                    self.predictable = false;
-                    outcome.events |= Events::PROBE;
-                }
+                self.request_poll();
+                self.predictable = false;
+                outcome.events |= Events::PROBE;
                 self.arm_loss_timer(config, now);
             }
-            LossTimer::Reordering => self.reordering_timeout(config, now, outcome),
+            Some(LossTimer::Reordering) => self.reordering_timeout(config, now, outcome),
+            None => self.arm_loss_timer(config, now),
         }
     }
 
@@ -292,7 +292,7 @@ impl Connection {
             return;
         }
         let fresh = self.recovery.phase() == Phase::Open;
-        self.rtt.back_off(&config.rtt());
+        self.rtt.back_off(&config.rto);
         self.recovery.on_timeout(config, &numbers, &self.rtt, now);
         let saved = fresh.then(|| self.congestion.save());
         self.begin_recovery(Phase::Loss, saved, now);

@@ -11,12 +11,12 @@ fn sc_57_karn() {
         lab.write(1000);
         assert_eq!(lab.pass(1000), ["1000 PA 1:1001 ack 1"]);
         lab.i("A", 1, 0, 1001);
-        let info = lab.conn.info(&lab.config);
+        let info = lab.conn.info(&lab.config, lab.now);
         assert_eq!((info.srtt, info.rto), (None, Duration::from_secs(2)));
         lab.write(1000);
         lab.pass(100);
         lab.i("A", 1, 0, 2001);
-        assert_eq!(lab.conn.info(&lab.config).srtt, Some(Duration::from_millis(100)));
+        assert_eq!(lab.conn.info(&lab.config, lab.now).srtt, Some(Duration::from_millis(100)));
     });
     labs(
         |_, opened| opened.timestamps = Some(7),
@@ -28,7 +28,7 @@ fn sc_57_karn() {
             lab.pass(50);
             lab.stamps = Some(Timestamps { val: 8, ecr: echo });
             lab.i("A", 1, 0, 901);
-            assert_eq!(lab.conn.info(&lab.config).srtt, Some(Duration::from_millis(50)));
+            assert_eq!(lab.conn.info(&lab.config, lab.now).srtt, Some(Duration::from_millis(50)));
         },
     );
 }
@@ -38,11 +38,11 @@ fn sc_58_slow_start_counts_octets() {
     plain(|lab| {
         assert_eq!(lab.write(100_000).len(), 10); // KP-01
         assert_eq!(lab.i("A", 1, 0, 2001).len(), 4);
-        let cwnd = lab.conn.info(&lab.config).cwnd;
+        let cwnd = lab.conn.info(&lab.config, lab.now).cwnd;
         for i in 1..=10 {
             lab.i("A", 1, 0, 2001 + i * 100);
         }
-        assert_eq!(lab.conn.info(&lab.config).cwnd, cwnd + 1000); // OPS-31
+        assert_eq!(lab.conn.info(&lab.config, lab.now).cwnd, cwnd + 1000); // OPS-31
     });
 }
 
@@ -61,14 +61,14 @@ fn sc_59_fast_retransmit() {
         let said = lab.w("A", 11, 0, 1, 60_000);
         assert_eq!(said, ["A 11001:12001 ack 11"]);
         assert_eq!(lab.w("A", 11, 0, 1, 60_000), ["A 1:1001 ack 11"]);
-        let info = lab.conn.info(&lab.config);
+        let info = lab.conn.info(&lab.config, lab.now);
         assert_eq!((info.ssthresh, info.cwnd), (5000, 8000));
         for _ in 0..4 {
             assert_eq!(lab.w("A", 11, 0, 1, 60_000), none());
         }
         assert_eq!(lab.w("A", 11, 0, 1, 60_000), ["A 12001:13001 ack 11"]);
         assert_eq!(lab.w("A", 11, 0, 12_001, 60_000).len(), 4); // KP-08
-        assert_eq!(lab.conn.info(&lab.config).cwnd, 5000);
+        assert_eq!(lab.conn.info(&lab.config, lab.now).cwnd, 5000);
     });
 }
 
@@ -83,7 +83,7 @@ fn rfc6675_4a_one_report_of_many_segments_is_enough() {
         assert_eq!(lab.i("A", 1, 0, 1), ["A 1:1001 ack 1"]);
         lab.sack = vec![(5001, 4001), (1, 1), (9001, 20_001), (1, 0)]; // SC-32
         lab.i("A", 1, 0, 1);
-        assert_eq!(lab.conn.info(&lab.config).retransmits, 1);
+        assert_eq!(lab.conn.info(&lab.config, lab.now).retransmits, 1);
     });
     with_sack(|lab| {
         // With SACK, an ACK without blocks tells of no hole.
@@ -103,19 +103,19 @@ fn rfc6675_2_reports_that_ride_on_data() {
         for seq in [1, 11, 21, 31] {
             lab.sack = vec![(1001, 3001)];
             lab.i("A", seq, 10, 1);
-            assert_eq!(lab.conn.info(&lab.config).retransmits, 0);
+            assert_eq!(lab.conn.info(&lab.config, lab.now).retransmits, 0);
         }
         lab.sack = vec![(1001, 4001)];
         assert_eq!(lab.i("A", 41, 10, 1), ["A 1:1001 ack 51"]);
-        let info = lab.conn.info(&lab.config);
+        let info = lab.conn.info(&lab.config, lab.now);
         // RFC9937-6.2c: six segments are in the network, and the first retransmission leaves in any case.
         assert_eq!((info.retransmits, info.ssthresh, info.cwnd), (1, 5000, 7000));
         lab.sack = vec![(1001, 5001)];
         lab.i("A", 51, 10, 1);
         // 2000 octets of the 8000 that were in flight have arrived: 1250 may leave for them, 1000 did.
-        assert_eq!(lab.conn.info(&lab.config).cwnd, 6250);
+        assert_eq!(lab.conn.info(&lab.config, lab.now).cwnd, 6250);
         lab.i("A", 61, 10, 10_001);
-        let info = lab.conn.info(&lab.config);
+        let info = lab.conn.info(&lab.config, lab.now);
         // RFC5681-3.1h: the ACK that ends the recovery is of a full window.
         assert_eq!((info.retransmits, info.timeouts, info.cwnd), (1, 0, 6000));
     });
@@ -132,16 +132,16 @@ fn sc_60_newreno() {
         assert_eq!(lab.i("A", 1, 0, 1), ["A 1:1001 ack 1"]);
         assert_eq!(lab.i("A", 1, 0, 4001), ["A 4001:5001 ack 1"]);
         assert_eq!(lab.i("A", 1, 0, 10_001), none());
-        assert_eq!(lab.conn.info(&lab.config).cwnd, 5000);
-        assert_eq!(lab.conn.info(&lab.config).retransmits, 2);
+        assert_eq!(lab.conn.info(&lab.config, lab.now).cwnd, 5000);
+        assert_eq!(lab.conn.info(&lab.config, lab.now).retransmits, 2);
         // After a timeout, duplicates of what was sent twice must not halve again.
         lab.write(4000);
         lab.pass(2000);
-        let ssthresh = lab.conn.info(&lab.config).ssthresh;
+        let ssthresh = lab.conn.info(&lab.config, lab.now).ssthresh;
         for _ in 0..5 {
             lab.i("A", 1, 0, 10_001);
         }
-        assert_eq!(lab.conn.info(&lab.config).ssthresh, ssthresh);
+        assert_eq!(lab.conn.info(&lab.config, lab.now).ssthresh, ssthresh);
     });
 }
 
@@ -168,10 +168,10 @@ fn sc_65_timeout() {
         lab.write(20_000);
         assert_eq!(lab.pass(999), none());
         assert_eq!(lab.pass(1), ["1000 A 1:1001 ack 1"]); // KP-02
-        let info = lab.conn.info(&lab.config);
+        let info = lab.conn.info(&lab.config, lab.now);
         assert_eq!((info.cwnd, info.ssthresh), (1000, 5000));
         assert_eq!(lab.pass(2000), ["3000 A 1:1001 ack 1"]); // KP-10
-        assert_eq!(lab.conn.info(&lab.config).ssthresh, 5000);
+        assert_eq!(lab.conn.info(&lab.config, lab.now).ssthresh, 5000);
         assert_eq!(lab.i("A", 1, 0, 1001), numbered(1, 3));
         assert_eq!(lab.i("A", 1, 0, 3001), numbered(3, 7));
         assert_eq!(lab.i("A", 1, 0, 7001), numbered(7, 12));
@@ -185,16 +185,16 @@ fn sc_67_idle_restart() {
     plain(|lab| {
         for i in 0..8_u32 {
             lab.write(30_000);
-            let info = lab.conn.info(&lab.config);
+            let info = lab.conn.info(&lab.config, lab.now);
             let end = info.bytes_acked as u32 + info.flight;
             lab.i("A", 1, 0, 1 + end);
             assert!(i < 10);
         }
         while lab.conn.queued() > 0 {
-            let info = lab.conn.info(&lab.config);
+            let info = lab.conn.info(&lab.config, lab.now);
             lab.i("A", 1, 0, 1 + info.bytes_acked as u32 + info.flight);
         }
-        assert!(lab.conn.info(&lab.config).cwnd > 20_000);
+        assert!(lab.conn.info(&lab.config, lab.now).cwnd > 20_000);
         lab.pass(10_000);
         assert_eq!(lab.write(100_000).len(), 10);
     });
@@ -209,7 +209,7 @@ fn data_in_our_own_ring_is_not_sent_again() {
             sent.push(out);
         }
         assert_eq!(lab.pass(10_000), none());
-        assert_eq!(lab.conn.info(&lab.config).rto, Duration::from_secs(1), "no backoff");
+        assert_eq!(lab.conn.info(&lab.config, lab.now).rto, Duration::from_secs(1), "no backoff");
         lab.conn.on_device_write(sent[0].end_seq());
         let said = lab.pass(1_000);
         assert_eq!(said.len(), 1, "{said:?}");

@@ -118,7 +118,14 @@ impl Observed {
         if limit == self.limit {
             return;
         }
-        let [busy, rwnd, sndbuf] = &mut self.times;
+        self.times = self.times_at(now);
+        (self.limit, self.since) = (limit, now);
+    }
+
+    /// The times up to `now`.
+    fn times_at(&self, now: Instant) -> [Duration; 3] {
+        let mut times = self.times;
+        let [busy, rwnd, sndbuf] = &mut times;
         let past = now.saturating_since(self.since);
         match self.limit {
             SendLimit::Idle => {}
@@ -126,7 +133,7 @@ impl Observed {
             SendLimit::ReceiveWindow => *rwnd = rwnd.saturating_add(past),
             SendLimit::SendBuffer => *sndbuf = sndbuf.saturating_add(past),
         }
-        (self.limit, self.since) = (limit, now);
+        times
     }
 }
 
@@ -156,7 +163,7 @@ impl Observed {
 ///     connection
 /// };
 /// let params =
-///     |iss| OpenParams { iss: SeqNum(iss), ts_offset: 0, mss: 1_460, ipv6: false, first_window: FirstWindow::Full };
+///     |iss| OpenParams { iss: SeqNum(iss), ts_offset: 0, mss: 1_460, peer_mss: 536, first_window: FirstWindow::Full };
 /// let mut client = Handshake::connect(&config, params(1_000), now);
 /// let syn = arrives(client.poll_transmit(&config, now));
 /// let mut server = Handshake::accept(&config, params(2_000), &syn, now);
@@ -234,7 +241,7 @@ impl Connection {
             refused: 0,
             timers: Timers::new(),
             congestion: Congestion::new(config.congestion, config.hystart, smss, window, opened.iss + 1),
-            rtt: Rtt::new(&config.rtt(), opened.rtt, opened.syn_timeouts, now),
+            rtt: Rtt::new(&config.rto, opened.rtt, opened.syn_timeouts, now),
             recovery: LossRecovery::new(opened.iss, opened.sack, now),
             acked: 0,
             last_sent: now,
@@ -245,7 +252,7 @@ impl Connection {
             observed: Observed::new(opened.iss + 1, now),
         };
         if config.keepalive {
-            connection.set_keepalive(Some(config.keepalive()));
+            connection.set_keepalive(Some(config.keepalive_probes));
         }
         connection
     }

@@ -6,7 +6,7 @@ use crate::tcp::*;
 const MS: Duration = Duration::from_millis(1);
 
 fn info(lab: &Lab) -> Info {
-    lab.conn.info(&lab.config).up_to(lab.now)
+    lab.conn.info(&lab.config, lab.now)
 }
 
 /// Milliseconds: busy in all, held up by the peer's window, by the buffer.

@@ -375,9 +375,7 @@ impl Connection {
 
     /// RFC5681-4.1: after an RTO without sending, the path is unknown again.
     fn restart_after_idle(&mut self, config: &Config, now: Instant) {
-        if config.slow_start_after_idle
-            && self.sender.flight() == 0
-            && now - self.last_sent > self.rtt.rto(&config.rtt())
+        if config.slow_start_after_idle && self.sender.flight() == 0 && now - self.last_sent > self.rtt.rto(&config.rto)
         {
             let window = config.initial_cwnd(self.smss());
             self.congestion.on_idle_restart(window);
@@ -422,7 +420,7 @@ impl Connection {
             return;
         }
         if !self.timers.is_set(Timer::Persist) {
-            let rto = self.rtt.rto(&config.rtt());
+            let rto = self.rtt.rto(&config.rto);
             self.timers.set(Timer::Persist, now + self.liveness.probe_interval(config, rto));
             if !self.timers.is_set(Timer::GiveUp) || self.liveness.keeps_alive() {
                 let waiting = self.waiting();

@@ -22,7 +22,7 @@ fn flying(config: impl Fn(&mut Config), script: impl Fn(&mut Lab)) {
 }
 
 fn info(lab: &Lab) -> Info {
-    lab.conn.info(&lab.config)
+    lab.conn.info(&lab.config, lab.now)
 }
 
 /// An ACK with SACK blocks.

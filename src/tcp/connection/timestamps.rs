@@ -3,7 +3,6 @@
 use crate::tcp::base::seq::SeqNum;
 use crate::tcp::base::time::{Duration, Instant};
 use crate::tcp::base::timestamp::{Timestamp, TimestampClock};
-use crate::tcp::base::units::seconds;
 use crate::wire::options::Timestamps;
 
 /// TS.Recent is not trusted after this time without an update (RFC7323-5.5): 24 days.
@@ -61,7 +60,9 @@ impl TimestampState {
     /// `edge`.
     pub(super) fn new(recent: Option<Timestamp>, clock: TimestampClock, edge: SeqNum, now: Instant) -> Self {
         match recent {
-            Some(recent) => Self::Enabled { may_lack: false, recent, recent_at: seconds(now), clock, echo_ticks: NONE },
+            Some(recent) => {
+                Self::Enabled { may_lack: false, recent, recent_at: now.as_secs() as u32, clock, echo_ticks: NONE }
+            }
             None => Self::Disabled { edge, turned_at: now.as_millis() as u32, least: NONE },
         }
     }
@@ -118,7 +119,7 @@ impl TimestampState {
         let Self::Enabled { recent, recent_at, .. } = self else { return false };
         // Overtaken is not old; it moves TS.Recent nowhere (RFC7323-4.3a). After 24 days `renew` takes it over, once
         // the segment is acceptable (RFC7323-5.5).
-        let outlived = seconds(now).wrapping_sub(*recent_at) > TS_RECENT_LIFE_SECS;
+        let outlived = (now.as_secs() as u32).wrapping_sub(*recent_at) > TS_RECENT_LIFE_SECS;
         stamp.lt(past.least(*recent, received)) && !outlived
     }
 
@@ -126,7 +127,7 @@ impl TimestampState {
     /// out of the window: whoever forges that could set a timestamp which the peer does not reach for weeks.
     pub(super) fn renew(&mut self, stamp: Timestamp, past: &mut PastStamps, received: u64, now: Instant) {
         let Self::Enabled { recent, recent_at, .. } = self else { return };
-        if seconds(now).wrapping_sub(*recent_at) > TS_RECENT_LIFE_SECS {
+        if (now.as_secs() as u32).wrapping_sub(*recent_at) > TS_RECENT_LIFE_SECS {
             *recent = stamp;
             *past = PastStamps::new(stamp, received);
         }
@@ -138,7 +139,7 @@ impl TimestampState {
     pub(super) fn update(&mut self, stamp: Timestamp, past: &mut PastStamps, received: u64, now: Instant) {
         let Self::Enabled { recent, recent_at, .. } = self else { return };
         if stamp.ge(*recent) {
-            let second = seconds(now);
+            let second = now.as_secs() as u32;
             if *recent_at != second {
                 past.turn(*recent, received);
             }

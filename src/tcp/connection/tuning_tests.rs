@@ -94,7 +94,7 @@ fn a_send_buffer_that_is_set_stays() {
         assert!(l.last.events.contains(Events::WRITABLE));
         for (asked, got) in [(0, 256), (u32::MAX, 1 << 30)] {
             l.conn.set_send_buffer(asked);
-            assert_eq!(l.conn.info(&l.config).send_limit, got);
+            assert_eq!(l.conn.info(&l.config, l.now).send_limit, got);
         }
     });
 }
@@ -103,7 +103,7 @@ fn a_send_buffer_that_is_set_stays() {
 #[test]
 fn a_receive_buffer_that_is_set_takes_nothing_back() {
     plain(|l| {
-        let window = |l: &crate::tcp::connection::lab::Lab| l.conn.info(&l.config).receive_window;
+        let window = |l: &crate::tcp::connection::lab::Lab| l.conn.info(&l.config, l.now).receive_window;
         assert_eq!(window(l), 65_535);
         l.conn.set_receive_buffer(2_000);
         assert_eq!(l.write(0), none());
@@ -122,7 +122,7 @@ fn a_receive_buffer_that_is_set_takes_nothing_back() {
         l.conn.set_receive_buffer(40_000);
         assert_eq!(l.write(0), ["A 1:1 ack 80001"], "the peer hears of it at once (SWS-6)");
         assert_eq!(window(l), 40_000);
-        assert_eq!(l.conn.info(&l.config).receive_buffer, 40_000);
+        assert_eq!(l.conn.info(&l.config, l.now).receive_buffer, 40_000);
     });
 }
 
@@ -144,7 +144,7 @@ fn a_receive_buffer_that_is_set_does_not_grow() {
                     l.read(1_000);
                     l.pass(1);
                 }
-                let buffer = l.conn.info(&l.config).receive_buffer;
+                let buffer = l.conn.info(&l.config, l.now).receive_buffer;
                 assert_eq!(buffer == 65_535, fixed, "{buffer}");
             },
         );
@@ -166,7 +166,7 @@ fn what_may_wait_unsent_is_limited_on_demand() {
         assert!(!l.conn.at_low_water());
         l.w("A", 1, 0, 1_001, 9_000);
         assert_eq!((l.conn.not_sent(), l.conn.at_low_water()), (1_500, true));
-        assert_eq!(l.conn.info(&l.config).not_sent, 1_500);
+        assert_eq!(l.conn.info(&l.config, l.now).not_sent, 1_500);
         l.conn.set_notsent_lowat(None);
         assert!(l.conn.send_room(&l.config) > 100_000 && !l.conn.at_low_water());
         l.conn.set_notsent_lowat(Some(0));
@@ -187,22 +187,22 @@ fn info_tells_what_recovery_is_at() {
     use crate::tcp::connection::lab::with_sack;
     with_sack(|l| {
         l.write(8_000);
-        assert_eq!(l.conn.info(&l.config).loss_state, LossState::Open);
+        assert_eq!(l.conn.info(&l.config, l.now).loss_state, LossState::Open);
         l.sack = vec![(1_001, 2_001)];
         l.i("A", 1, 0, 1);
-        let info = l.conn.info(&l.config);
+        let info = l.conn.info(&l.config, l.now);
         assert_eq!((info.loss_state, info.sacked, info.lost), (LossState::Disorder, 1_000, 0));
         l.sack = vec![(1_001, 5_001)];
         l.i("A", 1, 0, 1);
-        let info = l.conn.info(&l.config);
+        let info = l.conn.info(&l.config, l.now);
         assert_eq!((info.loss_state, info.sacked), (LossState::Recovery, 4_000));
         l.i("A", 1, 0, 8_001);
-        let info = l.conn.info(&l.config);
+        let info = l.conn.info(&l.config, l.now);
         assert_eq!((info.state, info.loss_state, info.sacked), (State::Established, LossState::Open, 0));
         l.write(1_000);
         let sent = l.now;
         l.pass(3_000);
-        let info = l.conn.info(&l.config);
+        let info = l.conn.info(&l.config, l.now);
         assert_eq!((info.loss_state, info.last_received), (LossState::Loss, sent));
         assert!(info.backoffs > 0 && info.last_sent > sent);
     });

@@ -233,9 +233,9 @@ impl Connection {
         TimeWait::new(&self.receiver, self.sender.nxt(), config, now)
     }
 
-    /// A snapshot for observers. Its times end at the last change: see [`Info::up_to`].
+    /// A snapshot for observers, at `now`.
     #[must_use]
-    pub fn info(&self, config: &Config) -> Info {
+    pub fn info(&self, config: &Config, now: Instant) -> Info {
         let sent = if self.sender.is_fin_sent() { self.sender.queued() } else { self.sender.flight() };
         let mut info = Info {
             state: self.state,
@@ -252,12 +252,12 @@ impl Connection {
         self.liveness.describe(&mut info);
         self.congestion.describe(&mut info);
         self.recovery.describe(self.sender.una(), &mut info);
-        self.rtt.describe(&config.rtt(), &mut info);
-        let Observed { times, since, bytes_resent, rate, limit, app_limited, .. } = self.observed;
-        let [busy, rwnd, sndbuf] = times;
+        self.rtt.describe(&config.rto, &mut info);
+        let Observed { bytes_resent, rate, limit, app_limited, .. } = self.observed;
+        let [busy, rwnd, sndbuf] = self.observed.times_at(now);
         info.busy = busy.saturating_add(rwnd).saturating_add(sndbuf);
         (info.rwnd_limited, info.sndbuf_limited, info.bytes_resent) = (rwnd, sndbuf, bytes_resent);
-        (info.limited_by, info.limited_since) = (limit, since);
+        info.limited_by = limit;
         info.delivery_rate = (rate > 0.0).then_some(rate as u64);
         info.delivery_app_limited = app_limited[1];
         info

@@ -120,7 +120,7 @@ fn params(iss: u32, side: usize) -> OpenParams {
         iss: SeqNum(iss),
         ts_offset: iss ^ 0x5555_5555,
         mss: if side == 0 { 1460 } else { 1400 },
-        ipv6: false,
+        peer_mss: 536,
         first_window: Default::default(),
     }
 }
@@ -501,7 +501,7 @@ impl End {
     fn check(&mut self) {
         let Phase::Open(connection) = &self.phase else { return };
         check(connection, &mut self.edge);
-        let info = connection.info(&Config::default());
+        let info = connection.info(&Config::default(), Instant::ZERO);
         (self.counts, self.timeouts) = (info.recovery, info.timeouts);
     }
 }
@@ -549,7 +549,7 @@ fn nothing_is_sent_twice_on_a_clean_path() {
             world.step();
             for end in &world.ends {
                 if let Phase::Open(connection) = &end.phase {
-                    assert_eq!(connection.info(&Config::default()).retransmits, 0);
+                    assert_eq!(connection.info(&Config::default(), Instant::ZERO).retransmits, 0);
                 }
             }
         }

@@ -115,12 +115,6 @@ impl Episode {
         self.reduced_at
     }
 
-    /// As if that had been at `at`, for tests.
-    #[cfg(test)]
-    pub(super) fn set_resent_at(&mut self, at: Instant) {
-        self.resent_at = at;
-    }
-
     /// When a timeout or fast retransmission last began to send again.
     pub(super) fn resent_at(&self) -> Instant {
         self.resent_at

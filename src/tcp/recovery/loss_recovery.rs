@@ -315,15 +315,16 @@ impl LossRecovery {
 
     // ---- the timer --------------------------------------------------------------------------------------------------
 
-    /// The timer has fired: what it stood for. The retransmission timeout counts from now on, unless that was about
+    /// The timer has fired: what is to be done. The retransmission timeout counts from now on, unless that was about
     /// reordering (RFC6298-5.6, RFC8985-7.3c).
-    pub(crate) fn on_timer(&mut self, now: Instant) -> LossTimer {
+    pub(crate) fn on_timer(&mut self, config: &Config, numbers: &SendNumbers, now: Instant) -> Option<LossTimer> {
         if self.timer == LossTimer::Reordering {
             self.counts_mut().reordering_timeouts += 1;
         } else {
             self.rto_base = now;
         }
-        self.timer
+        let due = self.timer != LossTimer::Probe || self.on_probe_timeout(config, numbers);
+        due.then_some(self.timer)
     }
 
     /// SND.UNA has moved, and what that means was found out: the retransmission timeout counts from now on
@@ -341,7 +342,7 @@ impl LossRecovery {
     /// `alone`: no more than one segment is in flight.
     #[inline]
     pub(crate) fn next_timeout(&mut self, config: &Config, rtt: &Rtt, alone: bool, now: Instant) -> Instant {
-        let timeout = self.rto_base + rtt.rto(&config.rtt());
+        let timeout = self.rto_base + rtt.rto(&config.rto);
         let repeat_at = self.rack.repeat_at();
         let (timer, at) = if repeat_at != Instant::MAX {
             // RFC8985-6.2.5b
@@ -368,7 +369,7 @@ impl LossRecovery {
     }
 
     /// PTO is over. Whether a probe is due.
-    pub(crate) fn on_probe_timeout(&mut self, config: &Config, numbers: &SendNumbers) -> bool {
+    fn on_probe_timeout(&mut self, config: &Config, numbers: &SendNumbers) -> bool {
         let due = self.may_probe(config) && numbers.una.lt(numbers.written);
         if due {
             self.tail.on_timeout();
@@ -665,14 +666,9 @@ impl LossRecovery {
         again
     }
 
-    /// Proportional rate reduction begins with `recover_fs` octets in flight (RFC9937-6.1).
-    pub(crate) fn begin_prr(&mut self, recover_fs: u32) {
-        self.episode_mut().prr = Prr::new(recover_fs);
-    }
-
-    /// How much may leave with an acknowledgment (RFC 9937), as [`Prr::on_ack`] tells.
-    pub(crate) fn step_prr(&mut self, delivered: u32, safe: bool, pipe: u32, ssthresh: u32, smss: u32) -> u32 {
-        self.episode_mut().prr.on_ack(delivered, safe, pipe, ssthresh, smss)
+    /// Proportional rate reduction of this recovery (RFC 9937).
+    pub(crate) fn prr_mut(&mut self) -> &mut Prr {
+        &mut self.episode_mut().prr
     }
 
     /// What recovery is over now, if one is: everything sent before it began is acknowledged (RFC6675-5.A,
@@ -751,7 +747,7 @@ impl LossRecovery {
     /// As if the last timeout or fast retransmission had been at `at`.
     #[cfg(test)]
     pub(crate) fn set_resent_at(&mut self, at: Instant) {
-        self.episode_mut().set_resent_at(at);
+        self.episode_mut().resume(at);
     }
 
     /// Records that there is room for.

@@ -3,11 +3,10 @@
 //! Holds what is measured only. Which samples are valid (Karn's rule, RFC6298-3a) and when the timer runs is decided by
 //! the connection.
 
-use crate::tcp::base::config::RttConfig;
+use crate::tcp::base::config::RtoLimits;
 use crate::tcp::base::info::Info;
 use crate::tcp::base::seq::SeqNum;
 use crate::tcp::base::time::{Duration, Instant};
-use crate::tcp::base::units::seconds;
 
 /// RFC 6298 5.7: the timeout to begin data with when the SYN had to be repeated.
 const RTO_AFTER_SYN_TIMEOUT: Duration = Duration::from_secs(3);
@@ -45,7 +44,7 @@ pub(crate) enum Timed {
 
 impl Rtt {
     /// What a handshake knows of the path: the sample it gave, if it gave one, and how often its timer fired.
-    pub(crate) fn new(config: &RttConfig, sample: Option<Duration>, syn_timeouts: u8, now: Instant) -> Self {
+    pub(crate) fn new(config: &RtoLimits, sample: Option<Duration>, syn_timeouts: u8, now: Instant) -> Self {
         let mut estimator = RttEstimator::new(config);
         match sample {
             Some(sample) => estimator.on_sample(config, sample, 1),
@@ -53,7 +52,7 @@ impl Rtt {
             None => {}
         }
         let min = sample.unwrap_or(Duration::MAX);
-        Self { estimator, min, timed_at: Instant::MAX, timed_end: SeqNum(0), min_at: seconds(now) }
+        Self { estimator, min, timed_at: Instant::MAX, timed_end: SeqNum(0), min_at: (now.as_secs() as u32) }
     }
 
     /// The smoothed round trip, once there was a sample.
@@ -70,7 +69,7 @@ impl Rtt {
 
     /// The timeout for the timer that is started now (RFC 6298 2).
     #[inline]
-    pub(crate) fn rto(&self, config: &RttConfig) -> Duration {
+    pub(crate) fn rto(&self, config: &RtoLimits) -> Duration {
         self.estimator.rto(config)
     }
 
@@ -110,7 +109,7 @@ impl Rtt {
     #[inline]
     pub(crate) fn on_sample(
         &mut self,
-        config: &RttConfig,
+        config: &RtoLimits,
         sample: Duration,
         error: Duration,
         weight: u32,
@@ -119,9 +118,9 @@ impl Rtt {
         // RFC8985-6.2.1: the least of a window, so that a path that became longer is believed in the end. Never less
         // than the path has, hence with the error of the clock.
         let least = sample + error;
-        if least <= self.min || seconds(now).wrapping_sub(self.min_at) > MIN_RTT_WINDOW_SECS {
+        if least <= self.min || (now.as_secs() as u32).wrapping_sub(self.min_at) > MIN_RTT_WINDOW_SECS {
             self.min = least;
-            self.min_at = seconds(now);
+            self.min_at = now.as_secs() as u32;
         }
         self.estimator.on_sample(config, sample, weight);
     }
@@ -133,7 +132,7 @@ impl Rtt {
     }
 
     /// The retransmission timer fired (RFC6298-5.5).
-    pub(crate) fn back_off(&mut self, config: &RttConfig) {
+    pub(crate) fn back_off(&mut self, config: &RtoLimits) {
         self.estimator.back_off(config);
     }
 
@@ -143,7 +142,7 @@ impl Rtt {
     }
 
     /// Its part of what observers see.
-    pub(crate) fn describe(&self, config: &RttConfig, info: &mut Info) {
+    pub(crate) fn describe(&self, config: &RtoLimits, info: &mut Info) {
         info.srtt = self.estimator.srtt();
         info.rttvar = Duration::from_nanos(self.estimator.rttvar);
         info.min_rtt = Some(self.min).filter(|min| *min != Duration::MAX);
@@ -181,7 +180,7 @@ struct RttEstimator {
 
 impl RttEstimator {
     /// An estimator without samples: the timeout is `config.initial` (RFC6298-2.1).
-    const fn new(config: &RttConfig) -> Self {
+    const fn new(config: &RtoLimits) -> Self {
         Self { srtt: 0, rttvar: 0, base: config.initial, backoffs: 0, spurious: false }
     }
 
@@ -189,7 +188,7 @@ impl RttEstimator {
     ///
     /// `expected_samples` is how many samples one round trip gives, `ceil(FlightSize / (2 * SMSS))` where every ACK is
     /// timed (RFC7323-G), so that many samples do not shorten the memory of the filter. Pass 1 for one sample an RTT.
-    fn on_sample(&mut self, config: &RttConfig, rtt: Duration, expected_samples: u32) {
+    fn on_sample(&mut self, config: &RtoLimits, rtt: Duration, expected_samples: u32) {
         // A zero sample is possible with a coarse clock; SRTT 0 is "no sample", hence at least 1 ns.
         let sample = rtt.min(LONGEST_SAMPLE).as_nanos().max(1);
         if self.srtt == 0 {
@@ -211,7 +210,7 @@ impl RttEstimator {
     }
 
     /// Doubles the timeout after an expiry (RFC6298-5.5), up to `config.max`. It stays doubled until a valid sample.
-    fn back_off(&mut self, config: &RttConfig) {
+    fn back_off(&mut self, config: &RtoLimits) {
         if self.rto(config) < config.max {
             self.backoffs += 1;
         }
@@ -232,7 +231,7 @@ impl RttEstimator {
     }
 
     /// The timeout for the timer that is started now, backoff included.
-    fn rto(&self, config: &RttConfig) -> Duration {
+    fn rto(&self, config: &RtoLimits) -> Duration {
         if self.backoffs == 0 {
             return self.base.min(config.max);
         }
@@ -268,8 +267,8 @@ mod tests {
         Duration::from_millis(millis)
     }
 
-    fn config(min: u64) -> RttConfig {
-        RttConfig { min: millis(min), ..RttConfig::default() }
+    fn config(min: u64) -> RtoLimits {
+        RtoLimits { min: millis(min), ..RtoLimits::default() }
     }
 
     #[test]
@@ -368,7 +367,7 @@ mod tests {
 
     #[test]
     fn rfc4015_3_1c_after_a_needless_timeout_a_sample_counts_in_full() {
-        let config = RttConfig::default();
+        let config = RtoLimits::default();
         let ms = Duration::from_millis;
         // SRTT and RTTVAR, then what a sample makes of them, and what the one after it does.
         for (sample, srtt, rttvar) in [(400, 400, 200), (120, 120, 60), (10, 100, 50)] {

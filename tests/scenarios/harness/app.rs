@@ -117,7 +117,8 @@ impl Host {
 
     pub(crate) fn info(&mut self) -> Info {
         let config = self.config;
-        self.connection().info(&config)
+        let now = self.now();
+        self.connection().info(&config, now)
     }
 
     /// `None` stands for LISTEN.
