@@ -3,11 +3,12 @@
 //!
 //! Records are connections in the flow table, half-open ones and those in TIME-WAIT. Buckets without any are given back at
 //! the end of the turn, so that a record that becomes another stays where it is. A claim whose SYN never arrived has no
-//! record either: a sweep finds those, a piece at a time, for as long as packets come and a little longer.
+//! record either: a sweep finds those, a piece at a time, for as long as packets come and a little longer. It ends, too,
+//! what is kept for used cookies.
 //!
 //! Must not contain: who claims for us (`steering`), what a record is; where they come and go is `claims`.
 
-use std::collections::VecDeque;
+use std::ops::Range;
 
 use super::budget;
 use crate::flow::ShardId;
@@ -29,8 +30,12 @@ pub(crate) struct Buckets {
     occupied: usize,
     /// Buckets that may have none any more.
     emptied: Vec<u16>,
-    /// Buckets kept for used cookies, and until when: the one shard that knows of them must get them again.
-    kept: VecDeque<(Instant, u16)>,
+    /// Until which second each bucket is kept for used cookies: the one shard that knows of them must get them again. 0:
+    /// it is not.
+    kept_until: Box<[u32]>,
+    /// How many are, and until when the last of them.
+    kept: usize,
+    last_kept: Instant,
     /// The sweep: where it goes on, when, and how many pieces it still does.
     at: usize,
     due: Option<Instant>,
@@ -49,7 +54,9 @@ impl Buckets {
             records: vec![0; BUCKETS].into(),
             occupied: 0,
             emptied: Vec::with_capacity(256),
-            kept: VecDeque::new(),
+            kept_until: vec![0; BUCKETS].into(),
+            kept: 0,
+            last_kept: Instant::ZERO,
             at: 0,
             due: None,
             pieces: 0,
@@ -95,10 +102,32 @@ impl Buckets {
         }
     }
 
-    /// A record that is none: the bucket stays until then.
+    /// A record that is none, one for the bucket: it stays until then, or a second longer.
     pub(super) fn keep(&mut self, bucket: u16, until: Instant) {
-        self.enter(bucket);
-        self.kept.push_back((until, bucket));
+        let second = u32::try_from(until.as_secs() + 1).unwrap_or(u32::MAX);
+        let kept = &mut self.kept_until[usize::from(bucket)];
+        let is_new = *kept == 0;
+        *kept = second.max(*kept);
+        self.last_kept = self.last_kept.max(Instant::from_secs(second.into()));
+        if is_new {
+            self.kept += 1;
+            self.enter(bucket);
+        }
+    }
+
+    /// Of these buckets, those that are kept no longer.
+    fn end_kept(&mut self, piece: Range<usize>, now: Instant) {
+        if self.kept == 0 {
+            return;
+        }
+        for bucket in piece {
+            let kept = &mut self.kept_until[bucket];
+            if *kept != 0 && u64::from(*kept) <= now.as_secs() {
+                *kept = 0;
+                self.kept -= 1;
+                self.leave(bucket as u16);
+            }
+        }
     }
 
     /// The worker has time left or none; says whether that has changed.
@@ -134,21 +163,24 @@ impl Buckets {
         if self.due.is_none_or(|due| due > now) {
             return (0, 0);
         }
-        while let Some((until, bucket)) = self.kept.front().copied()
-            && until <= now
-        {
-            self.kept.pop_front();
-            self.leave(bucket);
+        if self.pieces == 0 {
+            // All was quiet, until those that are kept are so no longer.
+            self.pieces = PIECES;
         }
         let mut swept = 0;
         let piece = self.at..self.at + budget::BUCKETS;
         for bucket in piece.clone().filter(|bucket| self.records[*bucket] == 0) {
             swept += u64::from(owners.release(bucket as u32, me));
         }
+        self.end_kept(piece.clone(), now);
         self.at = piece.end % BUCKETS;
-        self.pieces = self.pieces.saturating_sub(1);
-        let next = self.kept.front().map(|(until, _)| *until);
-        self.due = if self.pieces > 0 { Some(now + SWEEP_INTERVAL) } else { next };
+        self.pieces -= 1;
+        let soon = now + SWEEP_INTERVAL;
+        self.due = match (self.pieces, self.kept) {
+            (0, 0) => None,
+            (0, _) => Some(self.last_kept.max(soon)),
+            _ => Some(soon),
+        };
         (budget::BUCKETS, swept)
     }
 }
