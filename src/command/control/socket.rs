@@ -3,10 +3,10 @@
 //! A path may be longer than an address of a Unix socket: it is reached through the descriptor of its folder.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -23,6 +23,9 @@ const SUFFIX: &str = ".sock";
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 16;
+
+/// So long a client waits for a place among those. An engine that runs accepts at once.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// `--control`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,11 +112,31 @@ fn refused(path: &Path, error: &io::Error) -> Error {
 /// without one.
 fn folders() -> Vec<PathBuf> {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|path| !path.is_empty()).map(PathBuf::from);
-    let user = geteuid();
-    let system = user.is_root().then(|| PathBuf::from("/run"));
+    let system = geteuid().is_root().then(|| PathBuf::from("/run"));
     let usable = |path: &PathBuf| rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok();
     let folders = [runtime, system].into_iter().flatten().filter(usable).map(|path| path.join("trust"));
-    folders.chain([PathBuf::from(format!("/tmp/trust-{}", user.as_raw()))]).collect()
+    folders.chain([PathBuf::from(format!("/tmp/trust-{}", user()))]).collect()
+}
+
+/// Our user by the number that the user namespace around ours has for it: within `unshare -Ur` everybody is 0, and the
+/// folder for temporary files is one for all. Namespaces further out cannot be asked; where we are in the outermost one,
+/// or nobody can tell, it is our own number. It is but a name: whose a folder is, is looked at.
+fn user() -> u32 {
+    let user = geteuid().as_raw();
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    outer(user, &map).unwrap_or(user)
+}
+
+/// What a user is outside, by a map of user_namespaces(7): lines of the first number inside, the first outside, how many.
+fn outer(user: u32, map: &str) -> Option<u32> {
+    map.lines().find_map(|line| {
+        let mut numbers = line.split_ascii_whitespace().map(str::parse::<u32>);
+        let mut number = || numbers.next()?.ok();
+        let (inside, outside, count) = (number()?, number()?, number()?);
+        let offset = user.checked_sub(inside).filter(|offset| *offset < count)?;
+        // The last number stands for one that has none there.
+        outside.checked_add(offset).filter(|outside| *outside != u32::MAX)
+    })
 }
 
 /// A folder for us alone. One that another has made in its place is not ours.
@@ -122,11 +145,15 @@ fn make_folder(folder: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
-    let found = fs::symlink_metadata(folder)?;
-    if !found.is_dir() || found.uid() != geteuid().as_raw() || found.mode() & 0o022 != 0 {
+    if !is_ours_alone(folder)? {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, "its folder is not ours alone"));
     }
     Ok(())
+}
+
+fn is_ours_alone(folder: &Path) -> io::Result<bool> {
+    let found = fs::symlink_metadata(folder)?;
+    Ok(found.is_dir() && found.uid() == geteuid().as_raw() && found.mode() & 0o022 == 0)
 }
 
 /// Removes sockets of engines that are gone.
@@ -152,7 +179,7 @@ fn is_socket(path: &Path) -> bool {
 
 /// Who binds in a folder has its lock meanwhile: what is bound and does not listen yet looks like what is left.
 fn lock(folder: &Path) -> io::Result<File> {
-    let file = File::open(folder)?;
+    let file = open(folder)?;
     let end = Instant::now() + Duration::from_secs(2);
     while let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
         if Instant::now() >= end {
@@ -161,6 +188,11 @@ fn lock(folder: &Path) -> io::Result<File> {
         std::thread::sleep(Duration::from_millis(10));
     }
     Ok(file)
+}
+
+/// Opens a folder, and nothing else: to open a pipe would wait for its other end.
+fn open(folder: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(folder)
 }
 
 fn bind_at(path: &Path) -> io::Result<UnixListener> {
@@ -216,37 +248,67 @@ enum Reached {
 fn reach(path: &Path) -> Reached {
     match connect(path) {
         Ok(_) => Reached::Somebody,
+        // Nobody accepts just now, and somebody listens.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Reached::Somebody,
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Reached::Nobody,
         Err(error) => Reached::Not(error),
     }
 }
 
-/// Connects to the socket at a path.
+/// Connects to the socket at a path, without waiting for a place in its backlog: `WouldBlock` where there is none.
 pub(crate) fn connect(path: &Path) -> io::Result<UnixStream> {
     let (folder, name) = split(path)?;
-    let folder = File::open(folder)?;
-    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    let folder = open(folder)?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     rustix::net::connect(&socket, &address(&folder, name)?)?;
-    Ok(UnixStream::from(socket))
+    let stream = UnixStream::from(socket);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
+}
+
+/// The same, and waits a moment for a place.
+fn connect_soon(path: &Path) -> Result<UnixStream, Error> {
+    let end = Instant::now() + PATIENCE;
+    let error = loop {
+        match connect(path) {
+            Ok(stream) => return Ok(stream),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < end => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(error) => break error,
+        }
+    };
+    let why = match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => "no engine is there".to_owned(),
+        io::ErrorKind::PermissionDenied => format!("{error}; it is for the user who started the engine"),
+        io::ErrorKind::WouldBlock => "the engine takes no one who asks; it is stopped, or hangs".to_owned(),
+        _ => error.to_string(),
+    };
+    Err(refused(path, &io::Error::other(why)))
 }
 
 /// Connects to the engine that is meant: the one at `path`, or the only one that runs where such sockets usually are.
 pub(crate) fn find(path: Option<&Path>) -> Result<UnixStream, Error> {
-    if let Some(path) = path {
-        return connect(path).map_err(|error| {
-            let why = match error.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => "no engine is there".to_owned(),
-                io::ErrorKind::PermissionDenied => format!("{error}; it is for the user who started the engine"),
-                _ => error.to_string(),
-            };
-            refused(path, &io::Error::other(why))
-        });
-    }
-    let folders = folders();
-    let sockets = folders.iter().flat_map(|folder| sockets_in(folder));
-    let mut found: Vec<_> = sockets.filter_map(|path| Some((connect(&path).ok()?, path))).collect();
+    path.map_or_else(|| find_in(&folders()), connect_soon)
+}
+
+fn find_in(folders: &[PathBuf]) -> Result<UnixStream, Error> {
+    // What another has put there would be shown as ours.
+    let ours = folders.iter().filter(|folder| is_ours_alone(folder).unwrap_or(false));
+    let sockets = ours.flat_map(|folder| sockets_in(folder));
+    let mut found: Vec<_> = sockets
+        .filter_map(|path| match connect(&path) {
+            Ok(stream) => Some((Some(stream), path)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Some((None, path)),
+            Err(_) => None,
+        })
+        .collect();
     match found.len() {
-        1 => Ok(found.remove(0).0),
+        1 => match found.remove(0) {
+            (Some(stream), _) => Ok(stream),
+            (None, path) => connect_soon(&path),
+        },
         0 => {
             let looked: Vec<_> = folders.iter().map(|folder| folder.display().to_string()).collect();
             let looked = looked.join(" and ");
