@@ -103,7 +103,7 @@ impl Ss {
     fn show(&self, client: &mut Client, filter: &Filter, output: &mut impl Write) -> Result<(), Error> {
         let mut table = Table::new(self);
         let mut early = Vec::new();
-        client.ask(Ask::Sockets { filter: filter.to_string() }, |answer| {
+        let asked = client.ask(Ask::Sockets { filter: filter.to_string() }, |answer| {
             let Answer::Socket(socket) = answer else { return Ok(()) };
             if self.json {
                 serde_json::to_writer(&mut *output, &socket)?;
@@ -118,11 +118,12 @@ impl Ss {
                 write_early(&mut table, &mut early, output)?;
             }
             Ok(())
-        })?;
-        if !self.json && !table.is_fixed {
+        });
+        // What was said is shown, also where the answer ends early.
+        if !self.json && !table.is_fixed && (asked.is_ok() || !early.is_empty()) {
             write_early(&mut table, &mut early, output)?;
         }
-        Ok(())
+        asked.map(drop)
     }
 }
 

@@ -96,3 +96,25 @@ fn gauges_are_taken_apart() {
     let expected = Gauges { open: 7, half_open: 3, connecting: 2, orphans: 1, time_wait: 9 };
     assert_eq!(Gauges::read(&counters), expected);
 }
+
+#[test]
+fn what_was_said_is_shown_when_the_answer_ends_early() {
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Words {
+        #[command(flatten)]
+        ss: Ss,
+    }
+    let ss = Words::parse_from(["ss", "-b"]).ss;
+    let filter = ss.filter().expect("no filter");
+    for (answer, lines) in [(Answer::Socket(Box::new(socket())).line(), 2), (String::new(), 0)] {
+        let mut output = Vec::new();
+        let asked = crate::command::control::testing::answered(&answer, |mut client| {
+            ss.show(&mut client, &filter, &mut output)
+        });
+        assert!(asked.expect_err("it hung up").to_string().contains("the engine has hung up"));
+        let output = String::from_utf8(output).expect("text");
+        assert_eq!(output.lines().count(), lines, "{output}");
+    }
+}

@@ -36,7 +36,11 @@ pub(crate) struct Client {
 
 impl Client {
     fn connect(path: Option<&Path>) -> Result<Self, Error> {
-        let stream = socket::find(path)?;
+        Self::on(socket::find(path)?)
+    }
+
+    /// On a connection that is there.
+    pub(super) fn on(stream: UnixStream) -> Result<Self, Error> {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         Ok(Self { stream: BufReader::new(stream) })

@@ -128,6 +128,9 @@ pub(crate) struct Filter {
 impl Filter {
     /// Reads a filter; where it says nothing of states it is about `states`.
     pub(crate) fn parse(text: &str, states: States) -> Result<Self, String> {
+        if let Some(option) = text.split_whitespace().find(|word| word.starts_with('-')) {
+            return Err(format!("{option}: options go before the filter"));
+        }
         let spaced = text.replace('(', " ( ").replace(')', " ) ");
         let mut words = Words { words: spaced.split_whitespace().peekable(), terms: 0, nested: 0 };
         let mut said = None;

@@ -20,6 +20,29 @@ pub(super) mod protocol;
 mod server;
 mod socket;
 
+/// Engines that are none, for tests of those who ask.
+#[cfg(test)]
+pub(super) mod testing {
+    #![allow(clippy::unwrap_used)]
+    use std::io::{Read, Write};
+    use std::net::Shutdown;
+    use std::os::unix::net::UnixStream;
+
+    use super::client::Client;
+
+    /// What `ask` makes of an engine that answers so and hangs up.
+    pub(in crate::command) fn answered<T>(answer: &str, ask: impl FnOnce(Client) -> T) -> T {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs.write_all(answer.as_bytes()).unwrap();
+        theirs.shutdown(Shutdown::Write).unwrap();
+        let asked = ask(Client::on(ours).unwrap());
+        let mut request = String::new();
+        theirs.read_to_string(&mut request).unwrap();
+        assert!(request.contains("\"ask\":"), "{request}");
+        asked
+    }
+}
+
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
