@@ -141,6 +141,9 @@ impl Serve {
             console::error().say_live(String::new());
         }
         if signalled && self.drain > 0 {
+            if let Some((server, _)) = &control {
+                server.drain();
+            }
             drain_for(Duration::from_secs(self.drain), &engine, forwarding.as_ref(), &stopped);
         }
         // First, so that what it resets is still said.

@@ -4,7 +4,7 @@ use super::control::Control;
 use super::question::{Question, Slice};
 use super::running::{Engine, Handle};
 use crate::flow::ShardId;
-use crate::shard::diag::{Cursor, Entry, EntryId};
+use crate::shard::diag::{Cursor, Entry, EntryId, Reset};
 
 impl Handle {
     /// How many shards there are.
@@ -29,10 +29,10 @@ impl Handle {
         self.control(shard, Control::Question(Question::Walk { from, entries, answer: Box::new(answer) }))
     }
 
-    /// Ends one thing that a walk has shown, as [`Shard::reset`](crate::shard::Shard::reset) does; `answer` hears whether there was such a thing, on
-    /// the shard's thread. `false`: as [`diag`](Self::diag).
+    /// Ends one thing that a walk has shown, as [`Shard::reset`](crate::shard::Shard::reset) does; `answer` hears what
+    /// became of it, on the shard's thread. `false`: as [`diag`](Self::diag).
     #[must_use]
-    pub fn reset(&self, shard: ShardId, entry: EntryId, answer: impl FnOnce(bool) + Send + 'static) -> bool {
+    pub fn reset(&self, shard: ShardId, entry: EntryId, answer: impl FnOnce(Reset) + Send + 'static) -> bool {
         self.control(shard, Control::Question(Question::Reset { entry, answer: Box::new(answer) }))
     }
 }

@@ -1,7 +1,7 @@
 //! A question about what a shard has, and the answer.
 
 use crate::shard::Shard;
-use crate::shard::diag::{Cursor, Entry, EntryId};
+use crate::shard::diag::{Cursor, Entry, EntryId, Reset};
 
 /// A part of a walk over what a shard has.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub struct Slice {
 /// A question about what a shard has, with what is to be done with the answer on the shard's thread.
 pub(super) enum Question {
     Walk { from: Cursor, entries: Vec<Entry>, answer: Box<dyn FnOnce(Slice) + Send> },
-    Reset { entry: EntryId, answer: Box<dyn FnOnce(bool) + Send> },
+    Reset { entry: EntryId, answer: Box<dyn FnOnce(Reset) + Send> },
 }
 
 impl std::fmt::Debug for Question {

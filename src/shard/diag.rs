@@ -71,6 +71,17 @@ pub struct Entry {
     pub now: crate::tcp::Instant,
 }
 
+/// What became of a [`Shard::reset`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reset {
+    /// It has ended.
+    Done,
+    /// There is no such thing any more, or it is a listener.
+    Absent,
+    /// It is as before: there is no room for the RST until the device has taken what waits. Ask again.
+    NoRoom,
+}
+
 impl Cursor {
     /// The first place of the next table; `None`: there is none.
     fn next_table(self) -> Option<Self> {
@@ -112,38 +123,37 @@ impl Shard {
     }
 
     /// Ends what has that name: a connection with a RST, as its application's abort would, whose service or application
-    /// hears that it was aborted; a half-open one likewise; a record in TIME-WAIT without a word. `false`: there is no
-    /// such thing any more, it is a listener, or there is no room for the RST just now.
-    pub fn reset(&mut self, entry: EntryId) -> bool {
+    /// hears that it was aborted; a half-open one likewise; a record in TIME-WAIT without a word.
+    pub fn reset(&mut self, entry: EntryId) -> Reset {
         let EntryId { table, id } = entry;
         // What has come for it is told before its end.
         self.end_run();
-        if !self.state.egress.has_room_for_data() {
-            return false;
-        }
-        let ended = match table {
+        let state = &mut self.state;
+        let there = match table {
             Table::Listeners => false,
-            Table::Connections => {
-                let there = self.state.conns.get(id).is_some_and(|conn| !matches!(conn.phase, Phase::Drained(..)));
-                if there {
-                    Io::abort(&mut self.state, id);
+            Table::Connections => state.conns.get(id).is_some_and(|conn| !matches!(conn.phase, Phase::Drained(..))),
+            Table::HalfOpen => state.half_open.key(id.slot) == Some(id),
+            Table::TimeWait => {
+                let waited = state.time_wait.take_named(id);
+                if let Some((quad, _)) = &waited {
+                    state.waited(quad);
                 }
-                there
+                return if waited.is_some() { Reset::Done } else { Reset::Absent };
             }
-            Table::HalfOpen => {
-                let there = self.state.half_open.key(id.slot) == Some(id);
-                if there {
-                    self.state.reset_half_open(id.slot);
-                }
-                there
-            }
-            Table::TimeWait => self.state.time_wait.take_named(id).is_some_and(|(quad, _)| {
-                self.state.waited(&quad);
-                true
-            }),
         };
+        if !there {
+            return Reset::Absent;
+        }
+        if !state.egress.has_room_for_data() {
+            return Reset::NoRoom;
+        }
+        if table == Table::Connections {
+            Io::abort(state, id);
+        } else {
+            state.reset_half_open(id.slot);
+        }
         self.deliver_events();
-        ended
+        Reset::Done
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use trust::services::echo::Echo;
 use trust::shard::budget::{self, Work};
-use trust::shard::diag::{Cursor, Entry, EntryId, Table};
+use trust::shard::diag::{Cursor, Entry, EntryId, Reset, Table};
 use trust::shard::{ConnectOptions, Io};
 use trust::tcp::{CloseReason, State};
 use trust::wire::tcp::Flags;
@@ -103,11 +103,11 @@ fn what_is_named_is_ended_and_nothing_else() {
     let (listener, first) = (of(0, Table::Listeners), of(40_000, Table::Connections));
     assert_eq!(first.id, conn);
     rig.begin();
-    assert!(!rig.shard.reset(listener), "what listens stays");
-    assert!(rig.shard.reset(first));
-    assert!(!rig.shard.reset(first), "it is not there any more");
-    assert!(rig.shard.reset(of(40_002, Table::HalfOpen)));
-    assert!(!rig.shard.reset(of(40_002, Table::HalfOpen)));
+    assert_eq!(rig.shard.reset(listener), Reset::Absent, "what listens stays");
+    assert_eq!(rig.shard.reset(first), Reset::Done);
+    assert_eq!(rig.shard.reset(first), Reset::Absent, "it is not there any more");
+    assert_eq!(rig.shard.reset(of(40_002, Table::HalfOpen)), Reset::Done);
+    assert_eq!(rig.shard.reset(of(40_002, Table::HalfOpen)), Reset::Absent);
     rig.finish();
     let resets: Vec<_> =
         rig.sent.drain(..).filter(|sent| sent.has(Flags::RST)).map(|sent| sent.header.dst_port).collect();
@@ -135,11 +135,44 @@ fn time_wait_is_seen_and_ended_without_a_word() {
     assert_eq!((entry.id.table, entry.quad.remote.port, entry.service), (Table::TimeWait, 40_000, None));
     let id = entry.id;
     rig.begin();
-    assert!(rig.shard.reset(id) && !rig.shard.reset(id));
+    assert_eq!((rig.shard.reset(id), rig.shard.reset(id)), (Reset::Done, Reset::Absent));
     rig.finish();
     assert!(rig.sent.is_empty());
     assert_eq!(rig.counters().time_wait, 0);
     // Its place is free: a new connection between these ends opens.
     let again = rig.connect(40_000, PORT);
     assert!(!again.got_reset);
+}
+
+/// While the device takes nothing there is no room for more RSTs than the ring holds: what is not reset says so, and is
+/// as it was. What needs no RST ends all the same, and what is not there is not there.
+#[test]
+fn a_reset_without_room_for_its_rst_is_said_and_can_be_asked_for_again() {
+    let mut rig = Rig::with(|_| {}, 64, 128);
+    rig.shard.add_service(Some(7), Box::new(Echo));
+    (0..200).for_each(|index| {
+        rig.connect(1_000 + index, 7);
+    });
+    let connections = |rig: &mut Rig| {
+        let entries = walk(rig, |_, _| ());
+        entries.into_iter().map(|entry| entry.id).filter(|id| id.table == Table::Connections).collect::<Vec<_>>()
+    };
+    let all = connections(&mut rig);
+    rig.stop_tx = true;
+    rig.begin();
+    let (done, others): (Vec<&EntryId>, Vec<&EntryId>) =
+        all.iter().partition(|id| rig.shard.reset(**id) == Reset::Done);
+    assert!((64..128).contains(&done.len()), "{}", done.len());
+    assert!(others.iter().all(|id| rig.shard.reset(**id) == Reset::NoRoom));
+    assert!(done.iter().all(|id| rig.shard.reset(**id) == Reset::Absent));
+    rig.finish();
+    let still: Vec<_> = connections(&mut rig);
+    assert_eq!(still.iter().collect::<Vec<_>>(), others);
+    rig.stop_tx = false;
+    rig.settle();
+    rig.begin();
+    let again = others.iter().filter(|id| rig.shard.reset(***id) == Reset::Done).count();
+    rig.finish();
+    assert_eq!(again, others.len().min(done.len()));
+    assert_eq!(rig.sent.iter().filter(|sent| sent.has(Flags::RST)).count(), done.len() + again);
 }

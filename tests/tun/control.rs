@@ -258,14 +258,20 @@ pub(crate) fn usual_place() -> Outcome {
     let folder = path("runtime");
     std::fs::create_dir(&folder).unwrap();
     // The engines of other tests are in the folders that a user has without one: asked is where those are hidden.
-    let ask = |words: &[&str]| {
-        let hide = "for folder in /run /tmp/trust-$(id -u); do \
+    let hidden = |words: &[&str]| {
+        let hide = "for folder in /run /tmp/trust-[0-9]*; do \
                     [ ! -d $folder ] || mount -t tmpfs none $folder || exit 9; done; exec \"$@\"";
-        let words = [&["-m", "sh", "-c", hide, "sh", TRUST], words].concat();
-        bounded(20, "unshare", &words).env("XDG_RUNTIME_DIR", &folder).output().unwrap()
+        bounded(20, "unshare", &[&["-m", "sh", "-c", hide, "sh"], words].concat())
     };
+    let ask = |words: &[&str]| hidden(&[&[TRUST], words].concat()).env("XDG_RUNTIME_DIR", &folder).output().unwrap();
     let none = ask(&["ss"]);
     assert!(describe(&none).contains("no engine of yours runs"), "{}", describe(&none));
+    // In a user namespace of its own, the one around it is asked what our number is there.
+    let inside = ["unshare", "--user", "--map-user=4242", TRUST, "ss"];
+    let none = hidden(&inside).env_remove("XDG_RUNTIME_DIR").output().unwrap();
+    // SAFETY: it has no argument and changes nothing.
+    let user = unsafe { libc::geteuid() };
+    assert!(describe(&none).contains(&format!("no socket in /tmp/trust-{user})")), "{}", describe(&none));
     let mut serve = bounded(20, TRUST, &["serve", "--stats", "1", "--drain", "0"]);
     serve.env("XDG_RUNTIME_DIR", &folder);
     let engine = Engine::spawn(serve);
@@ -319,6 +325,24 @@ pub(crate) fn metrics() -> Outcome {
     }
     drop(streams);
     engine.end();
+    Ok(())
+}
+
+/// Who scrapes and keeps its connection does not hold up the end.
+pub(crate) fn idle_scraper() -> Outcome {
+    let engine = Looked::start("scraper", &["--metrics", "9100", "--drain", "60"]);
+    let mut scraper = connect(9100);
+    scraper.write_all(b"GET /metrics HTTP/1.1\r\nHost: 10.7.0.2:9100\r\n\r\n").unwrap();
+    assert!(scraper.read(&mut [0]).unwrap() > 0);
+    // It reads the rest as it comes, and then the end of the connection, not a reset.
+    let reads = std::thread::spawn(move || scraper.read_to_end(&mut Vec::new()).map(drop));
+    eventually(Duration::from_secs(10), "the answer is taken", || {
+        engine.sockets("sport = :9100").first().is_some_and(|socket| socket["send_q"] == 0)
+    });
+    let start = Instant::now();
+    engine.end();
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    reads.join().unwrap().unwrap();
     Ok(())
 }
 

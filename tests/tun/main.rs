@@ -80,6 +80,7 @@ fn main() -> ExitCode {
         trial("control_socket_is_private_and_goes_with_its_engine", control::socket),
         trial("control_survives_garbage_and_stalled_readers", control::garbage),
         trial("control_metrics_are_scraped_over_the_device", control::metrics),
+        trial("control_an_idle_scraper_does_not_hold_up_the_drain", control::idle_scraper),
         trial("control_and_counters_agree_on_a_lossy_transfer", control::losses),
         trial("control_is_found_in_its_usual_place", control::usual_place),
         trial("fence_is_around_every_thread_fused", fence::around_fused),

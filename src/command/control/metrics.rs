@@ -4,7 +4,9 @@
 //! Must not contain: names of metrics; the library has them.
 
 use std::convert::Infallible;
+use std::future::ready;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,8 +20,8 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, prometheus_text, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
-use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::{Instant, sleep};
 use trust::engine::{Family, Handle, MetricKind, SampleValue};
 use trust::net::Stack;
 use trust::net::tokio::{TcpListener, TcpStream};
@@ -29,7 +31,8 @@ use super::super::Error;
 /// Connections at a time; others wait to be accepted.
 const CONNECTIONS: usize = 8;
 
-/// A connection may last so long; a scraper comes again.
+/// So long a connection may be without another request; a scraper comes again. Within that time a request has to come whole
+/// and its answer to be taken.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where metrics are served: on a port of our own stack.
@@ -132,8 +135,18 @@ fn encode_value(encoder: &mut MetricEncoder<'_>, kind: MetricKind, value: &Sampl
     }
 }
 
-/// Answers who asks by HTTP, as long as it is polled.
-pub(super) async fn serve(scraped: Scraped, handle: Handle) -> std::io::Error {
+/// Answers who asks by HTTP, as long as it is polled, until the engine takes no connections any more. When the engine drains,
+/// connections end: at once, or behind the answer that is under way.
+pub(super) async fn serve(scraped: Scraped, handle: Handle, drain: watch::Receiver<bool>) -> std::io::Error {
+    serve_patiently(scraped, handle, drain, PATIENCE).await
+}
+
+async fn serve_patiently(
+    scraped: Scraped,
+    handle: Handle,
+    drain: watch::Receiver<bool>,
+    patience: Duration,
+) -> std::io::Error {
     let Scraped { listener, address, port } = scraped;
     let listener = TcpListener::from(listener);
     let places = Arc::new(Semaphore::new(CONNECTIONS));
@@ -145,21 +158,42 @@ pub(super) async fn serve(scraped: Scraped, handle: Handle) -> std::io::Error {
             // The engine takes no connections any more.
             Err(error) => return error,
         };
-        let handle = handle.clone();
+        let (handle, drain) = (handle.clone(), drain.clone());
         tokio::spawn(async move {
             let _place = place;
-            converse(stream, address, port, &handle).await;
+            converse(stream, |request| answer(request, address, port, &handle), drain, patience).await;
         });
     }
 }
 
-async fn converse(stream: TcpStream, address: IpAddr, port: u16, handle: &Handle) {
-    let service =
-        service_fn(
-            |request: Request<Incoming>| async move { Ok::<_, Infallible>(answer(&request, address, port, handle)) },
-        );
-    // What goes wrong is the scraper's to notice.
-    let _ = timeout(PATIENCE, http1::Builder::new().serve_connection(stream, service)).await;
+/// One connection, until it ends, nothing is asked for too long, or the engine drains.
+async fn converse(
+    stream: TcpStream,
+    answer: impl Fn(&Request<Incoming>) -> Response<Full<Bytes>>,
+    mut drain: watch::Receiver<bool>,
+    patience: Duration,
+) {
+    let asked = Notify::new();
+    let service = service_fn(|request: Request<Incoming>| {
+        asked.notify_one();
+        ready(Ok::<_, Infallible>(answer(&request)))
+    });
+    let mut connection = pin!(http1::Builder::new().serve_connection(stream, service));
+    let mut idle = pin!(sleep(patience));
+    let mut drains = false;
+    loop {
+        tokio::select! {
+            // What goes wrong is the scraper's to notice.
+            _ = connection.as_mut() => return,
+            () = asked.notified() => idle.as_mut().reset(Instant::now() + patience),
+            () = idle.as_mut() => return,
+            // Who could say so has gone: that is the end, too.
+            _ = drain.wait_for(|drains| *drains), if !drains => {
+                drains = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
 }
 
 fn answer<B>(request: &Request<B>, address: IpAddr, port: u16, handle: &Handle) -> Response<Full<Bytes>> {
@@ -204,6 +238,8 @@ fn is_ours(headers: &HeaderMap, address: IpAddr, port: u16) -> bool {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::io::{Read, Write};
+
     use trust::device::memory::{MemoryOptions, pair};
     use trust::engine::{Engine, Pin};
 
@@ -300,5 +336,89 @@ mod tests {
             assert_eq!(Format::of(&headers), format);
         }
         assert_eq!(Format::of(&HeaderMap::new()), Format::Prometheus);
+    }
+
+    /// A scraper on an engine of its own, and who serves it with so much patience; `true` begins a drain.
+    fn scraped(patience: Duration) -> (Engine, Engine, watch::Sender<bool>) {
+        let (near, far) = pair(&MemoryOptions::default()).unwrap();
+        let start = |device, address: [u8; 4]| {
+            Engine::builder().device(device, 1).address(address.into()).pin(Pin::None).start().unwrap()
+        };
+        let (engine, scraper) = (start(near, [10, 0, 0, 2]), start(far, [10, 0, 0, 1]));
+        let scraped = Scraped::bind(&engine.stack(), [10, 0, 0, 2].into(), 9_100).unwrap();
+        let (drain, drains) = watch::channel(false);
+        let handle = engine.handle();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(serve_patiently(scraped, handle, drains, patience));
+            // Until those that are there have ended.
+            runtime.block_on(async {
+                while tokio::runtime::Handle::current().metrics().num_alive_tasks() > 0 {
+                    sleep(Duration::from_millis(5)).await
+                }
+            });
+        });
+        (engine, scraper, drain)
+    }
+
+    fn connect(scraper: &Engine) -> trust::net::TcpStream {
+        let stream = scraper.connect("10.0.0.2:9100").unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+    }
+
+    /// Asks, and reads the whole answer.
+    fn scrape(mut stream: &trust::net::TcpStream) {
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: 10.0.0.2:9100\r\n\r\n").unwrap();
+        let mut got = Vec::new();
+        let end = loop {
+            let text = String::from_utf8_lossy(&got);
+            let head = text.find("\r\n\r\n").map(|at| at + 4);
+            let len = text.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
+            if let (Some(head), Some(len)) = (head, len)
+                && got.len() >= head + len
+            {
+                break head + len;
+            }
+            let mut piece = [0; 4_096];
+            let len = stream.read(&mut piece).unwrap();
+            assert!(len > 0, "it ends within an answer");
+            got.extend_from_slice(&piece[..len]);
+        };
+        assert!(got.starts_with(b"HTTP/1.1 200 ") && got.len() == end);
+    }
+
+    #[test]
+    fn idle_scrapers_are_closed_at_once_when_the_engine_drains() {
+        let (_engine, scraper, drain) = scraped(PATIENCE);
+        // One has asked, one has not, and more wait than have a place.
+        let streams: Vec<_> = (0..CONNECTIONS).map(|_| connect(&scraper)).collect();
+        streams[1..].iter().for_each(scrape);
+        drain.send_replace(true);
+        let start = std::time::Instant::now();
+        for mut stream in &streams {
+            assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+        }
+        assert!(start.elapsed() < Duration::from_secs(10));
+    }
+
+    /// A limit for a whole connection would end it; one for what is idle ends it afterwards.
+    #[test]
+    fn a_scraper_may_go_on_for_as_long_as_it_asks() {
+        const PATIENCE: Duration = Duration::from_secs(2);
+        let (_engine, scraper, _drain) = scraped(PATIENCE);
+        let (mut busy, mut slow) = (connect(&scraper), connect(&scraper));
+        let start = std::time::Instant::now();
+        while start.elapsed() < 2 * PATIENCE {
+            scrape(&busy);
+            std::thread::sleep(Duration::from_millis(50));
+            // A request that comes an octet at a time is none.
+            let _ = slow.write_all(b"G");
+        }
+        scrape(&busy);
+        assert!(slow.read(&mut [0]).is_ok_and(|len| len == 0) || slow.write_all(b"G").is_err());
+        let start = std::time::Instant::now();
+        assert_eq!(busy.read(&mut [0]).unwrap(), 0);
+        assert!(start.elapsed() < 5 * PATIENCE);
     }
 }

@@ -14,12 +14,12 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::runtime;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::timeout;
 use trust::engine::{Handle, Slice};
 use trust::flow::{Endpoint, ShardId};
 use trust::shard::Counters;
-use trust::shard::diag::{Cursor, Entry};
+use trust::shard::diag::{Cursor, Entry, Reset};
 
 use super::super::{Error, threads};
 use super::filter::{Filter, States};
@@ -34,6 +34,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// For so long a shard may take for an answer: it may not have been given a CPU.
 const SHARD: Duration = Duration::from_secs(10);
+
+/// For so long, and so many octets, who is refused is listened to.
+const LAST_MOMENT: Duration = Duration::from_secs(1);
+const LAST_OCTETS: usize = 256 << 10;
+
+/// After so long it is looked again whether there is room for a RST.
+const ROOM: Duration = Duration::from_millis(5);
 
 /// What the answers are about.
 #[derive(Debug)]
@@ -51,6 +58,7 @@ pub(crate) struct About {
 #[derive(Debug)]
 pub(crate) struct Server {
     stop: Option<oneshot::Sender<()>>,
+    drain: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -64,6 +72,7 @@ impl Server {
     ) -> Result<Self, Error> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
+        let (drain, drains) = watch::channel(false);
         let asked = Arc::new(Asked { handle, about });
         let thread = threads::start("control", move || {
             let served = runtime.block_on(async {
@@ -77,7 +86,7 @@ impl Server {
                 let scraping = async {
                     if let Some(scraped) = scraped {
                         // An engine that drains has no listeners any more, and is looked at all the same.
-                        let _ = metrics::serve(scraped, asked.handle.clone()).await;
+                        let _ = metrics::serve(scraped, asked.handle.clone(), drains).await;
                     }
                     std::future::pending::<()>().await;
                 };
@@ -93,7 +102,12 @@ impl Server {
             // Who waits for a shard that has gone hears that we have.
             runtime.shutdown_background();
         })?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
+        Ok(Self { stop: Some(stop), drain, thread: Some(thread) })
+    }
+
+    /// The engine drains: who scrapes it is let go.
+    pub(crate) fn drain(&self) {
+        self.drain.send_replace(true);
     }
 }
 
@@ -107,7 +121,7 @@ impl Drop for Server {
 }
 
 async fn accept(listener: &tokio::net::UnixListener, asked: &Arc<Asked>) -> io::Result<()> {
-    let places = Arc::new(Semaphore::new(CLIENTS));
+    let (places, leaving) = (Arc::new(Semaphore::new(CLIENTS)), Arc::new(Semaphore::new(CLIENTS)));
     loop {
         let mut stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -121,6 +135,12 @@ async fn accept(listener: &tokio::net::UnixListener, asked: &Arc<Asked>) -> io::
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
             let line = Answer::Error(format!("{CLIENTS} others are asking; try again")).line();
             let _ = stream.try_write(line.as_bytes());
+            if let Ok(turned_away) = Arc::clone(&leaving).try_acquire_owned() {
+                tokio::spawn(async move {
+                    let _turned_away = turned_away;
+                    hang_up(stream).await;
+                });
+            }
             continue;
         };
         let asked = Arc::clone(asked);
@@ -128,11 +148,27 @@ async fn accept(listener: &tokio::net::UnixListener, asked: &Arc<Asked>) -> io::
             let _place = place;
             if let Err(end) = asked.converse(&mut stream).await
                 && let Some(why) = end
+                && write(&mut stream, Answer::Error(why).line().as_bytes()).await.is_ok()
             {
-                let _ = write(&mut stream, Answer::Error(why).line().as_bytes()).await;
+                hang_up(stream).await;
             }
         });
     }
+}
+
+/// Ends a conversation in which something may be unread: closed with that, the connection would be reset, and what was said
+/// last perhaps not be read. So we listen a little longer.
+async fn hang_up(mut stream: UnixStream) {
+    let _ = stream.shutdown().await;
+    let listen = async {
+        let (mut left, mut piece) = (LAST_OCTETS, [0; 1_024]);
+        while left > 0
+            && let Ok(got @ 1..) = stream.read(&mut piece).await
+        {
+            left = left.saturating_sub(got);
+        }
+    };
+    let _ = timeout(LAST_MOMENT, listen).await;
 }
 
 /// Why a conversation ends early; with what there is to say of it, if anybody listens.
@@ -224,8 +260,17 @@ impl Asked {
                         continue;
                     }
                     let socket = Socket::new(shard, entry, self.service(entry));
-                    if !meant(&socket) || reset && !self.reset(shard, entry).await? {
+                    if !meant(&socket) {
                         continue;
+                    }
+                    match if reset { self.reset(shard, entry).await } else { Ok(true) } {
+                        Ok(true) => {}
+                        Ok(false) => continue,
+                        Err(end) => {
+                            // What was ended until now is known.
+                            write(stream, text.as_bytes()).await?;
+                            return Err(end);
+                        }
                     }
                     count += 1;
                     text += &Answer::Socket(Box::new(socket)).line();
@@ -245,10 +290,23 @@ impl Asked {
         answer(self.handle.diag(shard, from, entries, move |slice| _ = tell.send(slice)), told).await
     }
 
-    /// Whether it was there, and is not any more.
+    /// Whether it was there, and is not any more. Where the device takes no RST just now, it is waited for.
     async fn reset(&self, shard: ShardId, entry: &Entry) -> Result<bool, End> {
-        let (tell, told) = oneshot::channel();
-        answer(self.handle.reset(shard, entry.id, move |reset| _ = tell.send(reset)), told).await
+        let end = Instant::now() + SHARD;
+        loop {
+            let (tell, told) = oneshot::channel();
+            match answer(self.handle.reset(shard, entry.id, move |reset| _ = tell.send(reset)), told).await? {
+                Reset::Done => return Ok(true),
+                Reset::Absent => return Ok(false),
+                Reset::NoRoom if Instant::now() < end => tokio::time::sleep(ROOM).await,
+                Reset::NoRoom => {
+                    return Err(Some(format!(
+                        "the device has taken no packet for {} s: no RST leaves",
+                        SHARD.as_secs()
+                    )));
+                }
+            }
+        }
     }
 
     fn service(&self, entry: &Entry) -> Option<String> {

@@ -2,12 +2,15 @@
 #![allow(clippy::unwrap_used)]
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::IpAddr;
 use std::os::unix::net::UnixStream as Stream;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use trust::device::memory::{MemoryOptions, pair};
+use trust::device::memory::{MemoryDevice, MemoryOptions, pair, port};
 use trust::engine::{Engine as Running, Pin};
+use trust::wire;
+use trust::wire::tcp::{Flags, TcpHeader};
 
 use super::*;
 
@@ -21,9 +24,12 @@ struct Engine {
 
 impl Engine {
     fn start(name: &str, ports: std::ops::Range<u16>) -> Self {
-        let (device, _) = pair(&MemoryOptions::default()).unwrap();
-        let running =
-            Running::builder().device(device, 1).address([10, 0, 0, 2].into()).pin(Pin::None).start().unwrap();
+        Self::on(pair(&MemoryOptions::default()).unwrap().0, name, ports)
+    }
+
+    fn on(device: MemoryDevice, name: &str, ports: std::ops::Range<u16>) -> Self {
+        let builder = Running::builder().device(device, 1).address([10, 0, 0, 2].into()).pin(Pin::None);
+        let running = builder.configure(|config| config.tx_ring = 128).start().unwrap();
         let listeners = ports.map(|port| running.bind(("10.0.0.2", port)).unwrap()).collect();
         let path = std::env::temp_dir().join(format!("trust-test-{}-{name}", std::process::id()));
         let _ = std::fs::remove_file(&path);
@@ -64,11 +70,10 @@ impl Drop for Engine {
 /// Everything that is said to a request, up to the end of the connection, which we have closed for writing.
 fn said(engine: &Engine, request: &[u8]) -> Vec<Value> {
     let mut stream = engine.connect();
-    // Who is refused early may be gone.
-    let _ = stream.write_all(request);
-    let _ = stream.shutdown(std::net::Shutdown::Write);
+    stream.write_all(request).unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
     let mut text = String::new();
-    let _ = stream.read_to_string(&mut text);
+    stream.read_to_string(&mut text).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
@@ -148,13 +153,19 @@ fn there_are_places_for_some_and_others_hear_so() {
         BufReader::new(stream).read_line(&mut line).unwrap();
         assert!(line.contains("\"engine\""), "{line}");
     }
-    let mut text = String::new();
-    engine.connect().read_to_string(&mut text).unwrap();
-    assert!(text.contains("16 others are asking"), "{text}");
+    // Who asks and is refused reads that, and then the end, and not that the connection was reset.
+    for _ in 0..10 {
+        let mut refused = engine.connect();
+        refused.write_all(b"{\"v\":1,\"ask\":\"engine\"}\n").unwrap();
+        let mut text = String::new();
+        refused.read_to_string(&mut text).unwrap();
+        assert!(text.contains("16 others are asking") && text.lines().count() == 1, "{text}");
+    }
     drop(first);
     let free = (0..500).any(|_| {
         std::thread::sleep(Duration::from_millis(20));
-        said(&engine, b"{\"v\":1,\"ask\":\"engine\"}\n").len() == 2
+        let lines = said(&engine, b"{\"v\":1,\"ask\":\"engine\"}\n");
+        lines.len() == 2
     });
     assert!(free);
 }
@@ -170,4 +181,61 @@ fn a_server_that_ends_hangs_up() {
     drop(engine);
     let mut rest = Vec::new();
     let _ = reader.read_to_end(&mut rest);
+}
+
+/// A SYN from that port of 10.0.0.1 to 10.0.0.2:7.
+fn syn(from: u16) -> Vec<u8> {
+    let (src, dst) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
+    let header = TcpHeader { src_port: from, dst_port: 7, flags: Flags::SYN, window: 1_000, ..TcpHeader::default() };
+    let mut segment = vec![0; wire::tcp::header_len(&header)];
+    wire::tcp::write(&header, &mut segment);
+    wire::tcp::set_checksum(&mut segment, IpAddr::V4(src), IpAddr::V4(dst), &[]);
+    let mut packet = vec![0; wire::ip::IPV4_HEADER_LEN];
+    wire::ip::write_ipv4(&mut packet, src, dst, wire::PROTOCOL_TCP, segment.len(), wire::ip::IpFields::default());
+    packet.extend_from_slice(&segment);
+    packet
+}
+
+/// The device takes nothing for a while: what was to be reset is, when it does again, and not passed over in silence.
+#[test]
+fn a_reset_waits_until_the_device_takes_its_rst() {
+    const HALF_OPEN: u16 = 60;
+    let (device, mut port) = port(&MemoryOptions { slots: 4, offload: false, ..MemoryOptions::default() }).unwrap();
+    let engine = Engine::on(device, "room", 7..8);
+    for from in 1..=HALF_OPEN {
+        while !port.inject(&syn(from)) {
+            std::thread::yield_now();
+        }
+    }
+    let there = || said(&engine, b"{\"v\":1,\"ask\":\"sockets\",\"filter\":\"state syn-recv\"}\n").len() - 1;
+    while there() < usize::from(HALF_OPEN) {}
+    let killed = std::thread::scope(|scope| {
+        let killed = scope.spawn(|| said(&engine, b"{\"v\":1,\"ask\":\"reset\",\"filter\":\"state syn-recv\"}\n"));
+        // As many as there is room for.
+        let mut before = usize::from(HALF_OPEN);
+        loop {
+            let left = there();
+            if left < usize::from(HALF_OPEN) && left == before {
+                break;
+            }
+            before = left;
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert!((1..usize::from(HALF_OPEN)).contains(&before), "{before}");
+        let (mut resets, end) = (0, Instant::now() + Duration::from_secs(20));
+        while (!killed.is_finished() || resets < HALF_OPEN) && Instant::now() < end {
+            let Some(packet) = port.capture() else {
+                std::thread::yield_now();
+                continue;
+            };
+            let ip = wire::ip::parse(&packet, true).unwrap();
+            let (header, _) = wire::tcp::parse(ip.payload, ip.src, ip.dst, true).unwrap();
+            resets += u16::from(header.flags.contains(Flags::RST));
+            assert!(resets <= HALF_OPEN);
+        }
+        assert_eq!(resets, HALF_OPEN);
+        killed.join().unwrap()
+    });
+    assert_eq!(killed.last().unwrap()["end"]["count"], HALF_OPEN);
+    assert_eq!((killed.len(), there()), (usize::from(HALF_OPEN) + 1, 0));
 }
