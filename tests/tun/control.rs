@@ -330,7 +330,9 @@ pub(crate) fn metrics() -> Outcome {
 
 /// Who scrapes and keeps its connection does not hold up the end.
 pub(crate) fn idle_scraper() -> Outcome {
-    let engine = Looked::start("scraper", &["--metrics", "9100", "--drain", "60"]);
+    let path = path("scraper");
+    let serve = ["serve", "--stats", "1", "--drain", "60", "--metrics", "9100", "--control", path.to_str().unwrap()];
+    let engine = Looked { engine: Some(Engine::spawn(bounded(100, TRUST, &serve))), path: path.clone() };
     let mut scraper = connect(9100);
     scraper.write_all(b"GET /metrics HTTP/1.1\r\nHost: 10.7.0.2:9100\r\n\r\n").unwrap();
     assert!(scraper.read(&mut [0]).unwrap() > 0);
