@@ -11,8 +11,9 @@ const THREAD: u64 = 3;
 /// Of the device beside its queues, of steering, what is open for a moment of the start, the pair that signals come by
 /// and the socket of the helper.
 const ENGINE: u64 = 8 + 2 + 1;
-/// Of the control socket: itself, the way to its keeper, its thread, and those who ask.
-const CONTROL: u64 = 2 + APPLICATION + 17;
+/// Of the control socket: itself, the way to its keeper, its thread, those who ask, those who are refused, and the one
+/// that is accepted.
+const CONTROL: u64 = 2 + APPLICATION + 16 + 4 + 1;
 /// Of a thread with an application on it: epoll, which tokio has twice, and what wakes it.
 const APPLICATION: u64 = 3;
 /// Of one forwarding beside its connections: what listens, and what a resolver opens while it looks up a name. That is the

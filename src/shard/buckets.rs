@@ -3,8 +3,8 @@
 //!
 //! Records are connections in the flow table, half-open ones and those in TIME-WAIT. Buckets without any are given back at
 //! the end of the turn, so that a record that becomes another stays where it is. A claim whose SYN never arrived has no
-//! record either: a sweep finds those, a piece at a time, for as long as packets come and a little longer. It ends, too,
-//! what is kept for used cookies.
+//! record either: a sweep finds those, a piece at a time, for as long as packets come and a little longer. It ends what
+//! is kept for used cookies, too.
 //!
 //! Must not contain: who claims for us (`steering`), what a record is; where they come and go is `claims`.
 
@@ -30,8 +30,8 @@ pub(crate) struct Buckets {
     occupied: usize,
     /// Buckets that may have none any more.
     emptied: Vec<u16>,
-    /// Until which second each bucket is kept for used cookies: the one shard that knows of them must get them again. 0:
-    /// it is not.
+    /// Until which second each bucket is kept for used cookies, or 0: the one shard that knows of them must get them
+    /// again.
     kept_until: Box<[u32]>,
     /// How many are, and until when the last of them.
     kept: usize,

@@ -31,8 +31,8 @@ use super::super::Error;
 /// Connections at a time; others wait to be accepted.
 const CONNECTIONS: usize = 8;
 
-/// So long a connection may be without another request; a scraper comes again. Within that time a request has to come whole
-/// and its answer to be taken.
+/// So long a connection may be without another request; a scraper comes again. Within that time a request has to come
+/// whole and its answer to be taken.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where metrics are served: on a port of our own stack.
@@ -135,8 +135,8 @@ fn encode_value(encoder: &mut MetricEncoder<'_>, kind: MetricKind, value: &Sampl
     }
 }
 
-/// Answers who asks by HTTP, as long as it is polled, until the engine takes no connections any more. When the engine drains,
-/// connections end: at once, or behind the answer that is under way.
+/// Answers who asks by HTTP, as long as it is polled, until the engine takes no connections any more. When the engine
+/// drains, connections end: at once, or behind the answer that is under way.
 pub(super) async fn serve(scraped: Scraped, handle: Handle, drain: watch::Receiver<bool>) -> std::io::Error {
     serve_patiently(scraped, handle, drain, PATIENCE).await
 }

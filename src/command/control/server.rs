@@ -29,6 +29,10 @@ use super::protocol::{Answer, Ask, Engine, LONGEST_REQUEST, Request, Socket, VER
 /// Who may ask at a time; others are told to come again.
 const CLIENTS: usize = 16;
 
+/// Who was told so and may still be sending; more are reset. Their descriptors and those of clients are counted in
+/// `descriptors`.
+const REFUSED: usize = 4;
+
 /// For so long a request may take to come, and a piece of an answer to be taken.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -121,7 +125,7 @@ impl Drop for Server {
 }
 
 async fn accept(listener: &tokio::net::UnixListener, asked: &Arc<Asked>) -> io::Result<()> {
-    let (places, leaving) = (Arc::new(Semaphore::new(CLIENTS)), Arc::new(Semaphore::new(CLIENTS)));
+    let (places, leaving) = (Arc::new(Semaphore::new(CLIENTS)), Arc::new(Semaphore::new(REFUSED)));
     loop {
         let mut stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -156,8 +160,8 @@ async fn accept(listener: &tokio::net::UnixListener, asked: &Arc<Asked>) -> io::
     }
 }
 
-/// Ends a conversation in which something may be unread: closed with that, the connection would be reset, and what was said
-/// last perhaps not be read. So we listen a little longer.
+/// Ends a conversation in which something may be unread: closed with that, the connection would be reset, and what was
+/// said last perhaps not be read. So we listen a little longer.
 async fn hang_up(mut stream: UnixStream) {
     let _ = stream.shutdown().await;
     let listen = async {

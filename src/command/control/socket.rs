@@ -119,15 +119,16 @@ fn folders() -> Vec<PathBuf> {
 }
 
 /// Our user by the number that the user namespace around ours has for it: within `unshare -Ur` everybody is 0, and the
-/// folder for temporary files is one for all. Namespaces further out cannot be asked; where we are in the outermost one,
-/// or nobody can tell, it is our own number. It is but a name: whose a folder is, is looked at.
+/// folder for temporary files is one for all. Namespaces further out cannot be asked. In the outermost one, or where
+/// nobody can tell, it is our own number. It is but a name: whose a folder is, is looked at.
 fn user() -> u32 {
     let user = geteuid().as_raw();
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     outer(user, &map).unwrap_or(user)
 }
 
-/// What a user is outside, by a map of user_namespaces(7): lines of the first number inside, the first outside, how many.
+/// What a user is outside, by a map of user_namespaces(7): in each line the first number inside, the first outside, and
+/// how many.
 fn outer(user: u32, map: &str) -> Option<u32> {
     map.lines().find_map(|line| {
         let mut numbers = line.split_ascii_whitespace().map(str::parse::<u32>);
