@@ -157,6 +157,12 @@ impl SendMemory {
         (memory, reader)
     }
 
+    /// Another reader, beside that of the tx stage.
+    #[must_use]
+    pub fn reader(&self) -> SendReader {
+        SendReader { region: Arc::clone(&self.region) }
+    }
+
     /// An empty block of the smallest size that holds `octets`, which is [`block_for`] them and 64 KB at most. When none of
     /// that size can be had, of the next smaller size of which there is one: so look at its [`room`](Block::room). `None`:
     /// there is none of those either.

@@ -6,7 +6,7 @@ use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 
 use super::error::Error;
 use super::fencing::Inherited;
-use super::{connect, console, fetch, iperf3, kill, refusal, serve, ss, stats};
+use super::{capture, connect, console, fetch, iperf3, kill, refusal, serve, ss, stats};
 
 /// A user-space TCP engine: answers for its own IP address behind a TUN device.
 #[derive(Debug, Parser)]
@@ -41,6 +41,8 @@ enum Command {
     Kill(kill::Kill),
     /// Show the counters of a running engine.
     Stats(stats::Stats),
+    /// Write the packets of a running engine to a file, as tcpdump does those of an interface.
+    Capture(capture::Capture),
 }
 
 /// Runs what the command line of this process says.
@@ -62,7 +64,7 @@ pub(crate) fn main() -> Result<(), Error> {
             Command::Connect(connect) => connect.check(),
             Command::Fetch(fetch) => fetch.check(),
             Command::Iperf3(iperf3) => iperf3.check(),
-            Command::Ss(_) | Command::Kill(_) | Command::Stats(_) => Ok(()),
+            Command::Ss(_) | Command::Kill(_) | Command::Stats(_) | Command::Capture(_) => Ok(()),
         };
     }
     arguments.parent.map_or(Ok(()), end_with)?;
@@ -77,6 +79,7 @@ pub(crate) fn main() -> Result<(), Error> {
         Command::Ss(ss) => ss.run(),
         Command::Kill(kill) => kill.run(),
         Command::Stats(stats) => stats.run(),
+        Command::Capture(capture) => capture.run(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The subcommands of `trust` and what they share: options for the device and the engine.
 
 mod arguments;
+mod capture;
 mod complaints;
 mod connect;
 mod console;

@@ -5,6 +5,8 @@ use super::question::{Question, Slice};
 use super::running::{Engine, Handle};
 use crate::flow::ShardId;
 use crate::shard::diag::{Cursor, Entry, EntryId, Reset};
+use crate::shard::tap::Tap;
+use crate::tcp::Instant;
 
 impl Handle {
     /// How many shards there are.
@@ -34,6 +36,13 @@ impl Handle {
     #[must_use]
     pub fn reset(&self, shard: ShardId, entry: EntryId, answer: impl FnOnce(Reset) + Send + 'static) -> bool {
         self.control(shard, Control::Question(Question::Reset { entry, answer: Box::new(answer) }))
+    }
+
+    /// Puts a [tap](crate::shard::tap::tap) on a shard, which its reader ends by being dropped; `answer` hears the shard's
+    /// time, on the shard's thread, or `None`: there is a tap already. `false`: as [`diag`](Self::diag).
+    #[must_use]
+    pub fn tap(&self, shard: ShardId, tap: Tap, answer: impl FnOnce(Option<Instant>) + Send + 'static) -> bool {
+        self.control(shard, Control::Question(Question::Tap { tap: Box::new(tap), answer: Box::new(answer) }))
     }
 }
 

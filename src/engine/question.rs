@@ -2,6 +2,8 @@
 
 use crate::shard::Shard;
 use crate::shard::diag::{Cursor, Entry, EntryId, Reset};
+use crate::shard::tap::Tap;
+use crate::tcp::Instant;
 
 /// A part of a walk over what a shard has.
 #[derive(Debug)]
@@ -16,6 +18,7 @@ pub struct Slice {
 pub(super) enum Question {
     Walk { from: Cursor, entries: Vec<Entry>, answer: Box<dyn FnOnce(Slice) + Send> },
     Reset { entry: EntryId, answer: Box<dyn FnOnce(Reset) + Send> },
+    Tap { tap: Box<Tap>, answer: Box<dyn FnOnce(Option<Instant>) + Send> },
 }
 
 impl std::fmt::Debug for Question {
@@ -23,6 +26,7 @@ impl std::fmt::Debug for Question {
         match self {
             Self::Walk { from, .. } => f.debug_struct("Walk").field("from", from).finish_non_exhaustive(),
             Self::Reset { entry, .. } => f.debug_struct("Reset").field("entry", entry).finish_non_exhaustive(),
+            Self::Tap { tap, .. } => f.debug_struct("Tap").field("tap", tap).finish_non_exhaustive(),
         }
     }
 }
@@ -40,6 +44,7 @@ impl Question {
                 answer(Slice { entries, next });
             }
             Self::Reset { entry, answer } => answer(shard.reset(entry)),
+            Self::Tap { tap, answer } => answer(shard.tap(*tap).ok()),
         }
     }
 }

@@ -103,12 +103,17 @@ impl Worker {
         // Each turn another ring comes first: one that is never empty must not keep the others waiting.
         self.first = (self.first + 1) % self.links.inbound.len().max(1);
         let (behind, front) = self.links.inbound.split_at_mut(self.first);
+        let tapped = self.shard.is_tapped();
         for inbound in front.iter_mut().chain(behind) {
             while packets < BATCH_PACKETS && octets < BATCH_OCTETS {
                 let Some(frame) = inbound.frames.pop() else { break };
                 packets += 1;
                 octets += frame.packet.len();
-                self.shard.receive(frame);
+                if tapped {
+                    self.shard.receive_tapped(frame);
+                } else {
+                    self.shard.receive(frame);
+                }
             }
             inbound.frames.release();
         }

@@ -6,10 +6,12 @@ use super::config::ShardConfig;
 use super::counters::Counters;
 use super::log;
 use super::send_store::FRAMES_A_SEGMENT;
+use super::tap::Tap;
 use crate::buffer::frame::{FrameOwner, TxFrame};
 use crate::buffer::ring::Producer;
+use crate::buffer::send_memory::SendReader;
 use crate::flow::Quad;
-use crate::tcp::Transmit;
+use crate::tcp::{Instant, Transmit};
 use crate::wire::ip::IpFields;
 use crate::wire::tcp::{Flags, TcpHeader};
 use crate::wire::vnet::{TxChecksum, TxOffload};
@@ -27,16 +29,64 @@ const CONNECTIONS_RESERVE: usize = FRAMES_A_SEGMENT + CONTROL_RESERVE + 32;
 pub(crate) struct Egress {
     ring: Producer<TxFrame>,
     staged: bool,
+    /// Somebody looks at each frame: the log of segments, or a tap.
+    watched: bool,
+    tap: Option<Box<Tap>>,
 }
 
 impl Egress {
-    pub(crate) fn new(ring: Producer<TxFrame>) -> Self {
-        Self { ring, staged: false }
+    /// `logged`: segments are logged.
+    pub(crate) fn new(ring: Producer<TxFrame>, logged: bool) -> Self {
+        Self { ring, staged: false, watched: logged, tap: None }
+    }
+
+    #[inline]
+    pub(crate) fn begin_turn(&mut self, now: Instant) {
+        if let Some(tap) = &mut self.tap {
+            tap.begin_turn(now);
+        }
+    }
+
+    /// Gives the tap back where there is one that somebody looks at.
+    pub(crate) fn set_tap(&mut self, mut tap: Tap, memory: SendReader, now: Instant) -> Result<(), Tap> {
+        if self.tap.as_mut().is_some_and(|other| other.publish()) {
+            return Err(tap);
+        }
+        tap.begin(memory, now);
+        self.tap = Some(Box::new(tap));
+        self.watched = true;
+        Ok(())
+    }
+
+    #[inline]
+    pub(crate) fn is_tapped(&self) -> bool {
+        self.tap.is_some()
+    }
+
+    #[inline]
+    pub(crate) fn tap_mut(&mut self) -> Option<&mut Tap> {
+        self.tap.as_deref_mut()
+    }
+
+    #[cold]
+    fn watch(&mut self, config: &ShardConfig, frame: &TxFrame) {
+        if config.log_segments {
+            log::frame_out(frame);
+        }
+        if let Some(tap) = &mut self.tap {
+            tap.send(frame);
+        }
     }
 
     /// Makes everything staged visible to the tx stage. Returns whether there was anything.
-    pub(crate) fn publish(&mut self) -> bool {
+    pub(crate) fn publish(&mut self, config: &ShardConfig) -> bool {
         self.ring.publish();
+        if let Some(tap) = &mut self.tap
+            && !tap.publish()
+        {
+            self.tap = None;
+            self.watched = config.log_segments;
+        }
         std::mem::take(&mut self.staged)
     }
 
@@ -89,8 +139,8 @@ impl Egress {
         counters: &mut Counters,
     ) -> Result<(), TxFrame> {
         let octets = frame.len() as u64;
-        if config.log_segments {
-            log::frame_out(&frame);
+        if self.watched {
+            self.watch(config, &frame);
         }
         self.ring.stage(frame)?;
         self.staged = true;

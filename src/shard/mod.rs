@@ -54,6 +54,7 @@ pub mod slab;
 mod state;
 mod strangers;
 pub mod table;
+pub mod tap;
 pub mod time_wait_table;
 mod transmit;
 pub mod wheel;
@@ -72,7 +73,8 @@ pub use self::routes::{PrefixError, Route, Routes};
 pub use self::secrets::Secrets;
 pub use self::service::{ConnId, Io, Message, Service};
 use self::state::ShardState;
-use crate::buffer::frame::{Completion, TxFrame};
+use self::tap::Tap;
+use crate::buffer::frame::{Completion, RxFrame, TxFrame};
 use crate::buffer::packet::PacketBuf;
 use crate::buffer::ring::{Consumer, ring};
 use crate::buffer::send_memory::{SendMemory, SendReader};
@@ -130,7 +132,8 @@ impl Shard {
         config.tcp.validate()?;
         let (memory, reader) = SendMemory::new(send_chunks);
         let (producer, frames) = ring(tx_ring);
-        let state = ShardState::new(config, shared, memory, Egress::new(producer), now);
+        let config_logs = config.log_segments;
+        let state = ShardState::new(config, shared, memory, Egress::new(producer, config_logs), now);
         let shard = Self { state, services: Vec::new(), mailboxes: Vec::new(), reset_at: 0 };
         Ok((shard, Outlet { frames, memory: reader }))
     }
@@ -164,6 +167,7 @@ impl Shard {
         }
         self.state.turn_began = now;
         self.state.now = now - self.state.absent;
+        self.state.egress.begin_turn(now);
     }
 
     #[cold]
@@ -180,6 +184,38 @@ impl Shard {
     /// Whether the worker of this shard has time for more flows: what is born on its CPU goes elsewhere if not.
     pub fn note_busy(&mut self, busy: bool) {
         self.state.note_busy(busy);
+    }
+
+    /// Shows what the shard receives by [`receive_tapped`](Self::receive_tapped) and sends to the reader of `tap`, until
+    /// that is dropped. Returns the shard's time.
+    ///
+    /// # Errors
+    ///
+    /// Gives it back where there is a tap already.
+    pub fn tap(&mut self, tap: Tap) -> Result<Instant, Tap> {
+        let now = self.state.turn_began;
+        let memory = self.state.memory.reader();
+        self.state.egress.set_tap(tap, memory, now).map(|()| now)
+    }
+
+    /// Whether there is a tap: to be asked once a batch, for which of [`receive`](Self::receive) and
+    /// [`receive_tapped`](Self::receive_tapped) its packets are handed to.
+    #[inline]
+    #[must_use]
+    pub fn is_tapped(&self) -> bool {
+        self.state.egress.is_tapped()
+    }
+
+    /// As [`receive`](Self::receive), and the tap sees the packet and what becomes of it.
+    pub fn receive_tapped(&mut self, frame: RxFrame) {
+        let sight = self.state.egress.tap_mut().and_then(|tap| tap.receive(&frame));
+        self.state.dropped = None;
+        self.receive(frame);
+        if let Some(sight) = sight
+            && let Some(tap) = self.state.egress.tap_mut()
+        {
+            tap.received(sight, self.state.dropped);
+        }
     }
 
     /// The tx stage is done with a frame.
@@ -331,7 +367,7 @@ impl Shard {
         self.deliver_events();
         self.state.give_back_memory();
         self.state.tend_buckets();
-        self.state.egress.publish()
+        self.state.egress.publish(&self.state.config)
     }
 
     /// When the shard next needs a turn even if nothing happens.

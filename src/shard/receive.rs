@@ -22,6 +22,7 @@ impl Shard {
     pub(super) fn receive_other(&mut self, frame: RxFrame) {
         if let Err((reason, frame)) = self.receive_ip(frame) {
             self.state.counters.drop_packet(reason);
+            self.state.dropped = Some(reason);
             self.release(frame);
         }
     }

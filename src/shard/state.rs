@@ -46,6 +46,8 @@ pub(crate) struct ShardState {
     pub(crate) now: Instant,
     /// When the turn began, in the driver's time.
     pub(crate) turn_began: Instant,
+    /// Why the last packet that was dropped was; for a tap.
+    pub(crate) dropped: Option<DropReason>,
     /// For how long altogether the shard could not run.
     pub(crate) absent: Duration,
     pub(crate) conns: Slab<Conn>,
@@ -126,6 +128,7 @@ impl ShardState {
             shared,
             now,
             turn_began: now,
+            dropped: None,
             absent: Duration::ZERO,
             conns: Slab::default(),
             flows: FlowTable::default(),

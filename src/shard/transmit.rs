@@ -11,11 +11,12 @@ use super::egress::{Egress, Piece, blank, seal};
 use super::send_store::{MAX_SUPER_SEGMENT, SendStore};
 use super::service::ConnId;
 use super::state::{ShardState, note};
+use super::tap::Cause;
 use super::wheel::Wheel;
 use crate::buffer::frame::{Completion, FrameOwner, TxFrame};
 use crate::buffer::send_memory::SendMemory;
 use crate::flow::Quad;
-use crate::tcp::{Instant, SeqNum, Transmit};
+use crate::tcp::{self, Instant, LossState, SeqNum, Transmit};
 use crate::wire::checksum::Accumulator;
 use crate::wire::ip::IpFields;
 use crate::wire::tcp::Flags;
@@ -160,10 +161,25 @@ impl WayOut<'_> {
             let polled = connection.poll_transmit(&config.tcp, self.now, max_len);
             let Some(segment) = &polled else { break };
             sent += segment.len.max(1);
-            self.counters.retransmits += u64::from(segment.retransmission);
+            if segment.retransmission {
+                self.note_retransmission(connection);
+            }
             *in_ring += self.send_segment(id, send, (quad, *ip), segment);
         }
         None
+    }
+
+    /// Counts a segment that is sent again; a tap is told why.
+    #[cold]
+    fn note_retransmission(&mut self, connection: &tcp::Connection) {
+        self.counters.retransmits += 1;
+        if let Some(tap) = self.egress.tap_mut() {
+            tap.sends_again(match connection.info(&self.config.tcp, self.now).loss_state {
+                LossState::Loss => Cause::Timeout,
+                LossState::Recovery => Cause::Loss,
+                LossState::Open | LossState::Disorder => Cause::Probe,
+            });
+        }
     }
 
     /// Sends a segment in one frame, or in more when its octets were queued in many small pieces. Gives the octets that

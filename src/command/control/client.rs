@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::super::Error;
-use super::protocol::{Answer, Ask, LONGEST_ANSWER, Request, VERSION};
+use super::protocol::{Answer, Ask, Capturing, LONGEST_ANSWER, Request, VERSION};
 use super::socket;
 
 /// For so long an engine may be silent: longer than it waits for a shard.
@@ -67,6 +67,26 @@ impl Client {
                 Err(error) if error.is_data() => {}
                 Err(error) => return Err(Error::Run(format!("the engine does not make sense: {error}"))),
             }
+        }
+    }
+}
+
+impl Client {
+    /// Asks for packets, which come by what is returned, without a limit to the silence between them.
+    pub(crate) fn capture(mut self, ask: Ask) -> Result<(Capturing, BufReader<UnixStream>), Error> {
+        let mut line = serde_json::to_vec(&Request { v: VERSION, ask })?;
+        line.push(b'\n');
+        let sent = self.stream.get_mut().write_all(&line);
+        line.clear();
+        (&mut self.stream).take(LONGEST_ANSWER as u64).read_until(b'\n', &mut line).map_err(silence)?;
+        sent.map_err(silence)?;
+        match serde_json::from_slice(&line) {
+            Ok(Answer::Capture(capturing)) => {
+                self.stream.get_ref().set_read_timeout(None)?;
+                Ok((capturing, self.stream))
+            }
+            Ok(Answer::Error(why)) => Err(Error::Run(format!("the engine says: {why}"))),
+            _ => Err(Error::Run("the engine does not know how to capture".to_owned())),
         }
     }
 }

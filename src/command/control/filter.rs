@@ -219,7 +219,7 @@ impl Expression {
     }
 }
 
-fn contains((network, prefix): (IpAddr, u8), address: IpAddr) -> bool {
+pub(super) fn contains((network, prefix): (IpAddr, u8), address: IpAddr) -> bool {
     let differ = |one: u128, other: u128, bits: u32| {
         let shift = bits.saturating_sub(prefix.into());
         (one ^ other).checked_shr(shift).unwrap_or(0) != 0

@@ -9,13 +9,19 @@
 //! | `client` | who asks |
 //! | `metrics` | what is counted, as text, and on a port of our own stack |
 //! | `filter` | which connections are meant, in the language of `ss` |
+//! | `capture` | packets for one who asks |
+//! | `packets` | what they look like on the socket |
+//! | `packet_filter` | which packets are meant, in the language of tcpdump |
 //!
 //! Must not contain: how answers are shown.
 
+mod capture;
 pub(super) mod client;
 pub(super) mod filter;
 mod keeper;
 mod metrics;
+pub(super) mod packet_filter;
+pub(super) mod packets;
 pub(super) mod protocol;
 mod server;
 mod socket;

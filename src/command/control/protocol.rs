@@ -60,6 +60,16 @@ pub(crate) enum Ask {
         #[serde(default)]
         openmetrics: bool,
     },
+    /// Packets: what comes behind the first line of the answer is no JSON, see `packets`.
+    Capture {
+        #[serde(default)]
+        filter: String,
+        /// Octets of a packet that are wanted; 0: all.
+        #[serde(default)]
+        snaplen: u32,
+        /// Octets that each shard may keep for who reads slowly.
+        buffer: u64,
+    },
 }
 
 /// A line of an answer.
@@ -76,6 +86,8 @@ pub(crate) enum Answer {
     Total { counters: serde_json::Value },
     /// A piece of a text, of whole lines.
     Text(String),
+    /// Packets follow.
+    Capture(Capturing),
     /// The end of an answer: how many lines came before.
     End { count: u64 },
     /// The end of the connection: what was wrong.
@@ -96,6 +108,18 @@ pub(crate) struct Engine {
     pub(crate) services: Vec<String>,
     /// For so long, in milliseconds.
     pub(crate) uptime_ms: u64,
+}
+
+/// What a capture begins with.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Capturing {
+    pub(crate) shards: u16,
+    /// Octets that are kept of each; 0: all.
+    pub(crate) snaplen: u32,
+    /// The engine's time at its begin ...
+    pub(crate) at_ns: u64,
+    /// ... and what that is since 1970.
+    pub(crate) wall_ns: u64,
 }
 
 /// A connection or a listener. Times are in nanoseconds, sizes in octets.

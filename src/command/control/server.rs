@@ -22,6 +22,7 @@ use trust::shard::Counters;
 use trust::shard::diag::{Cursor, Entry, Reset};
 
 use super::super::{Error, threads};
+use super::capture;
 use super::filter::{Filter, States};
 use super::metrics::{self, Format, Scraped};
 use super::protocol::{Answer, Ask, Engine, LONGEST_REQUEST, Request, Socket, VERSION, Versioned};
@@ -176,9 +177,9 @@ async fn hang_up(mut stream: UnixStream) {
 }
 
 /// Why a conversation ends early; with what there is to say of it, if anybody listens.
-type End = Option<String>;
+pub(super) type End = Option<String>;
 
-async fn write(stream: &mut UnixStream, octets: &[u8]) -> Result<(), End> {
+pub(super) async fn write(stream: &mut UnixStream, octets: &[u8]) -> Result<(), End> {
     let written = timeout(PATIENCE, stream.write_all(octets)).await;
     written.map_err(|_| None)?.map_err(|_| None)
 }
@@ -200,6 +201,10 @@ impl Asked {
                 Ask::Engine => self.engine(stream).await?,
                 Ask::Stats => self.stats(stream).await?,
                 Ask::Metrics { openmetrics } => self.metrics(stream, openmetrics).await?,
+                Ask::Capture { filter, snaplen, buffer } => {
+                    let wanted = capture::Wanted { filter: &filter, snaplen, buffer };
+                    capture::serve(stream, &self.handle, wanted).await?;
+                }
                 Ask::Sockets { filter } => {
                     let filter = Filter::parse(&filter, States::USUAL).map_err(Some)?;
                     self.sockets(stream, |socket| filter.matches(socket), false).await?;
@@ -321,7 +326,7 @@ impl Asked {
     }
 }
 
-async fn answer<T>(asked: bool, told: oneshot::Receiver<T>) -> Result<T, End> {
+pub(super) async fn answer<T>(asked: bool, told: oneshot::Receiver<T>) -> Result<T, End> {
     if !asked {
         return Err(Some("a shard is behind with its messages, or the engine ends".to_owned()));
     }
