@@ -179,7 +179,12 @@ impl Rig {
 
     pub fn receive_with(&mut self, packet: &[u8], offload: RxOffload) {
         let packet = self.buffer(packet);
-        self.shard.receive(RxFrame { packet, offload });
+        let frame = RxFrame { packet, offload };
+        if self.shard.is_tapped() {
+            self.shard.receive_tapped(frame);
+        } else {
+            self.shard.receive(frame);
+        }
     }
 
     /// A packet of `len` octets that begins with `head`; the rest is what the buffer held before. No copy of a payload

@@ -10,7 +10,7 @@
 //! | `buckets` | buckets of the owner table: claimed and given back |
 //! | `opens`, `endings`, `orphans` | connections as a service opens them, hears of their end, and leaves them |
 //! | `resources`, `budgets`, `bodies`, `send_bytes` | what each may take of memory, places and turns |
-//! | `diag` | what observers see |
+//! | `diag`, `tap` | what observers see |
 //! | `door` | a service that does what its test asks of it |
 
 #![cfg(feature = "services")]
@@ -34,3 +34,4 @@ mod resources;
 mod rig;
 mod runs;
 mod send_bytes;
+mod tap;

@@ -77,16 +77,11 @@ pub(crate) struct Capture {
 
 /// A number of octets: 64k, 100M, 1G.
 fn size(text: &str) -> Result<u64, String> {
-    let (number, unit) = match text.trim_end_matches(['k', 'K', 'M', 'G']) {
-        number if number.len() + 1 == text.len() => (number, text.as_bytes()[number.len()]),
-        number => (number, b'1'),
-    };
-    let shift = match unit {
-        b'k' | b'K' => 10,
-        b'M' => 20,
-        b'G' => 30,
-        _ => 0,
-    };
+    let units = [('k', 10), ('K', 10), ('M', 20), ('G', 30)];
+    let (number, shift) = units
+        .into_iter()
+        .find_map(|(unit, shift)| text.strip_suffix(unit).map(|number| (number, shift)))
+        .unwrap_or((text, 0));
     let octets = number.parse::<u64>().ok().filter(|octets| *octets > 0 && number.len() < 12);
     octets.and_then(|octets| octets.checked_shl(shift)).ok_or_else(|| "not a size, like 64k, 100M or 1G".to_owned())
 }
