@@ -19,7 +19,7 @@ use crate::buffer::ring::{Consumer, Producer, ring};
 use crate::buffer::send_memory::SendReader;
 use crate::tcp::Instant;
 use crate::wire::PROTOCOL_TCP;
-use crate::wire::vnet::TxChecksum;
+use crate::wire::vnet::{ChecksumStatus, TxChecksum};
 
 /// Octets of a packet in one piece: the headers and little more, so that those who want headers alone need one for each.
 const PIECE: usize = 152;
@@ -73,7 +73,7 @@ pub struct Sight {
     pub missed: u32,
     /// Payload octets a segment of a super-segment; 0: it is none.
     pub gso_size: u16,
-    /// Where the checksum that the device completes begins to count; 0: it is complete.
+    /// Where the checksum begins to count that a device would complete; 0: it is complete.
     pub checksum_start: u16,
     /// The reader's queue that it came by; 0 for what leaves.
     pub queue: u8,
@@ -228,14 +228,20 @@ impl Tap {
     pub(super) fn receive(&mut self, frame: &RxFrame) -> Option<Sight> {
         let packet = frame.packet.bytes();
         let len = packet.len() as u32;
-        if !self.wants(packet, len) {
+        if packet.is_empty() || !self.wants(packet, len) {
             return None;
         }
         let kept = packet.len().min(self.snaplen);
         self.arrived.clear();
         self.arrived.extend_from_slice(&packet[..kept]);
         let (gso_size, queue) = (frame.offload.gso_size, frame.packet.pool() as u8);
-        Some(Sight { len, kept: kept as u32, gso_size, queue, ..self.sight() })
+        // Of what never was on a wire nobody has computed it.
+        let checksum_start = match frame.offload.checksum {
+            ChecksumStatus::Trusted if packet[0] >> 4 == 4 => u16::from(packet[0] & 0xf) * 4,
+            ChecksumStatus::Trusted => 40,
+            ChecksumStatus::Unverified => 0,
+        };
+        Some(Sight { len, kept: kept as u32, gso_size, checksum_start, queue, ..self.sight() })
     }
 
     /// What became of it.

@@ -9,6 +9,7 @@
 mod applications;
 mod basics;
 mod capture;
+mod captured;
 mod combinations;
 mod connect;
 mod control;
@@ -161,6 +162,11 @@ fn main() -> ExitCode {
         trial("local_births_of_one_sender_are_shared", crowd::one_sender_many_flows),
         trial("capture_of_a_transfer_is_clean", capture::clean),
         trial("capture_shows_broken_packets", capture::broken),
+        trial("captured_packets_are_those_of_the_engine", captured::whole),
+        trial("captured_files_follow_each_other", captured::rotated),
+        trial("captured_again_and_dropped_say_why", captured::explained),
+        trial("captured_by_one_who_stalls_is_told_as_missed", captured::stalled),
+        trial("captured_into_a_full_file_is_said_and_harms_nothing", captured::full),
         trial("lifecycle_what_is_left_behind_is_found", lifecycle::leftovers),
         trial("idle_connections_cost_nothing_fused", lifecycle::idle_fused),
         trial("idle_connections_cost_nothing_pipeline", lifecycle::idle_pipeline),
