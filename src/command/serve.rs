@@ -1,6 +1,7 @@
 //! `trust serve`: an engine with its services until TERM, INT or HUP, and for a while beyond that.
 
 use std::io::{self, IsTerminal};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,10 +22,13 @@ use super::forward::{self, Bound, Forwarding};
 use super::observe::{Sample, live_line, stats_lines, summary};
 use super::options::{EngineOptions, Setup, no_engine};
 use super::wanted::{Services, Wanted};
-use super::{Address, Error, console, descriptors, opener, threads};
+use super::{Address, Error, capture, console, descriptors, opener, threads};
 
 /// How often it is looked whether another signal has come.
 const MOMENT: Duration = Duration::from_millis(20);
+
+/// For so long a capture may take to begin.
+const CAPTURE: Duration = Duration::from_secs(10);
 
 /// Options of `trust serve`.
 #[derive(Debug, Args)]
@@ -57,6 +61,10 @@ pub(crate) struct Serve {
     /// process in the user's folder of what runs (XDG_RUNTIME_DIR, /run for root).
     #[arg(long, value_name = "PATH|off")]
     control: Option<control::Wanted>,
+
+    /// Write all packets to this file, as trust capture -w FILE does, from the first one on until the end.
+    #[arg(long, value_name = "FILE")]
+    capture: Option<PathBuf>,
 
     /// Serve metrics for Prometheus on this port of our own, at /metrics. Default: nowhere.
     #[arg(long, value_name = "PORT", value_parser = super::options::port, allow_negative_numbers = true)]
@@ -102,6 +110,7 @@ impl Serve {
         let prepared = Engine::prepare(config, plan, device, &factories(&specs)).map_err(no_engine)?;
         let bound = helper.map(|helper| Bound::new(forwards).map(|bound| (bound, helper))).transpose()?;
         control.bind()?;
+        let mut capturing = self.capture.as_ref().map(|file| capture::begin(file, control.path())).transpose()?;
         fencing.give_up()?;
         let mut engine = prepared.start().map_err(no_engine)?;
         let mode = if bound.is_some() { Mode::Forward } else { Mode::Serve };
@@ -131,6 +140,12 @@ impl Serve {
             banner += &format!("control: {}\n", path.display());
         }
         let control = control.serve(engine.handle(), about, scraped)?;
+        if let (Some(capture), Some((server, _))) = (&mut capturing, &control) {
+            let has_ended = || !matches!(capture.try_wait(), Ok(None));
+            if !server.await_capture(CAPTURE, has_ended) {
+                return Err(Error::Run("--capture has not begun".to_owned()));
+            }
+        }
         let fence = fencing.close(mode);
 
         let output = console::output();

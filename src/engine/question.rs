@@ -44,7 +44,7 @@ impl Question {
                 answer(Slice { entries, next });
             }
             Self::Reset { entry, answer } => answer(shard.reset(entry)),
-            Self::Tap { tap, answer } => answer(shard.tap(*tap).ok()),
+            Self::Tap { tap, answer } => answer(shard.tap(*tap)),
         }
     }
 }

@@ -47,15 +47,15 @@ impl Egress {
         }
     }
 
-    /// Gives the tap back where there is one that somebody looks at.
-    pub(crate) fn set_tap(&mut self, mut tap: Tap, memory: SendReader, now: Instant) -> Result<(), Tap> {
+    /// `false`: there is one that somebody looks at.
+    pub(crate) fn set_tap(&mut self, mut tap: Tap, memory: SendReader, now: Instant) -> bool {
         if self.tap.as_mut().is_some_and(|other| other.publish()) {
-            return Err(tap);
+            return false;
         }
         tap.begin(memory, now);
         self.tap = Some(Box::new(tap));
         self.watched = true;
-        Ok(())
+        true
     }
 
     #[inline]

@@ -187,15 +187,12 @@ impl Shard {
     }
 
     /// Shows what the shard receives by [`receive_tapped`](Self::receive_tapped) and sends to the reader of `tap`, until
-    /// that is dropped. Returns the shard's time.
-    ///
-    /// # Errors
-    ///
-    /// Gives it back where there is a tap already.
-    pub fn tap(&mut self, tap: Tap) -> Result<Instant, Tap> {
+    /// that is dropped. Returns the shard's time; `None`: there is a tap already.
+    #[must_use]
+    pub fn tap(&mut self, tap: Tap) -> Option<Instant> {
         let now = self.state.turn_began;
         let memory = self.state.memory.reader();
-        self.state.egress.set_tap(tap, memory, now).map(|()| now)
+        self.state.egress.set_tap(tap, memory, now).then_some(now)
     }
 
     /// Whether there is a tap: to be asked once a batch, for which of [`receive`](Self::receive) and

@@ -263,3 +263,33 @@ pub(crate) fn full() -> Outcome {
     echo_exact(60, &noise(1_000_000, 4));
     Ok(())
 }
+
+/// From the first packet to the last one, by the engine's own start and end.
+pub(crate) fn from_the_start() -> Outcome {
+    need(&["tshark"])?;
+    let folder = std::env::temp_dir().join(format!("trust-tun-{}-start", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let (control, file) = (folder.join("control"), folder.join("all.pcapng"));
+    let words = ["--control", control.to_str().unwrap(), "--capture", file.to_str().unwrap()];
+    let engine = Engine::start(&words);
+    echo_exact(60, &noise(100_000, 1));
+    echo_exact(60, b"the last words");
+    let text = engine.finish().text;
+    let mut captured = Captured { engine: None, control: String::new(), folder, child: None };
+    // It ends behind the engine.
+    let complete = || {
+        let _ = &text;
+        captured.count("all.pcapng", "tcp.flags.fin == 1") >= 4
+    };
+    eventually(Duration::from_secs(10), "the capture is complete", complete);
+    assert_eq!(captured.count("all.pcapng", "tcp.flags.syn == 1 && ip.src == 10.7.0.2"), 2);
+    assert_eq!(captured.count("all.pcapng", BROKEN), 0);
+    // What cannot be written is said, and nothing is served.
+    let words = ["serve", "--control", control.to_str().unwrap(), "--capture", "/nonexistent/all.pcapng"];
+    let output = Command::new(TRUST).args(words).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && errors.contains("/nonexistent/all.pcapng: "), "{}", describe(&output));
+    assert!(!String::from_utf8_lossy(&output.stdout).contains("ready"), "{}", describe(&output));
+    captured.child = None;
+    Ok(())
+}

@@ -167,6 +167,7 @@ fn main() -> ExitCode {
         trial("captured_again_and_dropped_say_why", captured::explained),
         trial("captured_by_one_who_stalls_is_told_as_missed", captured::stalled),
         trial("captured_into_a_full_file_is_said_and_harms_nothing", captured::full),
+        trial("captured_from_the_start", captured::from_the_start),
         trial("lifecycle_what_is_left_behind_is_found", lifecycle::leftovers),
         trial("idle_connections_cost_nothing_fused", lifecycle::idle_fused),
         trial("idle_connections_cost_nothing_pipeline", lifecycle::idle_pipeline),

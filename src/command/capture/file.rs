@@ -38,6 +38,16 @@ pub(super) enum Names {
     Files { first: PathBuf, rotate: Option<u64>, keep: Option<u32> },
 }
 
+impl Names {
+    /// The first file, empty.
+    pub(super) fn open(&self) -> Result<Out, Error> {
+        Ok(match self {
+            Self::Output => Out::Output(io::stdout()),
+            Self::Files { first, .. } => Out::File(create(first)?),
+        })
+    }
+}
+
 /// Files, one after another.
 pub(super) struct Files {
     names: Names,
@@ -59,7 +69,7 @@ pub(super) struct Files {
     failed: bool,
 }
 
-enum Out {
+pub(super) enum Out {
     Output(io::Stdout),
     File(File),
 }
@@ -81,11 +91,8 @@ impl Write for Out {
 }
 
 impl Files {
-    pub(super) fn create(names: Names, start: Start) -> Result<Self, Error> {
-        let out = match &names {
-            Names::Output => Out::Output(io::stdout()),
-            Names::Files { first, .. } => Out::File(create(first)?),
-        };
+    /// The first one, which is `out`.
+    pub(super) fn begin(names: Names, out: Out, start: Start) -> Result<Self, Error> {
         let counts = vec![TapCounts::default(); start.capturing.shards.into()];
         let blocks = section(&start)?;
         let mut files = Self {

@@ -15,7 +15,9 @@ mod order;
 use std::io::{self, BufReader};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -75,6 +77,18 @@ pub(crate) struct Capture {
     which: Which,
 }
 
+/// Starts a capture of the engine of this process, whose control socket is there: a process of its own, since this one will
+/// open no files any more. It begins when the engine answers, and ends with it.
+pub(super) fn begin(file: &Path, control: Option<&Path>) -> Result<Child, Error> {
+    let Some(control) = control else { return Err(Error::Usage("--capture needs a control socket".to_owned())) };
+    let file = std::path::absolute(file)?;
+    let mut command = Command::new("/proc/self/exe");
+    command.args(["capture".as_ref(), "--write".as_ref(), file.as_os_str(), "--control".as_ref(), control.as_os_str()]);
+    // ^C is for the engine, and its end for the capture.
+    command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null());
+    command.spawn().map_err(|error| Error::Run(format!("--capture: {error}")))
+}
+
 /// A number of octets: 64k, 100M, 1G.
 fn size(text: &str) -> Result<u64, String> {
     let units = [('k', 10), ('K', 10), ('M', 20), ('G', 30)];
@@ -90,14 +104,16 @@ impl Capture {
     pub(crate) fn run(self) -> Result<(), Error> {
         PacketFilter::parse(&self.filter).map_err(Error::Usage)?;
         let ask = Ask::Capture { filter: self.filter.clone(), snaplen: self.snaplen, buffer: self.buffer };
-        let (capturing, input) = self.which.connect()?.capture(ask)?;
-        let start = Start { capturing, filter: self.filter.clone() };
+        let client = self.which.connect()?;
         let names = if self.write.as_os_str() == "-" {
             Names::Output
         } else {
             Names::Files { first: self.write.clone(), rotate: self.rotate, keep: self.keep }
         };
-        let mut files = Files::create(names, start)?;
+        // First: nobody is asked for what cannot be written.
+        let out = names.open()?;
+        let (capturing, input) = client.capture(ask)?;
+        let mut files = Files::begin(names, out, Start { capturing, filter: self.filter.clone() })?;
         eprintln!("capturing to {}; ^C ends it", self.write.display());
         let over =
             until(input.get_ref().try_clone()?, self.seconds.map(|seconds| Duration::from_secs(seconds.into())))?;

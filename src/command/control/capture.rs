@@ -2,6 +2,7 @@
 //!
 //! Whoever does not read is waited for here; the taps count meanwhile what they cannot keep.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -40,7 +41,12 @@ pub(super) struct Wanted<'a> {
 }
 
 /// Sends packets until the other side hangs up, or the engine ends.
-pub(super) async fn serve(stream: &mut UnixStream, handle: &Handle, wanted: Wanted<'_>) -> Result<(), End> {
+pub(super) async fn serve(
+    stream: &mut UnixStream,
+    handle: &Handle,
+    wanted: Wanted<'_>,
+    captures: &AtomicUsize,
+) -> Result<(), End> {
     let filter = PacketFilter::parse(wanted.filter).map_err(Some)?;
     if !BUFFERS.contains(&wanted.buffer) {
         return Err(Some(format!("a buffer is {} to {} octets", BUFFERS.start(), BUFFERS.end())));
@@ -62,6 +68,7 @@ pub(super) async fn serve(stream: &mut UnixStream, handle: &Handle, wanted: Want
         start.get_or_insert(times);
         readers.push(reader);
     }
+    let _counted = Counted::new(captures);
     let Some((at, then)) = start else { return Err(Some("there is no shard".to_owned())) };
     let wall = SystemTime::now().checked_sub(then.elapsed()).and_then(|wall| wall.duration_since(UNIX_EPOCH).ok());
     let capturing = Capturing {
@@ -98,6 +105,22 @@ pub(super) async fn serve(stream: &mut UnixStream, handle: &Handle, wanted: Want
             read = reads.read_u8() => hung_up |= read.is_err(),
             () = tokio::time::sleep(LOOK) => {}
         }
+    }
+}
+
+/// One that captures, for as long as it is there.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    fn new(captures: &'a AtomicUsize) -> Self {
+        captures.fetch_add(1, Ordering::Relaxed);
+        Self(captures)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -8,6 +8,7 @@
 use std::io;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -47,6 +48,9 @@ const LAST_OCTETS: usize = 256 << 10;
 /// After so long it is looked again whether there is room for a RST.
 const ROOM: Duration = Duration::from_millis(5);
 
+/// For so long who captures may take for the last packets when the engine ends.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// What the answers are about.
 #[derive(Debug)]
 pub(crate) struct About {
@@ -64,6 +68,7 @@ pub(crate) struct About {
 pub(crate) struct Server {
     stop: Option<oneshot::Sender<()>>,
     drain: watch::Sender<bool>,
+    captures: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -78,7 +83,8 @@ impl Server {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
         let (drain, drains) = watch::channel(false);
-        let asked = Arc::new(Asked { handle, about });
+        let captures = Arc::<AtomicUsize>::default();
+        let asked = Arc::new(Asked { handle, about, captures: Arc::clone(&captures) });
         let thread = threads::start("control", move || {
             let served = runtime.block_on(async {
                 let listener = listener.map(tokio::net::UnixListener::from_std).transpose()?;
@@ -104,10 +110,29 @@ impl Server {
             if let Err(error) = served {
                 tracing::error!("the control socket: {error}");
             }
+            // Shards have gone: what their taps have seen last is still told.
+            runtime.block_on(async {
+                let end = Instant::now() + LAST_WORDS;
+                while asked.captures.load(Ordering::Relaxed) > 0 && Instant::now() < end {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            });
             // Who waits for a shard that has gone hears that we have.
             runtime.shutdown_background();
         })?;
-        Ok(Self { stop: Some(stop), drain, thread: Some(thread) })
+        Ok(Self { stop: Some(stop), drain, captures, thread: Some(thread) })
+    }
+
+    /// Waits until somebody captures, for so long at most and as long as that may still be; whether somebody does.
+    pub(crate) fn await_capture(&self, limit: Duration, mut has_ended: impl FnMut() -> bool) -> bool {
+        let end = Instant::now() + limit;
+        while self.captures.load(Ordering::Relaxed) == 0 {
+            if Instant::now() > end || has_ended() {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        true
     }
 
     /// The engine drains: who scrapes it is let go.
@@ -189,6 +214,8 @@ pub(super) async fn write(stream: &mut UnixStream, octets: &[u8]) -> Result<(), 
 struct Asked {
     handle: Handle,
     about: About,
+    /// How many get packets.
+    captures: Arc<AtomicUsize>,
 }
 
 impl Asked {
@@ -203,7 +230,7 @@ impl Asked {
                 Ask::Metrics { openmetrics } => self.metrics(stream, openmetrics).await?,
                 Ask::Capture { filter, snaplen, buffer } => {
                     let wanted = capture::Wanted { filter: &filter, snaplen, buffer };
-                    capture::serve(stream, &self.handle, wanted).await?;
+                    capture::serve(stream, &self.handle, wanted, &self.captures).await?;
                 }
                 Ask::Sockets { filter } => {
                     let filter = Filter::parse(&filter, States::USUAL).map_err(Some)?;
