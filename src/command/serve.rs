@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
+use std::process::Child;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use trust::fence::Mode;
 use trust::services::{self, CpuTime, Environment, ServiceSpec};
 use trust::tcp;
 
-use super::control::{self, About, Control, Scraped};
+use super::control::{self, About, Control, Scraped, Server};
 use super::echo_sockets::EchoSockets;
 use super::fencing::Inherited;
 use super::forward::{self, Bound, Forwarding};
@@ -110,7 +111,7 @@ impl Serve {
         let prepared = Engine::prepare(config, plan, device, &factories(&specs)).map_err(no_engine)?;
         let bound = helper.map(|helper| Bound::new(forwards).map(|bound| (bound, helper))).transpose()?;
         control.bind()?;
-        let mut capturing = self.capture.as_ref().map(|file| capture::begin(file, control.path())).transpose()?;
+        let capturing = self.capture.as_ref().map(|file| capture::begin(file, control.path())).transpose()?;
         fencing.give_up()?;
         let mut engine = prepared.start().map_err(no_engine)?;
         let mode = if bound.is_some() { Mode::Forward } else { Mode::Serve };
@@ -119,12 +120,8 @@ impl Serve {
         let address = self.address.ip().into();
         let scraped = self.metrics.map(|port| Scraped::bind(&engine.stack(), address, port)).transpose()?;
         let (stop, stopped) = bounded(1);
-        threads::start("signals", move || {
-            for signal in signals.forever() {
-                // One that nobody has taken yet says as much.
-                let _ = stop.try_send(signal);
-            }
-        })?;
+        // One that nobody has taken yet says as much.
+        threads::start("signals", move || signals.forever().for_each(|signal| _ = stop.try_send(signal)))?;
         let (terminal, start) = (std::io::stderr().is_terminal(), Instant::now());
         let about = About {
             engine: about(&tun, self.address, &engine, &list),
@@ -140,11 +137,8 @@ impl Serve {
             banner += &format!("control: {}\n", path.display());
         }
         let control = control.serve(engine.handle(), about, scraped)?;
-        if let (Some(capture), Some((server, _))) = (&mut capturing, &control) {
-            let has_ended = || !matches!(capture.try_wait(), Ok(None));
-            if !server.await_capture(CAPTURE, has_ended) {
-                return Err(Error::Run("--capture has not begun".to_owned()));
-            }
+        if let (Some(capture), Some((server, _))) = (capturing, &control) {
+            await_capture(capture, server)?;
         }
         let fence = fencing.close(mode);
 
@@ -167,6 +161,16 @@ impl Serve {
         drop(control);
         output.say(summary(&Sample::take(&engine, start)) + &lost());
         Ok(result?)
+    }
+}
+
+/// Waits until it has begun: then the first packet will be in it.
+fn await_capture(mut capture: Child, server: &Server) -> Result<(), Error> {
+    let has_ended = || !matches!(capture.try_wait(), Ok(None));
+    if server.await_capture(CAPTURE, has_ended) {
+        Ok(())
+    } else {
+        Err(Error::Run("--capture has not begun".to_owned()))
     }
 }
 

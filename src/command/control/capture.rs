@@ -16,7 +16,7 @@ use trust::tcp;
 use super::packet_filter::PacketFilter;
 use super::packets::{self, Tick};
 use super::protocol::{Answer, Capturing};
-use super::server::{End, answer, write};
+use super::talk::{End, answer, write};
 
 /// How often the rings of the taps are looked at, while they are found empty.
 const LOOK: Duration = Duration::from_millis(10);

@@ -5,7 +5,7 @@
 //! | `protocol` | what is asked and answered, a line of JSON each |
 //! | `socket` | where the socket is: who binds it, who finds it |
 //! | `keeper` | the process that removes it at the end |
-//! | `server` | the thread that answers |
+//! | `server`, `talk` | the thread that answers, and what it waits for |
 //! | `client` | who asks |
 //! | `metrics` | what is counted, as text, and on a port of our own stack |
 //! | `filter` | which connections are meant, in the language of `ss` |
@@ -25,6 +25,7 @@ pub(super) mod packets;
 pub(super) mod protocol;
 mod server;
 mod socket;
+mod talk;
 
 /// Engines that are none, for tests of those who ask.
 #[cfg(test)]

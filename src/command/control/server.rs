@@ -27,6 +27,7 @@ use super::capture;
 use super::filter::{Filter, States};
 use super::metrics::{self, Format, Scraped};
 use super::protocol::{Answer, Ask, Engine, LONGEST_REQUEST, Request, Socket, VERSION, Versioned};
+use super::talk::{End, PATIENCE, SHARD, answer, write};
 
 /// Who may ask at a time; others are told to come again.
 const CLIENTS: usize = 16;
@@ -34,12 +35,6 @@ const CLIENTS: usize = 16;
 /// Who was told so and may still be sending; more are reset. Their descriptors and those of clients are counted in
 /// `descriptors`.
 const REFUSED: usize = 4;
-
-/// For so long a request may take to come, and a piece of an answer to be taken.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// For so long a shard may take for an answer: it may not have been given a CPU.
-const SHARD: Duration = Duration::from_secs(10);
 
 /// For so long, and so many octets, who is refused is listened to.
 const LAST_MOMENT: Duration = Duration::from_secs(1);
@@ -201,14 +196,6 @@ async fn hang_up(mut stream: UnixStream) {
     let _ = timeout(LAST_MOMENT, listen).await;
 }
 
-/// Why a conversation ends early; with what there is to say of it, if anybody listens.
-pub(super) type End = Option<String>;
-
-pub(super) async fn write(stream: &mut UnixStream, octets: &[u8]) -> Result<(), End> {
-    let written = timeout(PATIENCE, stream.write_all(octets)).await;
-    written.map_err(|_| None)?.map_err(|_| None)
-}
-
 /// What an engine says to those who ask.
 #[derive(Debug)]
 struct Asked {
@@ -350,17 +337,6 @@ impl Asked {
         let name = self.about.services.get(usize::from(entry.service?));
         let application = || self.about.applications.iter().find(|(own, _)| *own == port).map(|(_, name)| name);
         Some(name.or_else(application).cloned().unwrap_or_else(|| "sockets".to_owned()))
-    }
-}
-
-pub(super) async fn answer<T>(asked: bool, told: oneshot::Receiver<T>) -> Result<T, End> {
-    if !asked {
-        return Err(Some("a shard is behind with its messages, or the engine ends".to_owned()));
-    }
-    match timeout(SHARD, told).await {
-        Ok(Ok(told)) => Ok(told),
-        Ok(Err(_)) => Err(Some("the engine ends".to_owned())),
-        Err(_) => Err(Some(format!("a shard has not answered for {} s", SHARD.as_secs()))),
     }
 }
 
