@@ -11,6 +11,7 @@ use super::clock::Clock;
 use super::control::{CONTROL_QUEUE, Control, Farewell, Peer};
 use super::error::EngineError;
 use super::factory::ServiceFactory;
+use super::patience::Patience;
 use super::plan::{Plan, StageId};
 use super::prepared::{Prepared, Waiting};
 use super::runner::{Runner, Stage};
@@ -262,7 +263,7 @@ impl<'a> Wiring<'a> {
                 clock,
                 stop: Arc::clone(stop),
                 busy_poll: config.busy_poll,
-                spin: plan.exclusive,
+                patience: plan.exclusive.then(|| Patience::new(clock.now())),
             };
             runner.register().map_err(EngineError::Thread)?;
             Ok(runner)

@@ -14,6 +14,7 @@
 //! | `plan` | which thread runs which stages |
 //! | `clock`, `stage`, `control` | what stages have in common, and what reaches a shard besides packets |
 //! | `rx`, `worker`, `tx` | the stages |
+//! | `patience` | whether a thread looks again before it sleeps |
 //! | `runner` | a thread: runs its stages, then waits |
 //! | `running` | [`Engine`], and its end |
 //! | `question`, `diag` | what it shows of its connections |
@@ -31,6 +32,7 @@ mod diag;
 mod error;
 mod factory;
 mod metrics;
+mod patience;
 mod plan;
 mod prepared;
 mod question;

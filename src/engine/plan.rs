@@ -131,7 +131,7 @@ pub struct Plan {
     pub queues: usize,
     /// The threads.
     pub threads: Vec<ThreadPlan>,
-    /// Whether every thread has a CPU to itself, so that it may spin before it parks.
+    /// Whether no two threads need share a CPU, so that they may spin before they park.
     pub exclusive: bool,
 }
 
@@ -216,7 +216,7 @@ impl Plan {
                 thread.cpu = Some(cpus_in_order[index % cpus_in_order.len()]);
             }
         }
-        let exclusive = kind == PlanKind::Pipeline && threads.len() <= cpus_in_order.len();
+        let exclusive = threads.len() <= cpus;
         Ok(Self { kind, workers, queues, threads, exclusive })
     }
 

@@ -9,11 +9,11 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crossbeam::utils::Backoff;
 use mio::unix::SourceFd;
 use mio::{Events, Token};
 
 use super::clock::Clock;
+use super::patience::Patience;
 use super::rx::Rx;
 use super::tx::Tx;
 use super::worker::Worker;
@@ -46,19 +46,22 @@ pub(super) struct Runner {
     pub(super) stop: Arc<AtomicBool>,
     /// Never park.
     pub(super) busy_poll: bool,
-    /// Spin a little before parking: this thread has its CPU to itself.
-    pub(super) spin: bool,
+    /// How long it looks again before it parks. `None`: other threads of ours need its CPU, so it does not.
+    pub(super) patience: Option<Patience>,
 }
 
 impl Runner {
     /// Runs until told to stop. What it waits on has been [registered](Self::register).
     pub(super) fn run(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(16);
-        let backoff = Backoff::new();
         while !self.stop.load(Ordering::Relaxed) {
             let (work, drained) = self.turn()?;
             if work > 0 {
-                backoff.reset();
+                if let Some(patience) = &mut self.patience
+                    && patience.waits()
+                {
+                    patience.found(self.clock.now());
+                }
                 continue;
             }
             if self.busy_poll {
@@ -66,13 +69,14 @@ impl Runner {
                 std::hint::spin_loop();
                 continue;
             }
-            if self.spin && !backoff.is_completed() {
-                backoff.snooze();
+            if let Some(patience) = &mut self.patience
+                && patience.nothing(self.clock.now())
+            {
+                std::hint::spin_loop();
                 continue;
             }
             if drained {
                 self.park(&mut events)?;
-                backoff.reset();
             }
         }
         for stage in &mut self.stages {
