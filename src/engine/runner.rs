@@ -105,6 +105,13 @@ impl Runner {
             work += poll.work;
             drained &= poll.drained;
         }
+        if work > 0 {
+            for stage in &mut self.stages {
+                if let Stage::Rx(rx) = stage {
+                    rx.wake_workers();
+                }
+            }
+        }
         Ok((work, drained))
     }
 

@@ -36,6 +36,8 @@ pub(super) struct ToWorker {
     /// `None`: the worker runs on the same thread.
     pub(super) unparker: Option<Unparker<mio::Waker>>,
     staged: bool,
+    /// Something has been published of which that worker's thread may not know.
+    to_wake: bool,
 }
 
 impl ToWorker {
@@ -44,7 +46,7 @@ impl ToWorker {
         returns: Consumer<PacketBuf>,
         unparker: Option<Unparker<mio::Waker>>,
     ) -> Self {
-        Self { frames, returns, unparker, staged: false }
+        Self { frames, returns, unparker, staged: false, to_wake: false }
     }
 }
 
@@ -119,9 +121,7 @@ impl Rx {
         for worker in &mut self.workers {
             if std::mem::take(&mut worker.staged) {
                 worker.frames.publish();
-                if let Some(unparker) = &worker.unparker {
-                    unparker.notify(Interest::DATA);
-                }
+                worker.to_wake = true;
             }
         }
         if packets > 0 {
@@ -129,6 +129,18 @@ impl Rx {
         }
         // Without buffers there is no use in looking at the queue: a return wakes us.
         Ok(Poll { work: packets, drained: drained || self.starved })
+    }
+
+    /// Wakes the workers that have got something and sleep: when the other stages of this thread have had their turn, since
+    /// a wake-up takes as long as many of their packets.
+    pub(super) fn wake_workers(&mut self) {
+        for worker in &mut self.workers {
+            if std::mem::take(&mut worker.to_wake)
+                && let Some(unparker) = &worker.unparker
+            {
+                unparker.notify(Interest::DATA);
+            }
+        }
     }
 
     /// The worker of a packet's owner.
