@@ -13,6 +13,7 @@
 //! | --- | --- |
 //! | `plan` | which thread runs which stages |
 //! | `clock`, `stage`, `control` | what stages have in common, and what reaches a shard besides packets |
+//! | `load` | whether a worker has time left for new flows |
 //! | `rx`, `worker`, `tx` | the stages |
 //! | `patience` | whether a thread looks again before it sleeps |
 //! | `runner` | a thread: runs its stages, then waits |
@@ -31,6 +32,7 @@ mod control;
 mod diag;
 mod error;
 mod factory;
+mod load;
 mod metrics;
 mod patience;
 mod plan;

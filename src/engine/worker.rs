@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 
 use super::clock::Clock;
 use super::control::{Control, Farewell, Left, Peer};
+use super::load::{self, Done, Load};
 use super::rx::{BATCH_OCTETS, BATCH_PACKETS};
 use super::stage::Poll;
 use crate::buffer::frame::{Completion, RxFrame};
@@ -42,8 +43,7 @@ pub(super) struct Worker {
     /// Which of the inbound rings came first in the last turn.
     first: usize,
     publish_at: Instant,
-    /// No turn has found nothing to do since the counters were published.
-    full: bool,
+    load: Load,
     parks: u64,
     /// Who asks what is left.
     asked: Option<crossbeam::channel::Sender<Left>>,
@@ -79,7 +79,7 @@ impl Worker {
             links,
             first: 0,
             publish_at,
-            full: false,
+            load: Load::new(publish_at),
             parks: 0,
             asked: None,
             last_turns: None,
@@ -149,12 +149,13 @@ impl Worker {
             counters.note_work(Work::Packets, packets);
             counters.note_work(Work::Control, messages);
             if now >= self.publish_at {
-                let busy = std::mem::replace(&mut self.full, true);
-                self.shard.note_busy(busy);
                 self.publish(now);
             }
+            if self.load.is_due(now) {
+                self.judge(now);
+            }
         } else {
-            self.full = false;
+            self.load.idle();
         }
         Poll { work, drained: true }
     }
@@ -252,6 +253,14 @@ impl Worker {
         }
     }
 
+    /// Whether there is time left for new flows.
+    fn judge(&mut self, now: Instant) {
+        let counters = self.shard.counters_mut();
+        let (turns, octets) = (counters.turns, counters.bytes_in + counters.bytes_out);
+        let busy = self.load.judge(now, Done { cpu: load::thread_time(), turns, octets });
+        self.shard.note_busy(busy);
+    }
+
     fn publish(&mut self, now: Instant) {
         self.publish_at = now + PUBLISH_INTERVAL;
         let parks = self.parks;
@@ -263,8 +272,13 @@ impl Worker {
     /// Called before the thread parks.
     pub(super) fn before_park(&mut self) {
         self.parks += 1;
-        self.shard.note_busy(false);
         let now = self.clock.now();
+        self.load.idle();
+        if self.load.is_due(now) {
+            self.judge(now);
+        } else if !self.load.is_bulk() {
+            self.shard.note_busy(false);
+        }
         self.publish(now);
     }
 
@@ -294,7 +308,7 @@ impl Worker {
         // full draws none at all: both are looked at soon enough.
         let waits = self.shard.awaits_completions() || self.shard.has_work() || self.last_turns.is_some();
         let look_again = waits.then(|| self.clock.now() + PUBLISH_INTERVAL);
-        [deadline, look_again].into_iter().flatten().min()
+        [deadline, look_again, self.load.deadline()].into_iter().flatten().min()
     }
 
     /// Publishes the last figures.
