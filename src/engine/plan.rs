@@ -325,6 +325,20 @@ mod tests {
     }
 
     #[test]
+    fn threads_are_exclusive_where_each_can_have_a_cpu() {
+        let plan = |kind, workers, pin: &Pin, usable: &[usize]| {
+            Plan::new(kind, Some(workers), pin, usable, workers).unwrap().exclusive
+        };
+        use PlanKind::{Fused, Pipeline};
+        for pin in [Pin::Auto, Pin::None] {
+            assert!(plan(Fused, 2, &pin, &[0, 1]) && plan(Pipeline, 1, &pin, &[0, 1, 2]), "{pin:?}");
+            assert!(!plan(Pipeline, 1, &pin, &[0, 1]), "{pin:?}: a reader, a worker and a writer");
+        }
+        assert!(!plan(Fused, 3, &Pin::None, &[0, 1]));
+        assert!(!plan(Pipeline, 1, &Pin::Cpus(vec![0, 1]), &[0, 1, 2]), "CPUs that are not listed do not count");
+    }
+
+    #[test]
     fn at_most_one_worker_runs_on_a_cpu() {
         let plan = Plan::new(PlanKind::Pipeline, Some(2), &Pin::Auto, &[0, 1], 2).unwrap();
         let cpus: Vec<_> = plan.threads.iter().map(|thread| thread.cpu.unwrap()).collect();
