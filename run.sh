@@ -236,7 +236,7 @@ esac
 case $command in
     serve) serve "$@" ;;
     --host) host "$@" ;;
-    exec | ss | kill | stats | capture) if running; then beside "$command" "$@"; else die "$nobody; $begin"; fi ;;
+    exec | ss | kill | stats | capture | events) if running; then beside "$command" "$@"; else die "$nobody; $begin"; fi ;;
     connect | fetch | iperf3) outwards "$command" "$@" ;;
     load) load "$@" ;;
     demo) driver demo ;;

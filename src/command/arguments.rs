@@ -6,7 +6,7 @@ use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 
 use super::error::Error;
 use super::fencing::Inherited;
-use super::{capture, connect, console, fetch, iperf3, kill, refusal, serve, ss, stats};
+use super::{capture, connect, console, events, fetch, iperf3, kill, refusal, serve, ss, stats};
 
 /// A user-space TCP engine: answers for its own IP address behind a TUN device.
 #[derive(Debug, Parser)]
@@ -43,6 +43,8 @@ enum Command {
     Stats(stats::Stats),
     /// Write the packets of a running engine to a file, as tcpdump does those of an interface.
     Capture(capture::Capture),
+    /// Tell what the senders of a running engine decide: windows, samples, losses and what is done about them.
+    Events(events::Events),
 }
 
 /// Runs what the command line of this process says.
@@ -64,7 +66,7 @@ pub(crate) fn main() -> Result<(), Error> {
             Command::Connect(connect) => connect.check(),
             Command::Fetch(fetch) => fetch.check(),
             Command::Iperf3(iperf3) => iperf3.check(),
-            Command::Ss(_) | Command::Kill(_) | Command::Stats(_) | Command::Capture(_) => Ok(()),
+            Command::Ss(_) | Command::Kill(_) | Command::Stats(_) | Command::Capture(_) | Command::Events(_) => Ok(()),
         };
     }
     arguments.parent.map_or(Ok(()), end_with)?;
@@ -80,6 +82,7 @@ pub(crate) fn main() -> Result<(), Error> {
         Command::Kill(kill) => kill.run(),
         Command::Stats(stats) => stats.run(),
         Command::Capture(capture) => capture.run(),
+        Command::Events(events) => events.run(),
     }
 }
 

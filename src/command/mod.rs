@@ -10,6 +10,7 @@ mod descriptors;
 mod destination;
 mod echo_sockets;
 mod error;
+mod events;
 mod fencing;
 mod fetch;
 mod forward;

@@ -138,7 +138,7 @@ mod tests {
             (
                 "serv",
                 "no subcommand \"serv\"",
-                "there are serve, connect, fetch, iperf3, ss, kill, stats, capture, see trust --help",
+                "there are serve, connect, fetch, iperf3, ss, kill, stats, capture, events, see trust --help",
             ),
             ("--colour", "no option --colour", "trust --help"),
             ("--check serve --colour", "no option --colour", "trust serve --help"),

@@ -6,6 +6,7 @@ use super::running::{Engine, Handle};
 use crate::flow::ShardId;
 use crate::shard::diag::{Cursor, Entry, EntryId, Reset};
 use crate::shard::tap::Tap;
+use crate::shard::trace::Trace;
 use crate::tcp::Instant;
 
 impl Handle {
@@ -43,6 +44,12 @@ impl Handle {
     #[must_use]
     pub fn tap(&self, shard: ShardId, tap: Tap, answer: impl FnOnce(Option<Instant>) + Send + 'static) -> bool {
         self.control(shard, Control::Question(Question::Tap { tap: Box::new(tap), answer: Box::new(answer) }))
+    }
+
+    /// Puts a [trace](crate::shard::trace::trace) on a shard, as [`tap`](Self::tap) does a tap.
+    #[must_use]
+    pub fn trace(&self, shard: ShardId, trace: Trace, answer: impl FnOnce(Option<Instant>) + Send + 'static) -> bool {
+        self.control(shard, Control::Question(Question::Trace { trace: Box::new(trace), answer: Box::new(answer) }))
     }
 }
 

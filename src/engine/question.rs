@@ -3,6 +3,7 @@
 use crate::shard::Shard;
 use crate::shard::diag::{Cursor, Entry, EntryId, Reset};
 use crate::shard::tap::Tap;
+use crate::shard::trace::Trace;
 use crate::tcp::Instant;
 
 /// A part of a walk over what a shard has.
@@ -19,6 +20,7 @@ pub(super) enum Question {
     Walk { from: Cursor, entries: Vec<Entry>, answer: Box<dyn FnOnce(Slice) + Send> },
     Reset { entry: EntryId, answer: Box<dyn FnOnce(Reset) + Send> },
     Tap { tap: Box<Tap>, answer: Box<dyn FnOnce(Option<Instant>) + Send> },
+    Trace { trace: Box<Trace>, answer: Box<dyn FnOnce(Option<Instant>) + Send> },
 }
 
 impl std::fmt::Debug for Question {
@@ -27,6 +29,7 @@ impl std::fmt::Debug for Question {
             Self::Walk { from, .. } => f.debug_struct("Walk").field("from", from).finish_non_exhaustive(),
             Self::Reset { entry, .. } => f.debug_struct("Reset").field("entry", entry).finish_non_exhaustive(),
             Self::Tap { tap, .. } => f.debug_struct("Tap").field("tap", tap).finish_non_exhaustive(),
+            Self::Trace { trace, .. } => f.debug_struct("Trace").field("trace", trace).finish_non_exhaustive(),
         }
     }
 }
@@ -45,6 +48,7 @@ impl Question {
             }
             Self::Reset { entry, answer } => answer(shard.reset(entry)),
             Self::Tap { tap, answer } => answer(shard.tap(*tap)),
+            Self::Trace { trace, answer } => answer(shard.trace(*trace)),
         }
     }
 }

@@ -34,6 +34,7 @@ mod io;
 mod listeners;
 mod listening;
 mod log;
+mod observe;
 mod opening;
 mod orphan_limits;
 mod orphans;
@@ -56,6 +57,7 @@ mod strangers;
 pub mod table;
 pub mod tap;
 pub mod time_wait_table;
+pub mod trace;
 mod transmit;
 pub mod wheel;
 
@@ -74,6 +76,7 @@ pub use self::secrets::Secrets;
 pub use self::service::{ConnId, Io, Message, Service};
 use self::state::ShardState;
 use self::tap::Tap;
+use self::trace::Trace;
 use crate::buffer::frame::{Completion, RxFrame, TxFrame};
 use crate::buffer::packet::PacketBuf;
 use crate::buffer::ring::{Consumer, ring};
@@ -193,6 +196,17 @@ impl Shard {
         let now = self.state.turn_began;
         let memory = self.state.memory.reader();
         self.state.egress.set_tap(tap, memory, now).then_some(now)
+    }
+
+    /// Tells the reader of `trace` what senders decide, until that is dropped. Returns the shard's time; `None`: there is a
+    /// trace already.
+    #[must_use]
+    pub fn trace(&mut self, trace: Trace) -> Option<Instant> {
+        if self.state.trace.as_mut().is_some_and(|other| other.publish()) {
+            return None;
+        }
+        self.state.trace = Some(Box::new(trace));
+        Some(self.state.turn_began)
     }
 
     /// Whether there is a tap: to be asked once a batch, for which of [`receive`](Self::receive) and
@@ -364,6 +378,9 @@ impl Shard {
         self.deliver_events();
         self.state.give_back_memory();
         self.state.tend_buckets();
+        if self.state.trace.as_mut().is_some_and(|trace| !trace.publish()) {
+            self.state.trace = None;
+        }
         self.state.egress.publish(&self.state.config)
     }
 

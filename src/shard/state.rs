@@ -27,6 +27,7 @@ use super::slab::Slab;
 use super::strangers::Strangers;
 use super::table::FlowTable;
 use super::time_wait_table::TimeWaitTable;
+use super::trace::Trace;
 use super::wheel::Wheel;
 use crate::buffer::send_memory::SendMemory;
 use crate::flow::{Quad, ShardId};
@@ -48,6 +49,8 @@ pub(crate) struct ShardState {
     pub(crate) turn_began: Instant,
     /// Why the last packet that was dropped was; for a tap.
     pub(crate) dropped: Option<DropReason>,
+    /// Somebody hears what senders decide.
+    pub(crate) trace: Option<Box<Trace>>,
     /// For how long altogether the shard could not run.
     pub(crate) absent: Duration,
     pub(crate) conns: Slab<Conn>,
@@ -129,6 +132,7 @@ impl ShardState {
             now,
             turn_began: now,
             dropped: None,
+            trace: None,
             absent: Duration::ZERO,
             conns: Slab::default(),
             flows: FlowTable::default(),
@@ -212,6 +216,9 @@ impl ShardState {
             Phase::Handshake(_) => self.connecting -= 1,
             Phase::Drained(..) => return,
             Phase::Open(_) => {}
+        }
+        if self.trace.is_some() {
+            self.look_at_end(id, reason);
         }
         let Some(conn) = self.conns.get_mut(id) else { return };
         self.counters.closed += 1;

@@ -17,7 +17,7 @@ use super::counters::DropReason;
 use crate::buffer::frame::{RxFrame, TxFrame};
 use crate::buffer::ring::{Consumer, Producer, ring};
 use crate::buffer::send_memory::SendReader;
-use crate::tcp::Instant;
+use crate::tcp::{Instant, LossState};
 use crate::wire::PROTOCOL_TCP;
 use crate::wire::vnet::{ChecksumStatus, TxChecksum};
 
@@ -46,6 +46,17 @@ pub enum Cause {
     Timeout,
     /// A probe for the loss of a tail (RFC 8985 7), or of a window that was closed.
     Probe,
+}
+
+impl Cause {
+    /// The cause, by what loss recovery is at.
+    pub(super) fn of(state: LossState) -> Self {
+        match state {
+            LossState::Loss => Self::Timeout,
+            LossState::Recovery => Self::Loss,
+            LossState::Open | LossState::Disorder => Self::Probe,
+        }
+    }
 }
 
 /// What became of a packet, or made it.

@@ -16,7 +16,7 @@ use super::wheel::Wheel;
 use crate::buffer::frame::{Completion, FrameOwner, TxFrame};
 use crate::buffer::send_memory::SendMemory;
 use crate::flow::Quad;
-use crate::tcp::{self, Instant, LossState, SeqNum, Transmit};
+use crate::tcp::{self, Instant, SeqNum, Transmit};
 use crate::wire::checksum::Accumulator;
 use crate::wire::ip::IpFields;
 use crate::wire::tcp::Flags;
@@ -29,6 +29,9 @@ impl ShardState {
         self.counters.note_work(Work::Connections, connections);
         for _ in 0..connections {
             let Some(id) = self.touched.pop_front() else { break };
+            if self.trace.is_some() {
+                self.look_at(id);
+            }
             let Self { conns, config, egress, memory, counters, events, now, ring_blocked, .. } = self;
             let Some(conn) = conns.get_mut(id) else { continue };
             conn.touched = false;
@@ -51,6 +54,9 @@ impl ShardState {
                 note(&mut self.touched, id, conn);
             } else {
                 conn.send.trim();
+            }
+            if self.trace.is_some() {
+                self.look_at(id);
             }
         }
     }
@@ -174,11 +180,7 @@ impl WayOut<'_> {
     fn note_retransmission(&mut self, connection: &tcp::Connection) {
         self.counters.retransmits += 1;
         if let Some(tap) = self.egress.tap_mut() {
-            tap.sends_again(match connection.info(&self.config.tcp, self.now).loss_state {
-                LossState::Loss => Cause::Timeout,
-                LossState::Recovery => Cause::Loss,
-                LossState::Open | LossState::Disorder => Cause::Probe,
-            });
+            tap.sends_again(Cause::of(connection.info(&self.config.tcp, self.now).loss_state));
         }
     }
 

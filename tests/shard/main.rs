@@ -10,7 +10,7 @@
 //! | `buckets` | buckets of the owner table: claimed and given back |
 //! | `opens`, `endings`, `orphans` | connections as a service opens them, hears of their end, and leaves them |
 //! | `resources`, `budgets`, `bodies`, `send_bytes` | what each may take of memory, places and turns |
-//! | `diag`, `tap` | what observers see |
+//! | `diag`, `tap`, `trace` | what observers see |
 //! | `door` | a service that does what its test asks of it |
 
 #![cfg(feature = "services")]
@@ -35,3 +35,4 @@ mod rig;
 mod runs;
 mod send_bytes;
 mod tap;
+mod trace;

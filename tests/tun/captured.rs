@@ -293,3 +293,80 @@ pub(crate) fn from_the_start() -> Outcome {
     captured.child = None;
     Ok(())
 }
+
+/// With losses on our way out: the events of each connection add up to what it counts itself.
+pub(crate) fn events() -> Outcome {
+    let captured = Captured::start("events", &["--impair", "tx.loss=0.03,seed=7", "--workers", "2"]);
+    let words = ["events", "--control", &captured.control, "--seconds", "60"];
+    let mut child = Command::new(TRUST)
+        .args(words)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut line, mut octet) = (String::new(), [0]);
+    while !line.contains('\n') && child.stderr.as_mut().unwrap().read(&mut octet).unwrap_or(0) > 0 {
+        line.push(octet[0].into());
+    }
+    assert!(line.starts_with("listening"), "{line}");
+    let mut output = child.stdout.take().unwrap();
+    let output = std::thread::spawn(move || {
+        let mut text = String::new();
+        output.read_to_string(&mut text).unwrap();
+        text
+    });
+    // They stay open until they have been asked.
+    let streams: Vec<_> = (0..3)
+        .map(|seed| {
+            let mut stream = std::net::TcpStream::connect(("10.7.0.2", 7)).unwrap();
+            let data = noise(600_000, seed);
+            let mut reader = stream.try_clone().unwrap();
+            let got = std::thread::spawn(move || {
+                let mut got = vec![0; 600_000];
+                reader.read_exact(&mut got).unwrap();
+                got
+            });
+            std::io::Write::write_all(&mut stream, &data).unwrap();
+            assert!(got.join().unwrap() == data);
+            stream
+        })
+        .collect();
+    std::thread::sleep(Duration::from_millis(500));
+    let told = must(20, TRUST, &["ss", "--json", "--control", &captured.control]);
+    let sockets: Vec<serde_json::Value> = told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    drop(streams);
+    std::thread::sleep(Duration::from_millis(500));
+    let text = {
+        // SAFETY: the child has not been waited for, so the number is still its own.
+        unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGINT) };
+        let _ = child.wait();
+        output.join().unwrap()
+    };
+    let events: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(sockets.len(), 3, "{told}");
+    let times: Vec<_> = events.iter().map(|event| event["time_ns"].as_u64().unwrap()).collect();
+    assert!(times.is_sorted() && events.iter().all(|event| event.get("missed").is_none()));
+    for socket in &sockets {
+        let info = &socket["info"];
+        let own: Vec<_> = events.iter().filter(|event| event["id"] == socket["id"]).collect();
+        let sum = |name: &str, field: &str| -> u64 {
+            own.iter().filter(|event| event["name"] == name).map(|event| event[field].as_u64().unwrap()).sum()
+        };
+        let undone = own.iter().filter(|event| event["name"] == "undone").count() as u64;
+        let recovery = &info["recovery"];
+        let count = |field: &str| recovery[field].as_u64().unwrap();
+        assert_eq!(own[0]["name"], "seen");
+        assert_eq!(sum("sent_again", "segments"), info["retransmits"].as_u64().unwrap(), "{own:#?}");
+        assert_eq!(sum("sent_again", "octets"), info["bytes_resent"].as_u64().unwrap());
+        assert_eq!(sum("timeout", "times"), info["timeouts"].as_u64().unwrap());
+        assert_eq!(sum("tail_probe", "times"), count("tail_probes"));
+        assert_eq!(sum("reordering_timeout", "times"), count("reordering_timeouts"));
+        assert_eq!(undone, count("undone_by_frto") + count("undone_by_eifel") + count("undone_by_dsack"));
+        let begun = own.iter().filter(|event| event["name"] == "recovery" && event["to"] == "Recovery").count() as u64;
+        assert_eq!(begun, count("fast_recoveries"));
+        assert!(sum("lost", "octets") > 0 && info["retransmits"].as_u64().unwrap() > 0, "{info}");
+        assert_eq!(own.last().unwrap()["name"], "ended", "{:#?}", &own[own.len() - 5..]);
+    }
+    Ok(())
+}

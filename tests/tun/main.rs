@@ -168,6 +168,7 @@ fn main() -> ExitCode {
         trial("captured_by_one_who_stalls_is_told_as_missed", captured::stalled),
         trial("captured_into_a_full_file_is_said_and_harms_nothing", captured::full),
         trial("captured_from_the_start", captured::from_the_start),
+        trial("events_add_up_to_what_connections_count", captured::events),
         trial("lifecycle_what_is_left_behind_is_found", lifecycle::leftovers),
         trial("idle_connections_cost_nothing_fused", lifecycle::idle_fused),
         trial("idle_connections_cost_nothing_pipeline", lifecycle::idle_pipeline),

@@ -72,6 +72,11 @@ impl Client {
 }
 
 impl Client {
+    /// The answer has no end of its own: silence for so long is none of the engine's.
+    pub(crate) fn wait_at_most(&mut self, limit: Duration) -> Result<(), Error> {
+        Ok(self.stream.get_ref().set_read_timeout(Some(limit.min(PATIENCE)))?)
+    }
+
     /// Asks for packets, which come by what is returned, without a limit to the silence between them.
     pub(crate) fn capture(mut self, ask: Ask) -> Result<(Capturing, BufReader<UnixStream>), Error> {
         let mut line = serde_json::to_vec(&Request { v: VERSION, ask })?;

@@ -9,7 +9,7 @@
 //! | `client` | who asks |
 //! | `metrics` | what is counted, as text, and on a port of our own stack |
 //! | `filter` | which connections are meant, in the language of `ss` |
-//! | `capture` | packets for one who asks |
+//! | `capture`, `events` | packets, and what senders decide, for one who asks |
 //! | `packets` | what they look like on the socket |
 //! | `packet_filter` | which packets are meant, in the language of tcpdump |
 //!
@@ -17,6 +17,7 @@
 
 mod capture;
 pub(super) mod client;
+mod events;
 pub(super) mod filter;
 mod keeper;
 mod metrics;

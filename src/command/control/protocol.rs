@@ -60,6 +60,14 @@ pub(crate) enum Ask {
         #[serde(default)]
         openmetrics: bool,
     },
+    /// What senders decide, until either side hangs up.
+    Events {
+        #[serde(default)]
+        filter: String,
+        /// Of one connection in so many.
+        #[serde(default)]
+        sample: u32,
+    },
     /// Packets: what comes behind the first line of the answer is no JSON, see `packets`.
     Capture {
         #[serde(default)]
@@ -88,6 +96,10 @@ pub(crate) enum Answer {
     Text(String),
     /// Packets follow.
     Capture(Capturing),
+    /// Something that a sender decided.
+    Event(serde_json::Map<String, serde_json::Value>),
+    /// There is nothing to say yet.
+    Wait {},
     /// The end of an answer: how many lines came before.
     End { count: u64 },
     /// The end of the connection: what was wrong.

@@ -24,6 +24,7 @@ use trust::shard::diag::{Cursor, Entry, Reset};
 
 use super::super::{Error, threads};
 use super::capture;
+use super::events;
 use super::filter::{Filter, States};
 use super::metrics::{self, Format, Scraped};
 use super::protocol::{Answer, Ask, Engine, LONGEST_REQUEST, Request, Socket, VERSION, Versioned};
@@ -215,6 +216,7 @@ impl Asked {
                 Ask::Engine => self.engine(stream).await?,
                 Ask::Stats => self.stats(stream).await?,
                 Ask::Metrics { openmetrics } => self.metrics(stream, openmetrics).await?,
+                Ask::Events { filter, sample } => events::serve(stream, &self.handle, &filter, sample).await?,
                 Ask::Capture { filter, snaplen, buffer } => {
                     let wanted = capture::Wanted { filter: &filter, snaplen, buffer };
                     capture::serve(stream, &self.handle, wanted, &self.captures).await?;

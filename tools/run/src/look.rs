@@ -1,4 +1,4 @@
-//! `ss`, `kill`, `stats` and `capture`: the engine's own commands that look at the running one, by its control socket. That is a
+//! `ss`, `kill`, `stats`, `capture` and `events`: the engine's own commands that look at the running one, by its control socket. That is a
 //! file: no namespace is entered.
 
 use std::ffi::OsString;

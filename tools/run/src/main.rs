@@ -63,7 +63,7 @@ fn run() -> Outcome {
         (Some("host"), words) => host::host(&place, words),
         (Some("exec"), words) => enter::exec(&place, words),
         (Some("outwards"), words) => enter::outwards(&place, words),
-        (Some(command @ ("ss" | "kill" | "stats" | "capture")), words) => look::look(&place, command, words),
+        (Some(command @ ("ss" | "kill" | "stats" | "capture" | "events")), words) => look::look(&place, command, words),
         (Some("check-load"), words) => load::check(words),
         (Some("load"), words) => load::load(&place, words),
         (Some("stop"), []) => stop::stop(&place.state),

@@ -1,0 +1,185 @@
+//! What senders decide, for one who asks: traces on the shards of a running engine, a line of JSON for each event.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Map, Value, json};
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
+use tokio::sync::oneshot;
+use trust::engine::Handle;
+use trust::flow::ShardId;
+use trust::shard::diag::{EntryId, Table};
+use trust::shard::tap::{Cause, Facts};
+use trust::shard::trace::{self, Decision, TraceEvent, TraceReader, Undo};
+use trust::tcp;
+
+use super::packet_filter::PacketFilter;
+use super::protocol::{Answer, name};
+use super::talk::{End, answer, write};
+
+/// How often the rings of the traces are looked at.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Whoever waits hears so often that there is nothing.
+const WAIT: Duration = Duration::from_secs(10);
+
+/// Events that a shard keeps until they are taken.
+const ROOM: usize = 65_536;
+
+/// What a shard notes in a turn has the time of the turn's begin, and may be shown so much later.
+const LAG: tcp::Duration = tcp::Duration::from_millis(100);
+
+/// Octets that are written at a time.
+const BATCH: usize = 32 << 10;
+
+/// Sends events until the other side hangs up, or the engine ends. Of the connections that the filter is about, one in
+/// `sample`.
+pub(super) async fn serve(stream: &mut UnixStream, handle: &Handle, filter: &str, sample: u32) -> Result<(), End> {
+    let filter = PacketFilter::parse(filter).map_err(Some)?;
+    let mut readers = Vec::new();
+    let mut start = None;
+    for shard in (0..handle.shards()).map(|index| ShardId(index as u16)) {
+        let filter = filter.clone();
+        let wanted = move |facts: &Facts| filter.matches(facts) && is_sample(facts, sample);
+        let (trace, reader) = trace::trace(ROOM, Some(Box::new(wanted)));
+        let (tell, told) = oneshot::channel();
+        let asked = handle.trace(shard, trace, move |now| _ = tell.send(now.map(|now| (now, Instant::now()))));
+        let Some(times) = answer(asked, told).await? else {
+            return Err(Some("somebody else is told of events already".to_owned()));
+        };
+        start.get_or_insert(times);
+        readers.push(reader);
+    }
+    let Some((at, then)) = start else { return Err(Some("there is no shard".to_owned())) };
+    let wall = SystemTime::now().checked_sub(then.elapsed()).and_then(|wall| wall.duration_since(UNIX_EPOCH).ok());
+    let wall = wall.unwrap_or_default().as_nanos() as u64;
+    let since_1970 = |event: tcp::Instant| wall.saturating_add(event.as_nanos().saturating_sub(at.as_nanos()));
+    let mut waiting: Vec<VecDeque<TraceEvent>> = readers.iter().map(|_| VecDeque::new()).collect();
+    let (mut count, mut told, mut text) = (0, Instant::now(), String::new());
+    write(stream, Answer::Wait {}.line().as_bytes()).await?;
+    loop {
+        let now = at + tcp::Duration::from_nanos(then.elapsed().as_nanos() as u64);
+        let closed = readers.iter().all(TraceReader::is_closed);
+        for (reader, waiting) in readers.iter_mut().zip(&mut waiting) {
+            reader.look();
+            while let Some(event) = reader.pop() {
+                waiting.push_back(event);
+            }
+            reader.look();
+        }
+        let before = if closed { tcp::Instant::MAX } else { now.saturating_sub(LAG) };
+        while let Some((shard, event)) = oldest(&mut waiting, before) {
+            count += 1;
+            text += &Answer::Event(describe(shard, &event, since_1970(event.at))).line();
+            if text.len() > BATCH {
+                write(stream, text.as_bytes()).await?;
+                text.clear();
+            }
+        }
+        if text.is_empty() && told.elapsed() > WAIT {
+            text = Answer::Wait {}.line();
+        }
+        if !text.is_empty() {
+            write(stream, text.as_bytes()).await?;
+            text.clear();
+            told = Instant::now();
+        }
+        if closed {
+            return write(stream, Answer::End { count }.line().as_bytes()).await;
+        }
+        tokio::select! {
+            _ = stream.read_u8() => return Err(None),
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+}
+
+/// One connection in so many, the same whichever shard it is on.
+fn is_sample(facts: &Facts, sample: u32) -> bool {
+    let (theirs, ours) = facts.ports.unwrap_or_default();
+    (u32::from(theirs) << 16 | u32::from(ours)).wrapping_mul(0x9e37_79b1) >> 8 & 0xffff < 0x1_0000 / sample.max(1)
+}
+
+fn oldest(waiting: &mut [VecDeque<TraceEvent>], before: tcp::Instant) -> Option<(u16, TraceEvent)> {
+    let fronts = waiting.iter().enumerate().filter_map(|(shard, events)| events.front().map(|event| (event.at, shard)));
+    let (_, shard) = fronts.min().filter(|(at, _)| *at < before)?;
+    Some((shard as u16, waiting[shard].pop_front()?))
+}
+
+/// As docs/operating.md has it.
+fn describe(shard: u16, event: &TraceEvent, time: u64) -> Map<String, Value> {
+    let id = name(ShardId(shard), EntryId { table: Table::Connections, id: event.id });
+    let micros = |time: tcp::Duration| time.as_nanos() as f64 / 1e3;
+    let (name, data) = match event.decision {
+        Decision::Seen { state, mss, cwnd, retransmits } => {
+            ("seen", json!({ "state": state, "mss": mss, "cwnd": cwnd, "retransmits": retransmits }))
+        }
+        Decision::State { from, to } => ("state", json!({ "from": from, "to": to })),
+        Decision::Ended(reason) => ("ended", json!({ "reason": format!("{reason:?}") })),
+        Decision::Rtt { srtt, rttvar, min_rtt, rto } => (
+            "rtt",
+            json!({
+                "srtt_us": micros(srtt), "rttvar_us": micros(rttvar), "min_rtt_us": micros(min_rtt), "rto_us": micros(rto),
+            }),
+        ),
+        Decision::Window { cwnd, ssthresh, flight } => {
+            let ssthresh = Some(ssthresh).filter(|octets| *octets != u32::MAX);
+            ("window", json!({ "cwnd": cwnd, "ssthresh": ssthresh, "flight": flight }))
+        }
+        Decision::Mss(octets) => ("mss", json!({ "octets": octets })),
+        Decision::Lost(octets) => ("lost", json!({ "octets": octets })),
+        Decision::Recovery { from, to } => ("recovery", json!({ "from": from, "to": to })),
+        Decision::Timeout(times) => ("timeout", json!({ "times": times })),
+        Decision::ReorderingTimeout(times) => ("reordering_timeout", json!({ "times": times })),
+        Decision::TailProbe(times) => ("tail_probe", json!({ "times": times })),
+        Decision::Undone(by) => {
+            let by = match by {
+                Undo::Frto => "frto",
+                Undo::Eifel => "eifel",
+                Undo::Dsack => "dsack",
+            };
+            ("undone", json!({ "by": by }))
+        }
+        Decision::Again { octets, segments, cause } => {
+            let cause = match cause {
+                Cause::Loss => "loss",
+                Cause::Timeout => "timeout",
+                Cause::Probe => "probe",
+            };
+            ("sent_again", json!({ "octets": octets, "segments": segments, "cause": cause }))
+        }
+        Decision::Limited(by) => ("limited", json!({ "by": by })),
+    };
+    let (local, peer): (std::net::SocketAddr, std::net::SocketAddr) =
+        (event.quad.local.into(), event.quad.remote.into());
+    let mut line = json!({ "time_ns": time, "shard": shard, "id": id, "local": local, "peer": peer, "name": name });
+    if event.missed > 0 {
+        line["missed"] = event.missed.into();
+    }
+    let (Value::Object(mut line), Value::Object(data)) = (line, data) else { return Map::new() };
+    line.extend(data);
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_is_about_as_large_as_it_was_wished() {
+        for sample in [1, 2, 10, 100] {
+            let ports = (0..20_000_u32).map(|port| (30_000 + (port / 2) as u16, if port % 2 == 0 { 7 } else { 80 }));
+            let facts = |ports| Facts {
+                protocol: 6,
+                src: [10, 7, 0, 1].into(),
+                dst: [10, 7, 0, 2].into(),
+                ports: Some(ports),
+                len: 0,
+            };
+            let chosen = ports.filter(|ports| is_sample(&facts(*ports), sample)).count() as u32;
+            let wished = 20_000 / sample;
+            assert!((wished * 8 / 10..=wished * 12 / 10).contains(&chosen), "{chosen} of {wished}");
+        }
+    }
+}
