@@ -22,11 +22,11 @@ use std::hint::black_box;
 use std::net::Ipv4Addr;
 use std::process::{Command, ExitCode};
 
-use rig::{OURS, Peer, Rig, TRUSTED, tcp_packet};
+use rig::{OURS, OURS_V6, Peer, Rig, TRUSTED, tcp_packet};
 use trust::services::chargen::Chargen;
 use trust::services::discard::Discard;
 use trust::services::echo::Echo;
-use trust::shard::Offload;
+use trust::shard::{Offload, ShardConfig};
 use trust::tcp::Duration;
 use trust::wire::options::{TcpOptions, Timestamps};
 use trust::wire::tcp::{Flags, TcpHeader};
@@ -35,8 +35,9 @@ use trust::wire::tcp::{Flags, TcpHeader};
 const MSS: u32 = 1_448;
 /// As many of them as the device makes one packet of.
 const SUPER: u32 = 44 * MSS;
-/// IPv4, TCP and timestamps.
+/// IPv4, TCP and timestamps; of IPv6 there are 20 octets more.
 const HEADERS: usize = 52;
+const MORE_V6: usize = 20;
 /// A request, and its response.
 const SMALL: u32 = 100;
 /// Connections where there are many.
@@ -58,12 +59,14 @@ const fn many(name: &'static str, batch: u32, of: &'static str) -> Kind {
     Kind { name, batch, many: true, of }
 }
 
-const SCENES: [Kind; 10] = [
+const SCENES: [Kind; 12] = [
     kind("data", 32, "a data segment of 1,448 octets, 32 a turn; none is sent but the ACKs"),
     kind("data-1", 1, "the same, one a turn"),
     kind("data-64k", 1, "44 of them merged into one packet, one a turn"),
     kind("ack", 32, "an ACK of 1,448 octets to a bulk sender, 32 a turn, and the data that follows"),
     kind("ack-1", 1, "the same, one a turn"),
+    kind("data-v6", 32, "as data, by IPv6, 20 octets less in each"),
+    kind("ack-v6", 32, "as ack, by IPv6"),
     kind("echo", 1, "a request of 100 octets, its response and the ACK of the one before"),
     kind("connect", 1, "a connection from its SYN to its end, which the peer begins: four packets in, three out"),
     kind("sack", 32, "a data segment, each two of them in the wrong order: every other ACK has a SACK block"),
@@ -73,6 +76,9 @@ const SCENES: [Kind; 10] = [
 
 /// Segments of the shorter run, before which nothing is counted; in it buffers have grown and windows have opened.
 const WARM: u32 = 3_200;
+
+/// How much more a scene of IPv6 may take than the same of IPv4, as a ratio.
+const MORE_OF_V6: f64 = 1.05;
 
 /// How much more a scene may take than what is written down, and how much less before that is wrong, in percent.
 const MARGIN: f64 = 5.0;
@@ -192,6 +198,11 @@ fn check(measured: &BTreeMap<&str, f64>) -> ExitCode {
     };
     let mut code = ExitCode::SUCCESS;
     for (name, count) in measured {
+        let ipv4 = name.strip_suffix("-v6").and_then(|same| measured.get(same));
+        if let Some(ipv4) = ipv4.filter(|ipv4| *count > *ipv4 * MORE_OF_V6) {
+            eprintln!("instructions: {name} takes {:.3} of what IPv4 takes, {MORE_OF_V6} at most", count / ipv4);
+            code = ExitCode::FAILURE;
+        }
         let Some(before) = written.get(*name) else {
             eprintln!("instructions: of {name} nothing is written down in {WRITTEN}: --write does that");
             code = ExitCode::FAILURE;
@@ -210,7 +221,11 @@ fn check(measured: &BTreeMap<&str, f64>) -> ExitCode {
 
 /// A shard with offload and the services that scenes need.
 fn shard() -> Rig {
-    let mut rig = Rig::with(|config| config.offload = Offload { checksum: true, tso4: true, tso6: true }, 256, 1_024);
+    let tweak = |config: &mut ShardConfig| {
+        config.offload = Offload { checksum: true, tso4: true, tso6: true };
+        config.addresses.push(OURS_V6.into());
+    };
+    let mut rig = Rig::with(tweak, 256, 1_024);
     rig.shard.add_service(Some(7), Box::new(Echo));
     rig.shard.add_service(Some(9), Box::new(Discard));
     rig.shard.add_service(Some(19), Box::new(Chargen));
@@ -221,8 +236,9 @@ fn shard() -> Rig {
 struct Scene {
     rig: Rig,
     peer: Peer,
-    /// The headers of its packets, and their length with the payload.
+    /// The headers of its packets, where that of TCP begins, and their length with the payload.
     head: Vec<u8>,
+    tcp_at: usize,
     len: usize,
     batch: u32,
     /// TSval of the peer at its last packet, and of the shard at that time.
@@ -233,17 +249,22 @@ struct Scene {
 impl Scene {
     /// Connected to `port`; packets will have `len` octets of payload.
     fn new(port: u16, len: u32, batch: u32) -> Self {
+        Self::with(Peer::new(40_000, port), len, batch)
+    }
+
+    /// With that peer.
+    fn with(mut peer: Peer, len: u32, batch: u32) -> Self {
         let mut rig = shard();
-        let mut peer = Peer::new(40_000, port);
         peer.syn_options.timestamps = Some(Timestamps { val: 1, ecr: 0 });
         peer.open(&mut rig);
         peer.take(&mut rig);
         rig.blind = true;
         let mut head = peer.packet_at(0, Flags::ACK, &vec![0; len as usize]);
         let len = head.len();
-        head.truncate(HEADERS);
+        let more = if peer.addr.is_ipv6() { MORE_V6 } else { 0 };
+        head.truncate(HEADERS + more);
         let stamps = peer.stamps.unwrap();
-        Self { rig, peer, head, len, batch, stamps, micros: 0 }
+        Self { rig, peer, head, tcp_at: 20 + more, len, batch, stamps, micros: 0 }
     }
 
     /// A turn, 100 microseconds after the last: a batch of packets, `most` at most, each with the numbers that `next` has
@@ -260,8 +281,9 @@ impl Scene {
             }
             // What the shard sent in the turn before is echoed.
             let (val, ecr) = (self.stamps.val + self.micros / 1_000, self.stamps.ecr + (self.micros - 100) / 1_000);
-            let fields = [(24, seq), (28, self.peer.ack), (44, val), (48, ecr)];
-            for (at, field) in fields {
+            let fields = [(4, seq), (8, self.peer.ack), (24, val), (28, ecr)];
+            for (place, field) in fields {
+                let at = self.tcp_at + place;
                 self.head[at..at + 4].copy_from_slice(&field.to_be_bytes());
             }
             self.rig.receive_head(black_box(&self.head), self.len, TRUSTED);
@@ -282,8 +304,14 @@ fn run(scene: &str, segments: u32) {
     let kind = SCENES.iter().find(|kind| kind.name == scene).expect("a scene of the list");
     let batch = kind.batch;
     let mut rig = match scene {
-        "data" | "data-1" | "data-64k" => data(if scene == "data-64k" { SUPER } else { MSS }, batch, segments),
-        "ack" | "ack-1" => acks(batch, segments),
+        "data" | "data-1" => data(Scene::new(9, MSS, batch), MSS, segments),
+        "data-64k" => data(Scene::new(9, SUPER, batch), SUPER, segments),
+        // 20 octets less fit into each.
+        "data-v6" => {
+            data(Scene::with(Peer::v6(40_000, 9), MSS - MORE_V6 as u32, batch), MSS - MORE_V6 as u32, segments)
+        }
+        "ack" | "ack-1" => acks(Scene::new(19, 0, batch), MSS, segments),
+        "ack-v6" => acks(Scene::with(Peer::v6(40_000, 19), 0, batch), MSS - MORE_V6 as u32, segments),
         "echo" => echo(segments),
         "connect" => return connections(segments),
         "sack" => return out_of_order(batch, segments),
@@ -294,8 +322,7 @@ fn run(scene: &str, segments: u32) {
     assert!(share > 0.95, "only {:.1} % of the segments were predicted", share * 100.0);
 }
 
-fn data(len: u32, batch: u32, segments: u32) -> Rig {
-    let mut scene = Scene::new(9, len, batch);
+fn data(mut scene: Scene, len: u32, segments: u32) -> Rig {
     let mut done = 0;
     while done < segments {
         done += scene.turn(segments - done, |peer| {
@@ -307,15 +334,14 @@ fn data(len: u32, batch: u32, segments: u32) -> Rig {
     scene.rig
 }
 
-fn acks(batch: u32, segments: u32) -> Rig {
-    let mut scene = Scene::new(19, 0, batch);
+fn acks(mut scene: Scene, mss: u32, segments: u32) -> Rig {
     let start = scene.peer.ack.wrapping_sub(scene.sent());
     let mut done = 0;
     while done < segments {
         let end = start.wrapping_add(scene.sent());
         done += scene.turn(segments - done, |peer| {
             let left = end.wrapping_sub(peer.ack);
-            peer.ack = peer.ack.wrapping_add(left.min(MSS));
+            peer.ack = peer.ack.wrapping_add(left.min(mss));
             left > 0 || done == 0 // what came with the handshake is taken and not acknowledged yet
         });
     }

@@ -24,7 +24,8 @@ pub(crate) fn established() {
             marks.push((counting::live(), resident()));
         }
         let [_, a, b, c] = index.to_be_bytes();
-        let mut peer = Peer { addr: Ipv4Addr::new(10, a + 8, b, c.max(1)), ..Peer::new(1_000 + index as u16 % 2, 7) };
+        let mut peer =
+            Peer { addr: Ipv4Addr::new(10, a + 8, b, c.max(1)).into(), ..Peer::new(1_000 + index as u16 % 2, 7) };
         if c == 0 {
             peer.port = 3_000;
         }

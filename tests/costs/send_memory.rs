@@ -13,7 +13,7 @@ fn crowd(rig: &mut Rig, count: u32, port: u16) -> Vec<Peer> {
     let mut peers = Vec::new();
     for index in 0..count {
         let [_, a, b, c] = index.to_be_bytes();
-        let mut peer = Peer { addr: Ipv4Addr::new(10, a + 8, b, c.max(1)), ..Peer::new(1_000, port) };
+        let mut peer = Peer { addr: Ipv4Addr::new(10, a + 8, b, c.max(1)).into(), ..Peer::new(1_000, port) };
         peer.port += u16::from(c == 0);
         peer.open(rig);
         peers.push(peer);

@@ -5,7 +5,7 @@
 #![allow(dead_code, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex};
 
 use trust::buffer::frame::{Completion, RxFrame};
@@ -26,22 +26,28 @@ pub const OURS: Ipv4Addr = Ipv4Addr::new(10, 7, 0, 2);
 /// The peer's address.
 pub const PEER: Ipv4Addr = Ipv4Addr::new(10, 7, 0, 1);
 
-/// An IPv4 packet with that payload.
-pub fn ip_packet(src: Ipv4Addr, dst: Ipv4Addr, protocol: u8, payload: &[u8]) -> Vec<u8> {
-    let mut packet = vec![0; wire::ip::IPV4_HEADER_LEN + payload.len()];
-    let at = wire::ip::write_ipv4(&mut packet, src, dst, protocol, payload.len(), wire::ip::IpFields::default());
+/// The same in IPv6, where a test gives them to its shard.
+pub const OURS_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 7, 0, 0, 0, 0, 0, 2);
+pub const PEER_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 7, 0, 0, 0, 0, 0, 1);
+
+/// An IP packet with that payload.
+pub fn ip_packet(src: impl Into<IpAddr>, dst: impl Into<IpAddr>, protocol: u8, payload: &[u8]) -> Vec<u8> {
+    let (src, dst) = (src.into(), dst.into());
+    let mut packet = vec![0; wire::ip::header_len(src) + payload.len()];
+    let at = wire::ip::write(&mut packet, src, dst, protocol, payload.len(), wire::ip::IpFields::default());
     packet[at..].copy_from_slice(payload);
     packet
 }
 
 /// A whole packet from `src` to `dst` with that TCP header (its ports count) and payload.
-pub fn tcp_packet(src: Ipv4Addr, dst: Ipv4Addr, header: &TcpHeader, payload: &[u8]) -> Vec<u8> {
+pub fn tcp_packet(src: impl Into<IpAddr>, dst: impl Into<IpAddr>, header: &TcpHeader, payload: &[u8]) -> Vec<u8> {
+    let (src, dst) = (src.into(), dst.into());
     let len = wire::tcp::header_len(header);
     let mut segment = vec![0; len + payload.len()];
     wire::tcp::write(header, &mut segment);
     segment[len..].copy_from_slice(payload);
     let (head, _) = segment.split_at_mut(len);
-    wire::tcp::set_checksum(head, IpAddr::V4(src), IpAddr::V4(dst), &[payload]);
+    wire::tcp::set_checksum(head, src, dst, &[payload]);
     ip_packet(src, dst, PROTOCOL_TCP, &segment)
 }
 
@@ -301,7 +307,9 @@ impl Default for Rig {
 /// The other end of one connection: numbers, no behaviour.
 #[derive(Debug, Clone)]
 pub struct Peer {
-    pub addr: Ipv4Addr,
+    pub addr: IpAddr,
+    /// The shard's address, of the same family.
+    pub ours: IpAddr,
     pub port: u16,
     pub service_port: u16,
     /// Next number it sends.
@@ -328,7 +336,8 @@ impl Peer {
             ..TcpOptions::default()
         };
         Self {
-            addr: PEER,
+            addr: PEER.into(),
+            ours: OURS.into(),
             port,
             service_port,
             seq: 1_000,
@@ -340,6 +349,11 @@ impl Peer {
             got_fin: false,
             got_reset: false,
         }
+    }
+
+    /// A peer by IPv6.
+    pub fn v6(port: u16, service_port: u16) -> Self {
+        Self { addr: PEER_V6.into(), ours: OURS_V6.into(), ..Self::new(port, service_port) }
     }
 
     fn header(&self, flags: Flags) -> TcpHeader {
@@ -358,7 +372,7 @@ impl Peer {
 
     pub fn syn(&self) -> Vec<u8> {
         let header = TcpHeader { options: self.syn_options, ..self.header(Flags::SYN) };
-        tcp_packet(self.addr, OURS, &header, &[])
+        tcp_packet(self.addr, self.ours, &header, &[])
     }
 
     /// A packet at the peer's present place in the stream; the place moves on.
@@ -372,7 +386,7 @@ impl Peer {
     /// A packet `offset` octets behind the peer's place, which stays.
     pub fn packet_at(&self, offset: u32, flags: Flags, payload: &[u8]) -> Vec<u8> {
         let header = TcpHeader { seq: self.seq.wrapping_add(offset), ..self.header(flags) };
-        tcp_packet(self.addr, OURS, &header, payload)
+        tcp_packet(self.addr, self.ours, &header, payload)
     }
 
     pub fn data(&mut self, payload: &[u8]) -> Vec<u8> {

@@ -70,7 +70,7 @@ impl Service for Crowd {
 
 fn peer(index: usize) -> Peer {
     let [_, _, a, b] = (index as u32).to_be_bytes();
-    Peer { addr: Ipv4Addr::new(10, 8, a, b), ..Peer::new(1_000, PORT) }
+    Peer { addr: Ipv4Addr::new(10, 8, a, b).into(), ..Peer::new(1_000, PORT) }
 }
 
 /// A shard with a crowd's service, and so many connections.

@@ -213,7 +213,7 @@ fn a_cookie_is_refused_from_elsewhere_or_too_late() {
     let peer = answered(&mut rig, Peer::new(40_000, PORT));
     let other_ports = [Peer { port: 40_001, ..peer.clone() }, Peer { service_port: PORT + 1, ..peer.clone() }];
     let others = [
-        Peer { addr: Ipv4Addr::new(10, 7, 0, 9), ..peer.clone() },
+        Peer { addr: Ipv4Addr::new(10, 7, 0, 9).into(), ..peer.clone() },
         Peer { seq: peer.seq.wrapping_add(1), ..peer.clone() },
         Peer { seq: peer.seq.wrapping_sub(1), ..peer.clone() },
         Peer { ack: peer.ack.wrapping_add(1), ..peer.clone() },
@@ -419,7 +419,7 @@ fn a_flood_leaves_room_in_the_tx_ring_for_connections() {
             let stranger = Ipv4Addr::from(0x0b00_0000 + index);
             rig.receive(&match index % 3 {
                 0 => syn_from(stranger, 4_000, 1),
-                1 => Peer { addr: stranger, ..Peer::new(9, 99) }.ack(),
+                1 => Peer { addr: stranger.into(), ..Peer::new(9, 99) }.ack(),
                 _ => ip_packet(stranger, OURS, PROTOCOL_ICMP, &message),
             });
         }
