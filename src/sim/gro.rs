@@ -74,11 +74,15 @@ impl Gro {
 /// Puts length, flags and checksum of a packet right that has grown. The card vouches for the TCP checksum.
 fn seal(packet: &mut Packet, flags: Flags) {
     let Some(shape) = Shape::of(&packet.data) else { return };
-    let len = (packet.data.len() as u16).to_be_bytes();
-    packet.data[2..4].copy_from_slice(&len);
-    packet.data[10..12].fill(0);
-    let sum = checksum::finish(checksum::sum(&packet.data[..shape.ip_len]));
-    packet.data[10..12].copy_from_slice(&sum.to_be_bytes());
+    let len = packet.data.len();
+    if shape.ipv6 {
+        packet.data[4..6].copy_from_slice(&((len - shape.ip_len) as u16).to_be_bytes());
+    } else {
+        packet.data[2..4].copy_from_slice(&(len as u16).to_be_bytes());
+        packet.data[10..12].fill(0);
+        let sum = checksum::finish(checksum::sum(&packet.data[..shape.ip_len]));
+        packet.data[10..12].copy_from_slice(&sum.to_be_bytes());
+    }
     packet.data[shape.ip_len + 13] |= flags.0;
     packet.partial = true;
 }

@@ -4,7 +4,7 @@
 
 use std::any::Any;
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::packet::Packet;
 use super::rules::Violation;
@@ -14,7 +14,7 @@ use crate::tcp::{Info, Instant};
 /// A host in the world. Packets that arrive at the same time are all handed in before it is polled.
 pub trait Host {
     /// Its address.
-    fn addr(&self) -> Ipv4Addr;
+    fn addr(&self) -> IpAddr;
 
     /// A packet arrives.
     fn receive(&mut self, now: Instant, packet: Packet);
@@ -67,7 +67,7 @@ type Script = Box<dyn FnMut(Instant, Input, &mut Vec<Packet>) -> Option<Instant>
 
 /// A host that does what a closure says: for each input it appends packets and names its next deadline.
 pub struct ScriptedHost {
-    addr: Ipv4Addr,
+    addr: IpAddr,
     inbox: Vec<Packet>,
     deadline: Option<Instant>,
     watched: bool,
@@ -83,11 +83,11 @@ impl fmt::Debug for ScriptedHost {
 impl ScriptedHost {
     /// A host that is first called at `start`.
     pub fn new(
-        addr: Ipv4Addr,
+        addr: impl Into<IpAddr>,
         start: Option<Instant>,
         script: impl FnMut(Instant, Input, &mut Vec<Packet>) -> Option<Instant> + 'static,
     ) -> Self {
-        Self { addr, inbox: Vec::new(), deadline: start, watched: true, script: Box::new(script) }
+        Self { addr: addr.into(), inbox: Vec::new(), deadline: start, watched: true, script: Box::new(script) }
     }
 
     /// Frees it from the rules: a peer that misbehaves on purpose.
@@ -98,7 +98,7 @@ impl ScriptedHost {
 }
 
 impl Host for ScriptedHost {
-    fn addr(&self) -> Ipv4Addr {
+    fn addr(&self) -> IpAddr {
         self.addr
     }
 

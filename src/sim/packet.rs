@@ -2,7 +2,7 @@
 //!
 //! Must not contain: chance, time, routing.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::ops::Range;
 
 use crate::device::segment::{self, Shape};
@@ -69,21 +69,16 @@ impl Packet {
         Self { data, gso_size: 0, partial: false, damaged: false }
     }
 
-    /// A TCP packet over IPv4, checksums complete. The header's ports count.
+    /// A TCP packet, checksums complete. The header's ports count.
     #[must_use]
-    pub fn tcp(src: Ipv4Addr, dst: Ipv4Addr, header: &TcpHeader, payload: &[u8]) -> Self {
+    pub fn tcp(src: impl Into<IpAddr>, dst: impl Into<IpAddr>, header: &TcpHeader, payload: &[u8]) -> Self {
+        let (src, dst) = (src.into(), dst.into());
         let tcp_len = wire::tcp::header_len(header);
-        let mut data = vec![0; wire::ip::IPV4_HEADER_LEN + tcp_len];
-        let at = wire::ip::write_ipv4(
-            &mut data,
-            src,
-            dst,
-            PROTOCOL_TCP,
-            tcp_len + payload.len(),
-            wire::ip::IpFields::default(),
-        );
+        let mut data = vec![0; wire::ip::header_len(src) + tcp_len];
+        let len = tcp_len + payload.len();
+        let at = wire::ip::write(&mut data, src, dst, PROTOCOL_TCP, len, wire::ip::IpFields::default());
         wire::tcp::write(header, &mut data[at..]);
-        wire::tcp::set_checksum(&mut data[at..], IpAddr::V4(src), IpAddr::V4(dst), &[payload]);
+        wire::tcp::set_checksum(&mut data[at..], src, dst, &[payload]);
         data.extend_from_slice(payload);
         Self::new(data)
     }
@@ -143,14 +138,16 @@ impl Packet {
         }
     }
 
-    /// Flips a bit, with the checksum as it was: what a receiver must notice (MUST-3).
+    /// Flips a bit, with the checksum as it was: what a receiver must notice (MUST-3). In IPv6 it is none of those before the
+    /// addresses, of which no checksum is made.
     ///
     /// # Panics
     ///
     /// When the packet is empty.
     pub fn flip(&mut self, bit: usize) {
         self.complete_checksum();
-        let bit = bit % (self.data.len() * 8);
+        let bare = if self.data[0] >> 4 == 6 { 8 } else { 0 };
+        let bit = bare * 8 + bit % ((self.data.len() - bare) * 8);
         self.data[bit / 8] ^= 1 << (bit % 8);
         self.damaged = true;
     }

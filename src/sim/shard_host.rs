@@ -6,7 +6,7 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use super::Rng;
 use super::app::{App, Plan, SharedReport};
@@ -30,7 +30,7 @@ const MOST_TURNS: usize = 10_000;
 #[derive(Debug, Clone)]
 pub struct ShardHostConfig {
     /// Its address.
-    pub addr: Ipv4Addr,
+    pub addr: IpAddr,
     /// Largest packet on its link, octets.
     pub mtu: u16,
     /// What its device does for it.
@@ -54,9 +54,9 @@ pub struct ShardHostConfig {
 impl ShardHostConfig {
     /// A host with that address and everything as the engine would have it, in small.
     #[must_use]
-    pub fn new(addr: Ipv4Addr, seed: u64) -> Self {
+    pub fn new(addr: impl Into<IpAddr>, seed: u64) -> Self {
         Self {
-            addr,
+            addr: addr.into(),
             mtu: 1_500,
             offload: Offload { checksum: true, tso4: true, tso6: true },
             limits: Limits { held_packets: 32, held_octets: 64 << 20, ..Limits::default() },
@@ -93,7 +93,7 @@ impl ShardHostConfig {
             offload: self.offload,
             limits: self.limits,
             tcp: self.tcp,
-            ..ShardConfig::sole(vec![IpAddr::V4(self.addr)])
+            ..ShardConfig::sole(vec![self.addr])
         };
         let shared = ShardShared::new(keys, sole_owner(), &secrets);
         Driver::new(config, shared, self.send_chunks, self.tx_ring, now)
@@ -103,7 +103,7 @@ impl ShardHostConfig {
     /// `isn`, or one a little below. Gives its port, which depends on the clock as well: of the times at which the number comes
     /// round, one in a couple of thousand keys for ports fits.
     pub fn steer_first_isn(&mut self, remote: Endpoint, at: Instant, isn: SeqNum) -> Option<u16> {
-        let (generator, local) = (self.isn(), IpAddr::V4(self.addr));
+        let (generator, local) = (self.isn(), self.addr);
         let first = ports::epoch(at) + 1;
         for epoch in first..first + 50_000 {
             let begin = Instant::ZERO + ports::LIFE * epoch;
@@ -121,8 +121,7 @@ impl ShardHostConfig {
     /// Sets the clock so that a connection between these ends which begins at `at` (world's time) has initial sequence
     /// number `isn`, or one a little below.
     pub fn steer_isn(&mut self, local_port: u16, remote: Endpoint, at: Instant, isn: SeqNum) {
-        let local = IpAddr::V4(self.addr);
-        let now = self.isn().isn(local, local_port, remote.addr, remote.port, at);
+        let now = self.isn().isn(self.addr, local_port, remote.addr, remote.port, at);
         let ticks = isn.0.wrapping_sub(now.0);
         // MUST-8: the clock of sequence numbers ticks every 4 us.
         self.ahead = Duration::from_micros(u64::from(ticks) * 4);
@@ -347,7 +346,7 @@ impl<T> PopDue<T> for VecDeque<(Instant, T)> {
 }
 
 impl Host for ShardHost {
-    fn addr(&self) -> Ipv4Addr {
+    fn addr(&self) -> IpAddr {
         self.config.addr
     }
 

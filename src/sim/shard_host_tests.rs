@@ -2,6 +2,8 @@
 //! other octets, a service that never lets a turn end.
 #![allow(clippy::unwrap_used)]
 
+use std::net::Ipv4Addr;
+
 use super::*;
 use crate::shard::{Io, Service};
 use crate::sim::stages::{Chosen, Split};

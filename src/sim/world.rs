@@ -225,7 +225,7 @@ impl World {
     /// Adds a host. It is polled first when the world runs.
     pub fn add_host(&mut self, name: &str, host: impl Host + 'static) -> HostId {
         let place = self.trace.add_place(name.to_owned());
-        let (addr, watched) = (IpAddr::V4(host.addr()), host.is_watched());
+        let (addr, watched) = (host.addr(), host.is_watched());
         self.hosts.push(Place { host: Box::new(host), addr, deadline: Some(self.now), place, watched });
         HostId(self.hosts.len() - 1)
     }

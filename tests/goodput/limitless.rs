@@ -192,8 +192,8 @@ impl Limitless {
 }
 
 impl Host for Limitless {
-    fn addr(&self) -> Ipv4Addr {
-        self.addr
+    fn addr(&self) -> IpAddr {
+        self.addr.into()
     }
 
     fn receive(&mut self, _now: Instant, packet: Packet) {

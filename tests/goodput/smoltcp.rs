@@ -78,8 +78,8 @@ impl SmoltcpSender {
 }
 
 impl Host for SmoltcpSender {
-    fn addr(&self) -> Ipv4Addr {
-        self.addr
+    fn addr(&self) -> IpAddr {
+        self.addr.into()
     }
 
     fn receive(&mut self, _now: Instant, packet: Packet) {

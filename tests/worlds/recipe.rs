@@ -2,7 +2,7 @@
 //!
 //! Must not contain: running, checking.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use trust::flow::Endpoint;
 use trust::shard::{Limits, Offload};
@@ -17,6 +17,10 @@ use trust::tcp::{self, BufferLimits, Duration, Instant, RtoLimits, SeqNum};
 
 pub const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+
+/// The same hosts by IPv6.
+const CLIENT_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
+const SERVER_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
 /// Port of the first connection; the next ones follow.
 pub const PORT: u16 = 1_000;
 
@@ -71,8 +75,8 @@ impl Kind {
     }
 }
 
-/// What a pair of hosts and their users do.
-pub fn draw(rng: &mut Rng, now: Instant, kind: Kind) -> Recipe {
+/// What a pair of hosts and their users do, by IPv6 or IPv4.
+pub fn draw(rng: &mut Rng, now: Instant, kind: Kind, ipv6: bool) -> Recipe {
     let ours = kind.ours();
     let other_stack = ours.is_some();
     let badness = match rng.u32(0..100) {
@@ -83,7 +87,8 @@ pub fn draw(rng: &mut Rng, now: Instant, kind: Kind) -> Recipe {
         _ => 4,
     };
     let badness = if other_stack { badness.min(2) } else { badness };
-    let (mut client, mut server) = (host(rng, CLIENT), host(rng, SERVER));
+    let ends: [IpAddr; 2] = if ipv6 { [CLIENT_V6.into(), SERVER_V6.into()] } else { [CLIENT.into(), SERVER.into()] };
+    let [mut client, mut server] = ends.map(|addr| host(rng, addr));
     if badness == 4 {
         // A burst of losses ends with the packets that it takes. At one a minute a burst of 60 outlasts TIME-WAIT.
         for host in [&mut client, &mut server] {
@@ -102,7 +107,7 @@ pub fn draw(rng: &mut Rng, now: Instant, kind: Kind) -> Recipe {
     Recipe { client, server, flows, badness }
 }
 
-fn host(rng: &mut Rng, addr: Ipv4Addr) -> ShardHostConfig {
+fn host(rng: &mut Rng, addr: IpAddr) -> ShardHostConfig {
     let mut config = ShardHostConfig::new(addr, rng.u64(..));
     config.mtu = match rng.u32(0..100) {
         0..70 => 1_500,
@@ -110,6 +115,9 @@ fn host(rng: &mut Rng, addr: Ipv4Addr) -> ShardHostConfig {
         80..90 => 9_000,
         _ => rng.u16(9_000..65_535),
     };
+    if addr.is_ipv6() {
+        config.mtu = config.mtu.max(1_280);
+    }
     let checksum = hit(rng, 0.7);
     let tso = checksum && hit(rng, 0.8);
     config.offload = Offload { checksum, tso4: tso, tso6: tso };
@@ -254,13 +262,13 @@ fn wrap(rng: &mut Rng, client: &mut ShardHostConfig, server: &mut ShardHostConfi
         30..35 => (1 << 31, true),
         _ => (0, false),
     };
-    let to_server = Endpoint::new(IpAddr::V4(SERVER), PORT);
+    let to_server = Endpoint::new(server.addr, PORT);
     if !wanted {
         return;
     }
     let mut below = |octets: u64| SeqNum((end as u32).wrapping_sub(rng.u64(1..=octets.max(2) / 2 + 1) as u32));
     let Some(port) = client.steer_first_isn(to_server, flow.start, below(flow.client.send)) else { return };
-    server.steer_isn(PORT, Endpoint::new(IpAddr::V4(CLIENT), port), flow.start, below(flow.server.send));
+    server.steer_isn(PORT, Endpoint::new(client.addr, port), flow.start, below(flow.server.send));
 }
 
 /// The link from the client to the server, and the one back.

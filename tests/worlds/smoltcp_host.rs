@@ -3,7 +3,7 @@
 //! Must not contain: checks of what it does; it is the peer, not the subject.
 
 use std::any::Any;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
@@ -168,8 +168,8 @@ impl SmoltcpHost {
 }
 
 impl Host for SmoltcpHost {
-    fn addr(&self) -> Ipv4Addr {
-        self.addr
+    fn addr(&self) -> IpAddr {
+        self.addr.into()
     }
 
     fn receive(&mut self, _now: Instant, packet: Packet) {
