@@ -1,6 +1,6 @@
 //! Two engines back to back in memory: every packet on the wrong queue, and senders that are reset in the middle.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -15,8 +15,11 @@ use trust::services::echo::Echo;
 use trust::shard::{ConnId, Counters, DropReason, Io, Message, Service};
 use trust::tcp::CloseReason;
 
-const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 7, 0, 2));
-const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 7, 0, 1));
+/// The addresses of both ends: every other connection is by IPv6.
+const SERVER: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(10, 7, 0, 2)), IpAddr::V6(Ipv6Addr::new(0xfd00, 7, 0, 0, 0, 0, 0, 2))];
+const CLIENT: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(10, 7, 0, 1)), IpAddr::V6(Ipv6Addr::new(0xfd00, 7, 0, 0, 0, 0, 0, 1))];
 const ECHO: u16 = 7;
 const CHARGEN: u16 = 19;
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -167,7 +170,12 @@ impl Pair {
             // For what is given back with it.
             tcp.time_wait = trust::tcp::Duration::from_secs(1);
         }
-        let config = |address| EngineConfig { send_chunks: 1_024, tcp, steer, ..EngineConfig::new(vec![address]) };
+        let config = |addresses: [IpAddr; 2]| EngineConfig {
+            send_chunks: 1_024,
+            tcp,
+            steer,
+            ..EngineConfig::new(addresses.to_vec())
+        };
         let server = Engine::start(config(SERVER), plan(), wrap(ours), &services).unwrap();
         let client = Engine::start(config(CLIENT), plan(), wrap(theirs), clients).unwrap();
         if workers > 1 {
@@ -184,7 +192,9 @@ impl Pair {
     fn connect_as(&self, service: u16, number: u16, port: u16) {
         let handle = self.client.handle();
         let shard = ShardId(number % self.workers);
-        assert!(handle.connect(shard, service, Endpoint::new(SERVER, port)), "control queue full");
+        // Of each shard's connections every other one.
+        let server = SERVER[usize::from(number / self.workers % 2)];
+        assert!(handle.connect(shard, service, Endpoint::new(server, port)), "control queue full");
     }
 
     /// Waits for `done`, then for the last packets to be counted.
@@ -338,7 +348,7 @@ fn resets(kind: PlanKind, workers: u16) {
         pair.wait("resets hang", |_, _| {
             let closed = tally.closed.load(Ordering::Relaxed) as u16;
             while started < SENDERS && started < closed + 100 {
-                assert!(handle.connect(ShardId(started % workers), 0, Endpoint::new(SERVER, port)));
+                assert!(handle.connect(ShardId(started % workers), 0, Endpoint::new(SERVER[0], port)));
                 started += 1;
             }
             closed == SENDERS
