@@ -169,25 +169,37 @@ mod tests {
             let Command::Serve(serve) = Arguments::try_parse_from(line).map_err(|e| e.to_string())?.command else {
                 unreachable!()
             };
-            serve.engine_options().routes(&["10.7.0.2/24".parse().unwrap()]).map_err(|error| error.to_string())
+            let ours = ["10.7.0.2/24", "fd00:7::2/64"].map(|text| text.parse().unwrap());
+            serve.engine_options().routes(&ours).map_err(|error| error.to_string())
         };
         let network = |text: &str, prefix| Route::to(text.parse().unwrap(), prefix).unwrap();
         let table = |more: &[Route]| {
             let mut table = Routes::none();
             table.add(Route::on_link([10, 7, 0, 2].into(), 24).unwrap());
+            table.add(Route::on_link("fd00:7::2".parse().unwrap(), 64).unwrap());
             more.iter().for_each(|route| table.add(*route));
             table
         };
-        assert_eq!(routes(&[]).unwrap(), table(&[network("0.0.0.0", 0)]));
+        let everywhere = [network("0.0.0.0", 0), network("::", 0)];
+        assert_eq!(routes(&[]).unwrap(), table(&everywhere));
+        assert_eq!(routes(&["--route", "default"]).unwrap(), table(&everywhere));
+        assert_eq!(
+            routes(&["--route", "2001:db8::/32", "--route", "default,src=fd00:7::2"]).unwrap(),
+            table(&[network("2001:db8::", 32), network("::", 0).from("fd00:7::2".parse().unwrap())])
+        );
+        assert_eq!(routes(&["--route", "2001:db8::1"]).unwrap(), table(&[network("2001:db8::1", 128)]));
         assert_eq!(routes(&["--route", "10.9.0.0/16"]).unwrap(), table(&[network("10.9.0.0", 16)]));
         let source = [10, 7, 0, 2].into();
         assert_eq!(
             routes(&["--route", "default", "--route", "192.0.2.1,src=10.7.0.2"]).unwrap(),
-            table(&[network("0.0.0.0", 0), network("192.0.2.1", 32).from(source)])
+            table(&[network("0.0.0.0", 0), network("::", 0), network("192.0.2.1", 32).from(source)])
         );
         for (wrong, said) in [
             ("10.9.0.0/33", "33 bits is longer"),
             ("10.9/16", "not default or a network"),
+            ("2001:db8::/129", "129 bits is longer"),
+            ("10.9.0.0/16,src=fd00:7::2", "of the other family"),
+            ("default,src=fd00:7::1", "fd00:7::1 is no address of ours"),
             ("10.9.0.0/16,src=x", "not default or a network"),
             ("default,src=10.7.0.1", "10.7.0.1 is no address of ours"),
         ] {

@@ -41,9 +41,9 @@ impl Connect {
 
     pub(crate) fn run(mut self, inherited: Inherited) -> Result<(), Error> {
         let fencing = self.outward.fence(inherited)?;
-        let remote = self.outward.resolve(&self.host, self.port)?;
+        let remotes = self.outward.resolve(&self.host, self.port)?;
         let Some(mut engine) = self.outward.start(1, fencing)? else { return Ok(()) };
-        let result = outward::connect(&engine.stack(), remote).and_then(|stream| {
+        let result = outward::connect(&engine.stack(), &remotes).and_then(|(stream, remote)| {
             carry(&stream).map_err(|error| match error {
                 End::Connection(error) => Error::Run(format!("{remote}: {}", explain(&error, true))),
                 End::Local(error) => Error::output(error),

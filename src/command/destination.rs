@@ -3,13 +3,14 @@
 //! One lookup at a time, and its answer is for all who wait: a resolver takes threads and descriptors, so that a crowd of
 //! clients with a lookup each would take many.
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
 
 use tokio::sync::{Notify, oneshot, watch};
 
+use super::addresses::Families;
 use super::outward::why_unresolved;
 use super::threads;
 
@@ -21,8 +22,8 @@ type Found = Result<Arc<[SocketAddr]>, String>;
 pub(super) struct Destination {
     host: String,
     port: u16,
-    /// No other addresses are of use.
-    ipv4_only: bool,
+    /// Other addresses are of no use.
+    families: Families,
     /// Somebody waits for an answer.
     asked: AtomicBool,
     wanted: Notify,
@@ -30,10 +31,10 @@ pub(super) struct Destination {
 }
 
 impl Destination {
-    pub(super) fn new(host: &str, port: u16, ipv4_only: bool) -> Arc<Self> {
+    pub(super) fn new(host: &str, port: u16, families: Families) -> Arc<Self> {
         let (asked, wanted) = (AtomicBool::new(false), Notify::new());
         let found = watch::Sender::new(Ok(Arc::from([])));
-        Arc::new(Self { host: host.to_owned(), port, ipv4_only, asked, wanted, found })
+        Arc::new(Self { host: host.to_owned(), port, families, asked, wanted, found })
     }
 
     /// Looks up the name whenever somebody asks; ends with the runtime.
@@ -62,8 +63,8 @@ impl Destination {
     }
 
     fn usable(&self, mut all: Vec<SocketAddr>) -> Found {
-        all.retain(|address| address.is_ipv4() || !self.ipv4_only);
-        if all.is_empty() { Err(format!("{} has no IPv4 address", self.host)) } else { Ok(all.into()) }
+        all.retain(|address| self.families.have(address.ip()));
+        if all.is_empty() { Err(format!("{} has no {}", self.host, self.families.noun())) } else { Ok(all.into()) }
     }
 
     /// Where it is, if nobody has to be asked: the host was given by its address.
@@ -126,21 +127,6 @@ impl Resolver {
     }
 }
 
-/// A connection to the first of these addresses that answers.
-pub(super) async fn first_that_answers<S, F>(addresses: &[SocketAddr], open: impl Fn(SocketAddr) -> F) -> io::Result<S>
-where
-    F: Future<Output = io::Result<S>>,
-{
-    let mut last = io::Error::from(ErrorKind::NotFound);
-    for &address in addresses {
-        match open(address).await {
-            Ok(server) => return Ok(server),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -152,6 +138,8 @@ mod tests {
 
     use super::*;
 
+    const IPV4: Families = Families { ipv4: true, ipv6: false };
+
     fn run(test: impl Future<Output = ()>) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async { tokio::time::timeout(Duration::from_secs(60), test).await.unwrap() });
@@ -160,7 +148,7 @@ mod tests {
     #[test]
     fn a_crowd_that_asks_at_once_costs_one_lookup() {
         run(async {
-            let destination = Destination::new("host", 80, true);
+            let destination = Destination::new("host", 80, IPV4);
             let (lookups, go_on) = (Cell::new(0), Semaphore::new(0));
             let look = || async {
                 lookups.set(lookups.get() + 1);
@@ -195,13 +183,15 @@ mod tests {
     #[test]
     fn who_has_no_address_of_use_is_told_so_by_name() {
         run(async {
-            let destination = Destination::new("::1", 80, true);
+            let destination = Destination::new("::1", 80, IPV4);
             let error = destination.addresses().await.unwrap_err().to_string();
             assert_eq!(error, "::1 has no IPv4 address");
-            let destination = Destination::new("::1", 80, false);
+            let destination = Destination::new("10.7.0.1", 80, Families { ipv4: false, ipv6: true });
+            assert_eq!(destination.addresses().await.unwrap_err().to_string(), "10.7.0.1 has no IPv6 address");
+            let destination = Destination::new("::1", 80, Families::BOTH);
             assert_eq!(*destination.addresses().await.unwrap(), ["[::1]:80".parse().unwrap()]);
 
-            let destination = Destination::new("nowhere", 80, false);
+            let destination = Destination::new("nowhere", 80, Families::BOTH);
             let look = || async { Err(io::Error::other("failed to lookup address information: no such thing")) };
             tokio::select! {
                 () = destination.answer(look) => unreachable!("it answers for ever"),

@@ -5,7 +5,6 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -14,6 +13,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use trust::net::{EventQueue, Stack, TcpListener, TcpStream};
 use trust::services::KEEPALIVE;
 
+use super::addresses::unspecified;
 use super::{Error, threads};
 
 /// Of the event queue, and within it of the listener.
@@ -38,9 +38,9 @@ impl EchoSockets {
         let mut queue = EventQueue::new()?;
         poll.registry().register(&mut queue, QUEUE, Interest::READABLE)?;
         let mut listeners = Vec::new();
-        for port in ports {
+        for (any, port) in unspecified(stack).flat_map(|any| ports.iter().map(move |port| (any, *port))) {
             let failed = |error: io::Error| Error::Run(format!("--service echo-sockets:{port}: {error}"));
-            let listener = stack.bind((Ipv4Addr::UNSPECIFIED, *port)).map_err(failed)?;
+            let listener = stack.bind((any, port)).map_err(failed)?;
             listener.set_nonblocking(true)?;
             queue.register(&listener, Token(listeners.len()), Interest::READABLE);
             listeners.push(listener);

@@ -6,7 +6,7 @@
 use std::error::Error as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -23,7 +23,7 @@ use hyper::rt::{Read, ReadBufCursor};
 use hyper::{Request, Response, Uri};
 use tokio::runtime;
 use tokio::task::JoinHandle;
-use trust::net::Stack;
+use trust::net::TcpStream;
 
 use super::fencing::Inherited;
 use super::outward::{self, Outward, explain};
@@ -67,7 +67,7 @@ impl Fetch {
     pub(crate) fn run(mut self, inherited: Inherited) -> Result<(), Error> {
         let mut target = self.target()?;
         let fencing = self.outward.fence(inherited)?;
-        let mut remote = self.outward.resolve(target.host(), target.port())?;
+        let mut remotes = self.outward.resolve(target.host(), target.port())?;
         // What comes behind the fence is done before it, or elsewhere: where a redirection leads is not known yet.
         let resolver = if self.location { Some(self.outward.resolver(&fencing)?) } else { None };
         let output = Output::open(self.output.as_deref())?;
@@ -76,7 +76,8 @@ impl Fetch {
         let runtime = runtime::Builder::new_current_thread().build()?;
         let mut left = REDIRECTS;
         let result = loop {
-            let (response, connection) = runtime.block_on(get(&stack, remote, &target))?;
+            let (stream, remote) = outward::connect(&stack, &remotes)?;
+            let (response, connection) = runtime.block_on(get(stream, remote, &target))?;
             console::error().say(format!("{:?} {}\n", response.version(), response.status()));
             let status = response.status();
             let location = response.headers().get(header::LOCATION);
@@ -90,7 +91,7 @@ impl Fetch {
                 target = next.map_err(|why| Error::Run(format!("redirected to {location}: {why}")))?;
                 let resolved = resolver.resolve(target.host(), target.port());
                 // The command line made sense; where the server sends us does not.
-                remote = resolved.map_err(|error| Error::Run(format!("redirected to {location}: {error}")))?;
+                remotes = resolved.map_err(|error| Error::Run(format!("redirected to {location}: {error}")))?;
                 continue;
             }
             let received = runtime.block_on(output.save(response, remote));
@@ -144,7 +145,7 @@ impl Output {
     }
 
     /// Writes the body where it belongs, as it comes: what is not written yet closes the window.
-    async fn save(&self, mut response: Response<Incoming>, remote: SocketAddrV4) -> Result<(), Error> {
+    async fn save(&self, mut response: Response<Incoming>, remote: SocketAddr) -> Result<(), Error> {
         if self.replaced {
             self.file.set_len(0).map_err(|error| self.failed(error))?;
         }
@@ -158,13 +159,12 @@ impl Output {
     }
 }
 
-/// Sends the request over a connection of its own; the answer, and the task that carries the connection.
+/// Sends the request over a connection of its own, which leads to `remote`; the answer, and the task that carries the connection.
 async fn get(
-    stack: &Stack,
-    remote: SocketAddrV4,
+    stream: TcpStream,
+    remote: SocketAddr,
     target: &Target,
 ) -> Result<(Response<Incoming>, JoinHandle<hyper::Result<()>>), Error> {
-    let stream = outward::connect(stack, remote)?;
     stream.set_linger(Some(LINGER))?;
     stream.set_nodelay(true)?;
     let stream = Asking::new(trust::net::tokio::TcpStream::from(stream));
@@ -227,7 +227,7 @@ impl<S: hyper::rt::Write + Unpin> hyper::rt::Write for Asking<S> {
 }
 
 /// What went wrong with a connection, by its own word if it has one.
-fn broken(remote: SocketAddrV4, error: &hyper::Error) -> Error {
+fn broken(remote: SocketAddr, error: &hyper::Error) -> Error {
     let midway = || "the server ended the connection midway".to_owned();
     let mut text = match error {
         error if error.is_incomplete_message() => midway(),

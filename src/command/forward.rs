@@ -14,7 +14,7 @@
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr};
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -28,8 +28,10 @@ use tokio::task::AbortHandle;
 use trust::net::{Stack, TcpSocket, tokio as ours};
 use trust::services::KEEPALIVE;
 
+use super::addresses::{Families, unspecified};
 use super::complaints::Complaints;
-use super::destination::{Destination, first_that_answers};
+use super::destination::Destination;
+use super::eyeballs::first_that_answers;
 use super::forward_rule::Forward;
 use super::opener::Opener;
 use super::places::{Place, Places};
@@ -77,21 +79,23 @@ impl Bound {
 
     /// Begins, with so many places for each, and with a helper at the other end of `socket`.
     pub(super) fn start(self, stack: &Stack, places: usize, socket: OwnedFd) -> Result<Forwarding, Error> {
+        let ours = Families::of(stack.addresses());
         let Self { runtime, forwards } = self;
         let within = runtime.enter();
         let opener = Opener::start(socket)?;
         let (mut kernel, mut taken) = (Vec::new(), Vec::new());
         for (number, (forward, listener)) in forwards.into_iter().enumerate() {
-            let line = Line::open(&forward, places, number, &opener);
+            let line = Line::open(&forward, ours, places, number, &opener);
             taken.push(Arc::clone(&line.places));
             match (listener, forward.port()) {
                 (Some(listener), _) => {
                     kernel.push(runtime.spawn(from_kernel(listener, stack.clone(), line)).abort_handle());
                 }
                 (None, Some(port)) => {
-                    let listener = stack.bind((Ipv4Addr::UNSPECIFIED, port));
-                    let listener = listener.map_err(|error| failed(&forward, &error))?;
-                    runtime.spawn(from_ours(listener.into(), line));
+                    for any in unspecified(stack) {
+                        let listener = stack.bind((any, port)).map_err(|error| failed(&forward, &error))?;
+                        runtime.spawn(from_ours(listener.into(), Arc::clone(&line)));
+                    }
                 }
                 (None, None) => unreachable!("what has no port of ours listens on one of the kernel's"),
             }
@@ -173,10 +177,10 @@ struct Line {
 
 impl Line {
     /// With so many places, begun in a runtime: a name that leads nowhere is told now, and not only to those who connect.
-    fn open(forward: &Forward, places: usize, number: usize, opener: &Arc<Opener>) -> Arc<Self> {
+    fn open(forward: &Forward, ours: Families, places: usize, number: usize, opener: &Arc<Opener>) -> Arc<Self> {
         let line = Arc::new(Self {
             name: forward.to_string(),
-            to: forward.destination(),
+            to: forward.destination(ours),
             opener: Arc::clone(opener),
             number,
             places: Places::new(places),
@@ -496,6 +500,8 @@ impl End for ours::TcpStream {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     /// A client and a server joined by us over sockets of the kernel, in a test's own namespace; what `act` gets are the far

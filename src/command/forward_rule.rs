@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 
+use super::addresses::Families;
 use super::destination::Destination;
 
 /// What is to be forwarded.
@@ -44,11 +45,13 @@ impl Forward {
         self.port
     }
 
-    /// Where it leads.
-    pub(super) fn destination(&self) -> Arc<Destination> {
-        // Our stack has an IPv4 address behind its device, and no other.
-        let ipv4_only = matches!(self.from, From::Kernel(_));
-        Destination::new(&self.host, self.port, ipv4_only)
+    /// Where it leads, when our stack has addresses of these families.
+    pub(super) fn destination(&self, ours: Families) -> Arc<Destination> {
+        let families = match self.from {
+            From::Ours(_) => Families::BOTH,
+            From::Kernel(_) => ours,
+        };
+        Destination::new(&self.host, self.port, families)
     }
 }
 

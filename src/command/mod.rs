@@ -1,5 +1,6 @@
 //! The subcommands of `trust` and what they share: options for the device and the engine.
 
+mod addresses;
 mod arguments;
 mod capture;
 mod complaints;
@@ -11,6 +12,7 @@ mod destination;
 mod echo_sockets;
 mod error;
 mod events;
+mod eyeballs;
 mod fencing;
 mod fetch;
 mod forward;
@@ -33,4 +35,3 @@ mod wanted;
 
 pub(crate) use self::arguments::{last_words, main};
 pub(crate) use self::error::Error;
-pub(crate) use trust::device::HostAddress as Address;

@@ -21,7 +21,9 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use super::Error;
-use super::destination::{Destination, first_that_answers};
+use super::addresses::Families;
+use super::destination::Destination;
+use super::eyeballs::first_that_answers;
 use super::fencing::Fencing;
 use super::forward_rule::Forward;
 use super::helper;
@@ -80,12 +82,12 @@ impl From<Refusal> for io::Error {
 
 // ---- the helper's end -----------------------------------------------------------------------------------------------
 
-/// Forks a helper that opens what these forwardings need, and nothing else.
-pub(super) fn fork(fencing: &Fencing, forwards: &[Forward]) -> Result<OwnedFd, Error> {
+/// Forks a helper that opens what these forwardings need, and nothing else. Our stack has addresses of the families `ours`.
+pub(super) fn fork(fencing: &Fencing, forwards: &[Forward], ours: Families) -> Result<OwnedFd, Error> {
     let ports = forwards.iter().filter(|forward| forward.port().is_some()).map(Forward::to_port).collect();
     helper::fork(fencing, &helper::Role::Opener(ports), |socket| {
         let served = runtime::Builder::new_current_thread().enable_all().build().and_then(|runtime| {
-            let served = runtime.block_on(serve(socket, forwards));
+            let served = runtime.block_on(serve(socket, forwards, ours));
             // A name that is being looked up holds nobody up.
             runtime.shutdown_background();
             served
@@ -106,8 +108,8 @@ struct Goal {
 
 impl Goal {
     /// In a runtime, which looks up the name when it is asked for.
-    fn new(forward: &Forward) -> Self {
-        let to = forward.destination();
+    fn new(forward: &Forward, ours: Families) -> Self {
+        let to = forward.destination(ours);
         tokio::spawn(Arc::clone(&to).look_up());
         Self { to, by_kernel: forward.port().is_some() }
     }
@@ -134,8 +136,8 @@ async fn open(address: SocketAddr) -> io::Result<TcpStream> {
     socket.connect(address).await
 }
 
-async fn serve(socket: OwnedFd, forwards: &[Forward]) -> io::Result<()> {
-    let goals: Vec<_> = forwards.iter().map(Goal::new).collect();
+async fn serve(socket: OwnedFd, forwards: &[Forward], ours: Families) -> io::Result<()> {
+    let goals: Vec<_> = forwards.iter().map(|forward| Goal::new(forward, ours)).collect();
     let socket = Arc::new(asynchronous(socket)?);
     let open: Arc<Mutex<HashMap<u64, AbortHandle>>> = Arc::default();
     while let Some((request, _)) = receive::<Request>(&socket).await? {
@@ -296,7 +298,7 @@ mod tests {
         runtime.block_on(async {
             let (ours, theirs) =
                 socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
-            let helper = serve(theirs, forwards);
+            let helper = serve(theirs, forwards, Families::BOTH);
             let engine = async {
                 let opener = Opener::start(ours).unwrap();
                 act(opener).await
@@ -345,7 +347,7 @@ mod tests {
             };
             tokio::select! {
                 peer = engine => peer,
-                ended = serve(theirs, &forwards) => panic!("the helper has ended: {ended:?}"),
+                ended = serve(theirs, &forwards, Families::BOTH) => panic!("the helper has ended: {ended:?}"),
             }
         });
         drop(runtime);
@@ -379,7 +381,7 @@ mod tests {
             let (ours, theirs) =
                 socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
             helper::send(ours.as_fd(), &Request::Connect { id: 0, forward: 1 }, None).unwrap();
-            assert_eq!(serve(theirs, &forwards).await.unwrap_err().kind(), ErrorKind::InvalidData);
+            assert_eq!(serve(theirs, &forwards, Families::BOTH).await.unwrap_err().kind(), ErrorKind::InvalidData);
         });
     }
 }

@@ -1,22 +1,23 @@
 //! [`EngineOptions`]: the options of the device and the engine, which all subcommands have.
 
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 use trust::device::impair::{Impaired, Impairment};
 use trust::device::plain::PlainDevice;
-use trust::device::{Device, DeviceError, TunDevice, TunOptions};
+use trust::device::{Device, DeviceError, HostAddress, TunDevice, TunOptions};
 use trust::engine::{EngineConfig, EngineError, Pin, Plan, PlanKind, Steer, usable_cpus};
 use trust::shard::{Route, Routes};
 use trust::tcp;
 use trust::tcp::cookie::SynCookies;
 
+use super::addresses::{Families, Ours};
 use super::error::Error;
 use super::fencing::FenceOptions;
 use super::switch::Switch;
-use super::{Address, console, refusal};
+use super::{console, refusal};
 
 /// Which backend opens the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -36,23 +37,25 @@ enum Log {
     Segments,
 }
 
-/// The address for the kernel's side, beside ours.
-pub(super) fn kernel_side(ours: Address) -> Ipv4Addr {
-    ours.kernel_side(&[ours.ip()]).expect("a network has room for two hosts: see HostAddress::new")
-}
-
 /// A route as written: `NETWORK/PREFIX` or `default`, perhaps with `,src=ADDRESS`. There is no next hop to name: behind
 /// a TUN device is one neighbour, the kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct RouteArgument {
-    route: Route,
-    source: Option<Ipv4Addr>,
+    /// `None`: everywhere, in the source's family or in both.
+    network: Option<(IpAddr, u8)>,
+    source: Option<IpAddr>,
 }
 
-impl Default for RouteArgument {
-    fn default() -> Self {
-        let route = Route::to(Ipv4Addr::UNSPECIFIED.into(), 0).expect("no bits are not too many");
-        Self { route, source: None }
+impl RouteArgument {
+    /// One route, or for both families one each.
+    fn routes(self) -> impl Iterator<Item = Route> {
+        let everywhere = [(Ipv4Addr::UNSPECIFIED.into(), 0), (Ipv6Addr::UNSPECIFIED.into(), 0)];
+        let same_family = move |network: IpAddr| self.source.is_none_or(|source| source.is_ipv4() == network.is_ipv4());
+        let all = everywhere.into_iter().filter(move |(network, _)| self.network.is_none() && same_family(*network));
+        self.network.into_iter().chain(all).map(move |(network, prefix)| {
+            let route = Route::to(network, prefix).expect("no longer than the address: see `from_str`");
+            self.source.map_or(route, |source| route.from(source))
+        })
     }
 }
 
@@ -62,20 +65,21 @@ impl FromStr for RouteArgument {
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || "not default or a network like 192.0.2.0/24, perhaps with ,src=10.7.0.2 behind it".to_owned();
         let (destination, source) = match text.split_once(",src=") {
-            Some((destination, source)) => (destination, Some(source.parse().map_err(|_| wrong())?)),
+            Some((destination, source)) => (destination, Some(source.parse::<IpAddr>().map_err(|_| wrong())?)),
             None => (text, None),
         };
-        let mut route = if destination == "default" {
-            Self::default().route
-        } else {
-            let (network, prefix) = destination.split_once('/').unwrap_or((destination, "32"));
-            let network: Ipv4Addr = network.parse().map_err(|_| wrong())?;
-            Route::to(network.into(), prefix.parse().map_err(|_| wrong())?).map_err(|error| error.to_string())?
-        };
-        if let Some(source) = source {
-            route = route.from(IpAddr::V4(source));
+        if destination == "default" {
+            return Ok(Self { network: None, source });
         }
-        Ok(Self { route, source })
+        let (network, prefix) = destination.split_once('/').map_or((destination, None), |(n, p)| (n, Some(p)));
+        let network: IpAddr = network.parse().map_err(|_| wrong())?;
+        let whole = if network.is_ipv4() { 32 } else { 128 };
+        let prefix = prefix.map_or(Ok(whole), str::parse).map_err(|_| wrong())?;
+        Route::to(network, prefix).map_err(|error| error.to_string())?;
+        if source.is_some_and(|source| source.is_ipv4() != network.is_ipv4()) {
+            return Err("its source is of the other family; take one of the same, or leave ,src= out".to_owned());
+        }
+        Ok(Self { network: Some((network, prefix)), source })
     }
 }
 
@@ -94,19 +98,19 @@ pub(super) struct EngineOptions {
     #[arg(long, value_enum)]
     offload: Option<Switch>,
 
-    /// Hosts that connections can be opened to, beside our own networks: like 192.0.2.0/24, with ,src=ADDRESS from that
-    /// address of ours; may be repeated. Default: default, everywhere.
+    /// Hosts that connections can be opened to, beside our own networks: like 192.0.2.0/24 or 2001:db8::/32, with ,src=ADDRESS
+    /// from that address of ours; may be repeated. Default: default, everywhere.
     #[arg(long, value_name = "NETWORK/PREFIX|default")]
     route: Vec<RouteArgument>,
 
-    /// Have the kernel forward what comes from our device (net.ipv4.conf.NAME.forwarding), which goes with the device.
-    /// It takes root.
+    /// Have the kernel forward what comes from our device (net.ipv4.conf.NAME.forwarding, and of IPv6 force_forwarding where
+    /// the kernel has it, from 6.17 on), which goes with the device. It takes root.
     #[arg(long)]
     pub(super) forwarding: bool,
 
     /// Largest IP packet, octets.
     #[arg(long, value_name = "OCTETS", default_value_t = 1500, value_parser = mtu, allow_negative_numbers = true)]
-    mtu: u16,
+    pub(super) mtu: u16,
 
     /// Shape: readers, workers and writers on threads of their own, or all three on each thread.
     #[arg(long, value_name = "auto|pipeline|fused", default_value = "auto")]
@@ -195,8 +199,8 @@ impl EngineOptions {
     }
 
     /// Makes the device and the plan. `tun`: the interface's name where the user gave none.
-    pub(super) fn setup(&self, addresses: &[Address], tun: &str, tcp: tcp::Config) -> Result<Setup, Error> {
-        let routes = self.routes(addresses)?;
+    pub(super) fn setup(&self, ours: &Ours, tun: &str, tcp: tcp::Config) -> Result<Setup, Error> {
+        let routes = self.routes(ours.list())?;
         let plain = self.device == Backend::TunTap;
         if plain && self.offload == Some(Switch::On) {
             let text = "--device tun-tap --offload on: the plain device has no offload; leave --offload out";
@@ -210,7 +214,7 @@ impl EngineOptions {
         let plan = self.plan()?;
         let options = TunOptions {
             name: self.tun.clone().unwrap_or_else(|| tun.to_owned()),
-            addresses: addresses.iter().map(|ours| (IpAddr::V4(kernel_side(*ours)), ours.prefix())).collect(),
+            addresses: ours.kernel_sides().iter().map(|side| (side.ip(), side.prefix())).collect(),
             mtu: self.mtu,
             queues: plan.queues as u16,
             offload: !plain && self.offload != Some(Switch::Off),
@@ -222,15 +226,12 @@ impl EngineOptions {
             Box::new(TunDevice::create(&options).map_err(no_device)?)
         };
         if self.forwarding {
-            let name = device.name();
-            std::fs::write(format!("/proc/sys/net/ipv4/conf/{name}/forwarding"), "1").map_err(|error| {
-                Error::Run(format!("--forwarding: net.ipv4.conf.{name}.forwarding cannot be set ({error})"))
-            })?;
+            forward_from(device.name(), ours)?;
         }
         if let Some(impairment) = &self.impair {
             device = Box::new(Impaired::new(device, *impairment));
         }
-        let config = EngineConfig { routes, tcp, ..self.config(addresses, plan.workers) };
+        let config = EngineConfig { routes, tcp, ..self.config(ours.list(), plan.workers) };
         Ok(Setup { device, plan, config })
     }
 
@@ -242,8 +243,8 @@ impl EngineOptions {
     }
 
     /// What the options say of an engine with so many workers; routes and tunables of TCP are checked elsewhere.
-    pub(super) fn config(&self, addresses: &[Address], workers: usize) -> EngineConfig {
-        let mut config = EngineConfig::new(addresses.iter().map(|address| IpAddr::V4(address.ip())).collect());
+    pub(super) fn config(&self, addresses: &[HostAddress], workers: usize) -> EngineConfig {
+        let mut config = EngineConfig::new(addresses.iter().map(|address| address.ip()).collect());
         config.steer = self.steer.unwrap_or_default();
         config.busy_poll = self.busy_poll;
         config.log_connections = self.log.contains(&Log::Connections);
@@ -256,28 +257,24 @@ impl EngineOptions {
     }
 
     /// Our own networks, and what `--route` adds.
-    pub(super) fn routes(&self, addresses: &[Address]) -> Result<Routes, Error> {
+    pub(super) fn routes(&self, addresses: &[HostAddress]) -> Result<Routes, Error> {
         let mut routes = Routes::none();
-        for (index, address) in addresses.iter().enumerate() {
-            if let Some(other) = addresses[..index].iter().find(|other| other.covers(address.ip())) {
-                let text = format!("--address {address}: its network is that of {other} already; take another one");
-                return Err(Error::Usage(text));
-            }
-            let route = Route::on_link(address.ip().into(), address.prefix());
-            routes.add(route.expect("30 bits at most: see HostAddress::new"));
+        for address in addresses {
+            let route = Route::on_link(address.ip(), address.prefix());
+            routes.add(route.expect("shorter than the address: see HostAddress::new"));
         }
-        for RouteArgument { route, source } in &self.route {
-            if let Some(source) = source
-                && !addresses.iter().any(|address| address.ip() == *source)
+        for argument in &self.route {
+            if let Some(source) = argument.source
+                && !addresses.iter().any(|address| address.ip() == source)
             {
                 return Err(Error::Usage(format!(
                     "--route: src={source} is no address of ours; --address makes it one"
                 )));
             }
-            routes.add(*route);
+            argument.routes().for_each(|route| routes.add(route));
         }
         if self.route.is_empty() {
-            routes.add(RouteArgument::default().route);
+            RouteArgument::default().routes().for_each(|route| routes.add(route));
         }
         Ok(routes)
     }
@@ -300,6 +297,30 @@ impl EngineOptions {
         // Fails only if there is one already.
         let _ = tracing::subscriber::set_global_default(subscriber);
     }
+}
+
+/// Has the kernel forward what comes from a device, in the families that we speak.
+fn forward_from(device: &str, ours: &Ours) -> Result<(), Error> {
+    let set = |family: &str, setting: &str| {
+        std::fs::write(format!("/proc/sys/net/{family}/conf/{device}/{setting}"), "1").map_err(|error| {
+            Error::Run(format!("--forwarding: net.{family}.conf.{device}.{setting} cannot be set ({error})"))
+        })
+    };
+    let families = Families::of(&ours.ips());
+    if families.ipv4 {
+        set("ipv4", "forwarding")?;
+    }
+    let everywhere = std::fs::read_to_string("/proc/sys/net/ipv6/conf/all/forwarding");
+    if families.ipv6 && everywhere.is_ok_and(|text| text.trim() == "0") {
+        // For all devices at once it would be the whole machine's business, which then hears no routers any more.
+        if std::path::Path::new(&format!("/proc/sys/net/ipv6/conf/{device}/force_forwarding")).exists() {
+            return set("ipv6", "force_forwarding");
+        }
+        tracing::warn!(
+            "--forwarding: IPv6 is not forwarded, this kernel can only do it for all devices (net.ipv6.conf.all.forwarding)"
+        );
+    }
+    Ok(())
 }
 
 /// The key that was perhaps meant.

@@ -16,6 +16,7 @@ use trust::fence::Mode;
 use trust::services::{self, CpuTime, Environment, ServiceSpec};
 use trust::tcp;
 
+use super::addresses::{AddressOptions, Families, Ours};
 use super::control::{self, About, Control, Scraped, Server};
 use super::echo_sockets::EchoSockets;
 use super::fencing::Inherited;
@@ -23,7 +24,7 @@ use super::forward::{self, Bound, Forwarding};
 use super::observe::{Sample, live_line, stats_lines, summary};
 use super::options::{EngineOptions, Setup, no_engine};
 use super::wanted::{Services, Wanted};
-use super::{Address, Error, capture, console, descriptors, opener, threads};
+use super::{Error, capture, console, descriptors, opener, threads};
 
 /// How often it is looked whether another signal has come.
 const MOMENT: Duration = Duration::from_millis(20);
@@ -34,9 +35,8 @@ const CAPTURE: Duration = Duration::from_secs(10);
 /// Options of `trust serve`.
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
-    /// Our address; the kernel's side gets the first other one of the prefix.
-    #[arg(long, value_name = "ADDRESS/PREFIX", default_value = "10.7.0.2/24")]
-    address: Address,
+    #[command(flatten)]
+    addresses: AddressOptions,
 
     /// One more service on one more port, like echo:4242; a port of a default service it takes over, like echo:80;
     /// forward:PORT=HOST:PORT, what comes to our port goes to a host by the kernel; reverse:[ADDRESS:]PORT=HOST:PORT, what
@@ -82,11 +82,13 @@ impl Serve {
     }
 
     pub(crate) fn check(&self) -> Result<(), Error> {
+        self.addresses.choose(0, self.engine.mtu)?;
         self.engine.tcp().map(drop)
     }
 
     pub(crate) fn run(self, inherited: Inherited) -> Result<(), Error> {
         let Some(tcp) = self.engine.tcp()? else { return Ok(()) };
+        let ours = self.addresses.choose(0, self.engine.mtu)?;
         return_large_allocations();
         self.engine.start_logging();
         let mut fencing = self.engine.fence.build(inherited)?;
@@ -101,11 +103,12 @@ impl Serve {
             descriptors::connections(&self.engine.plan()?, applications, forwards.len(), forward::CONNECTIONS)?
         };
         // First what takes rights; then they go, and threads begin; then all that is left goes.
-        let helper = if forwards.is_empty() { None } else { Some(opener::fork(&fencing, &forwards)?) };
+        let fork = || opener::fork(&fencing, &forwards, Families::of(&ours.ips()));
+        let helper = (!forwards.is_empty()).then(fork).transpose()?;
         let device = self.engine.tun.as_deref().unwrap_or("trust0");
         let mut control = Control::begin(self.control.as_ref(), device, &fencing)?;
         let mut signals = signals()?;
-        let Setup { device, plan, config } = self.engine.setup(&[self.address], "trust0", tcp)?;
+        let Setup { device, plan, config } = self.engine.setup(&ours, "trust0", tcp)?;
         let tun = device.name().to_owned();
         let capabilities = device.capabilities();
         let prepared = Engine::prepare(config, plan, device, &factories(&specs)).map_err(no_engine)?;
@@ -117,14 +120,13 @@ impl Serve {
         let mode = if bound.is_some() { Mode::Forward } else { Mode::Serve };
         let forwarding = bound.map(|(bound, helper)| bound.start(&engine.stack(), places, helper)).transpose()?;
         let echoing = EchoSockets::start(&engine.stack(), &echo_ports)?;
-        let address = self.address.ip().into();
-        let scraped = self.metrics.map(|port| Scraped::bind(&engine.stack(), address, port)).transpose()?;
+        let scraped = self.metrics.map(|port| Scraped::bind(&engine.stack(), &ours.ips(), port)).transpose()?;
         let (stop, stopped) = bounded(1);
         // One that nobody has taken yet says as much.
         threads::start("signals", move || signals.forever().for_each(|signal| _ = stop.try_send(signal)))?;
         let (terminal, start) = (std::io::stderr().is_terminal(), Instant::now());
         let about = About {
-            engine: about(&tun, self.address, &engine, &list),
+            engine: about(&tun, &ours, &engine, &list),
             start,
             services: specs.iter().map(|spec| spec.name.to_string()).collect(),
             applications: applications
@@ -132,7 +134,7 @@ impl Serve {
                 .chain(self.metrics.map(|port| (port, "metrics".to_owned())))
                 .collect(),
         };
-        let mut banner = banner(&tun, &capabilities, &engine);
+        let mut banner = banner(&tun, &capabilities, &engine, &ours);
         if let Some(path) = control.path() {
             banner += &format!("control: {}\n", path.display());
         }
@@ -143,7 +145,8 @@ impl Serve {
         let fence = fencing.close(mode);
 
         let output = console::output();
-        output.say(banner + &format!("fence: {fence}\nready: {} {}\n", self.address.ip(), list.join(" ")));
+        let addresses = ours.words(|address| address.ip().to_string());
+        output.say(banner + &format!("fence: {fence}\nready: {addresses} {}\n", list.join(" ")));
 
         let signalled = watch(self.stats, &engine, start, &stopped);
         if terminal {
@@ -217,20 +220,20 @@ fn factories(specs: &[ServiceSpec]) -> Vec<ServiceFactory> {
 }
 
 /// What the control socket says of the engine.
-fn about(device: &str, address: Address, engine: &Engine, services: &[String]) -> control::protocol::Engine {
+fn about(device: &str, ours: &Ours, engine: &Engine, services: &[String]) -> control::protocol::Engine {
     control::protocol::Engine {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
         device: device.to_owned(),
-        address: address.to_string(),
+        address: ours.words(ToString::to_string),
         shards: engine.plan().workers as u16,
         services: services.to_vec(),
         uptime_ms: 0,
     }
 }
 
-/// The device, and which thread does what; each in a line.
-fn banner(tun: &str, capabilities: &Capabilities, engine: &Engine) -> String {
+/// The device, which thread does what, and what is missing of our addresses; each in a line.
+fn banner(tun: &str, capabilities: &Capabilities, engine: &Engine, ours: &Ours) -> String {
     let plan = engine.plan();
     let shape = if plan.kind == PlanKind::Fused { "fused" } else { "pipeline" };
     let mut banner = format!(
@@ -254,6 +257,9 @@ fn banner(tun: &str, capabilities: &Capabilities, engine: &Engine) -> String {
             })
             .collect();
         banner += &format!("  {} -> {cpu} -> {}\n", thread.name, stages.join(", "));
+    }
+    if let Some(why) = ours.without_ipv6() {
+        banner += &format!("IPv4 alone: {why}\n");
     }
     banner
 }

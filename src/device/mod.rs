@@ -113,7 +113,7 @@ use crate::steering::{OwnerTable, SteeringKeys};
 use crate::wire::vnet::{Offload, RxOffload, TxOffload};
 
 pub use fd::MAX_PAYLOAD_SLICES;
-pub use host_address::{AddressError, HostAddress, no_host};
+pub use host_address::{AddressError, HostAddress, kernel_has_ipv6, no_host};
 pub use tun::{DeviceError, TunDevice, TunOptions};
 
 /// Octets a receive buffer must have: the largest IP packet and room for the header of the driver in front of it.

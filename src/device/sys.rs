@@ -4,6 +4,8 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::io::{Read, Write};
+use std::net::IpAddr;
+#[cfg(feature = "tun-tap")]
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -94,22 +96,49 @@ fn set_ipv4_field(name: &str, field: libc::Ioctl, address: Ipv4Addr) -> io::Resu
 /// Sets the number of packets an interface queues, by one rtnetlink request: the ioctl (`SIOCSIFTXQLEN`) wants
 /// CAP_NET_ADMIN of the whole machine, this one only that of the network namespace.
 pub(super) fn set_tx_queue_len(name: &str, packets: u32) -> io::Result<()> {
-    // struct ifinfomsg: family, type, index, flags, which of them change.
-    let mut body = vec![0; 4];
-    body.extend_from_slice(&interface_index(name)?.to_ne_bytes());
-    body.extend_from_slice(&[0; 8]);
-    push_attribute(&mut body, libc::IFLA_TXQLEN, packets.to_ne_bytes());
+    let mut body = link_message(name)?;
+    push_attribute(&mut body, libc::IFLA_TXQLEN, &packets.to_ne_bytes());
     rtnetlink(libc::RTM_NEWLINK, 0, &body)
 }
 
-/// Gives an interface one more IPv4 address: the ioctls know of one only.
-pub(super) fn add_ipv4(name: &str, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
+/// Gives an interface one more address: the ioctls know of one IPv4 address only, and of no flags. An IPv6 address is used
+/// at once: nobody else is on the link who could have it, too (`IFA_F_NODAD`, RFC 4862 5.4).
+pub(super) fn add_address(name: &str, address: IpAddr, prefix: u8) -> io::Result<()> {
+    let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     // struct ifaddrmsg: family, prefix, flags, scope (universe), index.
-    let mut body = vec![libc::AF_INET as u8, prefix, 0, libc::RT_SCOPE_UNIVERSE];
+    let mut body = vec![family as u8, prefix, 0, libc::RT_SCOPE_UNIVERSE];
     body.extend_from_slice(&interface_index(name)?.to_ne_bytes());
-    push_attribute(&mut body, libc::IFA_LOCAL, address.octets());
-    push_attribute(&mut body, libc::IFA_ADDRESS, address.octets());
+    match address {
+        IpAddr::V4(address) => {
+            push_attribute(&mut body, libc::IFA_LOCAL, &address.octets());
+            push_attribute(&mut body, libc::IFA_ADDRESS, &address.octets());
+        }
+        IpAddr::V6(address) => {
+            push_attribute(&mut body, libc::IFA_LOCAL, &address.octets());
+            push_attribute(&mut body, libc::IFA_FLAGS, &libc::IFA_F_NODAD.to_ne_bytes());
+        }
+    }
     rtnetlink(libc::RTM_NEWADDR, libc::NLM_F_CREATE | libc::NLM_F_EXCL, &body)
+}
+
+/// Has the kernel give an interface no link-local IPv6 address when it comes up, and so ask it for no routers either.
+pub(super) fn no_link_local(name: &str) -> io::Result<()> {
+    /// From linux/if_link.h: `IFLA_INET6_ADDR_GEN_MODE`, and `IN6_ADDR_GEN_MODE_NONE` of its values.
+    const ADDR_GEN_MODE: u16 = 8;
+    const NONE: u8 = 1;
+    let (mut mode, mut family, mut body) = (Vec::new(), Vec::new(), link_message(name)?);
+    push_attribute(&mut mode, ADDR_GEN_MODE, &[NONE]);
+    push_attribute(&mut family, libc::AF_INET6 as u16, &mode);
+    push_attribute(&mut body, libc::IFLA_AF_SPEC, &family);
+    rtnetlink(libc::RTM_NEWLINK, 0, &body)
+}
+
+/// A struct ifinfomsg: family, type, index, flags, which of them change.
+fn link_message(name: &str) -> io::Result<Vec<u8>> {
+    let mut body = vec![0; 4];
+    body.extend_from_slice(&interface_index(name)?.to_ne_bytes());
+    body.extend_from_slice(&[0; 8]);
+    Ok(body)
 }
 
 fn interface_index(name: &str) -> io::Result<u32> {
@@ -121,11 +150,12 @@ fn interface_index(name: &str) -> io::Result<u32> {
     }
 }
 
-/// A struct rtattr with four octets.
-fn push_attribute(body: &mut Vec<u8>, kind: u16, value: [u8; 4]) {
-    body.extend_from_slice(&8u16.to_ne_bytes());
+/// A struct rtattr: length, type, value, and what fills it up to a multiple of four octets.
+fn push_attribute(body: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    body.extend_from_slice(&(4 + value.len() as u16).to_ne_bytes());
     body.extend_from_slice(&kind.to_ne_bytes());
-    body.extend_from_slice(&value);
+    body.extend_from_slice(value);
+    body.resize(body.len().next_multiple_of(4), 0);
 }
 
 /// One request to rtnetlink, and its answer. Numbers are in the machine's order.

@@ -28,7 +28,7 @@ pub struct TunOptions {
     /// Name of the interface, at most 15 octets; it must not exist yet. Empty: the kernel picks `tun<N>`.
     pub name: String,
     /// Addresses of the KERNEL's side with prefix length, any number. The engine answers for other addresses in the same
-    /// prefixes.
+    /// prefixes. Of IPv6 the kernel's side has these alone, and no link-local address.
     pub addresses: Vec<(IpAddr, u8)>,
     /// Far end of the link for the kernel, where the prefix of the first IPv4 address does not say it (/32).
     pub peer: Option<Ipv4Addr>,
@@ -96,6 +96,12 @@ pub enum DeviceError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The kernel has no IPv6 in this network namespace, and so its side can have no address of it.
+    #[error(
+        "IPv6 is off in this network namespace, so '{0}' can have no address of it; turn it on \
+         (sysctl -w net.ipv6.conf.default.disable_ipv6=0), or take IPv4 addresses only"
+    )]
+    NoIpv6(String),
     /// A property could not be set or read.
     #[error("cannot {what} of interface '{name}': {source}; check the value, and that CAP_NET_ADMIN is there")]
     Configure {
@@ -125,7 +131,7 @@ impl DeviceError {
             Self::NameInvalid(_) | Self::Options(_) => io::ErrorKind::InvalidInput,
             Self::NodeMissing => io::ErrorKind::NotFound,
             Self::NodeAccess | Self::NotPermitted(_) => io::ErrorKind::PermissionDenied,
-            Self::NoDriver(_) => io::ErrorKind::Unsupported,
+            Self::NoDriver(_) | Self::NoIpv6(_) => io::ErrorKind::Unsupported,
             Self::Queue { source, .. } | Self::Configure { source, .. } => source.kind(),
         }
     }
@@ -187,16 +193,18 @@ pub(super) fn configure(device: &SyncDevice, name: &str, options: &TunOptions) -
     device.set_mtu(options.mtu).map_err(failed("set the MTU", name))?;
     sys::set_tx_queue_len(name, options.tx_queue_len).map_err(failed("set the queue length", name))?;
     let first = ipv4_of(options);
-    for (address, prefix) in &options.addresses {
-        match address {
-            IpAddr::V4(address) if first.is_some_and(|(first, _)| first == *address) => {}
-            IpAddr::V4(address) => {
-                sys::add_ipv4(name, *address, *prefix).map_err(failed("add an IPv4 address", name))?;
-            }
-            IpAddr::V6(address) => {
-                device.add_address_v6(*address, *prefix).map_err(failed("set the IPv6 address", name))?;
-            }
+    // Without IPv6 in the kernel there is nothing to leave out.
+    let _ = sys::no_link_local(name);
+    for &(address, prefix) in &options.addresses {
+        if first.is_some_and(|(first, _)| address == first) {
+            continue;
         }
+        sys::add_address(name, address, prefix).map_err(|source| match source.raw_os_error() {
+            Some(libc::EACCES | libc::EAFNOSUPPORT | libc::EOPNOTSUPP) if address.is_ipv6() => {
+                DeviceError::NoIpv6(name.to_owned())
+            }
+            _ => failed("add an address", name)(source),
+        })?;
     }
     device.enabled(true).map_err(failed("bring up the link", name))
 }

@@ -94,7 +94,7 @@ impl From<BuildError> for io::Error {
 ///
 /// // What cannot be is refused with what can.
 /// let refused = Engine::builder().address([224, 0, 0, 1].into()).start().unwrap_err();
-/// let text = "224.0.0.1: multicast, no host's address; take one of a private network, like 10.7.0.2/24";
+/// let text = "224.0.0.1: multicast, no host's address; take one of a private network, like 10.7.0.2/24 or fd00:7::2/64";
 /// assert_eq!(refused.to_string(), text);
 /// # Ok(())
 /// # }
@@ -119,7 +119,9 @@ pub struct Builder {
 }
 
 /// The prefix of an address for which none was said, if the device is to be a TUN device of ours.
-const USUAL_PREFIX: u8 = 24;
+fn usual_prefix(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 24 } else { 64 }
+}
 
 impl std::fmt::Debug for Builder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -170,8 +172,8 @@ impl Builder {
         self
     }
 
-    /// The engine's own address (default 10.7.0.2). Called again, the engine answers for several. On a TUN device it is in a
-    /// network of 24 bits unless [`network`](Self::network) says another prefix.
+    /// The engine's own address (default 10.7.0.2), IPv4 or IPv6. Called again, the engine answers for several. On a TUN device
+    /// it is in a network of 24 bits, or 64 for IPv6, unless [`network`](Self::network) says another prefix.
     pub fn address(mut self, address: IpAddr) -> Self {
         if !std::mem::replace(&mut self.named, true) {
             self.config.addresses.clear();
@@ -365,9 +367,7 @@ fn check(addresses: &[IpAddr], networks: &[(IpAddr, u8)]) -> Result<(), BuildErr
         }
     }
     for &(address, prefix) in networks {
-        if let IpAddr::V4(ip) = address
-            && let Err(why @ AddressError::Edge(_)) = HostAddress::new(ip, prefix)
-        {
+        if let Err(why @ (AddressError::Edge(_) | AddressError::Anycast(_))) = HostAddress::new(address, prefix) {
             return Err(BuildError::Address { address, why });
         }
     }
@@ -384,26 +384,19 @@ fn beside(kernel: Vec<(IpAddr, u8)>, ours: &[IpAddr]) -> Result<Vec<(IpAddr, u8)
 
 /// An address for the kernel's side in each network of ours.
 fn kernel_sides(addresses: &[IpAddr], networks: &[(IpAddr, u8)]) -> Result<Vec<(IpAddr, u8)>, BuildError> {
-    let mut taken: Vec<Ipv4Addr> =
-        addresses.iter().filter_map(|address| if let IpAddr::V4(ip) = address { Some(*ip) } else { None }).collect();
-    let (mut known, mut sides): (Vec<HostAddress>, _) = (Vec::new(), Vec::new());
+    let mut ours: Vec<HostAddress> = Vec::new();
     for &address in addresses {
-        let refused = |why| BuildError::Address { address, why };
-        let IpAddr::V4(ip) = address else { return Err(refused(AddressError::Ipv6)) };
-        let said = networks.iter().find(|(network, _)| *network == address);
-        if said.is_none() && known.iter().any(|network| network.covers(ip)) {
-            continue;
-        }
-        let network = HostAddress::new(ip, said.map_or(USUAL_PREFIX, |(_, prefix)| *prefix)).map_err(refused)?;
-        // Of the same length, it is the same network.
-        if !known.iter().any(|other| other.prefix() == network.prefix() && other.covers(ip)) {
-            let kernel = network.kernel_side(&taken).ok_or(refused(AddressError::Full))?;
-            taken.push(kernel);
-            sides.push((IpAddr::V4(kernel), network.prefix()));
-        }
-        known.push(network);
+        let said = networks.iter().find(|(network, _)| *network == address).map(|(_, prefix)| *prefix);
+        // Said without one it may lie in a network that is there already.
+        let known = || ours.iter().find(|network| network.covers(address)).map(|network| network.prefix());
+        let prefix = said.or_else(known).unwrap_or_else(|| usual_prefix(address));
+        let network = HostAddress::new(address, prefix).map_err(|why| BuildError::Address { address, why })?;
+        ours.push(network);
     }
-    Ok(sides)
+    match HostAddress::kernel_sides(&ours) {
+        Ok(sides) => Ok(sides.iter().map(|side| (side.ip(), side.prefix())).collect()),
+        Err((address, why)) => Err(BuildError::Address { address: address.ip(), why }),
+    }
 }
 
 #[cfg(test)]
@@ -478,6 +471,9 @@ mod tests {
             (with(&[]), "10.7.0.1/24"),
             (with(&["10.9.0.2"]), "10.9.0.1/24"),
             (with(&["10.9.0.1"]), "10.9.0.2/24"),
+            (with(&["fd00:7::2"]), "fd00:7::1/64"),
+            (with(&["10.7.0.2", "fd00:7::2"]), "10.7.0.1/24 fd00:7::1/64"),
+            (network(with(&["fd00:7::2"]), "fd00:8::9", 48), "fd00:7::1/64 fd00:8::1/48"),
             (with(&["10.9.0.1", "10.9.0.2"]), "10.9.0.3/24"),
             (with(&["10.9.0.2", "10.9.1.2", "10.9.0.7"]), "10.9.0.1/24 10.9.1.1/24"),
             (network(with(&[]), "10.9.200.7", 16), "10.9.0.1/16"),
@@ -510,7 +506,8 @@ mod tests {
             (with("10.7.0.2").network(ip("10.9.0.8"), 29).expect("short"), "10.9.0.8: the network's own"),
             (with("10.7.0.2").network(ip("10.9.0.8"), 32).expect("short"), "10.9.0.8: the prefix must leave room"),
             (with("10.9.0.5").network(ip("10.9.0.6"), 30).expect("short"), "10.9.0.6: no address of its network"),
-            (with("fd00::2"), "fd00::2: an IPv6 address says nothing of the kernel's side"),
+            (with("fd00:7::"), "fd00:7::: the address of the network's routers; take another one, like fd00:7::1/64"),
+            (with("::ffff:10.7.0.2"), "::ffff:10.7.0.2: an IPv4 address in IPv6's form"),
         ] {
             let error = sides(&builder).expect_err(said);
             assert!(error.starts_with(said), "{error}");

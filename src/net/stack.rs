@@ -212,7 +212,9 @@ impl Stack {
                 || listening.contains(&address)
                 || (address.ip().is_unspecified()
                     && (self.shared.service_ports.contains(&address.port())
-                        || listening.iter().any(|other| other.port() == address.port())))
+                        || listening
+                            .iter()
+                            .any(|other| other.port() == address.port() && other.is_ipv4() == address.is_ipv4())))
         };
         let chosen = if local.port() == 0 {
             let count = usize::from(EPHEMERAL_PORTS.end() - EPHEMERAL_PORTS.start()) + 1;

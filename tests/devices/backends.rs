@@ -47,6 +47,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         netns::trial("tcp_bulk_both_ways_without_offload", || tcp_bulk_both_ways(&mut tun(2, false))),
         netns::trial("tcp_bulk_both_ways_on_tun_tap", || tcp_bulk_both_ways(&mut plain())),
         netns::trial("ipv6_address_and_super_segments", ipv6),
+        netns::trial("ipv6_the_kernel_says_nothing_by_itself", quiet),
         netns::trial("several_addresses_lie_on_one_device", several_addresses),
         netns::trial("kernel_accepts_cut_super_segments", || {
             let bad_network = "tx.dup=0.05,tx.reorder=0.1,seed=1".parse().unwrap();
@@ -80,7 +81,7 @@ fn readable(fd: RawFd, wait: Duration) -> bool {
     unsafe { libc::poll(&raw mut poll, 1, wait.as_millis() as i32) == 1 }
 }
 
-/// Queue and place of the next packet of one protocol (a fresh interface also carries the kernel's own IPv6 chatter).
+/// Queue and place of the next packet of one protocol.
 fn next(queues: &mut [QueuePair], buf: &mut [u8], protocol: u8) -> (usize, Received) {
     let start = Instant::now();
     while start.elapsed() < WAIT {
@@ -329,6 +330,32 @@ fn ipv6() {
     let addresses = vec![(IpAddr::V4(KERNEL), 24), (IpAddr::V6(kernel), 64)];
     let mut device = TunDevice::create(&TunOptions { addresses, ..TunOptions::default() }).unwrap();
     bulk(&mut device, IpAddr::V6(kernel), IpAddr::V6(engine));
+}
+
+/// No link-local address, no routers asked for, no duplicates looked for (RFC4862-5.4): what is read first is what a program sends, from an
+/// address that can be used at once.
+fn quiet() {
+    let kernel = Ipv6Addr::new(0xfd07, 0, 0, 0, 0, 0, 0, 1);
+    let options = || TunOptions { addresses: vec![(IpAddr::V6(kernel), 64)], queues: 1, ..TunOptions::default() };
+    for plain in [false, true] {
+        let mut device: Box<dyn Device> = if plain {
+            Box::new(PlainDevice::create(&options()).unwrap())
+        } else {
+            Box::new(TunDevice::create(&options()).unwrap())
+        };
+        let socket = UdpSocket::bind((kernel, 5000)).unwrap();
+        let mut queues = device.take_queues();
+        let mut buf = vec![0; BUFFER_LEN];
+        // Routers would be asked for within a second of "up" (RFC 4861 6.3.7), listeners told of at once (RFC 3810 6.1).
+        std::thread::sleep(Duration::from_millis(1_500));
+        socket.send_to(b"first", (Ipv6Addr::new(0xfd07, 0, 0, 0, 0, 0, 0, 2), 7)).unwrap();
+        assert!(readable(queues[0].0.fd().unwrap(), WAIT));
+        let got = queues[0].0.receive(&mut buf).unwrap().unwrap();
+        let packet = ip::parse(&buf[got.start..got.start + got.len], true).unwrap();
+        assert_eq!((packet.src, packet.protocol), (IpAddr::V6(kernel), UDP), "plain: {plain}");
+        assert_eq!(&packet.payload[8..], b"first");
+        assert!(queues[0].0.receive(&mut buf).unwrap().is_none());
+    }
 }
 
 /// From each of its addresses the kernel reaches the others of that network, through the device.

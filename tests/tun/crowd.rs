@@ -149,8 +149,6 @@ pub(crate) fn local_births() -> Outcome {
     let cpu = *trust::engine::usable_cpus().last().unwrap();
     // The kernel's side must not run out of ports.
     sysctl("tcp_max_tw_buckets", "100")?;
-    // What IPv6 asks its neighbours as soon as the device is up comes before the program that steers, on any queue.
-    let _ = std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
     let engine = Engine::start(&["--workers", "2", "--steer", "local", "--plan", "fused", "--tcp", "time_wait=1s"]);
     assert!(engine.banner.contains("steering local"), "{}", engine.banner);
     let client = thread::spawn(move || {

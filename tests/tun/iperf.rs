@@ -14,7 +14,12 @@ pub(crate) struct Iperf {
 impl Iperf {
     /// Runs a client to the end: exit 0, no error, every stream moved data by the account of both ends.
     pub(crate) fn run(arguments: &[&str]) -> Self {
-        let output = run(60, "iperf3", &[&["-c", "10.7.0.2", "-J"], arguments].concat());
+        Self::run_at("10.7.0.2", arguments)
+    }
+
+    /// The same against another address.
+    pub(crate) fn run_at(address: &str, arguments: &[&str]) -> Self {
+        let output = run(60, "iperf3", &[&["-c", address, "-J"], arguments].concat());
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "iperf3 {arguments:?}: {}", describe(&output));
         let report: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));

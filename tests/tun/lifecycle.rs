@@ -193,7 +193,8 @@ pub(crate) fn limits() -> Outcome {
 pub(crate) fn ports() -> Outcome {
     let echoes = |port| answers(&TcpStream::connect((ENGINE, port)).unwrap());
     let ready = |engine: &Engine, services: &str| {
-        let wanted = format!("ready: 10.7.0.2 {services}");
+        let ipv6 = if trust::device::kernel_has_ipv6() { "fd00:7::2 " } else { "" };
+        let wanted = format!("ready: 10.7.0.2 {ipv6}{services}");
         assert!(engine.banner.lines().any(|line| line == wanted), "{}", engine.banner);
     };
     let engine = Engine::start(&["--service", "echo:80"]);

@@ -22,6 +22,7 @@ mod hostile;
 mod http;
 mod iperf;
 mod iperf_client;
+mod ipv6;
 mod keepalive;
 mod lifecycle;
 mod loss;
@@ -100,7 +101,13 @@ fn main() -> ExitCode {
         trial("fence_engine_dies_with_its_parent_all_the_same", fence::parents_death),
         trial("nat_through_routers_is_exact_and_undone", nat::through_routers),
         trial("nat_ssh_through_routers", nat::secure_shell),
+        trial("nat_by_ipv6_is_exact_and_undone", nat::by_ipv6),
         trial("nat_refuses_what_is_in_the_way", nat::refusals),
+        trial("ipv6_first_contact_is_answered_and_quiet", ipv6::first_contact),
+        trial("ipv6_our_own_commands_are_exact", ipv6::outwards),
+        trial("ipv6_forward_and_reverse_cross_families", ipv6::forwarded),
+        trial("ipv6_dead_address_costs_a_quarter_of_a_second", ipv6::dead_address),
+        trial("ipv6_without_it_in_the_kernel_is_said", ipv6::without),
         trial("keep_alive_must_24_kernel_answers_and_silence", keepalive::silence),
         trial("term_ends_it_cleanly", lifecycle::term),
         trial("int_ends_it_cleanly", lifecycle::int),
@@ -144,6 +151,10 @@ fn main() -> ExitCode {
         trial("echo_sockets_is_exact", applications::echo_sockets),
         trial("tokio_streams_between_two_engines", applications::two_engines),
         trial("addresses_of_the_builder_are_reached", applications::builder_addresses),
+        trial("ipv6_every_device_is_exact", ipv6::every_device),
+        trial("ipv6_iperf3", ipv6::iperf3),
+        trial("ipv6_curl_is_exact", ipv6::curl),
+        trial("ipv6_local_births_leave_nothing", ipv6::local_births),
         trial("iperf3_client_all_directions", iperf_client::all_directions),
         trial("iperf3_client_amounts_and_rates", iperf_client::amounts_and_rates),
         trial("iperf3_client_text", iperf_client::text),

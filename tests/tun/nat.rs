@@ -89,6 +89,22 @@ fn network() -> Result<(Namespace, Namespace), String> {
     servers.must("ip link set s0 gso_max_segs 1 up");
     let forwarding = pipe(&mut router.command(10, &["tee", "/proc/sys/net/ipv4/ip_forward"]), b"1");
     assert!(forwarding.status.success(), "{}", describe(&forwarding));
+    if trust::device::kernel_has_ipv6() {
+        for (namespace, lines) in [
+            (None, &["addr add 2001:db8:1::2/64 dev up0 nodad", "-6 route add default via 2001:db8:1::1"][..]),
+            (Some(&router), &["addr add 2001:db8:1::1/64 dev r0 nodad", "addr add 2001:db8:2::1/64 dev r1 nodad"]),
+            (
+                Some(&servers),
+                &["addr add 2001:db8:2::2/64 dev s0 nodad", "-6 route add 2001:db8:1::/64 via 2001:db8:2::1"],
+            ),
+        ] {
+            for line in lines {
+                namespace.map_or_else(|| ip(line), |namespace| namespace.must(&format!("ip {line}")));
+            }
+        }
+        let all = "/proc/sys/net/ipv6/conf/all/forwarding";
+        assert!(pipe(&mut router.command(10, &["tee", all]), b"1").status.success());
+    }
     router.nft(
         "table ip router {
             chain out { type nat hook postrouting priority srcnat; policy accept; oifname r1 masquerade; }
@@ -188,6 +204,39 @@ pub(crate) fn secure_shell() -> Outcome {
     engine.wait(Duration::from_secs(10));
     assert!(engine.output().contains("removed the nft table ip trust_nat"), "{}", engine.output());
     assert_eq!(settings(), before);
+    Ok(())
+}
+
+/// A page by IPv6, through the router that knows the way to our kernel and none to our network; and back to how it was.
+pub(crate) fn by_ipv6() -> Outcome {
+    if !std::path::Path::new("/proc/sys/net/ipv6/conf/lo/force_forwarding").exists() {
+        return Err("the kernel has no net.ipv6.conf.*.force_forwarding".to_owned());
+    }
+    let (_router, servers) = network()?;
+    let directory = Directory::new("nat-ipv6");
+    let data = noise(2_000_000, 53);
+    std::fs::write(directory.path("noise"), &data).unwrap();
+    let path = directory.path("");
+    let _http = servers.spawn(&["python3", "-m", "http.server", "8000", "--bind", "::", "--directory", &path]);
+    listens_in(&servers.prefix(), 8000);
+    let forwards = || std::fs::read_to_string("/proc/sys/net/ipv6/conf/up0/force_forwarding").unwrap();
+    let before = (settings(), forwards());
+    assert_eq!(before.1, "0\n");
+    let fetched = directory.path("fetched");
+    let line = ["--host", "--nat", "fetch", "http://[2001:db8:2::2]:8000/noise", "-o", &fetched];
+    let output = run_sh(&directory, 120, &line).output().unwrap();
+    assert!(output.status.success(), "{}", describe(&output));
+    assert_same(&std::fs::read(&fetched).unwrap(), &data);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    for words in [
+        "added the nft table ip6 trust_nat: what fd00:7:0:1::2/64 sends by up0",
+        "net.ipv6.conf.up0.force_forwarding was 0 and is 1, for trust1 only",
+        "net.ipv6.conf.up0.force_forwarding is 0 again",
+        "removed the nft table ip6 trust_nat",
+    ] {
+        assert!(said.contains(words), "no {words:?} in:\n{said}");
+    }
+    assert_eq!((settings(), forwards()), before);
     Ok(())
 }
 

@@ -5,7 +5,7 @@
 
 use std::convert::Infallible;
 use std::future::ready;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +21,7 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, prometheus_t
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use tokio::sync::{Notify, Semaphore, watch};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use trust::engine::{Family, Handle, MetricKind, SampleValue};
 use trust::net::Stack;
@@ -35,20 +36,21 @@ const CONNECTIONS: usize = 8;
 /// whole and its answer to be taken.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Where metrics are served: on a port of our own stack.
+/// Where metrics are served: on a port of our own stack, at each of our addresses.
 #[derive(Debug)]
 pub(in crate::command) struct Scraped {
-    listener: trust::net::TcpListener,
-    address: IpAddr,
-    port: u16,
+    listeners: Vec<(trust::net::TcpListener, SocketAddr)>,
 }
 
 impl Scraped {
     /// Listens.
-    pub(in crate::command) fn bind(stack: &Stack, address: IpAddr, port: u16) -> Result<Self, Error> {
+    pub(in crate::command) fn bind(stack: &Stack, addresses: &[IpAddr], port: u16) -> Result<Self, Error> {
         let failed = |error: std::io::Error| Error::Run(format!("--metrics {port}: {error}"));
-        let listener = stack.bind((address, port)).map_err(failed)?;
-        Ok(Self { listener, address, port })
+        let bind = |address: &IpAddr| {
+            let address = SocketAddr::new(*address, port);
+            Ok((stack.bind(address).map_err(failed)?, address))
+        };
+        Ok(Self { listeners: addresses.iter().map(bind).collect::<Result<_, Error>>()? })
     }
 }
 
@@ -147,12 +149,29 @@ async fn serve_patiently(
     drain: watch::Receiver<bool>,
     patience: Duration,
 ) -> std::io::Error {
-    let Scraped { listener, address, port } = scraped;
-    let listener = TcpListener::from(listener);
     let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut listeners = JoinSet::new();
+    for (listener, address) in scraped.listeners {
+        let (places, handle, drain) = (Arc::clone(&places), handle.clone(), drain.clone());
+        listeners.spawn(async move { serve_one((listener.into(), address), &places, &handle, &drain, patience).await });
+    }
+    match listeners.join_next().await {
+        Some(Ok(error)) => error,
+        Some(Err(error)) => std::io::Error::other(error),
+        None => std::io::ErrorKind::AddrNotAvailable.into(),
+    }
+}
+
+async fn serve_one(
+    (listener, address): (TcpListener, SocketAddr),
+    places: &Arc<Semaphore>,
+    handle: &Handle,
+    drain: &watch::Receiver<bool>,
+    patience: Duration,
+) -> std::io::Error {
     loop {
         // It is never closed.
-        let place = Arc::clone(&places).acquire_owned().await;
+        let place = Arc::clone(places).acquire_owned().await;
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             // The engine takes no connections any more.
@@ -161,7 +180,7 @@ async fn serve_patiently(
         let (handle, drain) = (handle.clone(), drain.clone());
         tokio::spawn(async move {
             let _place = place;
-            converse(stream, |request| answer(request, address, port, &handle), drain, patience).await;
+            converse(stream, |request| answer(request, address, &handle), drain, patience).await;
         });
     }
 }
@@ -196,10 +215,10 @@ async fn converse(
     }
 }
 
-fn answer<B>(request: &Request<B>, address: IpAddr, port: u16, handle: &Handle) -> Response<Full<Bytes>> {
-    if !is_ours(request.headers(), address, port) {
+fn answer<B>(request: &Request<B>, address: SocketAddr, handle: &Handle) -> Response<Full<Bytes>> {
+    if !is_ours(request.headers(), address) {
         // A page of somebody else's, in a browser that can reach us, asks by a name that leads here (DNS rebinding).
-        let text = format!("ask for http://{address}:{port}/metrics, by the address\n");
+        let text = format!("ask for http://{address}/metrics, by the address\n");
         return plain(StatusCode::MISDIRECTED_REQUEST, text);
     }
     match (request.method(), request.uri().path()) {
@@ -228,10 +247,10 @@ fn plain(status: StatusCode, text: String) -> Response<Full<Bytes>> {
 }
 
 /// Whether the Host header, of which there must be one, has our address, and our port if it has one.
-fn is_ours(headers: &HeaderMap, address: IpAddr, port: u16) -> bool {
+fn is_ours(headers: &HeaderMap, address: SocketAddr) -> bool {
     let mut hosts = headers.get_all(HOST).iter();
     let (Some(host), None) = (hosts.next().and_then(|host| host.to_str().ok()), hosts.next()) else { return false };
-    let with_port = std::net::SocketAddr::new(address, port).to_string();
+    let with_port = address.to_string();
     host == with_port || with_port.rsplit_once(':').is_some_and(|(bare, _)| host == bare)
 }
 
@@ -302,13 +321,19 @@ mod tests {
     fn who_asks_by_another_name_is_not_answered() {
         let engine = engine();
         let handle = engine.handle();
-        let ask = |method: Method, path: &str, hosts: &[&str]| {
+        let ask_at = |address: &str, method: Method, path: &str, hosts: &[&str]| {
             let mut request = Request::builder().method(method).uri(path);
             for host in hosts {
                 request = request.header(HOST, *host);
             }
-            answer(&request.body(()).unwrap(), [10, 0, 0, 2].into(), 9_100, &handle).status().as_u16()
+            answer(&request.body(()).unwrap(), address.parse().unwrap(), &handle).status().as_u16()
         };
+        let ask = |method, path, hosts| ask_at("10.0.0.2:9100", method, path, hosts);
+        for (host, status) in
+            [("[fd00::2]:9100", 200), ("[fd00::2]", 200), ("fd00::2", 421), ("[fd00::3]:9100", 421), ("10.0.0.2", 421)]
+        {
+            assert_eq!(ask_at("[fd00::2]:9100", Method::GET, "/metrics", &[host]), status, "{host}");
+        }
         for (method, path, hosts, status) in [
             (Method::GET, "/metrics", &["10.0.0.2:9100"][..], 200),
             (Method::GET, "/metrics", &["10.0.0.2"], 200),
@@ -345,7 +370,7 @@ mod tests {
             Engine::builder().device(device, 1).address(address.into()).pin(Pin::None).start().unwrap()
         };
         let (engine, scraper) = (start(near, [10, 0, 0, 2]), start(far, [10, 0, 0, 1]));
-        let scraped = Scraped::bind(&engine.stack(), [10, 0, 0, 2].into(), 9_100).unwrap();
+        let scraped = Scraped::bind(&engine.stack(), &[[10, 0, 0, 2].into()], 9_100).unwrap();
         let (drain, drains) = watch::channel(false);
         let handle = engine.handle();
         std::thread::spawn(move || {

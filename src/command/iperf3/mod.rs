@@ -12,7 +12,7 @@ mod output;
 mod streams;
 
 use std::io::{self, Read, Write};
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -127,11 +127,11 @@ impl Iperf3 {
 
     pub(crate) fn run(mut self, inherited: Inherited) -> Result<(), Error> {
         let fencing = self.outward.fence(inherited)?;
-        let remote = self.outward.resolve(&self.host, self.port)?;
+        let remotes = self.outward.resolve(&self.host, self.port)?;
         let params = self.params();
         let workers = if params.streams() == 1 { 1 } else { usable_cpus().len() };
         let Some(mut engine) = self.outward.start(workers, fencing)? else { return Ok(()) };
-        let result = Client::connect(&engine, remote, &self, params).and_then(Client::run);
+        let result = Client::connect(&engine, &remotes, &self, params).and_then(Client::run);
         engine.stop()?;
         // Who reads slowly gets all of it.
         while !console::output().finish(INTERVAL) {}
@@ -159,7 +159,7 @@ impl Iperf3 {
 /// One test.
 struct Client<'a> {
     engine: &'a Engine,
-    remote: SocketAddrV4,
+    remote: SocketAddr,
     params: Params,
     octets: Option<u64>,
     cookie: Cookie,
@@ -170,10 +170,10 @@ struct Client<'a> {
 }
 
 impl<'a> Client<'a> {
-    fn connect(engine: &'a Engine, remote: SocketAddrV4, options: &Iperf3, params: Params) -> Result<Self, Error> {
+    fn connect(engine: &'a Engine, remotes: &[SocketAddr], options: &Iperf3, params: Params) -> Result<Self, Error> {
         let output = Output::new(options.json, &params);
-        output.say(&format!("Connecting to host {}, port {}", options.host, remote.port()));
-        let control = outward::connect(&engine.stack(), remote)?;
+        output.say(&format!("Connecting to host {}, port {}", options.host, options.port));
+        let (control, remote) = outward::connect(&engine.stack(), remotes)?;
         control.set_nodelay(true)?;
         control.set_linger(Some(Duration::from_secs(2)))?;
         let mut random = [0; protocol::COOKIE_LEN - 1];
@@ -253,7 +253,7 @@ impl<'a> Client<'a> {
     /// One after the other: the server knows them by their order, those we send on first.
     fn open_streams(&mut self) -> Result<(), Error> {
         for index in 0..self.params.streams() {
-            let socket = outward::connect(&self.engine.stack(), self.remote)?;
+            let (socket, _) = outward::connect(&self.engine.stack(), &[self.remote])?;
             (&socket).write_all(&self.cookie.0).map_err(|error| self.failed(&error))?;
             self.await_taken(&socket)?;
             let stream = Stream::new(socket, !self.params.sends(index))?;

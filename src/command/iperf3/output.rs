@@ -1,6 +1,6 @@
 //! What a test says about itself: lines like those of the stock client, or one JSON object with its names.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 use trust::services::iperf3::protocol::{CpuUse, Params, PeerResults, StreamResult, stream_id};
@@ -76,7 +76,7 @@ impl Output {
         }
     }
 
-    pub(super) fn connected(&mut self, index: usize, stream: &Stream, remote: SocketAddrV4) {
+    pub(super) fn connected(&mut self, index: usize, stream: &Stream, remote: SocketAddr) {
         let (local, id) = (stream.local, stream_id(index));
         let (ours, theirs) = ((local.ip(), local.port()), (remote.ip(), remote.port()));
         self.say(&format!("[{id:3}] local {} port {} connected to {} port {}", ours.0, ours.1, theirs.0, theirs.1));

@@ -107,9 +107,9 @@ pub(crate) fn outwards(place: &Place, words: &[OsString]) -> Outcome {
             continue;
         }
         inherit(&lock, true).map_err(cannot("a lock cannot be kept"))?;
-        let (address, tun) = (format!("10.7.{number}.2/24"), format!("trust{number}"));
+        let (subnet, tun) = (number.to_string(), format!("trust{number}"));
         let held = lock.as_raw_fd().to_string();
-        let ours = list(["--address", &address, "--tun", &tun, "--hold", &held]);
+        let ours = list(["--subnet", &subnet, "--tun", &tun, "--hold", &held]);
         return become_of(&[entry, vec![place.engine.clone().into()], words.to_vec(), ours].concat());
     }
     Err(Failure::new("all subnets 10.7.1.0/24 to 10.7.254.0/24 are in use in the engine's namespace"))

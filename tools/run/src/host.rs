@@ -14,7 +14,7 @@ use crate::signals::Asked;
 use crate::state::words_of;
 use crate::supervise::{Start, Whereabouts, supervise};
 use crate::talk::{Failure, Outcome, cannot, say, status};
-use crate::words::{list, option, serve, unless_given};
+use crate::words::{addresses, is_ipv6, list, option, serve, unless_given};
 
 /// Runs it to its end: the words begin with `--nat` or not, and then comes the command.
 pub(crate) fn host(place: &Place, words: &[OsString]) -> Outcome {
@@ -26,7 +26,6 @@ pub(crate) fn host(place: &Place, words: &[OsString]) -> Outcome {
     } else {
         let mut words = words.to_vec();
         unless_given("tun", "trust1", &mut words);
-        unless_given("address", "10.7.1.2/24", &mut words);
         words
     };
     if with_nat {
@@ -48,8 +47,8 @@ pub(crate) fn host(place: &Place, words: &[OsString]) -> Outcome {
     }
 
     let tun = option("tun", &words).unwrap_or_else(|| "trust0".to_owned());
-    let address = option("address", &words).unwrap_or_default();
-    refuse_what_is_taken(&tun, &address)?;
+    let addresses = addresses(u8::from(!serves), &words);
+    refuse_what_is_taken(&tun, &addresses)?;
     if !geteuid().is_root() {
         give_capability(place)?;
     }
@@ -58,7 +57,7 @@ pub(crate) fn host(place: &Place, words: &[OsString]) -> Outcome {
         return become_of(&[engine, words].concat());
     }
     let asked = Asked::listen()?;
-    let nat = if with_nat { Some(Nat::on(&place.state, &tun, &address)?) } else { None };
+    let nat = if with_nat { Some(Nat::on(&place.state, &tun, &addresses)?) } else { None };
     // No packet of ours is larger than what the way out takes: whoever would have to say so may be silent.
     if let Some(mtu) = nat.as_ref().and_then(Nat::mtu).filter(|mtu| *mtu < 1500) {
         unless_given("mtu", &mtu.to_string(), &mut words);
@@ -82,25 +81,28 @@ pub(crate) fn host(place: &Place, words: &[OsString]) -> Outcome {
     outcome
 }
 
-fn refuse_what_is_taken(tun: &str, address: &str) -> Result<(), Failure> {
+fn refuse_what_is_taken(tun: &str, addresses: &[String]) -> Result<(), Failure> {
     let ip = |words: &[&str]| Command::new("ip").args(words).stdin(Stdio::null()).output();
     let succeeds = |words: &[&str]| ip(words).is_ok_and(|output| output.status.success());
     if Path::new("/sys/class/net").join(tun).exists() || succeeds(&["link", "show", "dev", tun]) {
         let other = "choose another: ./run.sh --host --tun trust1";
         return Err(Failure::new(format!("a device {tun} exists already; {other}")));
     }
-    let host = address.split_once('/').map_or(address, |(host, _)| host);
-    let mut routes = String::new();
-    for words in [["route", "show", "match", host], ["route", "show", "root", address]] {
-        let Some(output) = ip(&words).ok().filter(|output| output.status.success()) else { break };
-        routes.push_str(&String::from_utf8_lossy(&output.stdout));
+    for address in addresses {
+        let host = address.split_once('/').map_or(address.as_str(), |(host, _)| host);
+        let (family, another) = if is_ipv6(address) { ("-6", "fd00:77::2/64") } else { ("-4", "10.77.0.2/24") };
+        let mut routes = String::new();
+        for words in [[family, "route", "show", "match", host], [family, "route", "show", "root", address]] {
+            let Some(output) = ip(&words).ok().filter(|output| output.status.success()) else { break };
+            routes.push_str(&String::from_utf8_lossy(&output.stdout));
+        }
+        if let Some(used) = routes.lines().find(|route| !route.starts_with("default")) {
+            return Err(Failure::new(format!(
+                "{address} is in use here ({used}); choose another: ./run.sh --host --address {another}"
+            )));
+        }
     }
-    match routes.lines().find(|route| !route.starts_with("default")) {
-        None => Ok(()),
-        Some(used) => Err(Failure::new(format!(
-            "{address} is in use here ({used}); choose another: ./run.sh --host --address 10.77.0.2/24"
-        ))),
-    }
+    Ok(())
 }
 
 /// Has the binary carry what it takes to make a device in this namespace, by sudo.

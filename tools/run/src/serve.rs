@@ -13,7 +13,7 @@ use crate::words;
 /// is up, and what is to go from one device to another (`connect`) is forwarded.
 const INSIDE: &str = r#"[ "$PPID" = "$0" ] || exit 1
 ip link set lo up || exit 1
-echo 1 >/proc/sys/net/ipv4/ip_forward 2>/dev/null
+for family in ipv4 ipv6; do echo 1 >/proc/sys/net/$family/conf/all/forwarding; done 2>/dev/null
 exec "$@""#;
 
 /// Runs it to its end. The flag is for unshare(1): what kind of namespace the user may have.

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
+use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ChildStdout, Command, ExitStatus, Stdio};
@@ -19,6 +20,7 @@ use signal_hook::low_level::signal_name;
 use crate::signals::{Asked, Watched};
 use crate::state::{State, spawn_with};
 use crate::talk::{LAST_WORDS, Outcome, cannot, pass, say, status, warn, warn_at_last};
+use crate::words::is_ipv6;
 
 /// Where the engine is, as seen by the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,32 +109,33 @@ fn pass_on(output: ChildStdout, state: &State, whereabouts: Whereabouts, served:
         if line.last() != Some(&b'\n') {
             line.push(b'\n');
         }
-        let address = ready_address(&line);
+        let addresses = ready_addresses(&line);
         // First what others wait for: the output may have no reader.
-        if let Some(address) = &address {
+        if let Some(address) = addresses.first() {
             served.store(true, Ordering::Relaxed);
             if let Err(error) = state.write_ready(address) {
                 warn(format!("{}: {error}", state.path("ready").display()));
             }
         }
         pass(&line);
-        if let Some(address) = address {
-            say(hints(&address, whereabouts));
+        if !addresses.is_empty() {
+            say(hints(&addresses, whereabouts));
         }
         line.clear();
     }
 }
 
-/// The address that an engine says it serves, when that is what the line says.
-fn ready_address(line: &[u8]) -> Option<String> {
+/// The addresses that an engine says it serves, when that is what the line says.
+fn ready_addresses(line: &[u8]) -> Vec<String> {
     let line = String::from_utf8_lossy(line);
-    let rest = line.strip_prefix("ready: ")?;
-    let end = rest.find([' ', '/', ',', '\n']).unwrap_or(rest.len());
-    rest.get(..end).map(str::to_owned)
+    let words = line.strip_prefix("ready: ").unwrap_or_default().split_whitespace();
+    let addresses = words.map(|word| word.split(['/', ',']).next().unwrap_or_default());
+    addresses.take_while(|address| address.parse::<IpAddr>().is_ok()).map(str::to_owned).collect()
 }
 
-fn hints(address: &str, whereabouts: Whereabouts) -> String {
-    let lines = match whereabouts {
+fn hints(addresses: &[String], whereabouts: Whereabouts) -> String {
+    let Some(address) = addresses.first() else { return String::new() };
+    let mut lines = match whereabouts {
         Whereabouts::Here => {
             let measure = format!("iperf3 -c {address}");
             format!("    ping {address}    |    nc -N {address} 7    |    {measure}    |    {measure} -R\n")
@@ -144,6 +147,10 @@ fn hints(address: &str, whereabouts: Whereabouts) -> String {
     ./run.sh load 100    |    ./run.sh exec    # 100 clients at once; a shell in there\n"
         ),
     };
+    if let Some(other) = addresses.iter().find(|other| is_ipv6(other) != is_ipv6(address)) {
+        let enter = if whereabouts == Whereabouts::Apart { "./run.sh exec " } else { "" };
+        lines += &format!("    {enter}ping {other}    |    {enter}nc -N {other} 7    # the same by IPv6\n");
+    }
     let end = "  ^C here, or ./run.sh stop, ends it and leaves nothing behind";
     format!("  what to type next, in another terminal:\n{lines}{end}")
 }
@@ -164,22 +171,31 @@ mod tests {
 
     #[test]
     fn an_engine_that_is_ready_says_where() {
-        for (line, address) in [
-            ("ready: 10.7.0.2 echo:7 discard:9\n", Some("10.7.0.2")),
-            ("ready: 10.7.0.2/24, 10.8.0.2/24\n", Some("10.7.0.2")),
-            ("ready: 10.7.0.2\n", Some("10.7.0.2")),
-            ("already: 10.7.0.2\n", None),
-            ("trust 0.1.0\n", None),
+        for (line, addresses) in [
+            ("ready: 10.7.0.2 echo:7 discard:9\n", "10.7.0.2"),
+            ("ready: 10.7.0.2 fd00:7::2 echo:7 discard:9\n", "10.7.0.2 fd00:7::2"),
+            ("ready: 10.7.0.2/24, 10.8.0.2/24\n", "10.7.0.2 10.8.0.2"),
+            ("ready: 10.7.0.2\n", "10.7.0.2"),
+            ("already: 10.7.0.2\n", ""),
+            ("trust 0.1.0\n", ""),
         ] {
-            assert_eq!(ready_address(line.as_bytes()).as_deref(), address, "{line}");
+            assert_eq!(ready_addresses(line.as_bytes()).join(" "), addresses, "{line}");
         }
     }
 
     #[test]
     fn what_to_type_next_depends_on_where_the_engine_is() {
+        let hints = |addresses: &str, whereabouts| {
+            hints(&addresses.split(' ').map(str::to_owned).collect::<Vec<_>>(), whereabouts)
+        };
         let (here, apart) = (hints("10.7.0.2", Whereabouts::Here), hints("10.7.0.2", Whereabouts::Apart));
         assert!(here.contains("    ping 10.7.0.2 ") && !here.contains("run.sh exec"), "{here}");
         assert!(apart.contains("\n    ./run.sh exec ping 10.7.0.2\n"), "{apart}");
         assert_eq!((here.lines().count(), apart.lines().count()), (3, 6));
+        let both = "10.7.0.2 fd00:7::2";
+        let (here, apart) = (hints(both, Whereabouts::Here), hints(both, Whereabouts::Apart));
+        assert!(here.contains("    ping fd00:7::2 "), "{here}");
+        assert!(apart.contains("    ./run.sh exec ping fd00:7::2 "), "{apart}");
+        assert_eq!((here.lines().count(), apart.lines().count()), (4, 7));
     }
 }

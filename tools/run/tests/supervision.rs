@@ -90,7 +90,7 @@ fn an_engine_serves_until_it_is_stopped() {
     assert_eq!(read(state.run(&["stop"])), (Some(0), "stopped\n".to_owned(), String::new()));
     let (status, output, errors) = end(child);
     assert_eq!((status, errors.as_str()), (Some(0), ""), "{output}");
-    assert!(output.contains("serve --hold ") && output.contains(" --address 10.7.0.2/24 --control "), "{output}");
+    assert!(output.contains("serve --hold ") && output.contains(" --control "), "{output}");
     assert!(output.contains(&format!(" --control {}\n", state.0.join("control").display())), "{output}");
     assert!(output.contains("ready: 192.0.2.2 echo:7\n  what to type next"), "{output}");
     assert!(output.contains("    ping 192.0.2.2 "), "{output}");
