@@ -281,10 +281,9 @@ impl Scene {
             }
             // What the shard sent in the turn before is echoed.
             let (val, ecr) = (self.stamps.val + self.micros / 1_000, self.stamps.ecr + (self.micros - 100) / 1_000);
-            let fields = [(4, seq), (8, self.peer.ack), (24, val), (28, ecr)];
-            for (place, field) in fields {
-                let at = self.tcp_at + place;
-                self.head[at..at + 4].copy_from_slice(&field.to_be_bytes());
+            let tcp: &mut [u8; 32] = self.head[self.tcp_at..].first_chunk_mut().unwrap();
+            for (at, field) in [(4, seq), (8, self.peer.ack), (24, val), (28, ecr)] {
+                tcp[at..at + 4].copy_from_slice(&field.to_be_bytes());
             }
             self.rig.receive_head(black_box(&self.head), self.len, TRUSTED);
             received += 1;
