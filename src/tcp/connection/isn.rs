@@ -4,7 +4,6 @@
 //! or TIME-WAIT cannot tell new connections from old (RFC6528-3b).
 
 use core::fmt;
-use core::hash::Hasher;
 use core::net::IpAddr;
 
 use siphasher::sip::SipHasher24;
@@ -20,6 +19,9 @@ enum Purpose {
     TimestampOffset = 2,
     Port = 3,
 }
+
+/// Octets of the longest input of the hash: purpose, two IPv6 addresses, and what a choice of ports depends on besides.
+const MOST_HASHED: usize = 1 + 32 + 10;
 
 /// Makes initial sequence numbers that grow for one quad and cannot be guessed for another (SHLD-1, MUST-9).
 #[derive(Clone)]
@@ -44,18 +46,17 @@ impl IsnGenerator {
         remote_port: u16,
         now: Instant,
     ) -> SeqNum {
-        let mut hasher = self.over(Purpose::SequenceNumber, local_addr, remote_addr);
-        hasher.write(&local_port.to_be_bytes());
-        hasher.write(&remote_port.to_be_bytes());
+        let ports = u32::from(local_port) << 16 | u32::from(remote_port);
+        let hash = self.over(Purpose::SequenceNumber, local_addr, remote_addr, &ports.to_be_bytes());
         let clock = (now.as_micros() / 4) as u32;
-        SeqNum(hasher.finish() as u32) + clock
+        SeqNum(hash as u32) + clock
     }
 
     /// What is added to our timestamp clock towards this address: the same for every connection of the address pair, so
     /// that a later connection of one quad shows larger timestamps (RFC7323-5.4b, SM-TW-5a), yet no uptime leaks.
     #[must_use]
     pub fn ts_offset(&self, local_addr: IpAddr, remote_addr: IpAddr) -> u32 {
-        self.over(Purpose::TimestampOffset, local_addr, remote_addr).finish() as u32
+        self.over(Purpose::TimestampOffset, local_addr, remote_addr, &[]) as u32
     }
 
     /// F and G of RFC 6056 algorithm 4 for one destination, as the halves of one hash: SipHash-2-4 is a pseudorandom
@@ -63,23 +64,45 @@ impl IsnGenerator {
     /// (RFC6056-3.3).
     #[must_use]
     pub fn port_hash(&self, local_addr: IpAddr, remote_addr: IpAddr, remote_port: u16, epoch: u64) -> u64 {
-        let mut hasher = self.over(Purpose::Port, local_addr, remote_addr);
-        hasher.write(&remote_port.to_be_bytes());
-        hasher.write(&epoch.to_be_bytes());
-        hasher.finish()
+        let (port, epoch) = (remote_port.to_be_bytes(), epoch.to_be_bytes());
+        let mut rest = [0; 10];
+        rest[..2].copy_from_slice(&port);
+        rest[2..].copy_from_slice(&epoch);
+        self.over(Purpose::Port, local_addr, remote_addr, &rest)
     }
 
-    /// A hash begun with purpose and addresses; the purpose also tells the length of what follows.
-    fn over(&self, purpose: Purpose, local_addr: IpAddr, remote_addr: IpAddr) -> SipHasher24 {
-        let mut hasher = self.keyed;
-        hasher.write(&[purpose as u8]);
-        for addr in [local_addr, remote_addr] {
-            match addr {
-                IpAddr::V4(addr) => hasher.write(&addr.octets()),
-                IpAddr::V6(addr) => hasher.write(&addr.octets()),
+    /// The hash of purpose, addresses and `rest`, whose length the purpose tells. In one go: piece by piece it takes
+    /// twice as long.
+    #[inline]
+    fn over<const REST: usize>(
+        &self,
+        purpose: Purpose,
+        local_addr: IpAddr,
+        remote_addr: IpAddr,
+        rest: &[u8; REST],
+    ) -> u64 {
+        let mut octets = [purpose as u8; MOST_HASHED];
+        let len = match (local_addr, remote_addr) {
+            (IpAddr::V4(local), IpAddr::V4(remote)) => {
+                octets[1..5].copy_from_slice(&local.octets());
+                octets[5..9].copy_from_slice(&remote.octets());
+                9
             }
-        }
-        hasher
+            (local, remote) => {
+                octets[1..17].copy_from_slice(&octets_of(local));
+                octets[17..33].copy_from_slice(&octets_of(remote));
+                33
+            }
+        };
+        octets[len..len + REST].copy_from_slice(rest);
+        self.keyed.hash(&octets[..len + REST])
+    }
+}
+
+fn octets_of(addr: IpAddr) -> [u8; 16] {
+    match addr {
+        IpAddr::V4(addr) => addr.to_ipv6_mapped().octets(),
+        IpAddr::V6(addr) => addr.octets(),
     }
 }
 
