@@ -112,7 +112,7 @@ impl Cubic {
 }
 
 impl Algorithm for Cubic {
-    #[inline]
+    #[inline(always)]
     fn on_ack(&mut self, window: &mut CongestionWindow, ack: &AckSample) {
         let proven = window.proven(ack);
         let acked = match &mut self.memory {

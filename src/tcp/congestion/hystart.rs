@@ -84,6 +84,7 @@ impl HyStart {
         if proven { window.slow_start(ack.acked, u32::MAX) } else { 0 }
     }
 
+    #[inline(always)]
     fn first_slow_start(&mut self, window: &mut CongestionWindow, ack: &AckSample, proven: bool) -> u32 {
         if self.waits {
             self.waits = false;

@@ -46,6 +46,16 @@ impl Connection {
         outcome: &mut Outcome,
     ) {
         let now = context.now;
+        // Nothing was ever lost, or is suspected to be.
+        let undisturbed =
+            self.recovery.is_quiet() && self.recovery.resent_at().is_none() && !self.recovery.is_ambiguous();
+        if undisturbed && summary.sacked == 0 && summary.dsack.is_none() {
+            self.congestion.end_limited_transmit();
+            if summary.acked > 0 {
+                self.grow(summary, now);
+            }
+            return;
+        }
         if summary.sacked > 0 && summary.acked == 0 {
             outcome.events |= Events::DUPLICATE_ACK;
         }

@@ -132,7 +132,7 @@ impl LossRecovery {
     /// Whether the next ACK of new data means nothing but that.
     #[inline]
     pub(crate) fn is_quiet(&self) -> bool {
-        self.is_undisturbed() && !self.tail.is_outstanding()
+        self.is_undisturbed() && !self.tail.is_outstanding() && self.rack.repeat_at() == Instant::MAX
     }
 
     /// Whether what leaves now leaves by limited transmit (RFC 3042): something came out of order, which may become a
