@@ -118,6 +118,24 @@ impl TxFrame {
         frame
     }
 
+    /// A frame without payload, with so many octets of header, all 0, to be completed by
+    /// [`header_mut`](Self::header_mut).
+    ///
+    /// # Panics
+    ///
+    /// When that is more than [`MAX_HEADER`].
+    #[inline(always)]
+    #[must_use]
+    pub(crate) fn blank(header_len: usize, offload: TxOffload) -> Self {
+        assert!(header_len <= MAX_HEADER, "header of {header_len} octets");
+        Self {
+            header: Header { octets: [0; MAX_HEADER], len: header_len as u8 },
+            payload: [const { None }; MAX_SLICES],
+            offload,
+            owner: FrameOwner::NONE,
+        }
+    }
+
     /// A frame without payload whose header is at hand.
     ///
     /// # Panics
@@ -146,6 +164,14 @@ impl TxFrame {
             }
             None => Err(slice),
         }
+    }
+
+    /// Whether no slice can be pushed any more.
+    #[inline]
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        // They lie in front.
+        matches!(self.payload, [.., Some(_)])
     }
 
     /// Slices that can still be pushed.

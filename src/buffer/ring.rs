@@ -208,6 +208,23 @@ impl<T> Producer<T> {
         Ok(())
     }
 
+    /// [`stage`](Self::stage) of an item that is made and finished at its place: what is large need not be moved there. Gives
+    /// what `complete` gives. `None`: the ring is full (counted), and nothing was made.
+    #[inline(always)]
+    pub fn stage_with<R>(&mut self, make: impl FnOnce() -> T, complete: impl FnOnce(&mut T) -> R) -> Option<R> {
+        if self.tail == self.limit && self.find_room() == 0 {
+            self.stats.full += 1;
+            return None;
+        }
+        // SAFETY: the producer's.
+        let slots = unsafe { self.shared.slots() };
+        // SAFETY: not at `limit`, so there are slots, and nobody else touches this one before a `tail` beyond it is
+        // published. Should `complete` panic, the item is lost.
+        let completed = slot(slots, self.tail).with_mut(|slot| complete(unsafe { (*slot).write(make()) }));
+        self.tail = self.tail.wrapping_add(1);
+        Some(completed)
+    }
+
     /// Stages items of `items` until it ends or the ring is full; returns how many. Faster than one by one. Takes no item
     /// that it has no room for. Should `items` panic, those it gave are lost.
     #[inline]

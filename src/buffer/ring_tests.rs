@@ -23,6 +23,23 @@ fn staged_items_show_after_publish_only() {
 }
 
 #[test]
+fn what_is_finished_at_its_place_shows_finished() {
+    let (mut producer, mut consumer) = ring(1);
+    let stage = |producer: &mut Producer<_>, first| {
+        producer.stage_with(
+            || vec![first],
+            |item| {
+                item.push(2);
+                item.len()
+            },
+        )
+    };
+    assert_eq!((stage(&mut producer, 1), stage(&mut producer, 3)), (Some(2), None));
+    producer.publish();
+    assert_eq!(consumer.pop(), Some(vec![1, 2]));
+}
+
+#[test]
 fn slots_come_back_at_release_only() {
     let (mut producer, mut consumer) = ring(3);
     for item in 0..3 {

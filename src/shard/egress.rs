@@ -2,17 +2,20 @@
 //!
 //! Must not contain: decisions about what to send (they are `tcp`'s), connections, device calls.
 
+use std::net::IpAddr;
+
 use super::config::ShardConfig;
 use super::counters::Counters;
 use super::log;
 use super::send_store::FRAMES_A_SEGMENT;
 use super::tap::Tap;
-use crate::buffer::frame::{FrameOwner, TxFrame};
+use crate::buffer::frame::TxFrame;
 use crate::buffer::ring::Producer;
 use crate::buffer::send_memory::SendReader;
 use crate::flow::Quad;
 use crate::tcp::{Instant, Transmit};
 use crate::wire::ip::IpFields;
+use crate::wire::plain::{EndsV4, IPV4_STAMPED_LEN, Plain};
 use crate::wire::tcp::{Flags, TcpHeader};
 use crate::wire::vnet::{TxChecksum, TxOffload};
 use crate::wire::{self, PROTOCOL_TCP, checksum};
@@ -68,16 +71,6 @@ impl Egress {
         self.tap.as_deref_mut()
     }
 
-    #[cold]
-    fn watch(&mut self, config: &ShardConfig, frame: &TxFrame) {
-        if config.log_segments {
-            log::frame_out(frame);
-        }
-        if let Some(tap) = &mut self.tap {
-            tap.send(frame);
-        }
-    }
-
     /// Makes everything staged visible to the tx stage. Returns whether there was anything.
     pub(crate) fn publish(&mut self, config: &ShardConfig) -> bool {
         self.ring.publish();
@@ -123,15 +116,45 @@ impl Egress {
         segment: &Transmit,
         counters: &mut Counters,
     ) -> bool {
-        let mut frame = blank(quad, segment);
-        let piece = Piece { seq: segment.seq.0, flags: segment.flags, sum: 0 };
-        seal(config, quad, ip, segment, piece, &mut frame);
-        self.stage(config, frame, counters).is_ok()
+        let piece = Piece { seq: segment.seq.0, flags: segment.flags, len: 0, sum: 0 };
+        self.compose(
+            config,
+            counters,
+            || blank(quad, segment),
+            |frame| {
+                seal(config, quad, ip, segment, piece, frame);
+                0
+            },
+        )
     }
 
-    /// Gives the frame back where there is no room: its leases are not to be lost.
-    #[allow(clippy::result_large_err)] // The frame is as large either way.
+    /// Makes a frame in the ring; `complete` writes into it and gives the octets of its payload. `false`: no room.
     #[inline(always)]
+    pub(crate) fn compose(
+        &mut self,
+        config: &ShardConfig,
+        counters: &mut Counters,
+        make: impl FnOnce() -> TxFrame,
+        complete: impl FnOnce(&mut TxFrame) -> u32,
+    ) -> bool {
+        let Self { ring, watched, tap, .. } = self;
+        let octets = ring.stage_with(make, |frame| {
+            let payload = complete(frame);
+            if *watched {
+                watch(tap, config, frame);
+            }
+            frame.header().len() as u64 + u64::from(payload)
+        });
+        if let Some(octets) = octets {
+            self.staged = true;
+            counters.packets_out += 1;
+            counters.bytes_out += octets;
+        }
+        octets.is_some()
+    }
+
+    /// Puts a frame into the ring. Gives it back where there is no room: its leases are not to be lost.
+    #[allow(clippy::result_large_err)] // The frame is as large either way.
     pub(crate) fn stage(
         &mut self,
         config: &ShardConfig,
@@ -140,13 +163,24 @@ impl Egress {
     ) -> Result<(), TxFrame> {
         let octets = frame.len() as u64;
         if self.watched {
-            self.watch(config, &frame);
+            watch(&mut self.tap, config, &frame);
         }
         self.ring.stage(frame)?;
         self.staged = true;
         counters.packets_out += 1;
         counters.bytes_out += octets;
         Ok(())
+    }
+}
+
+/// Shows a frame to whoever looks at each.
+#[cold]
+fn watch(tap: &mut Option<Box<Tap>>, config: &ShardConfig, frame: &TxFrame) {
+    if config.log_segments {
+        log::frame_out(frame);
+    }
+    if let Some(tap) = tap {
+        tap.send(frame);
     }
 }
 
@@ -160,7 +194,7 @@ pub(crate) fn blank(quad: &Quad, segment: &Transmit) -> TxFrame {
         header_len: header_len as u16,
         ipv6: quad.remote.addr.is_ipv6(),
     };
-    TxFrame::new(offload, FrameOwner::NONE, |_| header_len)
+    TxFrame::blank(header_len, offload)
 }
 
 /// What one frame carries of a segment: nearly always all of it.
@@ -170,11 +204,14 @@ pub(crate) struct Piece {
     pub(crate) seq: u32,
     /// The segment's, but that only the last piece has FIN and PSH.
     pub(crate) flags: Flags,
+    /// Octets of its payload.
+    pub(crate) len: u32,
     /// The sum of its payload, where the device does not sum.
     pub(crate) sum: u32,
 }
 
 /// Writes the headers of a frame whose payload is complete.
+#[inline(always)]
 pub(crate) fn seal(
     config: &ShardConfig,
     quad: &Quad,
@@ -183,8 +220,45 @@ pub(crate) fn seal(
     piece: Piece,
     frame: &mut TxFrame,
 ) {
+    if u32::from(segment.gso_size) < piece.len {
+        frame.offload.gso_size = segment.gso_size;
+    }
+    // As nearly all are.
+    if let (IpAddr::V4(src), IpAddr::V4(dst)) = (quad.local.addr, quad.remote.addr)
+        && let Some(stamps) = segment.options.only_timestamps()
+        && let Some(header) = frame.header_mut().first_chunk_mut()
+    {
+        let ends = EndsV4 { src: (src, quad.local.port), dst: (dst, quad.remote.port) };
+        let plain = Plain {
+            seq: piece.seq,
+            ack: segment.ack.0,
+            flags: piece.flags,
+            window: segment.window.0,
+            urgent: 0,
+            timestamps: Some(stamps),
+            start: IPV4_STAMPED_LEN,
+            len: piece.len as usize,
+        };
+        let whole = (!config.offload.checksum).then_some(piece.sum);
+        wire::plain::write_stamped(header, &ends, ip, &plain, stamps, whole);
+        if config.offload.checksum {
+            frame.offload.checksum = partial(wire::ip::IPV4_HEADER_LEN);
+        }
+        return;
+    }
+    seal_any(config, quad, ip, segment, piece, frame);
+}
+
+/// The checksum field has the sum of the pseudo-header; the IP header has `ip_len` octets.
+fn partial(ip_len: usize) -> TxChecksum {
+    TxChecksum::Partial { start: ip_len as u16, offset: wire::tcp::CHECKSUM_OFFSET as u16 }
+}
+
+/// [`seal`] of a frame that is different.
+#[inline(never)]
+fn seal_any(config: &ShardConfig, quad: &Quad, ip: IpFields, segment: &Transmit, piece: Piece, frame: &mut TxFrame) {
     let (src, dst) = (quad.local.addr, quad.remote.addr);
-    let payload_len = frame.payload_len();
+    let payload_len = piece.len as usize;
     let header = TcpHeader {
         src_port: quad.local.port,
         dst_port: quad.remote.port,
@@ -202,16 +276,12 @@ pub(crate) fn seal(
     wire::tcp::write_with(&header, &segment.options, tcp);
     if config.offload.checksum {
         wire::tcp::set_partial_checksum(tcp, src, dst, payload_len);
-        frame.offload.checksum =
-            TxChecksum::Partial { start: ip_len as u16, offset: wire::tcp::CHECKSUM_OFFSET as u16 };
+        frame.offload.checksum = partial(ip_len);
     } else {
         // The header is a whole number of 16-bit words: the payload's sum may follow it as it is.
         let pseudo = checksum::pseudo_header(src, dst, PROTOCOL_TCP, tcp_len + payload_len);
         let total = checksum::combine(checksum::combine(pseudo, checksum::sum(tcp), false), piece.sum, false);
         let at = wire::tcp::CHECKSUM_OFFSET;
         tcp[at..at + 2].copy_from_slice(&checksum::finish(total).to_be_bytes());
-    }
-    if usize::from(segment.gso_size) < payload_len {
-        frame.offload.gso_size = segment.gso_size;
     }
 }

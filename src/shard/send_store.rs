@@ -18,32 +18,30 @@ pub(super) const FRAMES_A_SEGMENT: usize = 20;
 /// Largest payload of a super-segment: 65,535 less an IPv6 and a full TCP header.
 pub(super) const MAX_SUPER_SEGMENT: u32 = 65_535 - 40 - 60;
 
+/// Octets that lie in one piece. `end` counts those of all pieces up to its last, from anywhere on and modulo 2^32: from
+/// the end of the store back, that tells where a piece is without a walk over those before it, and what of the first
+/// one is left.
 #[derive(Debug)]
 enum Piece {
-    /// The octets of the block from `start` on.
-    Block {
-        block: Block,
-        start: u32,
-    },
-    Static {
-        bytes: &'static [u8],
-    },
+    Block { block: Block, end: u32 },
+    Static { bytes: &'static [u8], end: u32 },
 }
 
 impl Piece {
-    /// Octets `skip..skip + len` of it, for a frame; they are added to `sum` if there is one.
+    /// `len` octets of it, for a frame, the first of them so many before its end; they are added to `sum` if there is
+    /// one.
     #[inline]
-    fn lease(&self, memory: &mut SendMemory, skip: u32, len: u32, sum: Option<&mut Accumulator>) -> Payload {
+    fn lease(&self, memory: &mut SendMemory, from_end: u32, len: u32, sum: Option<&mut Accumulator>) -> Payload {
         match self {
-            Self::Block { block, start } => {
-                let from = (start + skip) as usize;
+            Self::Block { block, .. } => {
+                let from = block.filled() - from_end as usize;
                 if let Some(sum) = sum {
                     sum.push(memory.bytes(block, from..from + len as usize));
                 }
                 Payload::Block(memory.lease(block, from, len as usize))
             }
-            Self::Static { bytes } => {
-                let bytes = &bytes[skip as usize..(skip + len) as usize];
+            Self::Static { bytes, .. } => {
+                let bytes = &bytes[bytes.len() - from_end as usize..][..len as usize];
                 if let Some(sum) = sum {
                     sum.push(bytes);
                 }
@@ -52,10 +50,10 @@ impl Piece {
         }
     }
 
-    fn len(&self) -> u32 {
+    #[inline]
+    fn end(&self) -> u32 {
         match self {
-            Self::Block { block, start } => block.filled() as u32 - start,
-            Self::Static { bytes } => bytes.len() as u32,
+            Self::Block { end, .. } | Self::Static { end, .. } => *end,
         }
     }
 }
@@ -136,11 +134,12 @@ impl SendStore {
     /// soon has large ones.
     pub(crate) fn append(&mut self, memory: &mut SendMemory, bytes: &[u8], allowance: u32) -> usize {
         let (mut done, mut least) = (0, 0);
-        if let Some(Piece::Block { block, .. }) = self.back_mut()
+        if let Some(Piece::Block { block, end }) = self.back_mut()
             && block.taken() > 0
         {
             let had_room = block.room() > 0;
             done = memory.append(block, bytes);
+            *end = end.wrapping_add(done as u32);
             if block.room() == 0 {
                 least = block.taken() + 1;
                 if had_room {
@@ -162,7 +161,7 @@ impl SendStore {
             least = block.taken() + 1;
             self.taken += block.taken() as u32;
             let is_full = block.room() == 0;
-            self.push(Piece::Block { block, start: 0 });
+            self.push_block(block);
             if is_full {
                 self.count_full();
             }
@@ -186,7 +185,8 @@ impl SendStore {
             return self.append(memory, bytes, allowance);
         }
         self.octets += bytes.len() as u32;
-        self.push(Piece::Static { bytes });
+        let end = self.end().wrapping_add(bytes.len() as u32);
+        self.push(Piece::Static { bytes, end });
         bytes.len()
     }
 
@@ -199,7 +199,7 @@ impl SendStore {
             match memory.adopt(piece) {
                 Ok(block) => {
                     self.octets += len as u32;
-                    self.push(Piece::Block { block, start: 0 });
+                    self.push_block(block);
                     return;
                 }
                 // There is a place, and `room` keeps the piece below 4 GB.
@@ -251,7 +251,7 @@ impl SendStore {
     #[inline]
     pub(crate) fn acknowledge(&mut self, memory: &mut SendMemory, octets: u32) {
         match &mut self.front {
-            Some(Piece::Static { bytes }) if (octets as usize) < bytes.len() => {
+            Some(Piece::Static { bytes, .. }) if (octets as usize) < bytes.len() => {
                 self.octets -= octets;
                 *bytes = &bytes[octets as usize..];
             }
@@ -260,18 +260,16 @@ impl SendStore {
     }
 
     fn acknowledge_pieces(&mut self, memory: &mut SendMemory, octets: u32) {
-        let mut left = octets.min(self.octets);
-        self.octets -= left;
+        self.octets -= octets.min(self.octets);
+        let una = self.una();
         while let Some(front) = &mut self.front {
-            let len = front.len();
-            if left < len {
-                match front {
-                    Piece::Block { start, .. } => *start += left,
-                    Piece::Static { bytes } => *bytes = &bytes[left as usize..],
+            let left = front.end().wrapping_sub(una);
+            if (1..=self.octets).contains(&left) {
+                if let Piece::Static { bytes, .. } = front {
+                    *bytes = &bytes[bytes.len() - left as usize..];
                 }
                 return;
             }
-            left -= len;
             let next = self.more.as_mut().and_then(|more| {
                 let next = more.pieces.pop_front();
                 more.small -= u32::from(next.as_ref().is_some_and(Piece::is_small_and_full));
@@ -305,8 +303,9 @@ impl SendStore {
     ) -> u32 {
         let Some(front) = &self.front else { return 0 };
         // Most often all of it lies in the first piece.
-        if len > 0 && offset < front.len() && len <= front.len() - offset && frame.slices_left() > 0 {
-            let _ = frame.push(front.lease(memory, offset, len, sum));
+        let from_end = front.end().wrapping_sub(self.una()).saturating_sub(offset);
+        if len > 0 && len <= from_end && !frame.is_full() {
+            let _ = frame.push(front.lease(memory, from_end, len, sum));
             return len;
         }
         self.lease_pieces(memory, (offset, len), frame, sum)
@@ -320,33 +319,36 @@ impl SendStore {
         mut sum: Option<&mut Accumulator>,
     ) -> u32 {
         let Some(front) = &self.front else { return 0 };
-        let mut skip = offset;
-        let mut left = len;
-        let mut piece = front;
-        let mut behind = None;
-        loop {
-            let piece_len = piece.len();
-            if skip >= piece_len {
-                skip -= piece_len;
-            } else {
-                if left == 0 || frame.slices_left() == 0 {
-                    break;
-                }
-                let take = left.min(piece_len - skip);
-                let payload = piece.lease(memory, skip, take, sum.as_deref_mut());
-                // There is a place: looked for above.
-                let _ = frame.push(payload);
-                skip = 0;
-                left -= take;
+        let una = self.una();
+        // Octets from SND.UNA to the end of a piece.
+        let above = |piece: &Piece| piece.end().wrapping_sub(una);
+        let mut pieces = None;
+        let mut piece = Some(front);
+        if let Some(more) = &self.more {
+            let passed =
+                if above(front) > offset { 0 } else { more.pieces.partition_point(|piece| above(piece) <= offset) };
+            let mut behind = more.pieces.range(passed..);
+            if above(front) <= offset {
+                piece = behind.next();
             }
-            if left == 0 {
+            pieces = Some(behind);
+        }
+        let (mut at, end) = (offset, offset + len);
+        while let Some(found) = piece
+            && at < end
+            && !frame.is_full()
+        {
+            let from_end = above(found).saturating_sub(at);
+            if from_end == 0 {
                 break;
             }
-            let Some(more) = &self.more else { break };
-            let Some(next) = behind.get_or_insert_with(|| more.pieces.iter()).next() else { break };
-            piece = next;
+            let take = from_end.min(end - at);
+            // There is a place: looked for above.
+            let _ = frame.push(found.lease(memory, from_end, take, sum.as_deref_mut()));
+            at += take;
+            piece = pieces.as_mut().and_then(Iterator::next);
         }
-        len - left
+        at - offset
     }
 
     /// Gives everything up.
@@ -369,6 +371,23 @@ impl SendStore {
             Some(more) if !more.pieces.is_empty() => more.pieces.back_mut(),
             _ => self.front.as_mut(),
         }
+    }
+
+    /// Where the last piece ends, as pieces count.
+    #[inline]
+    fn end(&self) -> u32 {
+        self.back().map_or(0, Piece::end)
+    }
+
+    /// Where what is not acknowledged begins, as pieces count.
+    #[inline]
+    fn una(&self) -> u32 {
+        self.end().wrapping_sub(self.octets)
+    }
+
+    fn push_block(&mut self, block: Block) {
+        let end = self.end().wrapping_add(block.filled() as u32);
+        self.push(Piece::Block { block, end });
     }
 
     fn push(&mut self, piece: Piece) {

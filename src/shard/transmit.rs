@@ -191,29 +191,28 @@ impl WayOut<'_> {
         let Self { config, egress, memory, counters, .. } = self;
         let (mut done, mut in_ring) = (0, 0);
         loop {
-            let mut frame = blank(quad, segment);
-            let mut sum = Accumulator::default();
-            let summed = (!config.offload.checksum).then_some(&mut sum);
-            let covered = send.lease(memory, segment.offset + done, segment.len - done, &mut frame, summed);
-            done += covered;
-            let last = done == segment.len || covered == 0;
-            let flags = if last { segment.flags } else { segment.flags.without(Flags::FIN | Flags::PSH) };
-            let seq = segment.seq.0.wrapping_add(done - covered);
-            let fin = u32::from(flags.contains(Flags::FIN));
-            if covered + fin > 0 {
-                let end_seq = seq.wrapping_add(covered + fin);
-                frame.owner = FrameOwner { slot: id.slot, generation: id.generation, end_seq, bytes: covered };
-            }
-            seal(config, quad, ip, segment, Piece { seq, flags, sum: sum.sum() }, &mut frame);
-            counters.payload_out += u64::from(covered);
-            match egress.stage(config, frame, counters) {
-                Ok(()) => in_ring += covered,
-                Err(frame) => {
-                    debug_assert!(false, "room was checked before the segment was taken");
-                    drop_frame(memory, frame);
+            let (mut covered, mut last) = (0, true);
+            let make = || blank(quad, segment);
+            let composed = egress.compose(config, counters, make, |frame| {
+                let mut sum = Accumulator::default();
+                let summed = (!config.offload.checksum).then_some(&mut sum);
+                covered = send.lease(memory, segment.offset + done, segment.len - done, frame, summed);
+                last = done + covered == segment.len || covered == 0;
+                let flags = if last { segment.flags } else { segment.flags.without(Flags::FIN | Flags::PSH) };
+                let seq = segment.seq.0.wrapping_add(done);
+                let fin = u32::from(flags.contains(Flags::FIN));
+                if covered + fin > 0 {
+                    let end_seq = seq.wrapping_add(covered + fin);
+                    frame.owner = FrameOwner { slot: id.slot, generation: id.generation, end_seq, bytes: covered };
                 }
-            }
+                seal(config, quad, ip, segment, Piece { seq, flags, len: covered, sum: sum.sum() }, frame);
+                covered
+            });
+            debug_assert!(composed, "room was checked before the segment was taken");
+            done += covered;
+            in_ring += covered;
             if last {
+                counters.payload_out += u64::from(in_ring);
                 return in_ring;
             }
         }

@@ -17,6 +17,8 @@ const BLOCK: usize = 4 * 65_536;
 #[inline]
 #[must_use]
 pub fn sum(data: &[u8]) -> u32 {
+    #[cfg(test)]
+    SUMMED.set(SUMMED.get() + data.len());
     let mut total: u64 = 0;
     for block in data.chunks(BLOCK) {
         let (words, rest) = block.as_chunks::<4>();
@@ -38,6 +40,12 @@ pub fn sum(data: &[u8]) -> u32 {
         }
     }
     u32::from(u16::from_be(fold64(total)))
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Octets that this thread has summed.
+    pub(crate) static SUMMED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
 /// Adds two partial sums. `odd` says that the octets of `b` begin at an odd offset from those of `a`, in which case
@@ -63,7 +71,14 @@ pub fn is_right_of_20(header: &[u8; 20]) -> bool {
 #[inline]
 #[must_use]
 pub fn finish_words(words: &[u32]) -> u16 {
-    !fold64(words.iter().map(|word| u64::from(*word)).sum())
+    !fold_words(words)
+}
+
+/// The folded partial sum of such octets.
+#[inline]
+#[must_use]
+pub(super) fn fold_words(words: &[u32]) -> u16 {
+    fold64(words.iter().map(|word| u64::from(*word)).sum())
 }
 
 /// Folds a partial sum to 16 bits, **not** complemented: what a device that completes checksums wants to find in the

@@ -268,19 +268,25 @@ pub fn write_ipv4(
 ) -> usize {
     let total = IPV4_HEADER_LEN + payload_len;
     debug_assert!(total <= usize::from(u16::MAX), "packet of {total} octets");
-    let words = [
+    let words = ipv4_words(src, dst, protocol, total, fields);
+    for (place, word) in out[..IPV4_HEADER_LEN].as_chunks_mut().0.iter_mut().zip(words) {
+        *place = word.to_be_bytes();
+    }
+    IPV4_HEADER_LEN
+}
+
+/// The header of [`write_ipv4`], of a packet of `total` octets, as numbers in host order.
+#[inline(always)]
+pub(super) fn ipv4_words(src: Ipv4Addr, dst: Ipv4Addr, protocol: u8, total: usize, fields: IpFields) -> [u32; 5] {
+    let mut words = [
         0x4500_0000 | u32::from(fields.traffic_class) << 16 | total as u32 & 0xffff,
         0x0000_4000,
         u32::from(fields.ttl) << 24 | u32::from(protocol) << 16,
         u32::from(src),
         u32::from(dst),
     ];
-    let sum = checksum::finish_words(&words);
-    for (place, word) in out[..IPV4_HEADER_LEN].as_chunks_mut().0.iter_mut().zip(words) {
-        *place = word.to_be_bytes();
-    }
-    out[10..12].copy_from_slice(&sum.to_be_bytes());
-    IPV4_HEADER_LEN
+    words[2] |= u32::from(checksum::finish_words(&words));
+    words
 }
 
 /// Writes an IPv6 header of 40 octets with flow label 0, and returns 40. `payload_len` is in octets.

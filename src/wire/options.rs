@@ -137,6 +137,13 @@ impl TcpOptions {
         }
     }
 
+    /// The timestamps, where there is nothing else.
+    #[inline]
+    #[must_use]
+    pub(crate) fn only_timestamps(&self) -> Option<Timestamps> {
+        self.timestamps.filter(|_| !self.has_others())
+    }
+
     /// Whether there is more than timestamps.
     #[inline]
     fn has_others(&self) -> bool {

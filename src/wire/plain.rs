@@ -129,6 +129,57 @@ pub fn parse(packet: &[u8], trusted: bool) -> Option<Plain> {
     }
 }
 
+/// Octets of both headers over IPv4 with timestamps.
+pub(crate) const IPV4_STAMPED_LEN: usize = ip::IPV4_HEADER_LEN + STAMPED_LEN;
+
+/// Addresses and ports of a packet over IPv4.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EndsV4 {
+    pub(crate) src: (Ipv4Addr, u16),
+    pub(crate) dst: (Ipv4Addr, u16),
+}
+
+/// Writes the headers of a packet over IPv4, without urgent data, with `stamps` as its only option: those that
+/// [`ip::write_ipv4`] and [`tcp::write`](super::tcp::write) write. `payload` is the sum of the payload; without it the
+/// checksum is what a device wants to find that completes it ([`tcp::set_partial_checksum`](super::tcp::set_partial_checksum)).
+#[inline(always)]
+pub(crate) fn write_stamped(
+    out: &mut [u8; IPV4_STAMPED_LEN],
+    ends: &EndsV4,
+    fields: ip::IpFields,
+    plain: &Plain,
+    stamps: Timestamps,
+    payload: Option<u32>,
+) {
+    let ((src, src_port), (dst, dst_port)) = (ends.src, ends.dst);
+    let len = STAMPED_LEN + plain.len;
+    let ip = ip::ipv4_words(src, dst, PROTOCOL_TCP, ip::IPV4_HEADER_LEN + len, fields);
+    let mut tcp = [
+        u32::from(src_port) << 16 | u32::from(dst_port),
+        plain.seq,
+        plain.ack,
+        (STAMPED_LEN as u32 / 4) << 28 | u32::from(plain.flags.0) << 16 | u32::from(plain.window),
+        0,
+        u32::from_be_bytes(STAMPED),
+        stamps.val,
+        stamps.ecr,
+    ];
+    let pseudo = [ip[3], ip[4], u32::from(PROTOCOL_TCP) + len as u32];
+    let sum = match payload {
+        None => checksum::fold_words(&pseudo),
+        Some(payload) => {
+            let [a, b, c] = pseudo;
+            let [d, e, f, g, _, h, i, j] = tcp;
+            checksum::finish_words(&[a, b, c, d, e, f, g, h, i, j, payload])
+        }
+    };
+    tcp[4] = u32::from(sum) << 16;
+    let words = ip.into_iter().chain(tcp);
+    for (place, word) in out.as_chunks_mut().0.iter_mut().zip(words) {
+        *place = word.to_be_bytes();
+    }
+}
+
 /// The segment that begins at `AT`; the addresses begin at `addresses`.
 #[inline(always)]
 fn parse_tcp<const AT: usize>(packet: &[u8], trusted: bool, addresses: usize) -> Option<Plain> {

@@ -148,4 +148,37 @@ proptest! {
         packet.truncate(packet.len() - cut);
         agrees(&packet, trusted);
     }
+
+    /// What is written in one go is what others write piece by piece, whoever sums.
+    #[test]
+    fn what_is_written_is_what_others_write(
+        (seq, ack, window, flags) in any::<(u32, u32, u16, u8)>(),
+        (val, ecr) in any::<(u32, u32)>(),
+        ((src, src_port), (dst, dst_port)) in any::<((u32, u16), (u32, u16))>(),
+        (ttl, traffic_class) in any::<(u8, u8)>(),
+        payload in proptest::collection::vec(any::<u8>(), 0..2_000),
+        whole: bool,
+    ) {
+        let (src, dst) = (Ipv4Addr::from(src), Ipv4Addr::from(dst));
+        let fields = ip::IpFields { ttl, traffic_class };
+        let stamps = Timestamps { val, ecr };
+        let flags = Flags(flags);
+        let options = TcpOptions { timestamps: Some(stamps), ..TcpOptions::default() };
+        let header = TcpHeader { src_port, dst_port, seq, ack, flags, window, urgent: 0, options };
+        let mut expected = [0xee; IPV4_STAMPED_LEN];
+        ip::write_ipv4(&mut expected, src, dst, PROTOCOL_TCP, STAMPED_LEN + payload.len(), fields);
+        let tcp = &mut expected[ip::IPV4_HEADER_LEN..];
+        tcp::write(&header, tcp);
+        if whole {
+            tcp::set_checksum(tcp, src.into(), dst.into(), &[&payload]);
+        } else {
+            tcp::set_partial_checksum(tcp, src.into(), dst.into(), payload.len());
+        }
+        let plain =
+            Plain { seq, ack, flags, window, urgent: 0, timestamps: Some(stamps), start: IPV4_STAMPED_LEN, len: payload.len() };
+        let ends = EndsV4 { src: (src, src_port), dst: (dst, dst_port) };
+        let mut out = [0x55; IPV4_STAMPED_LEN];
+        write_stamped(&mut out, &ends, fields, &plain, stamps, whole.then(|| checksum::sum(&payload)));
+        prop_assert_eq!(out, expected);
+    }
 }
