@@ -67,7 +67,7 @@ fn lookups(c: &mut Criterion) {
                     batch.iter().for_each(|(hash, _)| table.prefetch(*hash));
                     for (hash, _) in batch.iter() {
                         if let Some(slot) = table.get(*hash, |_| true) {
-                            connections.prefetch(slot);
+                            connections.prefetch(slot, 1);
                         }
                     }
                     batch.iter().filter_map(find).count()

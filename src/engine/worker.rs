@@ -17,7 +17,7 @@ use crate::buffer::ring::{Consumer, Producer};
 use crate::buffer::wake::{Interest, Unparker};
 use crate::flow::ShardId;
 use crate::shard::budget::{self, Work};
-use crate::shard::{PublishedCounters, Shard};
+use crate::shard::{LOOK_AHEAD, PublishedCounters, Shard};
 use crate::tcp::{Duration, Instant};
 
 /// Counters are published this often while there is work, and before a thread parks.
@@ -42,6 +42,8 @@ pub(super) struct Worker {
     links: Links,
     /// Which of the inbound rings came first in the last turn.
     first: usize,
+    /// Packets on their way from a ring into the shard.
+    batch: Vec<RxFrame>,
     publish_at: Instant,
     load: Load,
     parks: u64,
@@ -78,6 +80,7 @@ impl Worker {
             clock,
             links,
             first: 0,
+            batch: Vec::with_capacity(LOOK_AHEAD),
             publish_at,
             load: Load::new(publish_at),
             parks: 0,
@@ -106,13 +109,20 @@ impl Worker {
         let tapped = self.shard.is_tapped();
         for inbound in front.iter_mut().chain(behind) {
             while packets < BATCH_PACKETS && octets < BATCH_OCTETS {
-                let Some(frame) = inbound.frames.pop() else { break };
-                packets += 1;
-                octets += frame.packet.len();
+                let before = packets;
+                while packets < BATCH_PACKETS && octets < BATCH_OCTETS && packets - before < LOOK_AHEAD {
+                    let Some(frame) = inbound.frames.pop() else { break };
+                    packets += 1;
+                    octets += frame.packet.len();
+                    self.batch.push(frame);
+                }
+                if packets == before {
+                    break;
+                }
                 if tapped {
-                    self.shard.receive_tapped(frame);
+                    self.batch.drain(..).for_each(|frame| self.shard.receive_tapped(frame));
                 } else {
-                    self.shard.receive(frame);
+                    self.shard.receive_all(&mut self.batch);
                 }
             }
             inbound.frames.release();

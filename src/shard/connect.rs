@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 
 use super::conn::Phase;
 use super::destinations::{Choice, Destinations, Port};
+use super::hasher::Flow;
 use super::listeners::{NO_LISTENER, Target};
 use super::opening::{ConnectError, ConnectOptions};
 use super::ports::epoch;
@@ -66,7 +67,8 @@ impl ShardState {
         }
         let ticket = self.shared.tickets.fetch_add(1, Ordering::Relaxed);
         let origin = Target { service, listener: NO_LISTENER };
-        let id = self.insert(quad, origin, Phase::Handshake(handshake), ticket).ok_or(ConnectError::Full)?;
+        let flow = Flow { quad, hash: self.hash(&quad) };
+        let id = self.insert(&flow, origin, Phase::Handshake(handshake), ticket).ok_or(ConnectError::Full)?;
         self.destinations.opened(&quad, floor.is_some());
         if let Some(conn) = self.conns.get_mut(id) {
             conn.user = options.user;

@@ -9,8 +9,10 @@
 //!
 //! Must not contain: how much a connection may take.
 
+use super::config::ShardConfig;
 use super::conn::{Conn, Phase};
 use super::log;
+use super::receive_store::Holdings;
 use super::service::{ConnId, Io};
 use super::shares::Pool;
 use super::state::ShardState;
@@ -47,6 +49,13 @@ impl Conn {
     }
 }
 
+/// See [`ShardState::receive_pool`].
+#[inline]
+pub(super) fn held_pool(config: &ShardConfig, holdings: &Holdings) -> Pool {
+    let (capacity, taken) = (config.limits.held_octets, holdings.octets);
+    Pool { capacity, taken, whole: capacity.saturating_sub(taken) }
+}
+
 impl ShardState {
     /// The memory for data to be sent.
     #[inline]
@@ -57,9 +66,7 @@ impl ShardState {
     /// The memory for data that was received and not read.
     #[inline]
     pub(crate) fn receive_pool(&self) -> Pool {
-        let capacity = self.config.limits.held_octets;
-        let taken = self.holdings.octets;
-        Pool { capacity, taken, whole: capacity.saturating_sub(taken) }
+        held_pool(&self.config, &self.holdings)
     }
 
     /// Whether connections that do nothing with what they hold have to give way.

@@ -3,6 +3,7 @@
 //! Must not contain: what the protocol says of it.
 
 use super::conn::{Conn, Phase};
+use super::hasher::Flow;
 use super::listeners::Target;
 use super::receive_store::ReceiveStore;
 use super::send_store::SendStore;
@@ -15,8 +16,9 @@ use crate::wire::ip::IpFields;
 impl ShardState {
     /// Adds a connection to the slab and the flow table. `None`: the shard is full, or its bucket is
     /// another's by now.
-    pub(crate) fn insert(&mut self, quad: Quad, origin: Target, phase: Phase, ticket: u64) -> Option<ConnId> {
-        if !self.claim_bucket(&quad) || !self.make_place() {
+    pub(crate) fn insert(&mut self, flow: &Flow, origin: Target, phase: Phase, ticket: u64) -> Option<ConnId> {
+        let &Flow { ref quad, hash } = flow;
+        if !self.claim_bucket(quad) || !self.make_place() {
             return None;
         }
         if self.conns.len() + self.half_open.len() >= self.config.limits.connections {
@@ -27,7 +29,7 @@ impl ShardState {
             phase,
             send: SendStore::default(),
             receive: ReceiveStore::default(),
-            quad,
+            quad: *quad,
             armed: Instant::MAX,
             user: 0,
             ticket,
@@ -49,8 +51,8 @@ impl ShardState {
         });
         self.holders.reserve(id.slot);
         self.idle.reserve(id.slot);
-        self.flows.insert(self.hash(&quad), id.slot);
-        self.enter_bucket(&quad);
+        self.flows.insert(hash, id.slot);
+        self.enter_bucket(quad);
         self.listeners.adopt(origin.listener);
         Some(id)
     }
@@ -59,7 +61,7 @@ impl ShardState {
     pub(crate) fn unlink(&mut self, id: ConnId) {
         self.recent.forget(id);
         let Some(quad) = self.conns.get(id).map(|conn| conn.quad) else { return };
-        let hash = self.shared.hasher.hash(&quad);
+        let hash = self.hash(&quad);
         if self.flows.remove(hash, id.slot) {
             self.leave_bucket(&quad);
             if !self.destinations.is_empty() {
@@ -69,8 +71,8 @@ impl ShardState {
     }
 
     /// Files a TIME-WAIT record of a connection that ends.
-    pub(crate) fn file_time_wait(&mut self, quad: Quad, record: TimeWait) {
-        let (hash, deadline) = (self.hash(&quad), record.deadline());
+    pub(crate) fn file_time_wait(&mut self, flow: &Flow, record: TimeWait) {
+        let (Flow { quad, hash }, deadline) = (*flow, record.deadline());
         if self.time_wait.remove(hash, &quad).is_none() {
             self.enter_bucket(&quad);
         }
@@ -99,21 +101,21 @@ impl ShardState {
     /// Removes a connection and gives all its memory back. Frames still in the tx ring keep their blocks alive.
     pub(crate) fn remove(&mut self, id: ConnId) {
         self.wheel.remove(id.slot);
-        if let Some(mut conn) = self.conns.remove(id) {
-            conn.send.clear(&mut self.memory);
-            conn.receive.clear(&mut self.holdings);
-            self.orphans.forget(&mut conn);
-            self.ring_blocked -= usize::from(conn.ring_blocked);
-            if conn.holds {
-                self.holders.remove(id.slot);
-            }
-            if conn.gives_way {
-                self.idle.remove(id.slot);
-            }
-            self.connecting -= usize::from(matches!(conn.phase, Phase::Handshake(_)));
-            self.detached -= usize::from(conn.detached);
-            self.listeners.orphan(conn.listener);
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        conn.send.clear(&mut self.memory);
+        conn.receive.clear(&mut self.holdings);
+        self.orphans.forget(conn);
+        self.ring_blocked -= usize::from(conn.ring_blocked);
+        if conn.holds {
+            self.holders.remove(id.slot);
         }
+        if conn.gives_way {
+            self.idle.remove(id.slot);
+        }
+        self.connecting -= usize::from(matches!(conn.phase, Phase::Handshake(_)));
+        self.detached -= usize::from(conn.detached);
+        self.listeners.orphan(conn.listener);
+        self.conns.discard(id);
     }
 }
 

@@ -9,7 +9,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::hasher::FlowHasher;
+use super::hasher::{Flow, FlowHasher};
 use super::listeners::{NO_LISTENER, Target};
 use super::service::ConnId;
 use super::slab::{Key, Slab};
@@ -190,12 +190,13 @@ impl HalfOpenTable {
     /// address is none of ours.
     pub(crate) fn insert(
         &mut self,
-        quad: &Quad,
+        flow: &Flow,
         target: Target,
         ip: IpFields,
         ticket: u64,
         handshake: HalfOpen,
     ) -> Option<u32> {
+        let &Flow { ref quad, hash } = flow;
         if self.is_full() {
             return None;
         }
@@ -220,7 +221,7 @@ impl HalfOpenTable {
             unsent: handshake.is_due(),
         };
         let slot = self.records.insert(record).slot;
-        self.table.insert(self.hasher.hash(quad), slot);
+        self.table.insert(hash, slot);
         self.append(slot);
         Some(slot)
     }
@@ -242,13 +243,13 @@ impl HalfOpenTable {
         self.append(slot);
     }
 
-    /// Takes a record out.
-    pub(crate) fn take(&mut self, slot: u32) -> Option<(Place, Record)> {
+    /// Takes a record out; `hash` is that of its quad.
+    pub(crate) fn take(&mut self, slot: u32, hash: u64) -> Option<(Place, Record)> {
         let key = self.records.key(slot)?;
         self.detach(slot);
         let record = self.records.remove(key)?;
         let place = self.place_of(&record);
-        let filed = self.table.remove(self.hasher.hash(&place.quad), slot);
+        let filed = self.table.remove(hash, slot);
         debug_assert!(filed);
         let source = self.source(place.quad.remote.addr);
         self.sources[source] -= 1;

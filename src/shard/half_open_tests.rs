@@ -31,6 +31,15 @@ fn quad(index: u32) -> Quad {
     Quad { local: Endpoint::new(local, 80), remote: Endpoint::new(remote, 4_000) }
 }
 
+fn flow(quad: &Quad) -> Flow {
+    Flow { quad: *quad, hash: hasher().hash(quad) }
+}
+
+fn take(table: &mut HalfOpenTable, slot: u32) -> Option<(Place, Record)> {
+    let quad = table.place(slot)?.quad;
+    table.take(slot, hasher().hash(&quad))
+}
+
 /// One whose SYN-ACK was sent at `at` and repeated `timeouts` times since.
 fn handshake(at: Instant, timeouts: u8) -> HalfOpen {
     let config = Config::default();
@@ -58,7 +67,7 @@ fn handshake(at: Instant, timeouts: u8) -> HalfOpen {
 
 fn insert(table: &mut HalfOpenTable, index: u32, target: Target, handshake: HalfOpen) -> Option<u32> {
     let quad = quad(index);
-    table.insert(&quad, target, IpFields::default(), u64::from(index), handshake)
+    table.insert(&flow(&quad), target, IpFields::default(), u64::from(index), handshake)
 }
 
 fn find(table: &HalfOpenTable, index: u32) -> Option<u32> {
@@ -78,17 +87,17 @@ fn what_a_record_is_about_comes_back() {
     for (index, target) in [(0, LISTENER), (1, FIXED_PORT)] {
         let quad = quad(index);
         let at = handshake(Instant::from_secs(1), 0);
-        let slot = table.insert(&quad, target, ip, 77, at).unwrap();
+        let slot = table.insert(&flow(&quad), target, ip, 77, at).unwrap();
         let expected = Place { quad, ip, listener: target.listener, service: if index == 0 { 0 } else { 5 } };
         assert_eq!(table.place(slot), Some(expected));
         assert_eq!(find(&table, index), Some(slot));
-        let (place, record) = table.take(slot).unwrap();
+        let (place, record) = take(&mut table, slot).unwrap();
         assert_eq!((place, record.ticket, record.handshake), (expected, 77, at));
         assert_eq!((find(&table, index), table.len()), (None, 0));
     }
     let stranger = Quad { local: Endpoint::new(IpAddr::V4(Ipv4Addr::new(9, 9, 9, 9)), 80), ..quad(0) };
     let at = handshake(Instant::ZERO, 0);
-    assert_eq!(table.insert(&stranger, LISTENER, ip, 1, at), None, "no address of ours");
+    assert_eq!(table.insert(&flow(&stranger), LISTENER, ip, 1, at), None, "no address of ours");
 }
 
 #[test]
@@ -100,12 +109,12 @@ fn a_source_has_its_share_and_no_more() {
         assert!(!table.has_share(one), "{port}");
         let quad = Quad { local: Endpoint::new(V4, 80), remote: Endpoint::new(one, port) };
         let at = handshake(Instant::ZERO, 0);
-        slots.push(table.insert(&quad, LISTENER, IpFields::default(), 0, at).unwrap());
+        slots.push(table.insert(&flow(&quad), LISTENER, IpFields::default(), 0, at).unwrap());
     }
     assert!(table.has_share(one), "an eighth");
     let others = (2..255).map(|last| IpAddr::V4(Ipv4Addr::new(11, 0, 0, last)));
     assert!(others.filter(|addr| table.has_share(*addr)).count() <= 1, "not that of others");
-    table.take(slots[0]);
+    take(&mut table, slots[0]);
     assert!(!table.has_share(one));
     // All of an IPv6 network are one source.
     let at = |network: u128, host: u128| IpAddr::V6(Ipv6Addr::from((network << 64) + host));
@@ -113,7 +122,7 @@ fn a_source_has_its_share_and_no_more() {
         assert!(!table.has_share(at(0xfd01, 9)));
         let quad = Quad { local: Endpoint::new(V6, 80), remote: Endpoint::new(at(0xfd01, host), 1) };
         let made = handshake(Instant::ZERO, 0);
-        table.insert(&quad, LISTENER, IpFields::default(), 0, made).unwrap();
+        table.insert(&flow(&quad), LISTENER, IpFields::default(), 0, made).unwrap();
     }
     assert!(table.has_share(at(0xfd01, 999)) && !table.has_share(at(0xfd02, 0)));
 }
@@ -127,7 +136,7 @@ fn the_oldest_is_the_one_that_was_repeated_most() {
     }
     let mut order = Vec::new();
     while let Some(slot) = table.oldest() {
-        order.push(table.take(slot).unwrap().1.ticket);
+        order.push(take(&mut table, slot).unwrap().1.ticket);
     }
     assert_eq!(order, [4, 2, 3, 0, 1]);
 }
@@ -166,7 +175,7 @@ proptest! {
                     }
                 }
                 (2, Some(slot)) => {
-                    table.take(slot);
+                    take(&mut table, slot);
                     model.remove(&index);
                 }
                 _ => {
@@ -177,7 +186,7 @@ proptest! {
                         let index = table.at(slot).unwrap().ticket as u32;
                         let mut handshake = table.at(slot).unwrap().handshake.unpack();
                         if matches!(handshake.on_timeout(&config, now), crate::tcp::HandshakeOutcome::Closed(_)) {
-                            table.take(slot);
+                            take(&mut table, slot);
                             model.remove(&index);
                             continue;
                         }

@@ -17,6 +17,14 @@ pub struct FlowHasher {
     shared: SharedSeed,
 }
 
+/// A quad with its hash: by it a flow is looked for, filed and taken out, and it is made once for all of that.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Flow {
+    pub(crate) quad: Quad,
+    /// [`FlowHasher::hash`] of it.
+    pub(crate) hash: u64,
+}
+
 impl fmt::Debug for FlowHasher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("FlowHasher(..)")

@@ -72,6 +72,7 @@ use self::egress::Egress;
 pub use self::hasher::FlowHasher;
 pub use self::opening::{AcceptQueue, ConnectError, ConnectOptions, ListenError, ListenOptions};
 pub use self::routes::{PrefixError, Route, Routes};
+pub use self::run::LOOK_AHEAD;
 pub use self::secrets::Secrets;
 pub use self::service::{ConnId, Io, Message, Service};
 use self::state::ShardState;

@@ -27,11 +27,6 @@ impl<T> Pages<T> {
         Some(&self.pages.get(index as usize / PAGE)?[index as usize % PAGE])
     }
 
-    #[inline]
-    pub(super) fn get_mut(&mut self, index: u32) -> Option<&mut T> {
-        Some(&mut self.pages.get_mut(index as usize / PAGE)?[index as usize % PAGE])
-    }
-
     /// Adds a page: each of the next numbers gets what `make` says.
     #[cold]
     pub(super) fn add_page(&mut self, make: impl FnMut(u32) -> T) {

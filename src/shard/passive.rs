@@ -11,6 +11,7 @@ use super::budget::{self, Work};
 use super::conn::Phase;
 use super::counters::DropReason;
 use super::half_open::{Place, Record};
+use super::hasher::Flow;
 use super::listeners::{NO_LISTENER, Target};
 use super::service::ConnId;
 use super::state::ShardState;
@@ -35,12 +36,13 @@ impl Shard {
     /// SM-LIS-4: answers a SYN. Data on it is not kept (the peer sends it again).
     pub(super) fn accept(
         &mut self,
-        quad: &Quad,
+        flow: &Flow,
         syn: &Segment,
         target: Target,
         iss_floor: Option<SeqNum>,
         arrival: Arrival,
     ) -> Result<(), (DropReason, RxFrame)> {
+        let quad = &flow.quad;
         let state = &mut self.state;
         // OPS-19: no answer at all, so that the peer tries again.
         if !state.listeners.admits(target.listener) {
@@ -82,16 +84,24 @@ impl Shard {
             params.iss = floor + 1;
         }
         let wishes = state.listeners.wishes_of_syn(target.listener, &state.config.tcp);
-        let handshake = Handshake::accept(&state.config.tcp, params, syn, state.now).wishing(wishes);
+        let mut handshake = Handshake::accept(&state.config.tcp, params, syn, state.now).wishing(wishes);
         let ip = IpFields::default().with(options.ttl, options.tos);
         let ticket = state.shared.tickets.fetch_add(1, Ordering::Relaxed);
-        if !state.add_half_open(quad, target, ip, ticket, &handshake) {
+        // The answer leaves at once if there is room, and none waits for some; else with those.
+        let at_once = state.half_open.unsent().is_none() && state.egress.has_room_for_strangers();
+        let syn_ack = if at_once { handshake.poll_transmit(&state.config.tcp, state.now) } else { None };
+        if !state.add_half_open(flow, target, ip, ticket, &handshake) {
             return Err((DropReason::BacklogFull, arrival.frame));
+        }
+        if let Some(syn_ack) = syn_ack {
+            state.send_control(quad, ip, &syn_ack);
         }
         self.release(arrival.frame);
         let tag = self.state.listeners.tag(target.listener);
         self.call(target.service, |service, io| service.half_open(io, ticket, *quad, tag));
-        self.state.send_syn_acks();
+        if !at_once {
+            self.state.send_syn_acks();
+        }
         Ok(())
     }
 
@@ -99,7 +109,7 @@ impl Shard {
     pub(super) fn receive_half_open(
         &mut self,
         slot: u32,
-        quad: &Quad,
+        flow: &Flow,
         segment: &Segment,
         arrival: Arrival,
     ) -> Result<(), (DropReason, RxFrame)> {
@@ -116,9 +126,9 @@ impl Shard {
         }
         // The SYN may have been answered with a cookie before, and it is that answer which the peer has heard.
         if !record.handshake.is_acked_by(segment.ack) && state.may_have_cookie(segment) {
-            match self.open_by_cookie(quad, segment) {
+            match self.open_by_cookie(flow, segment) {
                 ByCookie::Opened(id, rest) => {
-                    self.state.drop_half_open(slot);
+                    self.state.drop_filed(slot, flow.hash);
                     self.established(id, true);
                     self.receive_open(id, &rest, arrival);
                     return Ok(());
@@ -136,8 +146,8 @@ impl Shard {
             HandshakeOutcome::Established { .. } if !takes => return Err((DropReason::AcceptQueueFull, arrival.frame)),
             HandshakeOutcome::Established { connection, rest } => {
                 let ticket = record.ticket;
-                state.drop_half_open(slot);
-                let Some(id) = state.open_passive(quad, &place, ticket, connection) else {
+                state.drop_filed(slot, flow.hash);
+                let Some(id) = state.open_passive(flow, &place, ticket, connection) else {
                     state.listeners.give_place_back(place.listener);
                     return Err((DropReason::NoRoom, arrival.frame));
                 };
@@ -150,7 +160,7 @@ impl Shard {
                     state.listeners.give_place_back(place.listener);
                 }
                 let reset = matches!(&outcome, HandshakeOutcome::Reply(reply) if reply.flags.contains(Flags::RST));
-                if reset && let Err(reason) = state.may_reset(quad) {
+                if reset && let Err(reason) = state.may_reset(&flow.quad) {
                     return Err((reason, arrival.frame));
                 }
                 state.half_open_outcome(slot, &place, &handshake, outcome);
@@ -162,7 +172,8 @@ impl Shard {
 
     /// Makes a connection of an ACK that brings back a good cookie: if the last one of the handshake was lost, the first
     /// segment of the peer that arrives in order is as good (RFC4987-3.6d).
-    pub(super) fn open_by_cookie(&mut self, quad: &Quad, segment: &Segment) -> ByCookie {
+    pub(super) fn open_by_cookie(&mut self, flow: &Flow, segment: &Segment) -> ByCookie {
+        let quad = &flow.quad;
         let state = &mut self.state;
         let Some(target) = state.listeners.find(quad.local) else { return ByCookie::NoCookie };
         let irs = segment.seq - 1;
@@ -190,7 +201,7 @@ impl Shard {
         let ticket = state.shared.tickets.fetch_add(1, Ordering::Relaxed);
         let ip = IpFields::default().with(options.ttl, options.tos);
         let place = Place { quad: *quad, ip, listener: target.listener, service: target.service };
-        let Some(id) = state.open_passive(quad, &place, ticket, connection) else {
+        let Some(id) = state.open_passive(flow, &place, ticket, connection) else {
             state.listeners.give_place_back(target.listener);
             return ByCookie::NoRoom(DropReason::NoRoom);
         };
@@ -262,11 +273,11 @@ impl ShardState {
         if allowed { Ok(()) } else { Err(DropReason::ResetRateLimited) }
     }
 
-    fn add_half_open(&mut self, quad: &Quad, target: Target, ip: IpFields, ticket: u64, handshake: &Handshake) -> bool {
+    fn add_half_open(&mut self, flow: &Flow, target: Target, ip: IpFields, ticket: u64, handshake: &Handshake) -> bool {
         let Some(packed) = HalfOpen::pack(handshake) else { return false };
-        let added = self.half_open.insert(quad, target, ip, ticket, packed).is_some();
+        let added = self.half_open.insert(flow, target, ip, ticket, packed).is_some();
         if added {
-            self.enter_bucket(quad);
+            self.enter_bucket(&flow.quad);
             self.listeners.enter_handshake(target.listener);
         }
         added
@@ -279,7 +290,13 @@ impl ShardState {
 
     /// Takes out a half-open record.
     pub(super) fn drop_half_open(&mut self, slot: u32) -> Option<(Place, Record)> {
-        let (place, record) = self.half_open.take(slot)?;
+        let quad = self.half_open.place(slot)?.quad;
+        self.drop_filed(slot, self.hash(&quad))
+    }
+
+    /// [`drop_half_open`](Self::drop_half_open) with the hash of its quad.
+    fn drop_filed(&mut self, slot: u32, hash: u64) -> Option<(Place, Record)> {
+        let (place, record) = self.half_open.take(slot, hash)?;
         self.leave_bucket(&place.quad);
         self.listeners.leave_handshake(place.listener);
         Some((place, record))
@@ -302,11 +319,11 @@ impl ShardState {
     }
 
     /// The connection that a handshake has made.
-    fn open_passive(&mut self, quad: &Quad, place: &Place, ticket: u64, connection: tcp::Connection) -> Option<ConnId> {
+    fn open_passive(&mut self, flow: &Flow, place: &Place, ticket: u64, connection: tcp::Connection) -> Option<ConnId> {
         let fixed = place.listener == NO_LISTENER;
         let service = if fixed { place.service } else { self.listeners.service(place.listener)? };
         let target = Target { service, listener: place.listener };
-        let id = self.insert(*quad, target, Phase::Open(connection), ticket)?;
+        let id = self.insert(flow, target, Phase::Open(connection), ticket)?;
         if let Some(conn) = self.conns.get_mut(id) {
             conn.ip = place.ip;
         }

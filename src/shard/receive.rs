@@ -6,6 +6,7 @@ use super::Shard;
 use super::arrival::Arrival;
 use super::conn::{Conn, Event, Phase};
 use super::counters::DropReason;
+use super::hasher::Flow;
 use super::log;
 use super::passive::ByCookie;
 use super::service::{ConnId, Io};
@@ -13,18 +14,16 @@ use crate::buffer::frame::RxFrame;
 use crate::flow::{Endpoint, Quad};
 use crate::tcp::{self, CloseReason, Context, Events, HandshakeOutcome, Outcome, Segment, TimeWaitOutcome};
 use crate::wire::ip::IpFields;
+use crate::wire::plain::Plain;
 use crate::wire::tcp::Flags;
 use crate::wire::vnet::ChecksumStatus;
-use crate::wire::{self, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP};
+use crate::wire::{self, Malformed, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP};
 
 impl Shard {
     /// Handles a packet that is nothing which its connection expects, or has none.
     pub(super) fn receive_other(&mut self, frame: RxFrame) {
-        if let Err((reason, frame)) = self.receive_ip(frame) {
-            self.state.counters.drop_packet(reason);
-            self.state.dropped = Some(reason);
-            self.release(frame);
-        }
+        let handled = self.receive_ip(frame);
+        self.account(handled);
     }
 
     pub(super) fn release(&mut self, frame: RxFrame) {
@@ -37,11 +36,8 @@ impl Shard {
             Err(malformed) => return Err((malformed.into(), frame)),
         };
         let (src, dst) = (packet.src, packet.dst);
-        if !self.state.config.addresses.contains(&dst) {
-            return Err((DropReason::NotOurAddress, frame));
-        }
-        if self.state.config.addresses.contains(&src) {
-            return Err((DropReason::OurOwnSource, frame));
+        if let Err(reason) = self.state.judge_ends(src, dst) {
+            return Err((reason, frame));
         }
         if packet.ttl == 0 {
             return Err((DropReason::TtlZero, frame));
@@ -80,27 +76,73 @@ impl Shard {
         }
     }
 
-    fn receive_tcp(&mut self, quad: &Quad, segment: &Segment, arrival: Arrival) -> Result<(), (DropReason, RxFrame)> {
-        if self.state.config.log_segments {
-            log::segment_in(quad, segment);
+    /// A packet that was read whole and belongs to the connection of the last one, which does not expect it.
+    pub(super) fn receive_recent(&mut self, segment: &Segment, arrival: Arrival) {
+        let id = self.state.recent.id;
+        if self.state.config.log_segments
+            && let Some(conn) = self.state.conns.get(id)
+        {
+            log::segment_in(&conn.quad, segment);
         }
-        if let Some(id) = self.state.lookup_recent(quad) {
-            self.receive_connection(id, segment, arrival);
+        self.receive_connection(id, segment, arrival);
+    }
+
+    /// A packet that was read whole, but for its addresses, between ends that have no connection.
+    pub(super) fn receive_unknown(&mut self, flow: &Flow, plain: &Plain, frame: RxFrame) {
+        let (src, dst) = (flow.quad.remote.addr, flow.quad.local.addr);
+        let forbidden = wire::ip::is_forbidden_source(src);
+        let judged = if forbidden { Err(Malformed::IpSource.into()) } else { self.state.judge_ends(src, dst) };
+        let handled = match judged {
+            Ok(()) => {
+                let start = frame.packet.start() + plain.start;
+                self.receive_unconnected(flow, &Segment::from(plain), Arrival { frame, start })
+            }
+            Err(reason) => Err((reason, frame)),
+        };
+        self.account(handled);
+    }
+
+    /// Counts a packet that was dropped, and lets go of its buffer.
+    fn account(&mut self, handled: Result<(), (DropReason, RxFrame)>) {
+        if let Err((reason, frame)) = handled {
+            self.state.counters.drop_packet(reason);
+            self.state.dropped = Some(reason);
+            self.release(frame);
+        }
+    }
+
+    fn receive_tcp(&mut self, quad: &Quad, segment: &Segment, arrival: Arrival) -> Result<(), (DropReason, RxFrame)> {
+        if self.state.is_recent(quad) {
+            self.receive_recent(segment, arrival);
             return Ok(());
         }
         let hash = self.state.hash(quad);
-        if let Some(id) = self.state.lookup_segment(hash, quad) {
-            self.receive_connection(id, segment, arrival);
+        if self.state.follow(hash, quad) {
+            self.receive_recent(segment, arrival);
             return Ok(());
         }
+        self.receive_unconnected(&Flow { quad: *quad, hash }, segment, arrival)
+    }
+
+    /// A segment between ends that have no connection.
+    fn receive_unconnected(
+        &mut self,
+        flow: &Flow,
+        segment: &Segment,
+        arrival: Arrival,
+    ) -> Result<(), (DropReason, RxFrame)> {
+        let &Flow { ref quad, hash } = flow;
+        if self.state.config.log_segments {
+            log::segment_in(quad, segment);
+        }
         if let Some(slot) = self.state.half_open.find(hash, quad) {
-            return self.receive_half_open(slot, quad, segment, arrival);
+            return self.receive_half_open(slot, flow, segment, arrival);
         }
         if self.state.config.routes.is_broadcast(quad.remote.addr) {
             return Err((DropReason::BroadcastSource, arrival.frame));
         }
         if self.state.may_have_cookie(segment) {
-            match self.open_by_cookie(quad, segment) {
+            match self.open_by_cookie(flow, segment) {
                 ByCookie::Opened(id, rest) => {
                     self.established(id, true);
                     self.receive_open(id, &rest, arrival);
@@ -140,7 +182,7 @@ impl Shard {
             return Err((DropReason::NotOwner, arrival.frame));
         }
         match self.state.listeners.find(quad.local) {
-            Some(target) if syn_only => self.accept(quad, segment, target, iss_floor, arrival),
+            Some(target) if syn_only => self.accept(flow, segment, target, iss_floor, arrival),
             // SM-LIS-3.
             Some(_) if !segment.flags.intersects(Flags::SYN | Flags::ACK | Flags::RST) => {
                 Err((DropReason::NoConnection, arrival.frame))
@@ -382,10 +424,12 @@ impl Shard {
 
     fn enter_time_wait(&mut self, id: ConnId) {
         let state = &mut self.state;
-        let Some(Conn { phase: Phase::Open(connection), quad, .. }) = state.conns.get(id) else { return };
+        let Some(conn) = state.conns.get(id) else { return };
+        let Phase::Open(connection) = &conn.phase else { return };
         let record = connection.time_wait(&state.config.tcp, state.now);
-        let quad = *quad;
-        state.file_time_wait(quad, record);
+        let quad = conn.quad;
+        let hash = state.hash(&quad);
+        state.file_time_wait(&Flow { quad, hash }, record);
         state.finish(id, CloseReason::Normal);
     }
 

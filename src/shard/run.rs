@@ -7,6 +7,8 @@
 use super::Shard;
 use super::arrival::Arrival;
 use super::conn::{Conn, Phase};
+use super::eviction::held_pool;
+use super::hasher::Flow;
 use super::recent::Recent;
 use super::state::{MOST_AT_ONCE, note};
 use crate::buffer::frame::RxFrame;
@@ -18,6 +20,10 @@ use crate::wire::vnet::ChecksumStatus;
 
 /// Octets after which the service is told of a run, lest they leave the processor's cache before they are read.
 const MOST_OCTETS: u32 = 65_536;
+/// Packets that [`Shard::receive_all`] looks at ahead.
+pub const LOOK_AHEAD: usize = 32;
+/// Lines of a connection's record that the next segment in order touches, from the first on.
+const RECORD_LINES: usize = 10;
 /// Segments after which it is told.
 const MOST_SEGMENTS: u32 = 64;
 
@@ -31,15 +37,23 @@ impl Shard {
         state.counters.bytes_in += frame.packet.len() as u64;
         let packet = frame.packet.bytes();
         let trusted = frame.offload.checksum == ChecksumStatus::Trusted;
-        let plain = plain::parse(packet, trusted).filter(|plain| plain.flags.without(Flags::PSH) == Flags::ACK);
-        let known = plain.is_some() && (state.recent.flow.is_of(packet) || self.follow(packet));
+        let Some(plain) = plain::parse(packet, trusted) else {
+            self.end_run();
+            return self.receive_other(frame);
+        };
+        if !state.recent.flow.is_of(packet)
+            && let Err(flow) = self.follow(packet)
+        {
+            return match flow {
+                Some(flow) => self.receive_unknown(&flow, &plain, frame),
+                None => self.receive_other(frame),
+            };
+        }
         let state = &mut self.state;
-        let pool = state.receive_pool();
-        if known
-            && let Some(plain) = plain
+        if plain.flags.without(Flags::PSH) == Flags::ACK
             && let Some(conn) = state.conns.at_mut(state.recent.id.slot)
             && let Conn { phase: Phase::Open(connection), send, receive, .. } = conn
-            && pool.is_ample(receive.taken(), MOST_AT_ONCE)
+            && (plain.len == 0 || held_pool(&state.config, &state.holdings).is_ample(receive.taken(), MOST_AT_ONCE))
             && !state.config.log_segments
             && let segment = Segment::from(&plain)
             && let context = (Context { now: state.now, keep: Keep::All })
@@ -78,21 +92,57 @@ impl Shard {
             return;
         }
         self.end_run();
-        self.receive_other(frame);
+        let start = frame.packet.start() + plain.start;
+        self.receive_recent(&Segment::from(&plain), Arrival { frame, start });
     }
 
-    /// A packet of another connection than the last: whether it is of one that is known, which is the last from now on.
-    fn follow(&mut self, packet: &[u8]) -> bool {
-        self.end_run();
-        let state = &mut self.state;
-        let Some(flow) = FlowOctets::of(packet) else { return false };
-        let ((src, src_port), (dst, dst_port)) = flow.ends();
-        let quad = Quad { local: Endpoint::new(dst, dst_port), remote: Endpoint::new(src, src_port) };
-        let found = state.lookup(state.hash(&quad), &quad);
-        if let Some(id) = found {
-            state.recent = Recent { id, flow, untold: 0 };
+    /// [`receive`](Self::receive) of several packets in their order. What is known of the connections of the first
+    /// [`LOOK_AHEAD`] is asked of memory before, for all of them at once: among very many connections a segment waits
+    /// for little else.
+    pub fn receive_all(&mut self, frames: &mut Vec<RxFrame>) {
+        if frames.len() > 1 {
+            self.expect(frames.iter().map(|frame| frame.packet.bytes()));
         }
-        found.is_some()
+        for frame in frames.drain(..) {
+            self.receive(frame);
+        }
+    }
+
+    fn expect<'a>(&self, packets: impl Iterator<Item = &'a [u8]>) {
+        let state = &self.state;
+        let mut hashes = [0; LOOK_AHEAD];
+        let mut count = 0;
+        let mut last = state.recent.flow;
+        for packet in packets.take(LOOK_AHEAD) {
+            if last.is_of(packet) {
+                continue;
+            }
+            let Some(octets) = FlowOctets::of(packet) else { continue };
+            last = octets;
+            let ((src, src_port), (dst, dst_port)) = octets.ends();
+            let hash = state.hash(&Quad { local: Endpoint::new(dst, dst_port), remote: Endpoint::new(src, src_port) });
+            state.flows.prefetch(hash);
+            hashes[count] = hash;
+            count += 1;
+        }
+        for hash in &hashes[..count] {
+            if let Some(slot) = state.flows.get(*hash, |_| true) {
+                state.conns.prefetch(slot, RECORD_LINES);
+            }
+        }
+    }
+
+    /// A packet of another flow than the last. Its connection, if it has one, is the last from now on; else whose it is, if
+    /// it says so.
+    fn follow(&mut self, packet: &[u8]) -> Result<(), Option<Flow>> {
+        self.end_run();
+        let octets = FlowOctets::of(packet).ok_or(None)?;
+        let ((src, src_port), (dst, dst_port)) = octets.ends();
+        let quad = Quad { local: Endpoint::new(dst, dst_port), remote: Endpoint::new(src, src_port) };
+        let hash = self.state.hash(&quad);
+        let id = self.state.lookup(hash, &quad).ok_or(Some(Flow { quad, hash }))?;
+        self.state.recent = Recent { id, flow: octets, untold: 0 };
+        Ok(())
     }
 
     /// Tells the service of a connection what the last segments have brought.
@@ -117,3 +167,7 @@ impl Shard {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

@@ -112,22 +112,39 @@ impl<T> Slab<T> {
 
     /// Takes a value out. `None`: it has been before.
     pub fn remove(&mut self, key: Key) -> Option<T> {
-        let mark = self.marks.get_mut(key.slot).filter(|mark| mark.generation == key.generation)?;
+        let value = self.place_of(key)?.take()?;
+        self.vacate(key);
+        Some(value)
+    }
+
+    /// Drops a value where it is, without moving it; says whether it was there.
+    pub fn discard(&mut self, key: Key) -> bool {
+        let Some(place @ Some(_)) = self.place_of(key) else { return false };
+        *place = None;
+        self.vacate(key);
+        true
+    }
+
+    fn place_of(&mut self, key: Key) -> Option<&mut Option<T>> {
+        self.marks.get(key.slot).filter(|mark| mark.generation == key.generation)?;
+        Some(&mut self.values[key.slot as usize / PAGE].as_mut()?[key.slot as usize % PAGE])
+    }
+
+    /// The slot of `key` has no value any more.
+    fn vacate(&mut self, key: Key) {
         let number = key.slot / PAGE as u32;
-        let value = self.values[number as usize].as_mut()?[key.slot as usize % PAGE].take()?;
         let page = &mut self.pages[number as usize];
         if page.free == NIL {
             page.place = self.open.len() as u32;
             self.open.push(number);
         }
-        *mark = Mark { generation: key.generation.wrapping_add(1), next: page.free };
+        self.marks[key.slot] = Mark { generation: key.generation.wrapping_add(1), next: page.free };
         page.free = key.slot;
         page.taken -= 1;
         self.len -= 1;
         if page.taken == 0 {
             self.vacated(number);
         }
-        Some(value)
     }
 
     /// The value that `key` names.
@@ -181,11 +198,11 @@ impl<T> Slab<T> {
         Some(self.named(slot))
     }
 
-    /// Asks for the first cache line of the value in `slot`.
+    /// Asks for the first so many cache lines of the value in `slot`.
     #[inline]
-    pub fn prefetch(&self, slot: u32) {
+    pub fn prefetch(&self, slot: u32, lines: usize) {
         if let Some(Some(values)) = self.values.get(slot as usize / PAGE) {
-            prefetch(&values[slot as usize % PAGE]);
+            prefetch(&values[slot as usize % PAGE], lines);
         }
     }
 

@@ -5,6 +5,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::age_list::AgeList;
@@ -187,11 +188,14 @@ impl ShardState {
         self.shared.hasher.hash(quad)
     }
 
-    /// A segment's connection, which [`lookup_recent`](Self::lookup_recent) has not found.
-    pub(crate) fn lookup_segment(&mut self, hash: u64, quad: &Quad) -> Option<ConnId> {
-        let id = self.lookup(hash, quad)?;
-        self.recent.set(id);
-        Some(id)
+    /// Whether a segment's connection, which is not that of the [last one](Self::is_recent), is known. It is the last from
+    /// now on.
+    pub(crate) fn follow(&mut self, hash: u64, quad: &Quad) -> bool {
+        let found = self.lookup(hash, quad);
+        if let Some(id) = found {
+            self.recent.set(id);
+        }
+        found.is_some()
     }
 
     pub(crate) fn lookup(&self, hash: u64, quad: &Quad) -> Option<ConnId> {
@@ -199,11 +203,23 @@ impl ShardState {
         self.conns.key(slot)
     }
 
-    /// The connection that the segment before this one belonged to, if this one does too.
+    /// Whether a segment between these ends belongs to the connection of the one before it.
     #[inline]
-    pub(crate) fn lookup_recent(&self, quad: &Quad) -> Option<ConnId> {
-        let id = self.recent.id;
-        self.conns.get(id).is_some_and(|conn| conn.quad == *quad).then_some(id)
+    pub(crate) fn is_recent(&self, quad: &Quad) -> bool {
+        self.conns.get(self.recent.id).is_some_and(|conn| conn.quad == *quad)
+    }
+
+    /// Whether ends of a packet may be a flow's.
+    #[inline]
+    pub(crate) fn judge_ends(&self, src: IpAddr, dst: IpAddr) -> Result<(), DropReason> {
+        let ours = &self.config.addresses;
+        if !ours.contains(&dst) {
+            Err(DropReason::NotOurAddress)
+        } else if ours.contains(&src) {
+            Err(DropReason::OurOwnSource)
+        } else {
+            Ok(())
+        }
     }
 
     /// The protocol of this connection has ended: no segment and no timer will find it any more. What is unread stays

@@ -149,7 +149,7 @@ impl FlowTable {
     /// Asks for the cache line where a lookup of `hash` will begin.
     #[inline]
     pub fn prefetch(&self, hash: u64) {
-        prefetch(&self.entries[self.home(fold(hash))]);
+        prefetch(&self.entries[self.home(fold(hash))], 1);
     }
 
     /// Flows filed.

@@ -196,9 +196,16 @@ impl Rig {
     /// A packet of `len` octets that begins with `head`; the rest is what the buffer held before. No copy of a payload
     /// that nobody looks at is measured that way.
     pub fn receive_head(&mut self, head: &[u8], len: usize, offload: RxOffload) {
+        let frame = self.frame_head(head, len, offload);
+        self.shard.receive(frame);
+    }
+
+    /// The same, not handed over yet.
+    #[inline]
+    pub fn frame_head(&mut self, head: &[u8], len: usize, offload: RxOffload) -> RxFrame {
         let mut packet = self.buffer(head);
         packet.set_range(HEADROOM, len);
-        self.shard.receive(RxFrame { packet, offload });
+        RxFrame { packet, offload }
     }
 
     pub fn finish(&mut self) {
