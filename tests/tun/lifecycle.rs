@@ -100,7 +100,7 @@ pub(crate) fn refusal(program: &str, arguments: &[&str], status: i32) -> String 
 pub(crate) fn refusals() -> Outcome {
     let table: &[(&[&str], i32, &str)] = &[
         (&[], 2, "no subcommand"),
-        (&["serv"], 2, "there are serve, connect, fetch, iperf3, ss, kill, stats, see trust --help"),
+        (&["serv"], 2, "there are serve, connect, fetch, iperf3, ss, kill, stats, capture, events, see trust --help"),
         (&["serve", "--tcp", "bogus=1"], 2, "trust: --tcp: there is no TCP setting \"bogus\""),
         (&["fetch", "http://10.7.1.1:65616/"], 2, "no host with a port from 1 to 65535"),
         (&["--check", "fetch", "https://10.7.1.1/"], 2, "https needs TLS"),
