@@ -64,7 +64,9 @@ fn a_run_in_slices_is_whole_in_the_end_and_kept() {
     // A slice that is too short for more than one side.
     let first = folder.driver(&[&words[..], &["--slice", "0"]].concat());
     assert_eq!(first.status.code(), Some(3), "{}", text(&first));
-    assert!(text(&first).contains("1 of 4 done"), "{}", text(&first));
+    // Without bpf(2) flows are not born anywhere, and a ceiling for those that are is no side.
+    let sides = if text(&listed).contains("ceiling-local") { 4 } else { 3 };
+    assert!(text(&first).contains(&format!("1 of {sides} done")), "{}", text(&first));
     assert!(!folder.0.join("runs").exists());
 
     let rest = folder.driver(&["--resume", "--keep"]);
