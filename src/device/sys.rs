@@ -4,10 +4,11 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::io::{Read, Write};
-use std::net::IpAddr;
 #[cfg(feature = "tun-tap")]
 use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 /// Does an interface of this name exist in our network namespace?
 pub(super) fn interface_exists(name: &str) -> bool {
@@ -119,6 +120,30 @@ pub(super) fn add_address(name: &str, address: IpAddr, prefix: u8) -> io::Result
         }
     }
     rtnetlink(libc::RTM_NEWADDR, libc::NLM_F_CREATE | libc::NLM_F_EXCL, &body)
+}
+
+/// Waits, up to a second, until the kernel accepts what arrives for a new IPv6 address. A program may connect from it at
+/// once, but the local route is entered by a work queue some time after the interface has come up, and until then an
+/// answer is dropped: the SYN is sent again a second later. That route is for all 128 bits, and marked by a flag.
+pub(super) fn await_ipv6(address: Ipv6Addr) {
+    /// From linux/ipv6_route.h.
+    const RTF_LOCAL: u32 = 0x8000_0000;
+    let number = format!("{:032x}", address.to_bits());
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(1) {
+        // A line: destination, its prefix, source, its prefix, next hop, metric, two counts, flags, interface.
+        let Ok(routes) = std::fs::read_to_string("/proc/thread-self/net/ipv6_route") else { return };
+        let in_use = routes.lines().any(|line| {
+            let mut fields = line.split_ascii_whitespace();
+            let (to, prefix, flags) = (fields.next(), fields.next(), fields.nth(6));
+            let flags = flags.and_then(|flags| u32::from_str_radix(flags, 16).ok());
+            to == Some(&*number) && prefix == Some("80") && flags.is_some_and(|flags| flags & RTF_LOCAL != 0)
+        });
+        if in_use {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// Has the kernel give an interface no link-local IPv6 address when it comes up, and so ask it for no routers either.

@@ -206,7 +206,13 @@ pub(super) fn configure(device: &SyncDevice, name: &str, options: &TunOptions) -
             _ => failed("add an address", name)(source),
         })?;
     }
-    device.enabled(true).map_err(failed("bring up the link", name))
+    device.enabled(true).map_err(failed("bring up the link", name))?;
+    for (address, _) in &options.addresses {
+        if let IpAddr::V6(address) = address {
+            sys::await_ipv6(*address);
+        }
+    }
+    Ok(())
 }
 
 /// A TUN interface with one or more queues. An engine makes one by itself; by hand it takes the same rights

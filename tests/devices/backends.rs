@@ -193,7 +193,7 @@ impl<'a> Peer<'a> {
         peer.send(Flags::SYN | Flags::ACK, options, &[], 0);
         peer.snd_nxt += 1;
         let (ack, _, _) = peer.receive();
-        assert_eq!((ack.flags, ack.ack), (Flags::ACK, peer.snd_nxt));
+        assert_eq!((ack.flags, ack.ack), (Flags::ACK, peer.snd_nxt), "the answer has arrived");
         peer
     }
 
@@ -253,20 +253,6 @@ impl<'a> Peer<'a> {
     }
 }
 
-/// Connects; the kernel needs some milliseconds after "up" before it uses a new IPv6 address.
-fn connect(engine: IpAddr) -> TcpStream {
-    let start = Instant::now();
-    loop {
-        match TcpStream::connect((engine, 80)) {
-            Ok(stream) => return stream,
-            Err(e) if e.kind() == ErrorKind::AddrNotAvailable && start.elapsed() < WAIT => {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            Err(e) => panic!("connect to {engine}: {e}"),
-        }
-    }
-}
-
 /// 128 KB from the kernel and 128 KB to it.
 fn bulk(device: &mut dyn Device, kernel: IpAddr, engine: IpAddr) {
     let granted = device.capabilities();
@@ -277,7 +263,7 @@ fn bulk(device: &mut dyn Device, kernel: IpAddr, engine: IpAddr) {
     let expected = text.clone();
     // The kernel's end, on a thread of its own because `connect` waits; it inherits the namespace.
     let client = std::thread::spawn(move || {
-        let mut stream = connect(engine);
+        let mut stream = TcpStream::connect((engine, 80)).unwrap();
         assert_eq!(stream.local_addr().unwrap().ip(), kernel);
         stream.set_read_timeout(Some(WAIT)).unwrap();
         stream.write_all(&expected).unwrap();
