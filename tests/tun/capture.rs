@@ -83,16 +83,13 @@ impl Drop for Removed {
 
 const BAD_CHECKSUM: &str = "ip.checksum.status==\"Bad\" || tcp.checksum.status==\"Bad\"";
 
-/// What time can do to a transfer.
-const LATE: [&str; 4] = [
-    "tcp.analysis.retransmission",
-    "tcp.analysis.spurious_retransmission",
-    "tcp.analysis.fast_retransmission",
-    "tcp.analysis.out_of_order",
-];
-
-/// One of them, captured: how many packets of ours came again or out of order, if any did. None may be broken.
-fn transfer() -> Result<Option<String>, String> {
+/// Echo and chargen without offload and without loss: nothing broken, nothing out of order, nothing sent again because an ACK
+/// seemed to ask for it. On a machine that is short of time an ACK may come so late that the loss timer sends a segment
+/// again, which is no fault.
+pub(crate) fn clean() -> Outcome {
+    const MOST_BY_TIMER: usize = 20;
+    need(&["nc"])?;
+    let engine = Engine::start(&["--offload", "off"]);
     let capture = Capture::start()?;
     let file = Removed(capture.file.clone());
     echo_exact(60, &noise(size(4_000_000, 20_000_000), 10));
@@ -102,30 +99,18 @@ fn transfer() -> Result<Option<String>, String> {
     must(20, "sh", &["-c", "nc -d 10.7.0.2 19 | head -c 1000000"]);
     let said = capture.end();
     assert!(!said.contains("dropped"), "capture drops: {said}");
-    let ours = Capture::count(&file.0, "ip.src==10.7.0.2");
-    assert!(ours > 3_000, "only {ours} packets of ours were captured: {said}");
-    let broken = format!("ip.src==10.7.0.2 && ({BAD_CHECKSUM} || _ws.malformed || tcp.analysis.lost_segment)");
-    assert_eq!(Capture::count(&file.0, &broken), 0, "broken packets of ours, or missing ones");
-    if Capture::count(&file.0, &format!("ip.src==10.7.0.2 && ({})", LATE.join(" || "))) == 0 {
-        return Ok(None);
-    }
-    let counts = LATE.map(|what| (what, Capture::count(&file.0, &format!("ip.src==10.7.0.2 && ({what})"))));
-    Ok(Some(format!("{counts:?}")))
-}
-
-/// Echo and chargen without offload and without loss. On a machine that is short of time an ACK may come too late, and what
-/// is sent again is no fault: of three such transfers one is without.
-pub(crate) fn clean() -> Outcome {
-    need(&["nc"])?;
-    let engine = Engine::start(&["--offload", "off"]);
-    let mut late = Vec::new();
-    while late.len() < 3 {
-        match transfer()? {
-            None => break,
-            Some(counts) => late.push(counts),
-        }
-    }
-    assert!(late.len() < 3, "packets of ours: {late:#?}");
+    let ours = |what: &str| Capture::count(&file.0, &format!("ip.src==10.7.0.2 && ({what})"));
+    let all = ours("tcp");
+    assert!(all > 3_000, "only {all} packets of ours were captured: {said}");
+    let broken = format!("{BAD_CHECKSUM} || _ws.malformed || tcp.analysis.lost_segment");
+    assert_eq!(ours(&broken), 0, "broken packets of ours, or missing ones");
+    assert_eq!(
+        ours("tcp.analysis.fast_retransmission || tcp.analysis.out_of_order"),
+        0,
+        "sent again or late, of {all}"
+    );
+    let by_timer = ours("tcp.analysis.retransmission || tcp.analysis.spurious_retransmission");
+    assert!(by_timer <= MOST_BY_TIMER, "{by_timer} of {all} were sent again");
     for counter in ["TcpInCsumErrors", "TcpInErrs", "IpInHdrErrors"] {
         assert_eq!(nstat(counter), 0, "{counter}");
     }

@@ -18,7 +18,8 @@ use crate::forward::{WAYS, accept, bounded_stream, connect, engine, listener, lo
 use crate::support::*;
 
 /// A request in two pieces a millisecond apart, and an answer likewise: no piece waits for the ACK of the one before, which
-/// the other end delays by 40 ms. On a machine that is busy otherwise, one hundred rounds of three show it.
+/// the other end delays by 40 ms. Where they do, nearly every round is that long; on a machine that is busy otherwise some
+/// are.
 pub(crate) fn pieces() -> Outcome {
     const ROUNDS: usize = 100;
     const STALL: Duration = Duration::from_millis(20);
@@ -41,9 +42,8 @@ pub(crate) fn pieces() -> Outcome {
                 stream.read_exact(&mut [0; 10]).unwrap();
                 start.elapsed()
             };
-            let mut stalls = || (0..ROUNDS).filter(|_| round() >= STALL).count();
-            let least = (0..3).map(|_| stalls()).min().unwrap();
-            assert_eq!(least, 0, "{way}: rounds of {ROUNDS} that took {STALL:?} or more");
+            let stalls = (0..ROUNDS).filter(|_| round() >= STALL).count();
+            assert!(stalls < ROUNDS / 2, "{way}: {stalls} rounds of {ROUNDS} took {STALL:?} or more");
         });
     }
     engine.finish();
@@ -68,18 +68,11 @@ pub(crate) fn http2() -> Outcome {
     let _server = Killed(child.unwrap());
     listens(5000);
     let engine = engine();
-    // Interleaved, and the best of each: what else this machine does is nobody's fault.
     let ways = ["127.0.0.1:5000", WAYS[0], WAYS[1]];
-    let mut best = [Duration::MAX; 3];
-    for _ in 0..5 {
-        for (way, best) in ways.iter().zip(&mut best) {
-            *best = h2load(way).min(*best);
-        }
-    }
-    let [direct, relayed @ ..] = best;
+    let [direct, relayed @ ..] = ways.map(h2load);
+    // 20 MB by windows of 64 KB are 300 round trips, of which each may stall for 40 ms: 12 s in all.
+    let bound = 10 * direct + Duration::from_secs(3);
     for (way, took) in WAYS.iter().zip(relayed) {
-        // One stall alone is 40 ms.
-        let bound = 3 * direct + Duration::from_millis(25);
         assert!(took <= bound, "{way}: {took:?}, {direct:?} without us");
     }
     engine.finish();
