@@ -245,7 +245,10 @@ pub(super) fn explain(error: &io::Error, established: bool) -> String {
         io::ErrorKind::ConnectionRefused => "connection refused; nothing listens on that port",
         io::ErrorKind::TimedOut if established => "timed out; the peer acknowledges nothing any more",
         io::ErrorKind::TimedOut => "timed out, no SYN was answered; is that host there, and is there a way to it?",
-        io::ErrorKind::NetworkUnreachable => "no route of ours leads there; --route adds one",
+        io::ErrorKind::NetworkUnreachable => {
+            "no route leads there, of ours (--route adds one) or of a router on the way"
+        }
+        io::ErrorKind::HostUnreachable => "a router on the way says that this host cannot be reached",
         io::ErrorKind::ConnectionAborted => "aborted",
         _ => return error.to_string(),
     };

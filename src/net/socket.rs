@@ -27,6 +27,7 @@ use crate::buffer::octets::{OctetBudget, OctetReader, OctetWriter, octet_queue};
 use crate::flow::Endpoint;
 use crate::shard::{ConnectOptions, slab};
 use crate::tcp::{self, CloseReason, Info};
+use crate::wire::icmp::Unreachable;
 
 /// Names a socket in its shard's agent.
 pub(crate) type Key = slab::Key;
@@ -469,6 +470,17 @@ pub(crate) fn errno_of(reason: CloseReason, state: u32) -> i32 {
     match reason {
         CloseReason::Normal => 0,
         CloseReason::Refused => libc::ECONNREFUSED,
+        CloseReason::Unreachable(why) => match why {
+            Unreachable::Network => libc::ENETUNREACH,
+            Unreachable::Host => libc::EHOSTUNREACH,
+            Unreachable::Protocol => libc::ENOPROTOOPT,
+            Unreachable::Port => libc::ECONNREFUSED,
+            Unreachable::SourceRoute => libc::EOPNOTSUPP,
+            Unreachable::HostUnknown => libc::EHOSTDOWN,
+            Unreachable::Isolated => libc::ENONET,
+            Unreachable::Prohibited => libc::EACCES,
+            Unreachable::Parameter => libc::EPROTO,
+        },
         // As Linux says it: behind the peer's FIN a reset is a broken pipe.
         CloseReason::Reset if state & is::ENDED != 0 => libc::EPIPE,
         CloseReason::Reset => libc::ECONNRESET,

@@ -18,7 +18,7 @@ macro_rules! counters {
         /// Counters and gauges of one shard (or one stage), since its start.
         ///
         /// `Debug` leaves out what is zero, as most of them are, and names the others: `drops: {NoConnection: 3}`.
-        #[derive(Default, Clone, Copy, PartialEq, Eq)]
+        #[derive(Clone, Copy, PartialEq, Eq)]
         pub struct Counters {
             $($(#[doc = $doc])* pub $name: u64,)*
             /// Packets dropped, by reason; index by [`DropReason`].
@@ -29,6 +29,18 @@ macro_rules! counters {
             pub turn_times: [u64; TURN_TIMES],
             /// The longest turn, in ns.
             pub longest_turn: u64,
+        }
+
+        impl Default for Counters {
+            fn default() -> Self {
+                Self {
+                    $($name: 0,)*
+                    drops: [0; DropReason::COUNT],
+                    most_in_a_turn: [0; Work::ALL.len()],
+                    turn_times: [0; TURN_TIMES],
+                    longest_turn: 0,
+                }
+            }
         }
 
         impl Counters {
@@ -163,6 +175,14 @@ counters! {
     time_wait_evicted,
     /// ICMP echo requests answered.
     echo_replies,
+    /// ICMP errors that say why a segment of ours did not arrive: opens ended, the rest was noted.
+    unreachables_in,
+    /// ICMP messages that made the segments of a connection smaller (RFC 1191, RFC 8201).
+    too_big_in,
+    /// ICMP messages that would have, and count only if what they quote times out (RFC 5927 7.2).
+    too_big_pending,
+    /// Opens ended, and connections given up, for want of a way that ICMP told of.
+    unreachable,
     /// Buckets of the owner table that were claimed for this shard and given back without a record having come.
     buckets_swept,
     /// Packets that came on a queue of another shard and were handed over by ring.
@@ -216,6 +236,12 @@ pub enum DropReason {
     TtlZero,
     /// An ICMP message that we neither answer nor use (ICMP-15).
     IcmpUnknown,
+    /// An ICMP error that quotes no connection of ours (ICMP-1).
+    IcmpNoConnection,
+    /// An ICMP error that quotes nothing that is in flight (ICMP-2).
+    IcmpNotInFlight,
+    /// An ICMP message that names a size which no path has, or which is no less than what is in use (ICMP-7).
+    IcmpAbsurdSize,
     /// Echo request over the rate limit (IP-17).
     IcmpRateLimited,
     /// A segment of no connection that may not be answered: a RST (SM-LIS-1, SM-GEN-4).
@@ -240,13 +266,16 @@ pub enum DropReason {
 }
 
 impl DropReason {
-    const OWN: [Self; 16] = [
+    const OWN: [Self; 19] = [
         Self::NotOurAddress,
         Self::OurOwnSource,
         Self::BroadcastSource,
         Self::UnknownProtocol,
         Self::TtlZero,
         Self::IcmpUnknown,
+        Self::IcmpNoConnection,
+        Self::IcmpNotInFlight,
+        Self::IcmpAbsurdSize,
         Self::IcmpRateLimited,
         Self::NoConnection,
         Self::ResetRateLimited,

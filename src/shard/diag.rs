@@ -63,7 +63,7 @@ pub struct Entry {
     pub receive_queue: u32,
     /// Octets queued and not acknowledged. Of a listener: how many may wait to be accepted.
     pub send_queue: u32,
-    /// The largest IP packet of our device, octets.
+    /// The largest IP packet that the path carries, as far as is known, octets: that of our device at first.
     pub mtu: u16,
     /// Counters and estimates, from the moment it is established; last times are relative to `now`.
     pub info: Option<Info>,
@@ -203,7 +203,8 @@ impl ShardState {
                 let info = self.info(id);
                 let (receive_queue, send_queue) = info.as_ref().map_or((0, 0), |info| (info.unread, info.queued));
                 let entry = entry(id, conn.quad, Some(state), Some(conn.service));
-                Some(Entry { detached: conn.detached, receive_queue, send_queue, info, ..entry })
+                let mtu = info.as_ref().and_then(|info| info.path_mtu).unwrap_or(entry.mtu);
+                Some(Entry { detached: conn.detached, receive_queue, send_queue, mtu, info, ..entry })
             }
             Table::HalfOpen => {
                 let (id, place) = (self.half_open.key(slot)?, self.half_open.place(slot)?);

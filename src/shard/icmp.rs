@@ -1,22 +1,89 @@
-//! ICMP as far as a host must (IP-17): answers echo requests, at a bounded rate.
+//! ICMP as far as a host must: echo requests are answered (IP-17), errors reach the connection whose segment they quote
+//! (ICMP-1, MUST-54).
 //!
-//! Must not contain: errors of our own (TCP answers with RST, ICMP-14).
+//! Must not contain: what an error means for a connection (that is `tcp`'s).
 
 use std::net::IpAddr;
 
+use super::Shard;
+use super::conn::Phase;
 use super::counters::DropReason;
+use super::service::ConnId;
 use super::state::ShardState;
 use super::transmit::drop_frame;
 use crate::buffer::frame::{FrameOwner, MAX_HEADER, Payload, RxFrame, TxFrame};
+use crate::flow::{Endpoint, Quad};
+use crate::tcp::{Heeded, SeqNum};
 use crate::wire;
+use crate::wire::icmp::{IcmpError, Report};
 use crate::wire::vnet::{ChecksumStatus, TxChecksum, TxOffload};
 
-impl ShardState {
+impl Shard {
     /// Handles a packet with an ICMP message from `src` to one of our addresses.
-    pub(crate) fn receive_icmp(&mut self, src: IpAddr, frame: &mut RxFrame) -> Result<(), DropReason> {
+    pub(super) fn receive_icmp(&mut self, src: IpAddr, frame: &mut RxFrame) -> Result<(), DropReason> {
+        if self.state.answer_echo(src, frame)? {
+            return Ok(());
+        }
+        let trusted = frame.offload.checksum == ChecksumStatus::Trusted;
+        let packet = wire::ip::parse(frame.packet.bytes(), true)?;
+        let Some(error) = wire::icmp::parse_error(&packet, trusted)? else { return Err(DropReason::IcmpUnknown) };
+        self.receive_icmp_error(&error)
+    }
+
+    /// Who sent it does not matter: any router on the way may.
+    fn receive_icmp_error(&mut self, error: &IcmpError) -> Result<(), DropReason> {
+        let Some(report) = error.report() else { return Err(DropReason::IcmpUnknown) };
+        let quad =
+            Quad { local: Endpoint::new(error.src, error.src_port), remote: Endpoint::new(error.dst, error.dst_port) };
+        let (state, seq) = (&mut self.state, SeqNum(error.seq));
+        let hash = state.hash(&quad);
+        if let Some(id) = state.lookup(hash, &quad) {
+            return state.heed_icmp(id, seq, report);
+        }
+        let Some(slot) = state.half_open.find(hash, &quad) else { return Err(DropReason::IcmpNoConnection) };
+        let Report::Unreachable(why) = report else { return Err(DropReason::IcmpAbsurdSize) };
+        // Nobody was told of it (SM-SR-2); the peer's SYN, if it comes again, begins anew.
+        let record = state.half_open.at(slot);
+        if record.and_then(|record| record.handshake.unpack().on_unreachable(seq, why)).is_none() {
+            return Err(DropReason::IcmpNotInFlight);
+        }
+        state.drop_half_open(slot);
+        state.counters.unreachables_in += 1;
+        Ok(())
+    }
+}
+
+impl ShardState {
+    /// An error about the connection `id`, or what is to become one.
+    fn heed_icmp(&mut self, id: ConnId, seq: SeqNum, report: Report) -> Result<(), DropReason> {
+        let Some(conn) = self.conns.get_mut(id) else { return Err(DropReason::IcmpNoConnection) };
+        let connection = match &mut conn.phase {
+            Phase::Open(connection) => connection,
+            Phase::Handshake(handshake) => {
+                let Report::Unreachable(why) = report else { return Err(DropReason::IcmpAbsurdSize) };
+                let Some(reason) = handshake.on_unreachable(seq, why) else { return Err(DropReason::IcmpNotInFlight) };
+                self.counters.unreachables_in += 1;
+                self.finish(id, reason);
+                return Ok(());
+            }
+            Phase::Drained(..) => return Err(DropReason::IcmpNoConnection),
+        };
+        match connection.on_icmp(&self.config.tcp, seq, report, self.now) {
+            Heeded::NotInFlight => return Err(DropReason::IcmpNotInFlight),
+            Heeded::Absurd => return Err(DropReason::IcmpAbsurdSize),
+            Heeded::Noted => self.counters.unreachables_in += 1,
+            Heeded::Smaller => self.counters.too_big_in += 1,
+            Heeded::Pending => self.counters.too_big_pending += 1,
+        }
+        self.touch(id);
+        Ok(())
+    }
+
+    /// Answers an echo request, at a bounded rate. `false`: it is none.
+    fn answer_echo(&mut self, src: IpAddr, frame: &mut RxFrame) -> Result<bool, DropReason> {
         let trusted = frame.offload.checksum == ChecksumStatus::Trusted;
         let packet = frame.packet.bytes_mut();
-        let Some(reply) = wire::icmp::echo_reply(packet, trusted)? else { return Err(DropReason::IcmpUnknown) };
+        let Some(reply) = wire::icmp::echo_reply(packet, trusted)? else { return Ok(false) };
         if !self.echoes.allow(self.shared.hasher.hash_source(src), self.now) {
             return Err(DropReason::IcmpRateLimited);
         }
@@ -46,6 +113,6 @@ impl ShardState {
             return Err(DropReason::TxRingFull);
         }
         self.counters.echo_replies += 1;
-        Ok(())
+        Ok(true)
     }
 }

@@ -64,7 +64,7 @@ impl Shard {
                     return Err((DropReason::BroadcastSource, frame));
                 }
                 let mut frame = frame;
-                match self.state.receive_icmp(src, &mut frame) {
+                match self.receive_icmp(src, &mut frame) {
                     Ok(()) => {
                         self.release(frame);
                         Ok(())
@@ -270,6 +270,11 @@ impl Shard {
         }
         if let Some(conn) = self.state.conns.get_mut(id) {
             conn.gives_way = gives_way;
+            if let Phase::Open(connection) = &mut conn.phase
+                && conn.quad.remote.addr.is_ipv6()
+            {
+                connection.over_ipv6();
+            }
         }
         self.state.touch(id);
         if !self.state.config.tcp.keepalive

@@ -241,6 +241,7 @@ impl ShardState {
         match reason {
             CloseReason::Reset => self.counters.resets_in += 1,
             CloseReason::TimedOut | CloseReason::UserTimeout => self.counters.timed_out += 1,
+            CloseReason::Unreachable(_) => self.counters.unreachable += 1,
             _ => {}
         }
         if self.config.log_connections {

@@ -32,7 +32,7 @@ mod recovery;
 
 pub use base::config::{BufferLimits, Config, KeepAlive, RtoLimits};
 pub use base::info::{Info, LossState, RecoveryCounts, SendLimit};
-pub use base::outcome::{CloseReason, Context, Events, Keep, Outcome, Payload};
+pub use base::outcome::{CloseReason, Context, Events, Heeded, Keep, Outcome, Payload};
 pub use base::segment::{Segment, Transmit, reset_for};
 pub use base::seq::SeqNum;
 pub use base::settings::{ConfigError, Key};

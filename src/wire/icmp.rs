@@ -27,6 +27,8 @@ pub struct IcmpError {
     pub code: u8,
     /// Next-hop MTU of "fragmentation needed" (may be 0 from old routers, RFC 1191) and "packet too big", octets.
     pub mtu: Option<u32>,
+    /// Octets of the quoted packet, as its header says.
+    pub len: u16,
     /// Source of the quoted segment: our address.
     pub src: IpAddr,
     /// Destination of the quoted segment: the peer's address.
@@ -37,6 +39,71 @@ pub struct IcmpError {
     pub dst_port: u16,
     /// Sequence number of the quoted segment, to be checked against the send window (ICMP-2).
     pub seq: u32,
+}
+
+/// Largest packets of kinds of links (RFC 1191 7.1).
+const PLATEAUS: [u16; 10] = [32_000, 17_914, 8_166, 4_352, 2_002, 1_492, 1_006, 508, 296, 68];
+
+/// Why a packet of ours did not arrive, as a router or the other host says. What Linux makes of it (`icmp_err_convert`,
+/// and its like for IPv6) is in parentheses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Unreachable {
+    /// There is no way to that network (ENETUNREACH).
+    Network,
+    /// The host does not answer, or somebody on the way lets nothing through, or the packet has passed too many hops
+    /// (EHOSTUNREACH).
+    Host,
+    /// The host knows no TCP (ENOPROTOOPT).
+    Protocol,
+    /// Nothing listens on that port (ECONNREFUSED).
+    Port,
+    /// A source route has failed (EOPNOTSUPP).
+    SourceRoute,
+    /// There is no such host (EHOSTDOWN).
+    HostUnknown,
+    /// The source is isolated (ENONET).
+    Isolated,
+    /// It is prohibited; told so by IPv6 only (EACCES).
+    Prohibited,
+    /// Something in its headers was not understood (EPROTO).
+    Parameter,
+}
+
+/// What an ICMP error reports of the segment that it quotes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// It was larger than the next link takes, which carries packets of so many octets. Of an old router, which does not
+    /// say how many, that is the next size below it that links have (RFC 1191 7.1).
+    TooBig(u32),
+    /// It did not arrive.
+    Unreachable(Unreachable),
+}
+
+impl IcmpError {
+    /// What it reports; `None` for a code that nobody knows.
+    #[must_use]
+    pub fn report(&self) -> Option<Report> {
+        use Unreachable::{Host, HostUnknown, Isolated, Network, Parameter, Port, Prohibited, Protocol, SourceRoute};
+        let unreachable = match (self.ipv6, self.kind, self.code) {
+            (false, 3, 4) | (true, 2, _) => {
+                let mtu = self.mtu.filter(|mtu| *mtu != 0 || self.ipv6);
+                let below = || PLATEAUS.into_iter().find(|size| *size < self.len);
+                return Some(Report::TooBig(mtu.unwrap_or_else(|| below().unwrap_or(0).into())));
+            }
+            (false, 3, 0 | 6 | 9 | 11) | (true, 1, 0) => Network,
+            (false, 3, 1 | 10 | 12..=15) | (false, 11, _) | (true, 1, 2 | 3) | (true, 3, _) => Host,
+            (false, 3, 2) => Protocol,
+            (false, 3, 3) | (true, 1, 4) => Port,
+            (false, 3, 5) => SourceRoute,
+            (false, 3, 7) => HostUnknown,
+            (false, 3, 8) => Isolated,
+            (true, 1, 1 | 5 | 6) => Prohibited,
+            (false, 12, _) | (true, 1 | 4, _) => Parameter,
+            _ => return None,
+        };
+        Some(Report::Unreachable(unreachable))
+    }
 }
 
 /// Checks length and checksum of an ICMP message (`trusted`: length only).
@@ -126,11 +193,20 @@ pub fn parse_error(packet: &IpPacket<'_>, trusted: bool) -> Result<Option<IcmpEr
     };
     let Some((src, dst, tcp)) = quoted_tcp(quoted, ipv6)? else { return Ok(None) };
     let tcp: &[u8; 8] = tcp.first_chunk().ok_or(Malformed::IcmpTruncated)?;
+    // Both kinds of headers are there, by now.
+    let len = match quoted {
+        [_, _, _, _, high, low, ..] if ipv6 => {
+            u16::from_be_bytes([*high, *low]).saturating_add(ip::IPV6_HEADER_LEN as u16)
+        }
+        [_, _, high, low, ..] => u16::from_be_bytes([*high, *low]),
+        _ => 0,
+    };
     Ok(Some(IcmpError {
         ipv6,
         kind,
         code,
         mtu,
+        len,
         src,
         dst,
         src_port: u16::from_be_bytes([tcp[0], tcp[1]]),

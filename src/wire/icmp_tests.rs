@@ -107,12 +107,14 @@ fn ip_17_no_echo() {
 #[test]
 fn icmp_1_quoted_segment() {
     let v4 = quoted(US, PEER, 6, &TCP_START);
+    let v4_len = u16::from_be_bytes([v4[2], v4[3]]);
     let error = error_of(&packet(PEER, US, &error_message(3, 4, [0, 0, 5, 0xdc], &v4))).unwrap().unwrap();
     let expected = IcmpError {
         ipv6: false,
         kind: 3,
         code: 4,
         mtu: Some(1500),
+        len: v4_len,
         src: US,
         dst: PEER,
         src_port: 80,
@@ -123,7 +125,9 @@ fn icmp_1_quoted_segment() {
 
     let v6 = quoted(US6, PEER6, 6, &TCP_START);
     let error = error_of(&packet(PEER6, US6, &error_message(2, 0, [0, 0, 5, 0], &v6))).unwrap().unwrap();
-    assert_eq!(error, IcmpError { ipv6: true, kind: 2, code: 0, mtu: Some(1280), src: US6, dst: PEER6, ..expected });
+    let len = 40 + u16::from_be_bytes([v6[4], v6[5]]);
+    let expected = IcmpError { ipv6: true, kind: 2, code: 0, mtu: Some(1280), len, src: US6, dst: PEER6, ..expected };
+    assert_eq!(error, expected);
 
     let error = error_of(&packet(PEER, US, &error_message(11, 0, [0; 4], &v4))).unwrap().unwrap();
     assert_eq!((error.kind, error.mtu), (11, None));
@@ -132,6 +136,63 @@ fn icmp_1_quoted_segment() {
     let mut with_options = error_message(3, 1, [0; 4], &with_options);
     with_options[8] = 0x46;
     assert_eq!(error_of(&packet(PEER, US, &with_options)).unwrap().unwrap().seq, 0x0102_0304);
+}
+
+/// ICMP-3, ICMP-4, ICMP-5: each code is what Linux takes it for.
+#[test]
+fn icmp_3_what_codes_report() {
+    use Unreachable::{Host, HostUnknown, Isolated, Network, Parameter, Port, Prohibited, Protocol, SourceRoute};
+    let report = |ipv6, kind, code| {
+        let error = IcmpError {
+            ipv6,
+            kind,
+            code,
+            mtu: Some(1_400),
+            len: 1_500,
+            src: US,
+            dst: PEER,
+            src_port: 80,
+            dst_port: 40_000,
+            seq: 1,
+        };
+        error.report()
+    };
+    let v4 =
+        [Network, Host, Protocol, Port].map(Some).into_iter().chain([None]).chain(
+            [SourceRoute, Network, HostUnknown, Isolated, Network, Host, Network, Host, Host, Host, Host].map(Some),
+        );
+    for (code, expected) in (0..).zip(v4) {
+        let expected = expected.map_or(Report::TooBig(1_400), Report::Unreachable);
+        assert_eq!(report(false, 3, code), Some(expected), "3/{code}");
+    }
+    let v6 = [Network, Prohibited, Host, Host, Port, Prohibited, Prohibited, Parameter];
+    for (code, expected) in (0..).zip(v6) {
+        assert_eq!(report(true, 1, code), Some(Report::Unreachable(expected)), "1/{code}");
+    }
+    let others = [
+        (false, 11, Some(Report::Unreachable(Host))),
+        (false, 12, Some(Report::Unreachable(Parameter))),
+        (true, 2, Some(Report::TooBig(1_400))),
+        (true, 3, Some(Report::Unreachable(Host))),
+        (true, 4, Some(Report::Unreachable(Parameter))),
+    ];
+    for (ipv6, kind, expected) in others {
+        assert_eq!(report(ipv6, kind, 0), expected, "{kind}");
+    }
+    assert_eq!(report(false, 3, 16), None);
+}
+
+#[test]
+fn rfc1191_5_what_a_router_does_not_say_is_the_next_plateau() {
+    for (len, expected) in [(1_500, 1_492), (1_492, 1_006), (9_000, 8_166), (65_535, 32_000), (296, 68), (68, 0)] {
+        let mut v4 = quoted(US, PEER, 6, &TCP_START);
+        v4[2..4].copy_from_slice(&u16::to_be_bytes(len));
+        for (mtu, expected) in [([0, 0], expected), ([2, 0], 512)] {
+            let message = error_message(3, 4, [0, 0, mtu[0], mtu[1]], &v4);
+            let error = error_of(&packet(PEER, US, &message)).unwrap().unwrap();
+            assert_eq!(error.report(), Some(Report::TooBig(expected)), "{len} {mtu:?}");
+        }
+    }
 }
 
 #[test]

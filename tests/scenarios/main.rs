@@ -14,6 +14,7 @@ mod harness;
 mod keepalive;
 mod limits;
 mod opening;
+mod paths;
 mod recovery;
 mod regressions;
 mod resets;

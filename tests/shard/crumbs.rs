@@ -99,6 +99,17 @@ fn icmp(kind: u8, len: usize) -> Vec<u8> {
     ip_packet(PEER, OURS, PROTOCOL_ICMP, &message)
 }
 
+/// An ICMP error that quotes a segment from our `port` to the peer's `to`.
+fn icmp_about((port, to): (u16, u16), code: u8, mtu: u16) -> Vec<u8> {
+    let header = TcpHeader { src_port: port, dst_port: to, flags: Flags::ACK, ..TcpHeader::default() };
+    let mut message = vec![3, code, 0, 0, 0, 0];
+    message.extend_from_slice(&mtu.to_be_bytes());
+    message.extend_from_slice(&tcp_packet(OURS, PEER, &header, &[])[..28]);
+    let sum = checksum::finish(checksum::sum(&message));
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    ip_packet(PEER, OURS, PROTOCOL_ICMP, &message)
+}
+
 fn crumbs() -> Vec<Crumb> {
     let crumb = |reason: DropReason, packet| Crumb { reason, prepare: None, packet };
     let bad = |malformed: Malformed, packet| crumb(DropReason::Malformed(malformed), packet);
@@ -156,6 +167,18 @@ fn crumbs() -> Vec<Crumb> {
         bad(Malformed::IcmpChecksum, changed(icmp(8, 64), |packet| packet[50] ^= 1)),
         crumb(DropReason::IcmpUnknown, icmp(13, 20)),
         crumb(DropReason::IcmpUnknown, icmp(0, 20)),
+        crumb(DropReason::IcmpUnknown, icmp_about((ECHO, 40_000), 99, 0)),
+        crumb(DropReason::IcmpNoConnection, icmp_about((ECHO, STRANGER), 1, 0)),
+        Crumb {
+            reason: DropReason::IcmpNotInFlight,
+            prepare: Some(|rig| assert!(rig.counters().connections > 0)),
+            packet: icmp_about((ECHO, 40_000), 4, 1_400),
+        },
+        Crumb {
+            reason: DropReason::IcmpAbsurdSize,
+            prepare: Some(|rig| rig.turn(&[syn()])),
+            packet: icmp_about((ECHO, STRANGER), 4, 1_400),
+        },
         Crumb {
             reason: DropReason::IcmpRateLimited,
             prepare: Some(|rig| {

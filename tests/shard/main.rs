@@ -6,6 +6,7 @@
 //! | `runs` | segments that come one after another, and what ends a run of them |
 //! | `requirements` | what needs IP, tables or several connections |
 //! | `crumbs` | each reason to drop a packet |
+//! | `icmp` | ICMP errors, from whoever they come |
 //! | `listen`, `half_open` | listeners, backlogs, SYN cookies |
 //! | `buckets` | buckets of the owner table: claimed and given back |
 //! | `opens`, `endings`, `orphans` | connections as a service opens them, hears of their end, and leaves them |
@@ -25,6 +26,7 @@ mod diag;
 mod door;
 mod endings;
 mod half_open;
+mod icmp;
 mod listen;
 mod opens;
 mod orphans;

@@ -7,6 +7,7 @@ use core::ops::AddAssign;
 use crate::tcp::base::algorithm::CongestionControl;
 use crate::tcp::base::state::State;
 use crate::tcp::base::time::{Duration, Instant};
+use crate::wire::icmp::Unreachable;
 
 /// What there is to know about a connection at one moment.
 ///
@@ -18,6 +19,7 @@ use crate::tcp::base::time::{Duration, Instant};
 /// | `retransmits`, `backoffs`, `probes` | `total_retrans`, `backoff`, `probes` |
 /// | `srtt`, `rttvar`, `min_rtt`, `rto` | `rtt`, `rttvar`, `min_rtt`, `rto` |
 /// | `cwnd`, `ssthresh`, `flight`, `sacked`, `lost` | `snd_cwnd`, `snd_ssthresh`, `unacked`, `sacked`, `lost` |
+/// | `path_mtu` | `pmtu` |
 /// | `mss`, `receive_mss`, `window_shifts` | `snd_mss`, `rcv_mss`, `snd_wscale` and `rcv_wscale` |
 /// | `bytes_acked`, `bytes_received`, `bytes_sent` | `bytes_acked`, `bytes_received`, `bytes_sent` less `bytes_retrans` |
 /// | `bytes_resent`, `resent` | `bytes_retrans`, `retrans` |
@@ -115,6 +117,11 @@ pub struct Info {
     pub held: u32,
     /// Payload octets of a full wire segment that we send.
     pub mss: u32,
+    /// Octets of the largest packet that the path is thought to carry, once something was found out of it; `None`: it is
+    /// taken to carry what our own link does.
+    pub path_mtu: Option<u16>,
+    /// What ICMP last said of segments that did not arrive; it ends no connection by itself (MUST-47).
+    pub soft_error: Option<Unreachable>,
     /// Payload octets of a full wire segment that the peer may send.
     pub receive_mss: u32,
     /// Timestamps are in use.

@@ -6,6 +6,7 @@ use bitflags::bitflags;
 
 use crate::tcp::base::segment::Transmit;
 use crate::tcp::base::time::Instant;
+use crate::wire::icmp::Unreachable;
 
 /// What the caller hands in with each segment.
 #[derive(Clone, Copy, Debug)]
@@ -135,16 +136,32 @@ pub struct Outcome {
     pub events: Events,
 }
 
+/// What became of an ICMP error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heeded {
+    /// It is noted, and told if the connection times out.
+    Noted,
+    /// Segments are smaller from now on; `poll_transmit` has those again that were too large.
+    Smaller,
+    /// It is believed if the segment that it quotes times out (RFC 5927 7.2).
+    Pending,
+    /// It is not about anything in flight.
+    NotInFlight,
+    /// The size that it names is none, or no less than what is in use.
+    Absurd,
+}
+
 /// Why a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
 pub enum CloseReason {
     /// Both sides closed and all data was acknowledged (MUST-12).
     Normal,
     /// The peer reset the connection (MUST-12).
     Reset,
-    /// The peer refused the connection (SM-SS-2).
+    /// The peer refused the connection (SM-SS-2), by a RST or by ICMP.
     Refused,
+    /// Nothing arrives there, as ICMP says: an open ends at once; what was established, when it would have timed out.
+    Unreachable(Unreachable),
     /// Retransmissions or keep-alive probes went unanswered for too long: R2, or the limit of a handshake.
     TimedOut,
     /// The timeout which the user set for this connection passed without progress (SM-T-1).

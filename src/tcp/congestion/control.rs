@@ -150,6 +150,11 @@ impl Congestion {
         self.controller.on_rto(&mut self.window, now, flight, first);
     }
 
+    /// The sender's segments are of `smss` octets now (RFC5681-3.1d).
+    pub(crate) fn on_mss_change(&mut self, smss: u32) {
+        self.controller.on_mss_change(&mut self.window, smss);
+    }
+
     /// What [`undo`](Self::undo) goes back to.
     pub(crate) fn save(&self) -> Saved {
         self.controller.save(&self.window)

@@ -9,7 +9,7 @@ use crate::tcp::base::state::State;
 use crate::tcp::base::time::{Duration, Instant};
 use crate::tcp::base::timers::Timer;
 use crate::tcp::base::timestamp::Timestamp;
-use crate::tcp::connection::Connection;
+use crate::tcp::connection::{Connection, ConnectionFlags};
 use crate::tcp::recovery::rtt::Timed;
 use crate::tcp::recovery::summary::{AckContext, AckSummary};
 use crate::wire::options::Timestamps;
@@ -98,6 +98,9 @@ impl Connection {
         }
         self.sample(config, &summary, flight, context);
         self.recover(config, seg, &summary, context, outcome);
+        if self.flags.contains(ConnectionFlags::SEARCH) {
+            self.judge_probe(now);
+        }
         if advances {
             self.recovery.restart_timer(now);
             if self.after_progress(config, now) {
@@ -142,6 +145,7 @@ impl Connection {
             let took = context.now.saturating_since(observed.from).as_nanos().max(1);
             observed.rate = ack.above(observed.una) as f32 * 1e9 / took as f32;
             observed.app_limited[1] = observed.app_limited[0];
+            self.sender.on_arrived(observed.end.above(observed.una));
         }
         self.recovery.on_una((una, ack), self.sender.queued() == 0, context, summary);
         acked

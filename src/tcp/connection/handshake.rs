@@ -14,6 +14,7 @@ use crate::tcp::base::units::{UnscaledWindow, WindowScale, buffer_within_bounds}
 use crate::tcp::connection::Connection;
 use crate::tcp::connection::challenge::Limiter;
 use crate::tcp::connection::opened::Opened;
+use crate::wire::icmp::Unreachable;
 use crate::wire::options::{TcpOptions, Timestamps};
 use crate::wire::tcp::Flags;
 
@@ -402,6 +403,20 @@ impl Handshake {
             State::SynReceived => self.in_syn_received(config, seg, now),
             _ => reply(reset_for(seg)),
         }
+    }
+
+    /// An ICMP error quotes a segment of ours with the number `seq` and says why it did not arrive. If that is our SYN,
+    /// the open is over (SHLD-26, ICMP-3, ICMP-5): also where another try might get through, as with Linux, lest who
+    /// has other addresses waits for minutes (RFC 5461 4.1, ICMP-6). `None`: it is about nothing in flight (ICMP-2).
+    pub fn on_unreachable(&mut self, seq: SeqNum, why: Unreachable) -> Option<CloseReason> {
+        let in_flight = matches!(self.state, State::SynSent | State::SynReceived) && self.deadline.is_some();
+        if !in_flight || seq != self.iss {
+            return None;
+        }
+        self.state = State::Closed;
+        self.deadline = None;
+        self.due = false;
+        Some(if why == Unreachable::Port { CloseReason::Refused } else { CloseReason::Unreachable(why) })
     }
 
     /// SM-SS-1 to SM-SS-5.

@@ -74,7 +74,7 @@ impl Connection {
             }
             KeepAliveStep::GiveUp => {
                 outcome.reply = Some(self.reset(now));
-                self.finish(CloseReason::TimedOut);
+                self.finish(self.liveness.reason(CloseReason::TimedOut));
                 outcome.events |= Events::CLOSED;
             }
         }

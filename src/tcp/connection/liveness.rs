@@ -8,6 +8,7 @@ use crate::tcp::base::config::{Config, KeepAlive};
 use crate::tcp::base::info::Info;
 use crate::tcp::base::outcome::CloseReason;
 use crate::tcp::base::time::{Duration, Instant};
+use crate::wire::icmp::Unreachable;
 
 /// How often a connection that waits for an acknowledgment looks whether it is time for a keep-alive, at most.
 const LEAST_LOOK: Duration = Duration::from_millis(100);
@@ -36,6 +37,8 @@ pub(super) struct Liveness {
     timeouts: u8,
     /// Window probes sent since the window closed.
     window_probes: u8,
+    /// What the network last said of the way to the peer: that is why nothing arrives, if nothing does (ICMP-4).
+    soft_error: Option<Unreachable>,
 }
 
 /// The keep-alive of one connection.
@@ -68,7 +71,14 @@ pub(super) enum KeepAliveStep {
 impl Liveness {
     /// Nothing was sent yet. A [`Config::user_timeout`] is that of each new connection.
     pub(super) fn new(config: &Config, now: Instant) -> Self {
-        let mut new = Self { progress: now, keepalive: None, user_timeout: None, timeouts: 0, window_probes: 0 };
+        let mut new = Self {
+            progress: now,
+            keepalive: None,
+            user_timeout: None,
+            timeouts: 0,
+            window_probes: 0,
+            soft_error: None,
+        };
         new.set_user_timeout(Some(config.user_timeout));
         new
     }
@@ -122,6 +132,26 @@ impl Liveness {
     /// When the peer last made progress.
     pub(super) fn last_progress(&self) -> Instant {
         self.progress
+    }
+
+    /// A router or the peer's host says why something did not arrive.
+    pub(super) fn note_error(&mut self, why: Unreachable) {
+        self.soft_error = Some(why);
+    }
+
+    /// Why the connection ends that has waited in vain: what the network said of it is more than that.
+    pub(super) fn reason(&self, reason: CloseReason) -> CloseReason {
+        match self.soft_error {
+            Some(why) if matches!(reason, CloseReason::TimedOut | CloseReason::UserTimeout) => {
+                CloseReason::Unreachable(why)
+            }
+            _ => reason,
+        }
+    }
+
+    /// Timeouts in a row, without progress.
+    pub(super) fn timeouts(&self) -> u8 {
+        self.timeouts
     }
 
     /// The peer has acknowledged something, or shown that it lives with its window closed (MUST-37).
@@ -178,6 +208,10 @@ impl Liveness {
     /// The retransmission timer fired, for the segment at SND.UNA `first` or again; `open`: the peer lets us send.
     /// Whether that is one timeout more than may follow each other (R2 as a count, MUST-20, OPS-2).
     pub(super) fn on_timeout(&mut self, config: &Config, first: bool, open: bool) -> bool {
+        if first {
+            // There was progress since the last one.
+            self.soft_error = None;
+        }
         let before = if first { 0 } else { self.timeouts };
         self.timeouts = before.saturating_add(u8::from(open));
         let counted = config.data_retries > 0 && self.user_timeout.is_none();
@@ -204,6 +238,7 @@ impl Liveness {
     /// Its part of what observers see.
     pub(super) fn describe(&self, info: &mut Info) {
         info.probes = self.window_probes;
+        info.soft_error = self.soft_error;
     }
 }
 

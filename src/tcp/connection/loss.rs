@@ -76,7 +76,9 @@ impl Connection {
         match self.recovery.phase() {
             // Not only what this very ACK tells: what was sent in a recovery and found lost in it is a loss of its own
             // when that recovery ends.
-            Phase::Open if self.recovery.lost() > 0 => self.begin_fast_recovery(config, summary, now, outcome),
+            Phase::Open if self.recovery.lost() > 0 && !self.is_probes_loss(now) => {
+                self.begin_fast_recovery(config, summary, now, outcome)
+            }
             Phase::Open => {
                 if self.recovery.sacked() == 0 {
                     self.congestion.end_limited_transmit();
@@ -185,9 +187,10 @@ impl Connection {
     }
 
     /// A recovery begins that may be undone to `saved`, or without it anew in the middle of one.
-    fn begin_recovery(&mut self, phase: Phase, saved: Option<Saved>, now: Instant) {
+    pub(super) fn begin_recovery(&mut self, phase: Phase, saved: Option<Saved>, now: Instant) {
         self.recovery.begin(phase, saved, &self.sender.numbers(), self.receiver.timestamps().clock(), now);
         self.rtt.stop_timing();
+        self.end_probe(None);
         self.predictable = false;
         self.request_poll();
     }
@@ -301,6 +304,9 @@ impl Connection {
             self.end_without_progress(CloseReason::TimedOut, now, outcome);
             return;
         }
+        if open {
+            self.review_path(config, now);
+        }
         let fresh = self.recovery.phase() == Phase::Open;
         self.rtt.back_off(&config.rto);
         self.recovery.on_timeout(config, &numbers, &self.rtt, now);
@@ -329,7 +335,9 @@ impl Connection {
         let losses = self.detect_losses(config, now);
         let summary = AckSummary::default();
         match self.recovery.phase() {
-            Phase::Open if losses.octets > 0 => self.begin_fast_recovery(config, &summary, now, outcome),
+            Phase::Open if losses.octets > 0 && !self.is_probes_loss(now) => {
+                self.begin_fast_recovery(config, &summary, now, outcome)
+            }
             Phase::Fast => self.continue_fast_recovery(config, &summary, &losses, now, outcome),
             Phase::Open | Phase::Loss => {}
         }

@@ -20,6 +20,7 @@ mod liveness;
 mod loss;
 mod opened;
 mod output;
+mod path_mtu;
 mod reassembly;
 mod receiver;
 mod right_sizing;
@@ -68,8 +69,53 @@ bitflags! {
         const NO_READER = 1 << 2;
         /// The user is gone, and what is left of its octets is still being handed over.
         const LEFT = 1 << 3;
+        /// Its packets are those of IPv6.
+        const IPV6 = 1 << 4;
+        /// A larger segment may be tried, now or later (RFC 4821).
+        const SEARCH = 1 << 5;
         /// None waits for the connection (OPS-22).
         const ORPHAN = Self::NO_READER.bits() | Self::LEFT.bits();
+    }
+}
+
+/// What most connections never need.
+#[derive(Clone, Debug)]
+struct Rare {
+    /// For answers to what proves nothing.
+    limiter: Limiter,
+    /// Of a path that does not seem to carry all that our link does.
+    path: Option<PathMtu>,
+}
+
+/// What is known of a path that does not carry all that our link does, or may not: `low` arrives or is taken for granted,
+/// nothing larger than `high` is thought to arrive, and `most` is what our link and the peer allow. Sizes are as in an MSS:
+/// of options and payload. What is in use the sender knows.
+#[derive(Clone, Debug)]
+struct PathMtu {
+    low: u16,
+    high: u16,
+    most: u16,
+    probe: Option<PathProbe>,
+    /// A message that is not believed yet: the number that it quotes, and the size that it names (ICMP-8).
+    pending: Option<(SeqNum, u16)>,
+    /// When the next probe may leave.
+    next: Instant,
+}
+
+/// A segment that is larger than what is in use (RFC4821-10.1).
+#[derive(Clone, Copy, Debug)]
+struct PathProbe {
+    start: SeqNum,
+    end: SeqNum,
+    size: u16,
+    /// It did not arrive; its octets are to be sent again.
+    lost: bool,
+}
+
+impl Rare {
+    /// The one of a connection.
+    fn of(rare: &mut Option<Box<Self>>) -> &mut Self {
+        rare.get_or_insert_with(|| Box::new(Self { limiter: Limiter::new(), path: None }))
     }
 }
 
@@ -211,8 +257,8 @@ pub struct Connection {
     sizing: RightSizing,
     reassembly: Reassembly,
     past_stamps: PastStamps,
-    /// For answers to what proves nothing.
-    limiter: Limiter,
+    /// Made on first need.
+    rare: Option<Box<Rare>>,
     // Once a turn, for observers.
     observed: Observed,
 }
@@ -248,7 +294,7 @@ impl Connection {
             liveness: Liveness::new(config, now),
             reassembly: Reassembly::new(opened.sack),
             past_stamps: PastStamps::new(Timestamp(opened.timestamps.unwrap_or_default()), 0),
-            limiter: Limiter::new(),
+            rare: None,
             observed: Observed::new(opened.iss + 1, now),
         };
         if config.keepalive {
@@ -344,7 +390,7 @@ impl Connection {
 
     /// An ACK for what is not acceptable, if the limiter allows it (SM-GEN-7).
     fn acknowledge_limited(&mut self, config: &Config, now: Instant, outcome: &mut Outcome) {
-        if self.limiter.allow(now, config.challenge_interval) {
+        if Rare::of(&mut self.rare).limiter.allow(now, config.challenge_interval) {
             outcome.reply = Some(self.take_ack(now));
         }
     }
@@ -368,7 +414,7 @@ impl Connection {
             // The peer may well be there and only refuse to read: tell it.
             outcome.reply = Some(self.reset(now));
         }
-        self.finish(reason);
+        self.finish(self.liveness.reason(reason));
         outcome.events |= Events::CLOSED;
     }
 
@@ -389,7 +435,8 @@ impl Connection {
             && self.recovery.is_quiet()
             && !self.sender.awaits_rest_of_syn()
             && !self.receiver.is_under_pressure()
-            && self.reassembly.is_empty();
+            && self.reassembly.is_empty()
+            && !self.is_probing_path();
     }
 }
 

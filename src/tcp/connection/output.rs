@@ -11,6 +11,7 @@ use crate::tcp::base::state::State;
 use crate::tcp::base::time::{Duration, Instant};
 use crate::tcp::base::timers::Timer;
 use crate::tcp::base::units::UnscaledWindow;
+use crate::tcp::connection::path_mtu::Search;
 use crate::tcp::connection::{Connection, ConnectionFlags};
 use crate::tcp::recovery::{Phase, SendNumbers};
 use crate::wire::options::{MAX_LEN, SackBlocks, TIMESTAMPS_LEN, TcpOptions};
@@ -54,6 +55,13 @@ impl Connection {
                 && let Some(segment) = self.resend(config, now, max_len)
             {
                 return Some(segment);
+            }
+            if self.flags.contains(ConnectionFlags::SEARCH) {
+                match self.search_path(now) {
+                    Search::Probe { len } => return Some(self.probe_path(config, len, now)),
+                    Search::Wait => break,
+                    Search::Pass => {}
+                }
             }
             if let Some(segment) = self.send(config, now, max_len) {
                 return Some(segment);
@@ -223,6 +231,7 @@ impl Connection {
         let clock = self.receiver.timestamps().clock();
         self.recovery.on_resent(self.sender.una(), &segment, pieces, clock, now);
         self.rtt.on_resent(segment.seq);
+        self.end_probe(Some((start, segment.seq + segment.len)));
         self.observed.bytes_resent += u64::from(segment.len);
         self.last_sent = now;
         segment
@@ -329,6 +338,15 @@ impl Connection {
         self.timers.cancel(Timer::Persist);
         self.arm_loss_timer(config, now);
         segment
+    }
+
+    /// A probe of the path: new data, `len` octets of it, in one segment that is larger than others (RFC4821-10.1).
+    #[cold]
+    fn probe_path(&mut self, config: &Config, len: u32, now: Instant) -> Transmit {
+        let options = self.options(now);
+        let probe = self.send_new_in_probe(config, &Piece { len, fin: false, mss: len, options }, now);
+        self.predictable = false;
+        probe
     }
 
     #[cold]

@@ -14,6 +14,7 @@ use crate::tcp::base::seq::SeqNum;
 use crate::tcp::base::units::{LARGEST_WINDOW, WindowScale, buffer_within_bounds};
 use crate::tcp::connection::opened::Opened;
 use crate::tcp::recovery::SendNumbers;
+use crate::wire::options::MAX_LEN;
 
 /// What the limit for unsent octets is a multiple of.
 const LOW_WATER_UNIT: u32 = 256;
@@ -100,6 +101,8 @@ pub(super) struct Sender {
 
     /// SendMSS: what the peer accepts and our MTU allows, options not yet subtracted (MUST-16).
     mss: u16,
+    /// The largest segment that was seen to arrive, options included (ICMP-8: maxsizeacked). One a round trip is looked at.
+    largest_arrived: u16,
     /// Most octets that may be queued unsent, where the user has limited them, in units of 256.
     low_water: Option<NonZeroU16>,
     /// Snd.Wind.Shift.
@@ -127,6 +130,7 @@ impl Sender {
             limit: config.send_buffer.initial,
             sml: una,
             mss,
+            largest_arrived: 0,
             low_water: None,
             scale: opened.window_shifts.map_or(WindowScale::NONE, |(peers, _)| WindowScale::new(peers)),
             facts,
@@ -203,6 +207,23 @@ impl Sender {
     #[inline]
     pub(super) fn mss(&self) -> u32 {
         u32::from(self.mss)
+    }
+
+    /// Another SendMSS.
+    pub(super) fn set_mss(&mut self, mss: u16) {
+        self.mss = mss;
+    }
+
+    /// The largest segment that was seen to arrive, options included.
+    pub(super) fn largest_arrived(&self) -> u16 {
+        self.largest_arrived
+    }
+
+    /// A segment of so many octets was acknowledged, or as many as fill one, with whatever options.
+    #[inline]
+    pub(super) fn on_arrived(&mut self, octets: u32) {
+        let size = octets.saturating_add(MAX_LEN as u32).min(self.mss());
+        self.largest_arrived = self.largest_arrived.max(size as u16);
     }
 
     /// SND.UNA moves up to `ack` (SM-ACK-3). Octets that may be freed.

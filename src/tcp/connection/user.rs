@@ -252,6 +252,7 @@ impl Connection {
         self.liveness.describe(&mut info);
         self.congestion.describe(&mut info);
         self.recovery.describe(self.sender.una(), &mut info);
+        self.describe_path(&mut info);
         self.rtt.describe(&config.rto, &mut info);
         let Observed { bytes_resent, rate, limit, app_limited, .. } = self.observed;
         let [busy, rwnd, sndbuf] = self.observed.times_at(now);

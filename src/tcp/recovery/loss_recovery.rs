@@ -412,6 +412,18 @@ impl LossRecovery {
         self.facts.insert(Facts::TIMED_OUT);
     }
 
+    /// What left together in more than `size` octets counts as lost: the path does not carry it. Gives the octets.
+    pub(crate) fn lose_larger(&mut self, numbers: &SendNumbers, size: u32) -> u32 {
+        let before = self.scoreboard.lost();
+        self.scoreboard.lose_all(numbers.una, numbers.written, |start, record| record.end().above(start) <= size);
+        self.scoreboard.lost() - before
+    }
+
+    /// All that is lost, if that is one stretch.
+    pub(crate) fn only_loss(&self, una: SeqNum) -> Option<(SeqNum, SeqNum)> {
+        self.scoreboard.first_lost(una, 1).filter(|(start, end)| end.above(*start) == self.lost())
+    }
+
     /// Whether the retransmission timer has fired for the segment at SND.UNA before.
     pub(crate) fn timed_out_before(&self) -> bool {
         self.facts.contains(Facts::TIMED_OUT)

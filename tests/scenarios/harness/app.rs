@@ -1,6 +1,9 @@
 //! The application's side of a [`Host`]: calls and questions.
 
-use trust::tcp::{CloseReason, Connection, Duration, Info, KeepAlive, State, Transmit};
+use trust::tcp::{
+    CloseReason, Connection, Duration, HandshakeOutcome, Heeded, Info, KeepAlive, SeqNum, State, Transmit,
+};
+use trust::wire::icmp::Report;
 
 use super::{Host, Phase};
 
@@ -72,6 +75,26 @@ impl Host {
         }
         let transmit = self.connection().abort();
         self.after_close(transmit);
+    }
+
+    /// An ICMP error quotes the segment with that relative number.
+    pub(crate) fn icmp(&mut self, seq: i64, report: Report) -> Option<Heeded> {
+        self.note("I", &format!("ICMP about {seq}: {report:?}"));
+        let (config, now, about) = (self.config, self.now, SeqNum(self.isn.local.wrapping_add(seq as u32)));
+        let heeded = match (&mut self.phase, report) {
+            (Phase::Connection(connection), _) => Some(connection.on_icmp(&config, about, report, now)),
+            (Phase::Handshake(handshake, role), Report::Unreachable(why)) => {
+                let role = *role;
+                let reason = handshake.on_unreachable(about, why);
+                if let Some(reason) = reason {
+                    self.on_handshake(HandshakeOutcome::Closed(reason), role, 0);
+                }
+                reason.map(|_| Heeded::Noted)
+            }
+            _ => None,
+        };
+        self.pump();
+        heeded
     }
 
     pub(crate) fn set_user_timeout(&mut self, limit: Option<Duration>) {

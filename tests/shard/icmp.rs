@@ -1,0 +1,222 @@
+//! ICMP errors reach the connection whose segment they quote, and change no more than they may: SC-71, SC-72.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use trust::services::chargen::Chargen;
+use trust::services::echo::Echo;
+use trust::shard::diag::Cursor;
+use trust::shard::{ConnectOptions, DropReason};
+use trust::tcp::{CloseReason, Duration};
+use trust::wire::icmp::Unreachable;
+use trust::wire::tcp::Flags;
+use trust::wire::{self, PROTOCOL_ICMP, checksum};
+
+use crate::door::{Heard, door, remote};
+use crate::rig::{OURS, Peer, Rig, Sent, ip_packet};
+
+const ECHO: u16 = 7;
+const CHARGEN: u16 = 19;
+/// Somebody on the way: an error need not come from the other end.
+const ROUTER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+
+/// What a router says of that packet.
+fn about(packet: &[u8], kind: u8, code: u8, mtu: u16) -> Vec<u8> {
+    let mut message = vec![kind, code, 0, 0, 0, 0];
+    message.extend_from_slice(&mtu.to_be_bytes());
+    message.extend_from_slice(&packet[..28]);
+    let sum = checksum::finish(checksum::sum(&message));
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    ip_packet(ROUTER, OURS, PROTOCOL_ICMP, &message)
+}
+
+/// The same with another number in what is quoted.
+fn about_number(packet: &[u8], seq: u32, kind: u8, code: u8, mtu: u16) -> Vec<u8> {
+    let mut forged = packet.to_vec();
+    forged[24..28].copy_from_slice(&seq.to_be_bytes());
+    about(&forged, kind, code, mtu)
+}
+
+/// SHLD-26, ICMP-3, ICMP-5, ICMP-6: an open ends in the turn of the message, for the reason that Linux would give.
+#[test]
+fn sc_72_an_open_ends_at_once_and_is_told_why() {
+    use Unreachable::{Host, HostUnknown, Isolated, Network, Parameter, Protocol, SourceRoute};
+    let rows = [
+        (3, 0, Network),
+        (3, 1, Host),
+        (3, 2, Protocol),
+        (3, 5, SourceRoute),
+        (3, 6, Network),
+        (3, 7, HostUnknown),
+        (3, 8, Isolated),
+        (3, 9, Network),
+        (3, 10, Host),
+        (3, 13, Host),
+        (11, 0, Host),
+        (12, 0, Parameter),
+    ];
+    let rows = rows.map(|(kind, code, why)| (kind, code, CloseReason::Unreachable(why)));
+    for (kind, code, reason) in rows.into_iter().chain([(3, 3, CloseReason::Refused)]) {
+        let (mut rig, door) = door();
+        door.connect(&mut rig, remote(), ConnectOptions { user: 9, ..ConnectOptions::default() }).unwrap();
+        let syn = rig.next();
+        let forged = about_number(&syn.packet, syn.header.seq.wrapping_add(1), kind, code, 0);
+        rig.turn(&[forged, about(&syn.packet, 3, 4, 1_400), about(&syn.packet, 4, 0, 0)]);
+        assert_eq!(door.heard(), [], "{kind}/{code}");
+        assert_eq!(rig.dropped(DropReason::IcmpNotInFlight), 1);
+        rig.turn(&[about(&syn.packet, kind, code, 0)]);
+        assert_eq!(door.heard(), [Heard::Closed { reason, tag: 0, user: 9 }], "{kind}/{code}");
+        assert_eq!(rig.counters().unreachables_in, 1);
+        rig.assert_empty();
+    }
+}
+
+/// SM-SR-2: nobody was told of a half-open connection, and the peer may try again.
+#[test]
+fn sc_72_a_half_open_connection_is_forgotten() {
+    let mut rig = Rig::new();
+    rig.shard.add_service(Some(ECHO), Box::new(Echo));
+    let peer = Peer::new(40_000, ECHO);
+    rig.turn(&[peer.syn()]);
+    let syn_ack = rig.next();
+    assert!(syn_ack.has(Flags::SYN | Flags::ACK));
+    rig.turn(&[about_number(&syn_ack.packet, syn_ack.header.seq.wrapping_add(1), 3, 1, 0)]);
+    assert_eq!((rig.counters().half_open, rig.dropped(DropReason::IcmpNotInFlight)), (1, 1));
+    rig.turn(&[about(&syn_ack.packet, 3, 1, 0)]);
+    assert_eq!(rig.counters().half_open, 0);
+    rig.assert_empty();
+    rig.connect(40_000, ECHO);
+}
+
+/// What a chargen service sends, with a window that lets ten segments go.
+fn flowing() -> (Rig, Peer, Vec<Sent>) {
+    let mut rig = Rig::with(|config| config.offload.tso4 = true, 256, 1_024);
+    rig.shard.add_service(Some(CHARGEN), Box::new(Chargen));
+    let peer = rig.connect(40_000, CHARGEN);
+    rig.settle();
+    let sent: Vec<Sent> = rig.sent.drain(..).collect();
+    assert!(sent.iter().map(|sent| sent.payload.len()).sum::<usize>() >= 14_600);
+    (rig, peer, sent)
+}
+
+/// The largest packet on the wire that is made of these.
+fn largest(sent: &[Sent]) -> usize {
+    let headers = |sent: &Sent| sent.packet.len() - sent.payload.len();
+    let payload = |sent: &Sent| match usize::from(sent.offload.gso_size) {
+        0 => sent.payload.len(),
+        size => size.min(sent.payload.len()),
+    };
+    sent.iter().map(|sent| headers(sent) + payload(sent)).max().unwrap()
+}
+
+/// RFC8201-5.4: the super-segments follow, and no octet is missing.
+#[test]
+fn sc_71_super_segments_follow_the_path() {
+    let (mut rig, mut peer, sent) = flowing();
+    assert_eq!(largest(&sent), 1_500);
+    rig.turn(&[about(&sent[0].packet, 3, 4, 1_280)]);
+    let again: Vec<Sent> = rig.sent.drain(..).collect();
+    assert!(largest(&again) <= 1_280 && again[0].header.seq == sent[0].header.seq, "{}", largest(&again));
+    assert_eq!(rig.counters().too_big_in, 1);
+    let mut entries = Vec::new();
+    let (mut cursor, mut walk) = (Some(Cursor::default()), |from| rig.shard.diag(from, &mut entries));
+    while let Some(from) = cursor {
+        cursor = walk(from);
+    }
+    let entry = entries.iter().find(|entry| entry.quad.remote.port == 40_000).unwrap();
+    assert_eq!((entry.mtu, entry.info.as_ref().unwrap().path_mtu), (1_280, Some(1_280)));
+    rig.sent.extend(again);
+    for _ in 0..50 {
+        peer.take(&mut rig);
+        let ack = peer.ack();
+        rig.turn(&[ack]);
+        let sent: Vec<Sent> = rig.sent.iter().cloned().collect();
+        assert!(sent.is_empty() || largest(&sent) <= 1_280);
+    }
+    assert!(peer.got.len() > 500_000, "{}", peer.got.len());
+    let line = |at: usize| peer.got[at * 74..].first_chunk::<72>().unwrap().to_owned();
+    assert_ne!(line(0), line(1));
+    assert_eq!(line(0), line(95), "the pattern goes on");
+    assert_eq!(rig.counters().retransmission_timeouts, 0);
+}
+
+/// RFC 5927: a forger who knows the ports, and not the numbers, or asks for too much; and hard errors about what works.
+#[test]
+fn sc_71_sc_72_forged_messages_change_nothing() {
+    let (mut rig, mut peer, sent) = flowing();
+    let first = &sent[0];
+    let beyond = sent.last().map(|last| last.header.seq.wrapping_add(last.payload.len() as u32)).unwrap();
+    let mut forged = Vec::new();
+    for seq in [first.header.seq.wrapping_sub(1), beyond, beyond.wrapping_add(1 << 31)] {
+        for (code, mtu) in [(4, 1_280), (3, 0), (2, 0), (1, 0)] {
+            forged.push(about_number(&first.packet, seq, 3, code, mtu));
+        }
+    }
+    for mtu in [60, 68, 100, 1_500, 9_000] {
+        forged.push(about(&first.packet, 3, 4, mtu));
+    }
+    rig.turn(&forged);
+    assert!(rig.sent.is_empty());
+    assert_eq!((rig.dropped(DropReason::IcmpNotInFlight), rig.dropped(DropReason::IcmpAbsurdSize)), (12, 5));
+    for code in [2, 3] {
+        rig.turn(&[about(&first.packet, 3, code, 0)]);
+    }
+    assert!(rig.sent.is_empty());
+    rig.sent.extend(sent);
+    for _ in 0..20 {
+        peer.take(&mut rig);
+        let ack = peer.ack();
+        rig.turn(&[ack]);
+    }
+    assert!(peer.got.len() > 100_000 && !peer.got_reset);
+    assert!(rig.sent.iter().any(|sent| largest(std::slice::from_ref(sent)) == 1_500));
+    let counters = rig.counters();
+    assert_eq!((counters.too_big_in, counters.too_big_pending, counters.retransmits), (0, 0, 0));
+}
+
+/// ICMP-4, SHLD-25: it is the reason when nothing more arrives.
+#[test]
+fn icmp_4_a_connection_that_times_out_says_what_the_network_said() {
+    let (mut rig, door) = door();
+    door.connect(&mut rig, remote(), ConnectOptions::default()).unwrap();
+    let syn = rig.next();
+    let mut peer = Peer::new(5_000, syn.header.src_port);
+    peer.ack = syn.header.seq.wrapping_add(1);
+    let syn_ack = peer.packet(Flags::SYN | Flags::ACK, &[]);
+    rig.turn(&[syn_ack]);
+    let Some(&Heard::Accepted { conn, .. }) = door.heard().first() else { panic!("not open") };
+    rig.sent.clear();
+    door.ask(&mut rig, move |io| {
+        io.set_user_timeout(conn, Some(Duration::from_secs(10)));
+        io.send(conn, b"is anybody there?");
+    });
+    rig.advance(Duration::from_secs(2));
+    let sent = rig.next();
+    rig.turn(&[about(&sent.packet, 3, 1, 0)]);
+    assert_eq!(door.heard(), []);
+    rig.advance(Duration::from_secs(20));
+    let reason = CloseReason::Unreachable(Unreachable::Host);
+    assert_eq!(door.heard(), [Heard::Closed { reason, tag: 0, user: 0 }]);
+    assert_eq!(rig.counters().unreachable, 1);
+}
+
+/// ICMPv6, of which the checksum covers a pseudo-header, and whose quotation has no options.
+#[test]
+fn sc_72_icmpv6_ends_an_open_too() {
+    let (ours, theirs): (Ipv6Addr, Ipv6Addr) = ("fd00::2".parse().unwrap(), "fd00::1".parse().unwrap());
+    let (mut rig, door) = crate::door::door_with(|config| config.addresses.push(IpAddr::V6(ours)));
+    let remote = std::net::SocketAddr::from((theirs, 5_000)).into();
+    door.connect(&mut rig, remote, ConnectOptions::default()).unwrap();
+    let syn = rig.next();
+    let mut message = vec![1, 1, 0, 0, 0, 0, 0, 0];
+    message.extend_from_slice(&syn.packet);
+    let pseudo = checksum::pseudo_header(theirs.into(), ours.into(), wire::PROTOCOL_ICMPV6, message.len());
+    let sum = checksum::finish(pseudo + checksum::sum(&message));
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    let mut packet = vec![0; wire::ip::IPV6_HEADER_LEN];
+    let fields = wire::ip::IpFields::default();
+    wire::ip::write_ipv6(&mut packet, theirs, ours, wire::PROTOCOL_ICMPV6, message.len(), fields);
+    packet.extend_from_slice(&message);
+    rig.turn(&[packet]);
+    let reason = CloseReason::Unreachable(Unreachable::Prohibited);
+    assert_eq!(door.heard(), [Heard::Closed { reason, tag: 0, user: 0 }]);
+}
