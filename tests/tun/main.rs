@@ -32,6 +32,7 @@ mod nat;
 #[path = "../netns/mod.rs"]
 mod netns;
 mod outputs;
+mod paths;
 mod relay;
 mod stopped;
 #[path = "../crowd/mod.rs"]
@@ -108,6 +109,12 @@ fn main() -> ExitCode {
         trial("ipv6_forward_and_reverse_cross_families", ipv6::forwarded),
         trial("ipv6_dead_address_costs_a_quarter_of_a_second", ipv6::dead_address),
         trial("ipv6_without_it_in_the_kernel_is_said", ipv6::without),
+        trial("path_mtu_a_narrow_link_of_1280_is_told", paths::told_1280),
+        trial("path_mtu_a_narrow_link_of_1400_is_told", paths::told_1400),
+        trial("path_mtu_a_narrow_link_of_1280_is_found", paths::silent_1280),
+        trial("path_mtu_a_narrow_link_of_1400_is_found", paths::silent_1400),
+        trial("path_mtu_on_the_way_of_our_client", paths::client),
+        trial("icmp_what_routers_refuse_ends_an_open_at_once", paths::refusals),
         trial("keep_alive_must_24_kernel_answers_and_silence", keepalive::silence),
         trial("term_ends_it_cleanly", lifecycle::term),
         trial("int_ends_it_cleanly", lifecycle::int),

@@ -58,7 +58,13 @@ impl Namespace {
         Killed(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
     }
 
-    fn nft(&self, rules: &str) -> Outcome {
+    /// Sets one of the kernel's knobs there.
+    pub(crate) fn write(&self, file: &str, value: &str) {
+        let output = pipe(&mut self.command(10, &["tee", file]), value.as_bytes());
+        assert!(output.status.success(), "{file}: {}", describe(&output));
+    }
+
+    pub(crate) fn nft(&self, rules: &str) -> Outcome {
         let output = pipe(&mut self.command(10, &["nft", "-f", "-"]), rules.as_bytes());
         if output.status.success() { Ok(()) } else { Err(format!("nft here: {}", describe(&output))) }
     }
@@ -87,8 +93,7 @@ fn network() -> Result<(Namespace, Namespace), String> {
     servers.must("ip link set lo up");
     servers.must("ip addr add 203.0.113.2/24 dev s0");
     servers.must("ip link set s0 gso_max_segs 1 up");
-    let forwarding = pipe(&mut router.command(10, &["tee", "/proc/sys/net/ipv4/ip_forward"]), b"1");
-    assert!(forwarding.status.success(), "{}", describe(&forwarding));
+    router.write("/proc/sys/net/ipv4/ip_forward", "1");
     if trust::device::kernel_has_ipv6() {
         for (namespace, lines) in [
             (None, &["addr add 2001:db8:1::2/64 dev up0 nodad", "-6 route add default via 2001:db8:1::1"][..]),
@@ -102,8 +107,7 @@ fn network() -> Result<(Namespace, Namespace), String> {
                 namespace.map_or_else(|| ip(line), |namespace| namespace.must(&format!("ip {line}")));
             }
         }
-        let all = "/proc/sys/net/ipv6/conf/all/forwarding";
-        assert!(pipe(&mut router.command(10, &["tee", all]), b"1").status.success());
+        router.write("/proc/sys/net/ipv6/conf/all/forwarding", "1");
     }
     router.nft(
         "table ip router {
