@@ -165,6 +165,15 @@ fn a_narrow_place_drops_and_may_tell() {
 }
 
 #[test]
+fn lies_are_told_beside_what_passes() {
+    let liar = Ipv4Addr::new(10, 0, 0, 9);
+    let (got, back) = run(vec![Box::new(Slander::new(1.0, liar, rng(10)))], row(200));
+    assert_eq!((got.len(), back), (200, 200));
+    let (got, back) = run(vec![Box::new(Slander::new(0.0, liar, rng(10)))], row(200));
+    assert_eq!((got.len(), back), (200, 0));
+}
+
+#[test]
 fn outages_lose_or_keep() {
     let at = |ms| World::new(1).now() + Duration::from_millis(ms);
     let (got, _) = run(vec![Box::new(Outage::new(vec![(at(2), at(5))], Meanwhile::Lost))], row(8));

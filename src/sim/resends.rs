@@ -15,6 +15,9 @@
 //! * In a recovery that begins with more than [`REMEMBERED`] segments in flight, about those beyond them: of so many the
 //!   sender does not remember which were reported (OPS-24).
 //!
+//! * When it learns that the path is narrow: what left together in more than the path carries is taken for lost.
+//!
+//! On such a path octets are counted, and not segments: what was lost in large ones leaves again in small ones.
 //! A segment whose octets lie in many small pieces of memory leaves in several packets. These count as one.
 //!
 //! Must not contain: what the other rules want to know, asking hosts.
@@ -37,6 +40,8 @@ pub(super) struct Resends {
     resent: u64,
     /// Wire segments of that kind that links have lost.
     lost: u64,
+    /// Their payload, of what left again and of what was lost.
+    octets: [u64; 2],
     /// Something was lost, be it an acknowledgment only.
     pub(super) lossy: bool,
     /// Something was repeated, changed or moved out of its order.
@@ -84,7 +89,9 @@ impl Resends {
             self.full = self.full.max(size);
             return;
         }
-        self.resent += u64::from((end - seq).unsigned_abs().min(view.len()).div_ceil(size.max(1)).max(1));
+        let again = (end - seq).unsigned_abs().min(view.len());
+        self.resent += u64::from(again.div_ceil(size.max(1)).max(1));
+        self.octets[0] += u64::from(again);
         self.continued += u64::from(self.open_end == Some(seq));
         let full = if packet.gso_size > 0 { size } else { self.full };
         self.open_end = (!view.len().is_multiple_of(full.max(1))).then_some(seq + view.len());
@@ -107,6 +114,7 @@ impl Resends {
         self.arrives(packet);
         if carries_text(view) {
             self.lost += packet.wire_segments() as u64;
+            self.octets[1] += u64::from(view.len());
         }
     }
 
@@ -130,13 +138,14 @@ impl Resends {
     pub(super) fn check(&mut self, info: &Info, flight: u32, waits: bool) -> Result<(), Violation> {
         let counts = |info: &Info| (info.timeouts, info.recovery.fast_recoveries, info.recovery.tail_probes);
         let (timeouts, recoveries, probes) = self.looked.as_ref().map_or((0, 0, 0), counts);
+        let narrower = info.path_mtu != self.looked.as_ref().and_then(|info| info.path_mtu);
         self.looked = Some(*info);
         self.looked_at = self.resent;
         let timeout = info.timeouts > timeouts && (waits || !info.sack);
         let recovered = info.recovery.fast_recoveries > recoveries;
         let overtaken = recovered && self.probed && waits;
         let segments = |octets: u32| octets.div_ceil(info.mss.max(1));
-        if timeout || overtaken {
+        if timeout || overtaken || narrower {
             self.excused += u64::from(segments(flight.saturating_sub(info.sacked)));
         } else if info.timeouts > timeouts || recovered {
             self.excused += u64::from(segments(flight).saturating_sub(REMEMBERED));
@@ -145,7 +154,10 @@ impl Resends {
         self.probed = self.probed && !recovered || twice;
         let (timeouts, recoveries, probes) = counts(info);
         let known = timeouts + u64::from(recoveries) + u64::from(probes);
-        if self.resent <= self.lost + A_RECOVERY * known + self.excused + self.continued {
+        let in_vain = A_RECOVERY * known + self.excused + self.continued;
+        let [again, lost] = self.octets;
+        let by_octets = info.path_mtu.is_some() && again <= lost + in_vain * u64::from(self.full.max(1));
+        if by_octets || self.resent <= self.lost + in_vain {
             return Ok(());
         }
         let detail = format!(

@@ -3,12 +3,13 @@
 //! Each stage draws from a generator of its own. Must not contain: merging (`gro`), hosts, the clock.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use super::link::{Exit, Stage};
 use super::packet::Packet;
 use super::{Rng, hit};
 use crate::tcp::{Duration, Instant};
+use crate::wire::tcp::Flags;
 use crate::wire::{self, PROTOCOL_ICMP, checksum};
 
 /// A share of time drawn evenly from `0..=most`.
@@ -382,21 +383,23 @@ impl NarrowMtu {
     pub fn new(mtu: u16, from: Instant, until: Instant, router: Option<Ipv4Addr>) -> Self {
         Self { mtu: usize::from(mtu), from, until, router }
     }
+}
 
-    /// Destination unreachable, fragmentation needed (RFC 1191 section 4).
-    fn too_big(&self, router: Ipv4Addr, packet: &Packet) -> Option<Packet> {
-        let IpAddr::V4(sender) = wire::ip::parse(&packet.data, false).ok()?.src else { return None };
-        let quoted = &packet.data[..packet.data.len().min(28)];
-        let mut message = vec![3, 4, 0, 0, 0, 0];
-        message.extend_from_slice(&(self.mtu as u16).to_be_bytes());
-        message.extend_from_slice(quoted);
-        let sum = checksum::finish(checksum::sum(&message));
-        message[2..4].copy_from_slice(&sum.to_be_bytes());
-        let mut data = vec![0; wire::ip::IPV4_HEADER_LEN];
-        wire::ip::write_ipv4(&mut data, router, sender, PROTOCOL_ICMP, message.len(), wire::ip::IpFields::default());
-        data.extend_from_slice(&message);
-        Some(Packet::new(data))
-    }
+/// "Destination unreachable" with that code from `router` about a packet with these first octets; what it says of an MTU
+/// counts with "fragmentation needed" (RFC 1191 section 4).
+fn unreachable(router: Ipv4Addr, about: &[u8], code: u8, mtu: u16) -> Option<Packet> {
+    // Of IPv6 nobody tells.
+    about.first().filter(|first| **first >> 4 == 4)?;
+    let sender = Ipv4Addr::from(*about.get(12..)?.first_chunk::<4>()?);
+    let mut message = vec![3, code, 0, 0, 0, 0];
+    message.extend_from_slice(&mtu.to_be_bytes());
+    message.extend_from_slice(about.get(..28)?);
+    let sum = checksum::finish(checksum::sum(&message));
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    let mut data = vec![0; wire::ip::IPV4_HEADER_LEN];
+    wire::ip::write_ipv4(&mut data, router, sender, PROTOCOL_ICMP, message.len(), wire::ip::IpFields::default());
+    data.extend_from_slice(&message);
+    Some(Packet::new(data))
 }
 
 impl Stage for NarrowMtu {
@@ -405,10 +408,54 @@ impl Stage for NarrowMtu {
         if packet.data.len() <= self.mtu || now < self.from || now >= self.until {
             return exit.pass(packet);
         }
-        if let Some(message) = self.router.and_then(|router| self.too_big(router, &packet)) {
+        if let Some(message) = self.router.and_then(|router| unreachable(router, &packet.data, 4, self.mtu as u16)) {
             exit.back(message);
         }
         exit.lose(packet, "too big");
+    }
+}
+
+/// Somebody on the way who sees packets, lets them pass, and tells their sender lies about them that no stack may believe
+/// (RFC 5927): that the other end refuses what is established, that the path carries hardly anything or as much as ever,
+/// and that numbers were too large which are not in flight.
+#[derive(Debug)]
+pub struct Slander {
+    probability: f64,
+    liar: Ipv4Addr,
+    rng: Rng,
+}
+
+impl Slander {
+    /// A lie about a packet with that probability, from that address.
+    #[must_use]
+    pub fn new(probability: f64, liar: Ipv4Addr, rng: Rng) -> Self {
+        Self { probability, liar, rng }
+    }
+}
+
+impl Stage for Slander {
+    fn enter(&mut self, packet: Packet, exit: &mut Exit<'_>) {
+        if hit(&mut self.rng, self.probability)
+            && let Some(view) = packet.view().filter(|view| !view.has(Flags::SYN))
+            && let Some(about) = packet.data.first_chunk::<28>()
+        {
+            let mut about = *about;
+            let (code, mtu) = match self.rng.u32(0..5) {
+                0 => (2, 0),
+                1 => (3, 0),
+                2 => (4, self.rng.u16(1..69)),
+                3 => (4, 65_535),
+                _ => {
+                    let far = view.header.seq.wrapping_add(self.rng.u32(1 << 30..3 << 30));
+                    about[24..28].copy_from_slice(&far.to_be_bytes());
+                    (4, self.rng.u16(576..1_280))
+                }
+            };
+            if let Some(lie) = unreachable(self.liar, &about, code, mtu) {
+                exit.back(lie);
+            }
+        }
+        exit.pass(packet);
     }
 }
 

@@ -9,7 +9,7 @@ use trust::shard::{Limits, Offload};
 use trust::sim::gro::Gro;
 use trust::sim::stages::{
     BurstLoss, Chosen, Corrupt, Delay, Detour, Duplicate, Loss, Meanwhile, NarrowMtu, Outage, Policer, QueueLimit,
-    Rate, Reorder, Split,
+    Rate, Reorder, Slander, Split,
 };
 use trust::sim::{Ending, Plan, Rng, ShardHostConfig, Stage, hit};
 use trust::tcp::congestion::CongestionControl;
@@ -21,6 +21,8 @@ pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 /// The same hosts by IPv6.
 const CLIENT_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
 const SERVER_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
+/// Whoever tells of packets on the way.
+pub const ROUTER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 9);
 /// Port of the first connection; the next ones follow.
 pub const PORT: u16 = 1_000;
 
@@ -353,6 +355,9 @@ fn link_in_order(rng: &mut Rng, now: Instant, badness: u32, loses: bool) -> Vec<
     if hit(rng, 0.1) {
         stages.push(Box::new(Outage::new(windows(rng, now), Meanwhile::Kept)));
     }
+    if hit(rng, 0.1) {
+        stages.push(Box::new(Slander::new(rng.f64() * 0.2, ROUTER, rng.fork())));
+    }
     if hit(rng, 0.3) {
         stages.push(Box::new(Gro::new(micros(rng, 1, 200))));
     }
@@ -379,7 +384,7 @@ fn lose(rng: &mut Rng, now: Instant, badness: u32, stages: &mut Vec<Box<dyn Stag
         stages.push(Box::new(Outage::new(windows(rng, now), Meanwhile::Lost)));
     }
     if hit(rng, 0.05) {
-        stages.push(Box::new(narrow(rng, now)));
+        stages.push(Box::new(narrow(rng, now, false)));
     }
 }
 
@@ -396,10 +401,11 @@ fn windows(rng: &mut Rng, now: Instant) -> Vec<(Instant, Instant)> {
     windows.collect()
 }
 
-fn narrow(rng: &mut Rng, now: Instant) -> NarrowMtu {
+/// A narrow place, whose router may tell of what is too large.
+fn narrow(rng: &mut Rng, now: Instant, tells: bool) -> NarrowMtu {
     let from = later(rng, now);
     let until = from + micros(rng, 1_000, 3_000_000);
-    NarrowMtu::new(rng.u16(400..1_500), from, until, None)
+    NarrowMtu::new(rng.u16(400..1_500), from, until, tells.then_some(ROUTER))
 }
 
 fn disturb(rng: &mut Rng, stages: &mut Vec<Box<dyn Stage>>, now: Instant) {
@@ -422,6 +428,10 @@ fn disturb(rng: &mut Rng, stages: &mut Vec<Box<dyn Stage>>, now: Instant) {
         stages.push(Box::new(Outage::new(windows, meanwhile)));
     }
     if hit(rng, 0.08) {
-        stages.push(Box::new(narrow(rng, now)));
+        let tells = hit(rng, 0.5);
+        stages.push(Box::new(narrow(rng, now, tells)));
+    }
+    if hit(rng, 0.1) {
+        stages.push(Box::new(Slander::new(rng.f64() * 0.2, ROUTER, rng.fork())));
     }
 }
