@@ -181,6 +181,8 @@ counters! {
     too_big_in,
     /// ICMP messages that would have, and count only if what they quote times out (RFC 5927 7.2).
     too_big_pending,
+    /// ICMP errors sent for what is not TCP (ICMP-14).
+    unreachables_out,
     /// Opens ended, and connections given up, for want of a way that ICMP told of.
     unreachable,
     /// Buckets of the owner table that were claimed for this shard and given back without a record having come.

@@ -1,22 +1,25 @@
 //! ICMP as far as a host must: echo requests are answered (IP-17), errors reach the connection whose segment they quote
-//! (ICMP-1, MUST-54).
+//! (ICMP-1, MUST-54), and who sends what is not TCP is told (ICMP-14).
 //!
 //! Must not contain: what an error means for a connection (that is `tcp`'s).
 
 use std::net::IpAddr;
 
 use super::Shard;
+use super::config::ShardConfig;
 use super::conn::Phase;
-use super::counters::DropReason;
+use super::counters::{Counters, DropReason};
+use super::egress::Egress;
 use super::service::ConnId;
 use super::state::ShardState;
 use super::transmit::drop_frame;
 use crate::buffer::frame::{FrameOwner, MAX_HEADER, Payload, RxFrame, TxFrame};
+use crate::buffer::send_memory::SendMemory;
 use crate::flow::{Endpoint, Quad};
 use crate::tcp::{Heeded, SeqNum};
-use crate::wire;
-use crate::wire::icmp::{IcmpError, Report};
+use crate::wire::icmp::{IcmpError, LONGEST_ERROR, Refusal, Report};
 use crate::wire::vnet::{ChecksumStatus, TxChecksum, TxOffload};
+use crate::wire::{self, NO_NEXT_HEADER, PROTOCOL_UDP};
 
 impl Shard {
     /// Handles a packet with an ICMP message from `src` to one of our addresses.
@@ -90,29 +93,58 @@ impl ShardState {
         if !self.egress.has_room_for_strangers() {
             return Err(DropReason::TxRingFull);
         }
-        // The headers go inline, the data from send memory, like any payload.
-        let reply = &packet[reply];
-        let (header, data) = reply.split_at(reply.len().min(MAX_HEADER));
-        let header_len = header.len() as u16;
-        let offload = TxOffload { checksum: TxChecksum::Done, gso_size: 0, header_len, ipv6: header[0] >> 4 == 6 };
-        let mut frame = TxFrame::from_header(header, offload, FrameOwner::NONE);
-        let mut rest = data;
-        while !rest.is_empty() {
-            let block = if frame.slices_left() > 0 { self.memory.allocate(rest.len()) } else { None };
-            let Some(mut block) = block else {
-                drop_frame(&mut self.memory, frame);
-                return Err(DropReason::NoRoom);
-            };
-            let copied = self.memory.append(&mut block, rest);
-            let _ = frame.push(Payload::Block(self.memory.lease(&block, 0, copied)));
-            self.memory.release(block);
-            rest = &rest[copied..];
-        }
-        if let Err(frame) = self.egress.stage(&self.config, frame, &mut self.counters) {
-            drop_frame(&mut self.memory, frame);
-            return Err(DropReason::TxRingFull);
-        }
+        let Self { config, egress, memory, counters, .. } = self;
+        send_packet(&packet[reply], (config, egress, memory, counters))?;
         self.counters.echo_replies += 1;
         Ok(true)
     }
+
+    /// Tells the sender of `about`, which is for one of our addresses and no fragment, that we do not speak its protocol
+    /// (ICMP-14), at a bounded rate and never where nobody may be told (ICMP-11).
+    #[cold]
+    pub(super) fn refuse(&mut self, about: &[u8]) {
+        let Ok(packet) = wire::ip::parse(about, true) else { return };
+        if packet.protocol == NO_NEXT_HEADER
+            || self.config.routes.is_broadcast(packet.src)
+            || !self.egress.has_room_for_strangers()
+            || !self.refusals.allow(self.shared.hasher.hash_source(packet.src), self.now)
+        {
+            return;
+        }
+        let why = if packet.protocol == PROTOCOL_UDP { Refusal::Port } else { Refusal::Protocol };
+        let mut error = [0; LONGEST_ERROR];
+        let len = wire::icmp::write_error(&mut error, about, &packet, why);
+        let Self { config, egress, memory, counters, .. } = self;
+        if send_packet(&error[..len], (config, egress, memory, counters)).is_ok() {
+            self.counters.unreachables_out += 1;
+        }
+    }
+}
+
+/// Sends a packet that is no segment of a connection. The headers go inline, the data from send memory, like any payload.
+fn send_packet(
+    packet: &[u8],
+    (config, egress, memory, counters): (&ShardConfig, &mut Egress, &mut SendMemory, &mut Counters),
+) -> Result<(), DropReason> {
+    let (header, data) = packet.split_at(packet.len().min(MAX_HEADER));
+    let header_len = header.len() as u16;
+    let offload = TxOffload { checksum: TxChecksum::Done, gso_size: 0, header_len, ipv6: header[0] >> 4 == 6 };
+    let mut frame = TxFrame::from_header(header, offload, FrameOwner::NONE);
+    let mut rest = data;
+    while !rest.is_empty() {
+        let block = if frame.slices_left() > 0 { memory.allocate(rest.len()) } else { None };
+        let Some(mut block) = block else {
+            drop_frame(memory, frame);
+            return Err(DropReason::NoRoom);
+        };
+        let copied = memory.append(&mut block, rest);
+        let _ = frame.push(Payload::Block(memory.lease(&block, 0, copied)));
+        memory.release(block);
+        rest = &rest[copied..];
+    }
+    if let Err(frame) = egress.stage(config, frame, counters) {
+        drop_frame(memory, frame);
+        return Err(DropReason::TxRingFull);
+    }
+    Ok(())
 }

@@ -72,7 +72,10 @@ impl Shard {
                     Err(reason) => Err((reason, frame)),
                 }
             }
-            _ => Err((DropReason::UnknownProtocol, frame)),
+            _ => {
+                self.state.refuse(frame.packet.bytes());
+                Err((DropReason::UnknownProtocol, frame))
+            }
         }
     }
 

@@ -111,6 +111,8 @@ pub(crate) struct ShardState {
     pub(crate) echoes: Strangers,
     /// Who gets RSTs for what belongs to no connection.
     pub(crate) resets: Strangers,
+    /// Who is told that we speak TCP only.
+    pub(crate) refusals: Strangers,
     pub(crate) ports: PortCounters,
     pub(crate) destinations: Destinations,
 }
@@ -171,6 +173,7 @@ impl ShardState {
             ring_blocked: 0,
             echoes: Strangers::echo(),
             resets: Strangers::resets(),
+            refusals: Strangers::refusals(),
             ports,
             destinations: Destinations::default(),
             config,

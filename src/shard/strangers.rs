@@ -1,4 +1,4 @@
-//! The bound on answers to strangers: RSTs for segments of no connection, and echo replies (ICMP-12).
+//! The bound on answers to strangers: RSTs for segments of no connection, echo replies and ICMP errors (ICMP-12).
 //!
 //! A bound that all share would tell one stranger of another's traffic (as in CVE-2016-5696), and let one use up what another
 //! needs. So each source has a bucket, of many that a keyed hash chooses from: who shares one with whom nobody can know.
@@ -34,6 +34,11 @@ impl Strangers {
     /// RSTs. Whoever was connected to a host that has started anew may have many connections, and each must learn of it.
     pub(crate) fn resets() -> Self {
         Self::new(1_000, 4_000)
+    }
+
+    /// ICMP errors for what is not TCP: a source that asks often is told often enough.
+    pub(crate) fn refusals() -> Self {
+        Self::new(10, 20)
     }
 
     /// Whether the source with that hash gets an answer.

@@ -1,4 +1,5 @@
-//! ICMP and ICMPv6: echo replies built in place (IP-17), and the quoted segment of error messages (ICMP-1).
+//! ICMP and ICMPv6: echo replies built in place (IP-17), the quoted segment of error messages (ICMP-1), and errors of our
+//! own (ICMP-13).
 //!
 //! What an error means for a connection (ICMP-2..15), and how many replies a second are allowed, is decided elsewhere.
 
@@ -125,6 +126,58 @@ fn check(packet: &IpPacket<'_>, trusted: bool) -> Result<(), Malformed> {
 
 fn is_icmp(packet: &IpPacket<'_>) -> bool {
     matches!((packet.protocol, packet.src), (PROTOCOL_ICMP, IpAddr::V4(_)) | (PROTOCOL_ICMPV6, IpAddr::V6(_)))
+}
+
+/// Why a packet to us comes to nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// We do not speak its protocol (ICMP-14).
+    Protocol,
+    /// It is UDP, of which nobody here knows anything.
+    Port,
+}
+
+/// Octets of the longest error that we send: as much of the packet is quoted as fits (RFC 1812 4.3.2.3, RFC 4443 2.4c).
+pub const LONGEST_ERROR: usize = 1_280;
+const LONGEST_ERROR_V4: usize = 576;
+
+/// Writes a packet into `out` that says why `about` is refused, to its sender from where it was sent to (ICMP-13), and
+/// gives its length. `about` has been parsed: `packet` is that.
+pub fn write_error(out: &mut [u8; LONGEST_ERROR], about: &[u8], packet: &IpPacket<'_>, why: Refusal) -> usize {
+    let ipv6 = packet.src.is_ipv6();
+    let (kind, code, word) = match (why, ipv6) {
+        (Refusal::Protocol, false) => (3, 2, 0),
+        // Parameter problem, unrecognized next header, and where it stands (RFC 8200 4).
+        (Refusal::Protocol, true) => (4, 1, next_header_at(packet.header)),
+        (Refusal::Port, false) => (3, 3, 0),
+        (Refusal::Port, true) => (1, 4, 0),
+    };
+    let (most, protocol) = if ipv6 { (LONGEST_ERROR, PROTOCOL_ICMPV6) } else { (LONGEST_ERROR_V4, PROTOCOL_ICMP) };
+    let ip_len = ip::header_len(packet.src);
+    // Not what a link has added (SC-74).
+    let whole = packet.header.len() + packet.payload.len();
+    let quoted = about.len().min(whole).min(most - ip_len - HEADER_LEN);
+    let len = HEADER_LEN + quoted;
+    ip::write(out, packet.dst, packet.src, protocol, len, ip::IpFields::default());
+    let message = &mut out[ip_len..ip_len + len];
+    message[..4].copy_from_slice(&[kind, code, 0, 0]);
+    message[4..HEADER_LEN].copy_from_slice(&u32::to_be_bytes(word));
+    message[HEADER_LEN..].copy_from_slice(&about[..quoted]);
+    let pseudo = if ipv6 { checksum::pseudo_header(packet.dst, packet.src, protocol, len) } else { 0 };
+    let sum = checksum::finish(pseudo + checksum::sum(message));
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    ip_len + len
+}
+
+/// Where in these IPv6 headers, which have been walked before, the protocol of the payload is named.
+fn next_header_at(headers: &[u8]) -> u32 {
+    const FRAGMENT: u8 = 44;
+    let (mut next, mut named_at, mut at) = (headers.get(6).copied(), 6, ip::IPV6_HEADER_LEN);
+    while let Some([after, len, ..]) = headers.get(at..) {
+        let octets = if next == Some(FRAGMENT) { 8 } else { 8 + 8 * usize::from(*len) };
+        (next, named_at, at) = (Some(*after), at, at + octets);
+    }
+    named_at as u32
 }
 
 /// Turns an echo request into its reply, in place: same identifier, sequence number and data, source and destination

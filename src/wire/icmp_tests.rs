@@ -182,6 +182,42 @@ fn icmp_3_what_codes_report() {
     assert_eq!(report(false, 3, 16), None);
 }
 
+/// ICMP-13: the packet as it was, as much as may be, from where it was sent to.
+#[test]
+fn icmp_13_errors_quote_what_they_are_about() {
+    for (payload, why, v4, v6) in [
+        (8, Refusal::Port, [3, 3], [1, 4]),
+        (9_000, Refusal::Port, [3, 3], [1, 4]),
+        (0, Refusal::Protocol, [3, 2], [4, 1]),
+        (1_500, Refusal::Protocol, [3, 2], [4, 1]),
+    ] {
+        for (us, peer, expected, most) in [(US, PEER, v4, 576), (US6, PEER6, v6, 1_280)] {
+            let mut bytes = vec![0; ip::header_len(us)];
+            ip::write(&mut bytes, peer, us, 17, payload, ip::IpFields::default());
+            bytes.resize(bytes.len() + payload, 7);
+            bytes.extend_from_slice(b"padding");
+            let parsed = ip::parse(&bytes, false).unwrap();
+            let mut out = [0; LONGEST_ERROR];
+            let len = write_error(&mut out, &bytes, &parsed, why);
+            let error = ip::parse(&out[..len], true).unwrap();
+            assert_eq!((error.src, error.dst, error.payload.len() + error.header.len()), (us, peer, len));
+            check(&error, false).unwrap();
+            assert_eq!(error.payload[..2], expected);
+            let about = bytes.len() - 7;
+            let fits = most - error.header.len() - 8;
+            assert_eq!(error.payload[8..], bytes[..about.min(fits)], "{payload} {most}");
+            let pointer = u32::from_be_bytes([error.payload[4], error.payload[5], error.payload[6], error.payload[7]]);
+            assert_eq!(pointer, if expected == [4, 1] { 6 } else { 0 });
+        }
+    }
+    // Behind a hop-by-hop header of 16 octets and a fragment header the last of them names the protocol.
+    let mut headers = vec![0; 40];
+    headers[6] = 0;
+    headers.extend([44, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    headers.extend([99, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(next_header_at(&headers), 56);
+}
+
 #[test]
 fn rfc1191_5_what_a_router_does_not_say_is_the_next_plateau() {
     for (len, expected) in [(1_500, 1_492), (1_492, 1_006), (9_000, 8_166), (65_535, 32_000), (296, 68), (68, 0)] {

@@ -18,6 +18,10 @@ pub const PROTOCOL_ICMP: u8 = 1;
 pub const PROTOCOL_TCP: u8 = 6;
 /// IP protocol number of ICMP for IPv6.
 pub const PROTOCOL_ICMPV6: u8 = 58;
+/// Protocol number of UDP.
+pub const PROTOCOL_UDP: u8 = 17;
+/// What IPv6 names where nothing follows (RFC 8200 4.7).
+pub const NO_NEXT_HEADER: u8 = 59;
 
 macro_rules! malformed {
     ($($(#[$doc:meta])* $name:ident => $text:literal,)*) => {

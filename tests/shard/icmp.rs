@@ -12,7 +12,7 @@ use trust::wire::tcp::Flags;
 use trust::wire::{self, PROTOCOL_ICMP, checksum};
 
 use crate::door::{Heard, door, remote};
-use crate::rig::{OURS, Peer, Rig, Sent, ip_packet};
+use crate::rig::{OURS, PEER, Peer, Rig, Sent, ip_packet};
 
 const ECHO: u16 = 7;
 const CHARGEN: u16 = 19;
@@ -219,4 +219,55 @@ fn sc_72_icmpv6_ends_an_open_too() {
     rig.turn(&[packet]);
     let reason = CloseReason::Unreachable(Unreachable::Prohibited);
     assert_eq!(door.heard(), [Heard::Closed { reason, tag: 0, user: 0 }]);
+}
+
+/// ICMP-14, ICMP-13: who sends UDP learns that no port is open, who sends anything else that we do not speak it.
+#[test]
+fn icmp_14_what_is_not_tcp_is_refused() {
+    let mut rig = Rig::new();
+    for (protocol, code) in [(17, 3), (132, 2), (47, 2)] {
+        let packet = ip_packet(PEER, OURS, protocol, &[9; 800]);
+        rig.turn(std::slice::from_ref(&packet));
+        let sent = rig.next();
+        assert_eq!((sent.packet[9], sent.packet.len()), (PROTOCOL_ICMP, 576), "{protocol}");
+        assert_eq!((&sent.packet[12..16], &sent.packet[16..20]), (&OURS.octets()[..], &PEER.octets()[..]));
+        assert_eq!(sent.payload[..2], [3, code], "{protocol}");
+        assert_eq!(checksum::fold(checksum::sum(&sent.payload)), 0xffff);
+        assert_eq!(sent.payload[8..], packet[..548]);
+    }
+    assert_eq!((rig.counters().unreachables_out, rig.dropped(DropReason::UnknownProtocol)), (3, 3));
+    rig.assert_empty();
+}
+
+/// ICMP-11, ICMP-12, SC-73: never where nobody may be told, nor oftener than a source may be, whatever others do.
+#[test]
+fn icmp_12_refusals_are_bounded_by_source_and_told_to_hosts_only() {
+    let routes = |config: &mut trust::shard::ShardConfig| {
+        config.routes.add(trust::shard::Route::on_link(OURS.into(), 24).unwrap());
+    };
+    let mut rig = Rig::with(routes, 64, 1_024);
+    let mut fragment = ip_packet(PEER, OURS, 17, &[9; 800]);
+    fragment[6..8].copy_from_slice(&100_u16.to_be_bytes());
+    fragment[10..12].fill(0);
+    let sum = checksum::finish(checksum::sum(&fragment[..20]));
+    fragment[10..12].copy_from_slice(&sum.to_be_bytes());
+    rig.turn(&[
+        ip_packet(Ipv4Addr::new(10, 7, 0, 255), OURS, 17, &[9; 80]),
+        ip_packet(Ipv4Addr::new(224, 0, 0, 1), OURS, 17, &[9; 80]),
+        ip_packet(PEER, Ipv4Addr::new(224, 0, 0, 1), 17, &[9; 80]),
+        ip_packet(PEER, Ipv4Addr::BROADCAST, 17, &[9; 80]),
+        fragment,
+    ]);
+    assert!(rig.sent.is_empty(), "{:?}", rig.sent);
+    for _ in 0..200 {
+        rig.turn(&[ip_packet(PEER, OURS, 17, &[9; 80])]);
+    }
+    assert_eq!(rig.sent.drain(..).count(), 20);
+    rig.turn(&[ip_packet(ROUTER, OURS, 17, &[9; 80])]);
+    assert_eq!(rig.sent.drain(..).count(), 1, "a stranger learns nothing of another");
+    rig.advance(Duration::from_secs(1));
+    for _ in 0..200 {
+        rig.turn(&[ip_packet(PEER, OURS, 17, &[9; 80])]);
+    }
+    assert_eq!(rig.sent.len(), 10, "ten a second");
 }
