@@ -110,8 +110,9 @@ impl Handle {
             family(visit, (&format!("trust_{name}"), help.trim(), kind), &of_shards(&shards, value));
         }
         let mut drops = Vec::new();
-        // What the device refused is counted by writers, and is further below.
-        for reason in DropReason::all().filter(|reason| *reason != DropReason::DeviceRefused) {
+        // What the device refused is counted by writers, and fragments by readers: that is further below.
+        let by_stages = |reason| reason == DropReason::DeviceRefused || DropReason::OF_FRAGMENTS.contains(&reason);
+        for reason in DropReason::all().filter(|reason| !by_stages(*reason)) {
             let more = ("reason", reason.name());
             drops.extend(of_shards(&shards, |counters| counters.dropped(reason)).into_iter().map(|s| s.with(&more)));
         }
@@ -138,6 +139,10 @@ impl Handle {
         let refused = all.dropped(DropReason::DeviceRefused);
         let help = "Frames that the device has refused.";
         family(visit, ("trust_device_refused", help, MetricKind::Counter), &[sample(refused)]);
+        let help = "Fragments of packets that came to nothing, by reason.";
+        let fragments =
+            DropReason::OF_FRAGMENTS.map(|reason| sample(all.dropped(reason)).with(&("reason", reason.name())));
+        family(visit, ("trust_fragments_dropped", help, MetricKind::Counter), &fragments);
         let help = "Packets that came on a queue of another shard and were handed over by ring.";
         family(visit, ("trust_handed_over", help, MetricKind::Counter), &[sample(all.forwarded)]);
         for (name, help, value) in LINUX {
@@ -204,6 +209,6 @@ mod tests {
             values += labels.len();
         });
         assert!(names.contains("trust_accepted") && names.contains("node_netstat_TcpExt_TCPTimeouts"));
-        assert!(names.len() == Counters::NAMES.len() - 2 + 6 + LINUX.len() && values > 80, "{} {values}", names.len());
+        assert!(names.len() == Counters::NAMES.len() - 2 + 7 + LINUX.len() && values > 80, "{} {values}", names.len());
     }
 }

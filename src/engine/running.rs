@@ -133,6 +133,9 @@ fn total(counters: &[Arc<PublishedCounters>], stages: &[Arc<StageStats>]) -> Cou
     for stage in stages {
         total.forwarded += stage.forwarded.load(Ordering::Relaxed);
         total.drops[DropReason::DeviceRefused.index()] += stage.refused.load(Ordering::Relaxed);
+        for (reason, dropped) in DropReason::OF_FRAGMENTS.into_iter().zip(&stage.fragments) {
+            total.drops[reason.index()] += dropped.load(Ordering::Relaxed);
+        }
     }
     total
 }

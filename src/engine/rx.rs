@@ -13,7 +13,7 @@ use crate::buffer::wake::{Interest, Unparker};
 use crate::device::RxQueue;
 use crate::flow::ShardId;
 use crate::shard::ShardShared;
-use crate::steering::{OwnerTable, SteeringKeys};
+use crate::steering::{Fragments, Joined, OwnerTable, SteeringKeys};
 use crate::tcp::{Duration, Instant};
 
 /// A batch ends at this many packets ...
@@ -61,6 +61,8 @@ pub(super) struct Rx {
     home: usize,
     stats: Arc<StageStats>,
     forwarded: u64,
+    /// Made with the first fragment.
+    fragments: Option<Box<Fragments>>,
     /// The pool is empty: nothing can be read before a buffer comes back.
     starved: bool,
     /// When idle buffers give their pages back, if there are some.
@@ -77,7 +79,19 @@ impl Rx {
         stats: Arc<StageStats>,
     ) -> Self {
         let (keys, owners) = (shared.keys, Arc::clone(&shared.owners));
-        Self { queue, pool, workers, keys, owners, home, stats, forwarded: 0, starved: false, give_back_at: None }
+        Self {
+            queue,
+            pool,
+            workers,
+            keys,
+            owners,
+            home,
+            stats,
+            forwarded: 0,
+            fragments: None,
+            starved: false,
+            give_back_at: None,
+        }
     }
 
     /// The descriptor that becomes readable when packets wait.
@@ -104,9 +118,17 @@ impl Rx {
             packet.set_range(received.start, received.len);
             packets += 1;
             octets += received.len;
+            let mut offload = received.offload;
+            if Fragments::is_one(packet.bytes()) {
+                if !self.join(&mut packet) {
+                    self.pool.put(packet);
+                    continue;
+                }
+                offload = Default::default();
+            }
             let owner = if self.workers.len() == 1 { 0 } else { self.owner(packet.bytes()) };
             self.forwarded += u64::from(owner != self.home && self.workers.len() > 1);
-            let frame = RxFrame { packet, offload: received.offload };
+            let frame = RxFrame { packet, offload };
             let Some(worker) = self.workers.get_mut(owner) else {
                 self.pool.put(frame.packet);
                 continue;
@@ -141,6 +163,21 @@ impl Rx {
                 unparker.notify(Interest::DATA);
             }
         }
+    }
+
+    /// A fragment has come: whether the packet is whole with it, and lies in its buffer.
+    #[cold]
+    fn join(&mut self, packet: &mut PacketBuf) -> bool {
+        let fragments = self.fragments.get_or_insert_with(Box::default);
+        let (start, len) = (packet.start(), packet.len());
+        let Some(buffer) = packet.storage_mut().get_mut(start..) else { return false };
+        let joined = fragments.join(buffer, len, std::time::Instant::now());
+        for (cell, dropped) in self.stats.fragments.iter().zip(fragments.dropped()) {
+            cell.store(dropped, std::sync::atomic::Ordering::Relaxed);
+        }
+        let Joined::Whole(len) = joined else { return false };
+        packet.set_range(start, len);
+        true
     }
 
     /// The worker of a packet's owner.

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::AtomicU64;
 
+use crate::steering::Unjoined;
+
 /// What one call of a stage's `poll` did.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Poll {
@@ -16,4 +18,6 @@ pub(super) struct Poll {
 pub(super) struct StageStats {
     pub(super) forwarded: AtomicU64,
     pub(super) refused: AtomicU64,
+    /// By [`Unjoined`].
+    pub(super) fragments: [AtomicU64; Unjoined::COUNT],
 }

@@ -265,10 +265,16 @@ pub enum DropReason {
     TxRingFull,
     /// The device refused a frame of ours.
     DeviceRefused,
+    /// Fragments of IPv4 that overlap or contradict each other (IP-8); readers put them together.
+    FragmentOverlap,
+    /// A fragment that cuts a TCP header apart, or is of no size that fragments have (IP-12).
+    FragmentOdd,
+    /// Fragments of packets that were not complete in time, or made way for others (IP-6, IP-7).
+    FragmentUnfinished,
 }
 
 impl DropReason {
-    const OWN: [Self; 19] = [
+    const OWN: [Self; 22] = [
         Self::NotOurAddress,
         Self::OurOwnSource,
         Self::BroadcastSource,
@@ -288,7 +294,13 @@ impl DropReason {
         Self::TimeWait,
         Self::TxRingFull,
         Self::DeviceRefused,
+        Self::FragmentOverlap,
+        Self::FragmentOdd,
+        Self::FragmentUnfinished,
     ];
+
+    /// Those that readers count, in the order of [`Unjoined`](crate::steering::Unjoined).
+    pub const OF_FRAGMENTS: [Self; 3] = [Self::FragmentOverlap, Self::FragmentOdd, Self::FragmentUnfinished];
 
     /// How many reasons there are.
     pub const COUNT: usize = Malformed::COUNT + Self::OWN.len();

@@ -8,6 +8,7 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `keys` | the hash of packets and flows |
+//! | `fragments` | whole packets of the fragments of IPv4 |
 //! | `owner_table` | from the hash to the owner |
 //! | `bucket` | one entry of it: claimed, given back |
 //! | `births` | which shards take new buckets |
@@ -16,11 +17,13 @@
 
 mod births;
 mod bucket;
+mod fragments;
 mod keys;
 mod owner_table;
 mod ports;
 pub mod program;
 
+pub use self::fragments::{Fragments, Joined, Unjoined};
 pub use self::keys::SteeringKeys;
 pub use self::owner_table::{BUCKETS, OwnerTable};
 pub use self::ports::{EPHEMERAL_PORTS, ports_for_shard};

@@ -1,7 +1,7 @@
 //! IPv4 and IPv6 headers: checked on receipt (IP-1..4, IP-11..13, SC-74), written into the caller's buffer on sending.
 //!
-//! Whether a destination is ours, and who owns a flow, is not known here. There is no reassembly: fragments come back
-//! as [`Malformed::IpFragment`].
+//! Whether a destination is ours, and who owns a flow, is not known here. Fragments come back as
+//! [`Malformed::IpFragment`]: those of IPv4 are put together before (`steering`).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -114,6 +114,7 @@ fn main() -> ExitCode {
         trial("path_mtu_a_narrow_link_of_1280_is_found", paths::silent_1280),
         trial("path_mtu_a_narrow_link_of_1400_is_found", paths::silent_1400),
         trial("path_mtu_on_the_way_of_our_client", paths::client),
+        trial("fragments_of_large_pings_are_joined", paths::fragments),
         trial("icmp_what_routers_refuse_ends_an_open_at_once", paths::refusals),
         trial("keep_alive_must_24_kernel_answers_and_silence", keepalive::silence),
         trial("term_ends_it_cleanly", lifecycle::term),

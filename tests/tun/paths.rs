@@ -183,3 +183,17 @@ pub(crate) fn refusals() -> Outcome {
     let _ = &way.second;
     Ok(())
 }
+
+/// IP-5: the kernel cuts what is larger than the device's MTU. The answer is one packet.
+pub(crate) fn fragments() -> Outcome {
+    need(&["ping"])?;
+    for plan in ["fused", "pipeline"] {
+        let engine = Engine::start(&["--plan", plan]);
+        for octets in ["1473", "4000", "60000"] {
+            let said = must(20, "ping", &["-c", "5", "-i", "0.2", "-s", octets, "10.7.0.2"]);
+            assert!(said.contains(" 0% packet loss"), "{octets}: {said}");
+        }
+        drop(engine.finish());
+    }
+    Ok(())
+}
