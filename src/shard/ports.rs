@@ -11,8 +11,9 @@
 //! of this decides: it goes on over all ports. A port may come back earlier for it; the TIME-WAIT record is looked for, and
 //! numbers and timestamps grow (RFC 6528, RFC 6191).
 //!
-//! Each shard has counters of its own. It steps over ports that lead to others (`steering::ports_for_shard`), so that
-//! shards never try for the same one.
+//! Each shard has counters of its own. It steps over ports that lead to others (`steering::ports_for_shard`), and begins
+//! as far from the others as may be: a port whose connection is over leads to nobody any more, but the peer may have it
+//! in TIME-WAIT.
 
 use crate::steering::EPHEMERAL_PORTS;
 use crate::tcp::{Duration, Instant};
@@ -44,14 +45,18 @@ pub(crate) fn first(hash: u64) -> u16 {
 /// The counters from which each choice of a port goes on, and the key that chooses among them.
 #[derive(Debug)]
 pub(crate) struct PortCounters {
-    /// Made with the first port. They begin with 0: what is added to each is secret.
+    /// Made with the first port. What is added to each is secret.
     counters: Box<[u16]>,
+    /// What they begin with.
+    first: u16,
     steps: fastrand::Rng,
 }
 
 impl PortCounters {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self { counters: Box::default(), steps: fastrand::Rng::with_seed(seed) }
+    /// Those of one of so many shards.
+    pub(crate) fn new(seed: u64, shard: u16, shards: u16) -> Self {
+        let first = (u32::from(shard) * COUNT / u32::from(shards.max(1))) as u16;
+        Self { counters: Box::default(), first, steps: fastrand::Rng::with_seed(seed) }
     }
 
     fn offset(hash: u64) -> u16 {
@@ -64,14 +69,14 @@ impl PortCounters {
 
     /// Where to begin for a destination with this hash: a number of steps behind the first port.
     pub(crate) fn start(&self, hash: u64) -> u16 {
-        let counter = self.counters.get(Self::index(hash)).copied().unwrap_or(0);
+        let counter = self.counters.get(Self::index(hash)).copied().unwrap_or(self.first);
         Self::offset(hash).wrapping_add(counter)
     }
 
     /// The port that was taken: the next choice begins a step behind it.
     pub(crate) fn took(&mut self, hash: u64, port: u16) {
         if self.counters.is_empty() {
-            self.counters = vec![0; COUNTERS].into();
+            self.counters = vec![self.first; COUNTERS].into();
         }
         let behind = port.wrapping_sub(*EPHEMERAL_PORTS.start()).wrapping_add(self.steps.u16(1..=MOST));
         self.counters[Self::index(hash)] = behind.wrapping_sub(Self::offset(hash));
@@ -88,7 +93,7 @@ mod tests {
 
     #[test]
     fn rfc6056_3_3_a_port_comes_back_late() {
-        let mut ports = PortCounters::new(7);
+        let mut ports = PortCounters::new(7, 0, 1);
         let hash = 0xdead_beef_0123_4567;
         let mut seen = std::collections::HashSet::new();
         for _ in 0..COUNT / u32::from(MOST) {
@@ -98,10 +103,26 @@ mod tests {
         }
     }
 
+    /// Also where a port of one is vacant again when the other chooses: the peer may remember it.
+    #[test]
+    fn rfc6056_3_3_shards_come_to_each_others_ports_late() {
+        for shards in [2, 3, 16] {
+            let mut seen = std::collections::HashSet::new();
+            for shard in 0..shards {
+                let mut ports = PortCounters::new(7, shard, shards);
+                for _ in 0..COUNT / u32::from(MOST * shards) {
+                    let taken = port(ports.start(0xdead_beef_0123_4567));
+                    assert!(seen.insert(taken), "{taken} by shard {shard} of {shards}");
+                    ports.took(0xdead_beef_0123_4567, taken);
+                }
+            }
+        }
+    }
+
     /// How many connections went elsewhere by the same counter cannot be told from two of our own.
     #[test]
     fn rfc6056_3_5_steps_are_random() {
-        let mut ports = PortCounters::new(7);
+        let mut ports = PortCounters::new(7, 0, 1);
         let mut steps = [0; MOST as usize + 1];
         for _ in 0..8_000 {
             let before = ports.start(5);
@@ -110,7 +131,7 @@ mod tests {
         }
         assert_eq!(steps[0], 0, "never the same again");
         assert!(steps[1..].iter().all(|count| (800..1_200).contains(count)), "{steps:?}");
-        let mut other = PortCounters::new(8);
+        let mut other = PortCounters::new(8, 0, 1);
         let differ = (0..64).any(|_| {
             let start = ports.start(9);
             ports.took(9, port(start));
@@ -132,7 +153,7 @@ mod tests {
 
     #[test]
     fn rfc6056_3_3_a_destination_tells_nothing_of_another() {
-        let mut ports = PortCounters::new(7);
+        let mut ports = PortCounters::new(7, 0, 1);
         // Another counter, and another offset on the same counter.
         for other in [0x0000_1111_0000_0001_u64, 0x0000_2222_0000_0000] {
             let before = (ports.start(0x0000_1111_0000_0000), ports.start(other));

@@ -129,7 +129,7 @@ impl ShardState {
         let half_open = HalfOpenTable::new(config.limits.half_open, &config.addresses, shared.hasher.clone());
         let buckets = shared.owners.is_by_birth().then(|| Box::new(Buckets::new()));
         let cookies = Cookies::new(Arc::clone(&shared.cookies));
-        let ports = PortCounters::new(shared.seed ^ u64::from(config.id.0));
+        let ports = PortCounters::new(shared.seed ^ u64::from(config.id.0), config.id.0, config.shards);
         Self {
             shared,
             now,

@@ -167,6 +167,10 @@ pub struct Tap {
     memory: Option<SendReader>,
     /// What came last, until it is known what became of it.
     arrived: Vec<u8>,
+    arriving: bool,
+    /// What leaves in answer to it, which comes behind it: packets, and their octets one behind the other.
+    answers: Vec<Sight>,
+    answered: Vec<u8>,
     /// Why the next frame that leaves is sent.
     cause: Option<Cause>,
 }
@@ -211,6 +215,9 @@ pub fn tap(options: TapOptions) -> (Tap, TapReader) {
         now: Instant::ZERO,
         memory: None,
         arrived: Vec::with_capacity(snaplen),
+        arriving: false,
+        answers: Vec::new(),
+        answered: Vec::new(),
         cause: None,
     };
     (tap, TapReader { ring: consumer, left: 0, published })
@@ -245,6 +252,7 @@ impl Tap {
         let kept = packet.len().min(self.snaplen);
         self.arrived.clear();
         self.arrived.extend_from_slice(&packet[..kept]);
+        self.arriving = true;
         let (gso_size, queue) = (frame.offload.gso_size, frame.packet.pool() as u8);
         // Of what never was on a wire nobody has computed it.
         let checksum_start = match frame.offload.checksum {
@@ -261,6 +269,23 @@ impl Tap {
         let arrived = std::mem::take(&mut self.arrived);
         self.keep(&Sight { note, ..sight }, [arrived.as_slice()].into_iter());
         self.arrived = arrived;
+        self.arriving = false;
+        if !self.answers.is_empty() {
+            self.keep_answers();
+        }
+    }
+
+    fn keep_answers(&mut self) {
+        let (answers, octets) = (std::mem::take(&mut self.answers), std::mem::take(&mut self.answered));
+        let mut rest = octets.as_slice();
+        for answer in &answers {
+            let (packet, behind) = rest.split_at(answer.kept as usize);
+            self.keep(answer, std::iter::once(packet));
+            rest = behind;
+        }
+        (self.answers, self.answered) = (answers, octets);
+        self.answers.clear();
+        self.answered.clear();
     }
 
     /// The next frame is sent again for this reason.
@@ -289,7 +314,19 @@ impl Tap {
             ..self.sight()
         };
         let Some(memory) = self.memory.take() else { return };
-        self.keep(&sight, std::iter::once(frame.header()).chain(frame.payload(&memory).iter().copied()));
+        let payload = frame.payload(&memory);
+        let parts = std::iter::once(frame.header()).chain(payload.iter().copied());
+        if self.arriving {
+            let end = self.answered.len() + sight.kept as usize;
+            for part in parts {
+                let room = end - self.answered.len();
+                self.answered.extend_from_slice(&part[..part.len().min(room)]);
+            }
+            self.answered.resize(end, 0);
+            self.answers.push(sight);
+        } else {
+            self.keep(&sight, parts);
+        }
         self.memory = Some(memory);
     }
 

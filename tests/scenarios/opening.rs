@@ -112,6 +112,18 @@ fn a_syn_follows_the_reset_of_a_stale_peer_soon() {
     });
 }
 
+/// A peer that has it in TIME-WAIT drops a RST whose timestamp is older than what it had.
+#[test]
+fn a_stale_peers_timestamps_are_not_answered() {
+    each_isn(|isn| {
+        let mut host = Host::connect(isn, Config::default());
+        assert!(host.take().script.to_string().contains("ts "), "we offer them");
+        host.inject("A 9000:9000 ack 7000 <ts 5000 4000>");
+        let reset = host.expect("R 7000:7000").script.to_string();
+        assert!(!reset.contains("ts "), "{reset}");
+    });
+}
+
 /// A peer that answers each SYN so, or forges such answers, gets a few more and then waits for the timer.
 #[test]
 fn a_stale_peer_is_no_amplifier() {

@@ -6,7 +6,7 @@ use trust::shard::tap::{Cause, Facts, Note, PacketFilter, Sight, TapCounts, TapO
 use trust::tcp::Duration;
 use trust::wire::vnet::{ChecksumStatus, RxOffload};
 
-use crate::rig::{OURS, PEER, Rig, ip_packet};
+use crate::rig::{OURS, PEER, Peer, Rig, ip_packet};
 
 fn echo() -> Rig {
     let mut rig = Rig::new();
@@ -57,6 +57,24 @@ fn a_tap_sees_what_comes_and_what_leaves() {
     }
     assert_eq!(reader.counts(), TapCounts { seen: seen.len() as u64, missed: 0 });
     assert!(all(&mut reader).is_empty());
+}
+
+/// What is answered at once comes before its answer, also where it is dropped.
+#[test]
+fn an_answer_comes_behind_what_it_answers() {
+    let mut rig = echo();
+    let mut reader = begin(&mut rig, TapOptions::default());
+    let stray = ip_packet(PEER, OURS, 47, b"what?");
+    let (syn, unwanted) = (Peer::new(40_000, 7).syn(), Peer::new(40_001, 9).syn());
+    for (packet, note) in
+        [(syn, Note::None), (stray, Note::Dropped(DropReason::UnknownProtocol)), (unwanted, Note::None)]
+    {
+        rig.turn(&[packet.clone()]);
+        let seen = all(&mut reader);
+        let [(first, octets), (second, answer)] = seen.as_slice() else { panic!("{seen:?}") };
+        assert_eq!((first.way, first.note, octets), (Way::In, note, &packet));
+        assert_eq!((second.way, second.note, answer), (Way::Out, Note::None, &rig.sent.pop_back().unwrap().packet));
+    }
 }
 
 #[test]

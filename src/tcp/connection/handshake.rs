@@ -426,7 +426,12 @@ impl Handshake {
             if !seg.has(Flags::RST) {
                 self.hasten(now);
             }
-            return reply(reset_for(seg));
+            let mut reset = reset_for(seg);
+            if let Some(reset) = &mut reset {
+                // A peer in TIME-WAIT holds a RST with an old timestamp for a duplicate, and would stay there.
+                reset.options.timestamps = None;
+            }
+            return reply(reset);
         }
         if seg.has(Flags::RST) {
             if !acks_syn {
