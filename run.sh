@@ -40,15 +40,10 @@ need() {
         [[ " ${missing[*]-} " == *" $program "* ]] || missing+=("$program")
     done
     [ ${#missing[@]} -gt 0 ] || return 0
-    if ! command -v apt-get >/dev/null 2>&1; then
-        warn "missing here (Debian's package names): ${missing[*]}"
-        return 1
-    fi
+    command -v apt-get >/dev/null 2>&1 ||
+        { warn "missing here (Debian's package names): ${missing[*]}"; return 1; }
     line="apt-get install -y --no-install-recommends ${missing[*]}"
-    if ! is_root; then
-        warn "missing programs; this line installs them: sudo $line"
-        return 1
-    fi
+    is_root || { warn "missing programs; this line installs them: sudo $line"; return 1; }
     # A fresh container has no package lists at all.
     compgen -G '/var/lib/apt/lists/*Packages*' >/dev/null || line="apt-get update && $line"
     say "DEBIAN_FRONTEND=noninteractive $line"
@@ -143,8 +138,6 @@ is_built() {
 # trust-run goes on in this process.
 hand_over() { exec "$helper" "$top" "$run" "$engine" "$@"; }
 
-asks_help() { [[ " $* " == *" --help "* || " $* " == *" -h "* ]]; }
-
 # kill -0 says yes to a zombie; a lock is free at the moment its holders are dead.
 running() { [ -e "$run/lock" ] && ! flock -n "$run/lock" true 2>/dev/null; }
 
@@ -185,7 +178,6 @@ beside() { # COMMAND [WORD...]
 # A command of the engine's on a stack of its own, beside the running engine.
 outwards() { # COMMAND WORD...
     require ip nsenter flock
-    if asks_help "$@" && [ -x "$engine" ]; then exec "$engine" "$@"; fi
     running || die "$nobody, so there is nobody to connect to; $begin"
     check_tun
     # The running engine was built from this clone, too: what it is built from has not changed in most cases.
@@ -225,12 +217,18 @@ run_tests() {
 
 command=${1-serve}
 [ $# = 0 ] || shift
+# Help is given whatever runs; what is behind exec is another program's.
+asked=" $* "
+[ "$command" != exec ] || asked=" ${1-} "
+if [[ $command != bench && $asked =~ \ (--help|-h)\  ]]; then
+    [[ $command =~ ^(serve|connect|fetch|iperf3|ss|kill|stats|capture|events)$ ]] || { usage && exit; }
+    is_built || build trust trust-run
+    exec "$engine" "$command" "$@"
+fi
 case $command in
     test | stop | demo | help | --help | -h) [ $# = 0 ] || misuse "$command takes nothing more, but there is: $*" ;;
-    connect) [ $# -ge 2 ] || asks_help "$@" ||
-        misuse "connect: HOST and PORT are needed; like: ./run.sh connect 10.7.0.2 7" ;;
+    connect) [ $# -ge 2 ] || misuse "connect: HOST and PORT are needed; like: ./run.sh connect 10.7.0.2 7" ;;
     fetch) [ $# -ge 1 ] || misuse "fetch: an URL is needed; like: ./run.sh fetch http://10.7.0.2/bytes/1000" ;;
-    exec) [[ ${1-} != --help && ${1-} != -h ]] || command=help ;;
     serve) [ "${1-}" != --host ] || { command=--host && shift; } ;;
 esac
 case $command in

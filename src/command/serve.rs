@@ -58,7 +58,7 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "SECONDS", value_parser = super::options::seconds, allow_negative_numbers = true)]
     stats: Option<u64>,
 
-    /// Where the control socket is, for trust ss, kill and stats; off: there is none. Default: a file of this device and
+    /// Where the control socket is, for trust ss, kill, stats, capture and events; off: there is none. Default: a file of this device and
     /// process in the user's folder of what runs (XDG_RUNTIME_DIR, /run for root).
     #[arg(long, value_name = "PATH|off")]
     control: Option<control::Wanted>,
@@ -92,7 +92,7 @@ impl Serve {
         return_large_allocations();
         self.engine.start_logging();
         let mut fencing = self.engine.fence.build(inherited)?;
-        let services = Services::new(self.service, !self.no_default_services)?;
+        let services = Services::new(self.service, !self.no_default_services, self.metrics)?;
         let (list, applications) = (services.words(), services.applications());
         let Services { specs, forwards, echo_ports } = services;
         // Before there is a device: what cannot be served is not begun.

@@ -83,15 +83,20 @@ impl Services {
         forwards.chain(echoes).collect()
     }
 
-    /// What is `wanted`, and if so the default services on those of their ports that nobody else wants.
-    pub(super) fn new(wanted: Vec<Wanted>, defaults: bool) -> Result<Self, Error> {
+    /// What is `wanted`, and if so the default services on those of their ports that nobody else wants, as `--metrics`
+    /// may.
+    pub(super) fn new(wanted: Vec<Wanted>, defaults: bool, metrics: Option<u16>) -> Result<Self, Error> {
         let mut services = Self::default();
-        let given = |port| wanted.iter().any(|wanted| wanted.port() == Some(port));
+        let given = |port| metrics == Some(port) || wanted.iter().any(|wanted| wanted.port() == Some(port));
         if defaults {
             services.specs.extend(services::default_services().into_iter().filter(|spec| !given(spec.port)));
         }
         for (place, service) in wanted.iter().enumerate() {
             let Some(port) = service.port() else { continue };
+            if metrics == Some(port) {
+                let why = format!("port {port} has a service already, {service}; choose another port");
+                return Err(Error::Usage(format!("--metrics {port}: {why}")));
+            }
             if let Some(other) = wanted[..place].iter().find(|other| other.port() == Some(port)) {
                 let why = format!("port {port} has a service already, {other}; choose another port");
                 return Err(Error::Usage(format!("--service {service}: {why}")));
@@ -114,9 +119,13 @@ mod tests {
     use super::*;
 
     fn services(wanted: &[&str], defaults: bool) -> Result<String, String> {
+        services_beside(None, wanted, defaults)
+    }
+
+    fn services_beside(metrics: Option<u16>, wanted: &[&str], defaults: bool) -> Result<String, String> {
         let wanted = wanted.iter().map(|text| text.parse().unwrap()).collect();
         let Services { specs, forwards, echo_ports } =
-            Services::new(wanted, defaults).map_err(|error| error.to_string())?;
+            Services::new(wanted, defaults, metrics).map_err(|error| error.to_string())?;
         let words = specs.iter().map(ToString::to_string).chain(forwards.iter().map(ToString::to_string));
         Ok(words.chain(echo_ports.iter().map(ToString::to_string)).collect::<Vec<_>>().join(" "))
     }
@@ -142,6 +151,14 @@ mod tests {
     fn without_the_default_services_there_is_what_is_asked_for() {
         assert_eq!(services(&["echo:80", "reverse:1=h:2"], false).unwrap(), "echo:80 reverse:127.0.0.1:1=h:2");
         assert_eq!(services(&[], false).unwrap(), "");
+    }
+
+    #[test]
+    fn metrics_take_the_place_of_a_default_service_and_of_no_other() {
+        let words = services_beside(Some(80), &[], true).unwrap();
+        assert!(words.contains("echo:7") && !words.contains("http"), "{words}");
+        let why = services_beside(Some(9100), &["echo:9100"], true).unwrap_err();
+        assert!(why.starts_with("--metrics 9100: port 9100 has a service already, echo:9100; choose another"), "{why}");
     }
 
     #[test]

@@ -69,7 +69,7 @@ fn an_answer_comes_behind_what_it_answers() {
     for (packet, note) in
         [(syn, Note::None), (stray, Note::Dropped(DropReason::UnknownProtocol)), (unwanted, Note::None)]
     {
-        rig.turn(&[packet.clone()]);
+        rig.turn(std::slice::from_ref(&packet));
         let seen = all(&mut reader);
         let [(first, octets), (second, answer)] = seen.as_slice() else { panic!("{seen:?}") };
         assert_eq!((first.way, first.note, octets), (Way::In, note, &packet));

@@ -274,6 +274,11 @@ pub(crate) fn run_sh() -> Outcome {
         &["fetch", "-h"],
         &["iperf3", "--help"],
         &["exec", "--help"],
+        &["ss", "--help"],
+        &["events", "-h"],
+        &["stop", "--help"],
+        &["test", "-h"],
+        &["load", "--help"],
     ] {
         let words: Vec<_> =
             settings.iter().map(String::as_str).chain([run_sh]).chain(arguments.iter().copied()).collect();

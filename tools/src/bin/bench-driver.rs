@@ -32,21 +32,23 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// The interleaved comparison
+    #[command(override_usage = "./run.sh bench [OPTION...]")]
     Compare(Box<Compare>),
     /// One minute of stock programs
     Demo(Paths),
 }
 
+/// What run.sh says, and nobody types.
 #[derive(Debug, Args)]
 struct Paths {
     /// The trust binary
-    #[arg(long)]
+    #[arg(long, hide = true)]
     engine: PathBuf,
     /// The directory of the tools
-    #[arg(long)]
+    #[arg(long, hide = true)]
     tools: PathBuf,
     /// The directory of the sources
-    #[arg(long, default_value = ".")]
+    #[arg(long, hide = true, default_value = ".")]
     top: PathBuf,
 }
 
