@@ -130,7 +130,8 @@ impl TxFrame {
         assert!(header_len <= MAX_HEADER, "header of {header_len} octets");
         Self {
             header: Header { octets: [0; MAX_HEADER], len: header_len as u8 },
-            payload: [const { None }; MAX_SLICES],
+            // As a constant it would be copied, with all that a slice has.
+            payload: [None, None, None, None],
             offload,
             owner: FrameOwner::NONE,
         }

@@ -15,6 +15,7 @@ use crate::buffer::send_memory::SendReader;
 use crate::flow::Quad;
 use crate::tcp::{Instant, Transmit};
 use crate::wire::ip::IpFields;
+use crate::wire::options::Timestamps;
 use crate::wire::plain::{EndsV4, IPV4_STAMPED_LEN, Plain};
 use crate::wire::tcp::{Flags, TcpHeader};
 use crate::wire::vnet::{TxChecksum, TxOffload};
@@ -117,20 +118,55 @@ impl Egress {
         counters: &mut Counters,
     ) -> bool {
         let piece = Piece { seq: segment.seq.0, flags: segment.flags, len: 0, sum: 0 };
+        self.send(config, counters, (quad, ip), segment, |_| piece)
+    }
+
+    /// Makes a frame of a segment in the ring. `fill` adds its payload, and says what piece of the segment that is.
+    /// `false`: no room.
+    #[inline(always)]
+    pub(crate) fn send(
+        &mut self,
+        config: &ShardConfig,
+        counters: &mut Counters,
+        (quad, ip): (&Quad, IpFields),
+        segment: &Transmit,
+        fill: impl FnOnce(&mut TxFrame) -> Piece,
+    ) -> bool {
+        let Some(headers) = Stamped::of(quad, segment) else {
+            return self.send_any(config, counters, (quad, ip), segment, fill);
+        };
+        self.compose(config, counters, Stamped::blank, |frame| {
+            let piece = fill(frame);
+            headers.seal(config, ip, segment, piece, frame);
+            piece.len
+        })
+    }
+
+    /// [`send`](Self::send) of a segment whose headers are different.
+    #[inline(never)]
+    fn send_any(
+        &mut self,
+        config: &ShardConfig,
+        counters: &mut Counters,
+        (quad, ip): (&Quad, IpFields),
+        segment: &Transmit,
+        fill: impl FnOnce(&mut TxFrame) -> Piece,
+    ) -> bool {
         self.compose(
             config,
             counters,
             || blank(quad, segment),
             |frame| {
-                seal(config, quad, ip, segment, piece, frame);
-                0
+                let piece = fill(frame);
+                seal_any(config, (quad, ip), segment, piece, frame);
+                piece.len
             },
         )
     }
 
     /// Makes a frame in the ring; `complete` writes into it and gives the octets of its payload. `false`: no room.
     #[inline(always)]
-    pub(crate) fn compose(
+    fn compose(
         &mut self,
         config: &ShardConfig,
         counters: &mut Counters,
@@ -185,8 +221,7 @@ fn watch(tap: &mut Option<Box<Tap>>, config: &ShardConfig, frame: &TxFrame) {
 }
 
 /// A frame with room for the headers of `segment`, to which its payload can be added.
-#[inline(always)]
-pub(crate) fn blank(quad: &Quad, segment: &Transmit) -> TxFrame {
+fn blank(quad: &Quad, segment: &Transmit) -> TxFrame {
     let header_len = wire::ip::header_len(quad.remote.addr) + wire::tcp::MIN_HEADER_LEN + segment.options.wire_len();
     let offload = TxOffload {
         checksum: TxChecksum::Done,
@@ -210,43 +245,61 @@ pub(crate) struct Piece {
     pub(crate) sum: u32,
 }
 
-/// Writes the headers of a frame whose payload is complete.
-#[inline(always)]
-pub(crate) fn seal(
-    config: &ShardConfig,
-    quad: &Quad,
-    ip: IpFields,
-    segment: &Transmit,
-    piece: Piece,
-    frame: &mut TxFrame,
-) {
-    if u32::from(segment.gso_size) < piece.len {
-        frame.offload.gso_size = segment.gso_size;
+impl Piece {
+    /// Tells the device where it cuts the piece into wire segments, if it is more than one.
+    #[inline(always)]
+    fn cut(&self, segment: &Transmit, frame: &mut TxFrame) {
+        if u32::from(segment.gso_size) < self.len {
+            frame.offload.gso_size = segment.gso_size;
+        }
     }
-    // As nearly all are.
-    if let (IpAddr::V4(src), IpAddr::V4(dst)) = (quad.local.addr, quad.remote.addr)
-        && let Some(stamps) = segment.options.only_timestamps()
-        && let Some(header) = frame.header_mut().first_chunk_mut()
-    {
+}
+
+/// The headers that nearly all segments have: IPv4 without options, and TCP with timestamps alone.
+struct Stamped {
+    ends: EndsV4,
+    stamps: Timestamps,
+}
+
+impl Stamped {
+    /// Those of `segment`, if it has such.
+    #[inline(always)]
+    fn of(quad: &Quad, segment: &Transmit) -> Option<Self> {
+        let (IpAddr::V4(src), IpAddr::V4(dst)) = (quad.local.addr, quad.remote.addr) else { return None };
         let ends = EndsV4 { src: (src, quad.local.port), dst: (dst, quad.remote.port) };
+        Some(Self { ends, stamps: segment.options.only_timestamps()? })
+    }
+
+    /// A frame with room for them, to which its payload can be added.
+    #[inline(always)]
+    fn blank() -> TxFrame {
+        let header_len = IPV4_STAMPED_LEN as u16;
+        let offload = TxOffload { checksum: TxChecksum::Done, gso_size: 0, header_len, ipv6: false };
+        TxFrame::blank(IPV4_STAMPED_LEN, offload)
+    }
+
+    /// Writes them once the payload is complete.
+    #[inline(always)]
+    fn seal(&self, config: &ShardConfig, ip: IpFields, segment: &Transmit, piece: Piece, frame: &mut TxFrame) {
         let plain = Plain {
             seq: piece.seq,
             ack: segment.ack.0,
             flags: piece.flags,
             window: segment.window.0,
             urgent: 0,
-            timestamps: Some(stamps),
+            timestamps: Some(self.stamps),
             start: IPV4_STAMPED_LEN,
             len: piece.len as usize,
         };
         let whole = (!config.offload.checksum).then_some(piece.sum);
-        wire::plain::write_stamped(header, &ends, ip, &plain, stamps, whole);
+        if let Some(header) = frame.header_mut().first_chunk_mut() {
+            wire::plain::write_stamped(header, &self.ends, ip, &plain, self.stamps, whole);
+        }
         if config.offload.checksum {
             frame.offload.checksum = partial(wire::ip::IPV4_HEADER_LEN);
         }
-        return;
+        piece.cut(segment, frame);
     }
-    seal_any(config, quad, ip, segment, piece, frame);
 }
 
 /// The checksum field has the sum of the pseudo-header; the IP header has `ip_len` octets.
@@ -254,9 +307,15 @@ fn partial(ip_len: usize) -> TxChecksum {
     TxChecksum::Partial { start: ip_len as u16, offset: wire::tcp::CHECKSUM_OFFSET as u16 }
 }
 
-/// [`seal`] of a frame that is different.
-#[inline(never)]
-fn seal_any(config: &ShardConfig, quad: &Quad, ip: IpFields, segment: &Transmit, piece: Piece, frame: &mut TxFrame) {
+/// Writes the headers of a frame whose payload is complete.
+fn seal_any(
+    config: &ShardConfig,
+    (quad, ip): (&Quad, IpFields),
+    segment: &Transmit,
+    piece: Piece,
+    frame: &mut TxFrame,
+) {
+    piece.cut(segment, frame);
     let (src, dst) = (quad.local.addr, quad.remote.addr);
     let payload_len = piece.len as usize;
     let header = TcpHeader {

@@ -7,7 +7,7 @@ use super::budget::{self, Work};
 use super::config::ShardConfig;
 use super::conn::{Conn, Event, Phase};
 use super::counters::Counters;
-use super::egress::{Egress, Piece, blank, seal};
+use super::egress::{Egress, Piece};
 use super::send_store::{MAX_SUPER_SEGMENT, SendStore};
 use super::service::ConnId;
 use super::state::{ShardState, note};
@@ -129,6 +129,7 @@ struct WayOut<'a> {
 
 impl WayOut<'_> {
     /// Sends a SYN or SYN-ACK if one is due. Returns whether it must be tried again.
+    #[inline(never)]
     fn transmit_handshake(&mut self, conn: &mut Conn) -> bool {
         if !self.egress.has_room() {
             return true;
@@ -186,36 +187,59 @@ impl WayOut<'_> {
 
     /// Sends a segment in one frame, or in more when its octets were queued in many small pieces. Gives the octets that
     /// went into the ring.
-    #[inline]
-    fn send_segment(&mut self, id: ConnId, send: &SendStore, (quad, ip): (&Quad, IpFields), segment: &Transmit) -> u32 {
-        let Self { config, egress, memory, counters, .. } = self;
-        let (mut done, mut in_ring) = (0, 0);
-        loop {
-            let (mut covered, mut last) = (0, true);
-            let make = || blank(quad, segment);
-            let composed = egress.compose(config, counters, make, |frame| {
-                let mut sum = Accumulator::default();
-                let summed = (!config.offload.checksum).then_some(&mut sum);
-                covered = send.lease(memory, segment.offset + done, segment.len - done, frame, summed);
-                last = done + covered == segment.len || covered == 0;
-                let flags = if last { segment.flags } else { segment.flags.without(Flags::FIN | Flags::PSH) };
-                let seq = segment.seq.0.wrapping_add(done);
-                let fin = u32::from(flags.contains(Flags::FIN));
-                if covered + fin > 0 {
-                    let end_seq = seq.wrapping_add(covered + fin);
-                    frame.owner = FrameOwner { slot: id.slot, generation: id.generation, end_seq, bytes: covered };
-                }
-                seal(config, quad, ip, segment, Piece { seq, flags, len: covered, sum: sum.sum() }, frame);
-                covered
-            });
-            debug_assert!(composed, "room was checked before the segment was taken");
-            done += covered;
-            in_ring += covered;
-            if last {
-                counters.payload_out += u64::from(in_ring);
-                return in_ring;
-            }
+    #[inline(always)]
+    fn send_segment(&mut self, id: ConnId, send: &SendStore, ends: (&Quad, IpFields), segment: &Transmit) -> u32 {
+        let sent = self.send_piece(id, send, ends, segment, 0);
+        if sent == segment.len { sent } else { self.send_rest(id, send, ends, segment, sent) }
+    }
+
+    /// Sends what of a segment did not fit into its first frame, behind the octets that are `sent`.
+    #[cold]
+    fn send_rest(
+        &mut self,
+        id: ConnId,
+        send: &SendStore,
+        ends: (&Quad, IpFields),
+        segment: &Transmit,
+        mut sent: u32,
+    ) -> u32 {
+        let mut last = sent;
+        while sent < segment.len && last > 0 {
+            last = self.send_piece(id, send, ends, segment, sent);
+            sent += last;
         }
+        sent
+    }
+
+    /// Sends as much of a segment behind its first `done` octets as goes into a frame. Gives how much that was.
+    #[inline(always)]
+    fn send_piece(
+        &mut self,
+        id: ConnId,
+        send: &SendStore,
+        ends: (&Quad, IpFields),
+        segment: &Transmit,
+        done: u32,
+    ) -> u32 {
+        let Self { config, egress, memory, counters, .. } = self;
+        let mut len = 0;
+        let sent = egress.send(config, counters, ends, segment, |frame| {
+            let mut sum = Accumulator::default();
+            let summed = (!config.offload.checksum).then_some(&mut sum);
+            len = send.lease(memory, segment.offset + done, segment.len - done, frame, summed);
+            let last = done + len == segment.len || len == 0;
+            let flags = if last { segment.flags } else { segment.flags.without(Flags::FIN | Flags::PSH) };
+            let seq = segment.seq.0.wrapping_add(done);
+            let fin = u32::from(flags.contains(Flags::FIN));
+            if len + fin > 0 {
+                let end_seq = seq.wrapping_add(len + fin);
+                frame.owner = FrameOwner { slot: id.slot, generation: id.generation, end_seq, bytes: len };
+            }
+            Piece { seq, flags, len, sum: sum.sum() }
+        });
+        debug_assert!(sent, "room was checked before the segment was taken");
+        counters.payload_out += u64::from(len);
+        len
     }
 }
 
