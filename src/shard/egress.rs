@@ -118,50 +118,32 @@ impl Egress {
         counters: &mut Counters,
     ) -> bool {
         let piece = Piece { seq: segment.seq.0, flags: segment.flags, len: 0, sum: 0 };
-        self.send(config, counters, (quad, ip), segment, |_| piece)
+        match Stamped::of(quad, segment) {
+            Some(headers) => self.send(config, counters, (&headers, ip), segment, |_| piece),
+            None => self.send(config, counters, (&Other(quad), ip), segment, |_| piece),
+        }
     }
 
-    /// Makes a frame of a segment in the ring. `fill` adds its payload, and says what piece of the segment that is.
-    /// `false`: no room.
+    /// Makes a frame of a segment in the ring, with such headers. `fill` adds its payload, and says what piece of the
+    /// segment that is. `false`: no room.
     #[inline(always)]
     pub(crate) fn send(
         &mut self,
         config: &ShardConfig,
         counters: &mut Counters,
-        (quad, ip): (&Quad, IpFields),
+        (headers, ip): (&impl Headers, IpFields),
         segment: &Transmit,
         fill: impl FnOnce(&mut TxFrame) -> Piece,
     ) -> bool {
-        let Some(headers) = Stamped::of(quad, segment) else {
-            return self.send_any(config, counters, (quad, ip), segment, fill);
-        };
-        self.compose(config, counters, Stamped::blank, |frame| {
+        let make = || headers.blank(segment);
+        self.compose(config, counters, make, |frame| {
             let piece = fill(frame);
+            if u32::from(segment.gso_size) < piece.len {
+                frame.offload.gso_size = segment.gso_size;
+            }
             headers.seal(config, ip, segment, piece, frame);
             piece.len
         })
-    }
-
-    /// [`send`](Self::send) of a segment whose headers are different.
-    #[inline(never)]
-    fn send_any(
-        &mut self,
-        config: &ShardConfig,
-        counters: &mut Counters,
-        (quad, ip): (&Quad, IpFields),
-        segment: &Transmit,
-        fill: impl FnOnce(&mut TxFrame) -> Piece,
-    ) -> bool {
-        self.compose(
-            config,
-            counters,
-            || blank(quad, segment),
-            |frame| {
-                let piece = fill(frame);
-                seal_any(config, (quad, ip), segment, piece, frame);
-                piece.len
-            },
-        )
     }
 
     /// Makes a frame in the ring; `complete` writes into it and gives the octets of its payload. `false`: no room.
@@ -220,18 +202,6 @@ fn watch(tap: &mut Option<Box<Tap>>, config: &ShardConfig, frame: &TxFrame) {
     }
 }
 
-/// A frame with room for the headers of `segment`, to which its payload can be added.
-fn blank(quad: &Quad, segment: &Transmit) -> TxFrame {
-    let header_len = wire::ip::header_len(quad.remote.addr) + wire::tcp::MIN_HEADER_LEN + segment.options.wire_len();
-    let offload = TxOffload {
-        checksum: TxChecksum::Done,
-        gso_size: 0,
-        header_len: header_len as u16,
-        ipv6: quad.remote.addr.is_ipv6(),
-    };
-    TxFrame::blank(header_len, offload)
-}
-
 /// What one frame carries of a segment: nearly always all of it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Piece {
@@ -245,18 +215,17 @@ pub(crate) struct Piece {
     pub(crate) sum: u32,
 }
 
-impl Piece {
-    /// Tells the device where it cuts the piece into wire segments, if it is more than one.
-    #[inline(always)]
-    fn cut(&self, segment: &Transmit, frame: &mut TxFrame) {
-        if u32::from(segment.gso_size) < self.len {
-            frame.offload.gso_size = segment.gso_size;
-        }
-    }
+/// How the headers of a segment look.
+pub(crate) trait Headers {
+    /// A frame with room for them, to which its payload can be added.
+    fn blank(&self, segment: &Transmit) -> TxFrame;
+
+    /// Writes them once the payload, this piece of the segment, is complete.
+    fn seal(&self, config: &ShardConfig, ip: IpFields, segment: &Transmit, piece: Piece, frame: &mut TxFrame);
 }
 
-/// The headers that nearly all segments have: IPv4 without options, and TCP with timestamps alone.
-struct Stamped {
+/// As nearly all segments have them: IPv4 without options, and TCP with timestamps alone.
+pub(crate) struct Stamped {
     ends: EndsV4,
     stamps: Timestamps,
 }
@@ -264,21 +233,21 @@ struct Stamped {
 impl Stamped {
     /// Those of `segment`, if it has such.
     #[inline(always)]
-    fn of(quad: &Quad, segment: &Transmit) -> Option<Self> {
+    pub(crate) fn of(quad: &Quad, segment: &Transmit) -> Option<Self> {
         let (IpAddr::V4(src), IpAddr::V4(dst)) = (quad.local.addr, quad.remote.addr) else { return None };
         let ends = EndsV4 { src: (src, quad.local.port), dst: (dst, quad.remote.port) };
         Some(Self { ends, stamps: segment.options.only_timestamps()? })
     }
+}
 
-    /// A frame with room for them, to which its payload can be added.
+impl Headers for Stamped {
     #[inline(always)]
-    fn blank() -> TxFrame {
+    fn blank(&self, _: &Transmit) -> TxFrame {
         let header_len = IPV4_STAMPED_LEN as u16;
         let offload = TxOffload { checksum: TxChecksum::Done, gso_size: 0, header_len, ipv6: false };
         TxFrame::blank(IPV4_STAMPED_LEN, offload)
     }
 
-    /// Writes them once the payload is complete.
     #[inline(always)]
     fn seal(&self, config: &ShardConfig, ip: IpFields, segment: &Transmit, piece: Piece, frame: &mut TxFrame) {
         let plain = Plain {
@@ -298,49 +267,54 @@ impl Stamped {
         if config.offload.checksum {
             frame.offload.checksum = partial(wire::ip::IPV4_HEADER_LEN);
         }
-        piece.cut(segment, frame);
+    }
+}
+
+/// Of whatever form, between these ends.
+pub(crate) struct Other<'a>(pub(crate) &'a Quad);
+
+impl Headers for Other<'_> {
+    fn blank(&self, segment: &Transmit) -> TxFrame {
+        let ip_len = wire::ip::header_len(self.0.remote.addr);
+        let header_len = ip_len + wire::tcp::MIN_HEADER_LEN + segment.options.wire_len();
+        let ipv6 = self.0.remote.addr.is_ipv6();
+        let offload = TxOffload { checksum: TxChecksum::Done, gso_size: 0, header_len: header_len as u16, ipv6 };
+        TxFrame::blank(header_len, offload)
+    }
+
+    #[inline(never)]
+    fn seal(&self, config: &ShardConfig, ip: IpFields, segment: &Transmit, piece: Piece, frame: &mut TxFrame) {
+        let (src, dst) = (self.0.local.addr, self.0.remote.addr);
+        let payload_len = piece.len as usize;
+        let header = TcpHeader {
+            src_port: self.0.local.port,
+            dst_port: self.0.remote.port,
+            seq: piece.seq,
+            ack: segment.ack.0,
+            flags: piece.flags,
+            window: segment.window.0,
+            ..TcpHeader::default()
+        };
+        let ip_len = wire::ip::header_len(dst);
+        let bytes = frame.header_mut();
+        let tcp_len = bytes.len() - ip_len;
+        wire::ip::write(bytes, src, dst, PROTOCOL_TCP, tcp_len + payload_len, ip);
+        let tcp = &mut bytes[ip_len..];
+        wire::tcp::write_with(&header, &segment.options, tcp);
+        if config.offload.checksum {
+            wire::tcp::set_partial_checksum(tcp, src, dst, payload_len);
+            frame.offload.checksum = partial(ip_len);
+        } else {
+            // The header is a whole number of 16-bit words: the payload's sum may follow it as it is.
+            let pseudo = checksum::pseudo_header(src, dst, PROTOCOL_TCP, tcp_len + payload_len);
+            let total = checksum::combine(checksum::combine(pseudo, checksum::sum(tcp), false), piece.sum, false);
+            let at = wire::tcp::CHECKSUM_OFFSET;
+            tcp[at..at + 2].copy_from_slice(&checksum::finish(total).to_be_bytes());
+        }
     }
 }
 
 /// The checksum field has the sum of the pseudo-header; the IP header has `ip_len` octets.
 fn partial(ip_len: usize) -> TxChecksum {
     TxChecksum::Partial { start: ip_len as u16, offset: wire::tcp::CHECKSUM_OFFSET as u16 }
-}
-
-/// Writes the headers of a frame whose payload is complete.
-fn seal_any(
-    config: &ShardConfig,
-    (quad, ip): (&Quad, IpFields),
-    segment: &Transmit,
-    piece: Piece,
-    frame: &mut TxFrame,
-) {
-    piece.cut(segment, frame);
-    let (src, dst) = (quad.local.addr, quad.remote.addr);
-    let payload_len = piece.len as usize;
-    let header = TcpHeader {
-        src_port: quad.local.port,
-        dst_port: quad.remote.port,
-        seq: piece.seq,
-        ack: segment.ack.0,
-        flags: piece.flags,
-        window: segment.window.0,
-        ..TcpHeader::default()
-    };
-    let ip_len = wire::ip::header_len(dst);
-    let bytes = frame.header_mut();
-    let tcp_len = bytes.len() - ip_len;
-    wire::ip::write(bytes, src, dst, PROTOCOL_TCP, tcp_len + payload_len, ip);
-    let tcp = &mut bytes[ip_len..];
-    wire::tcp::write_with(&header, &segment.options, tcp);
-    if config.offload.checksum {
-        wire::tcp::set_partial_checksum(tcp, src, dst, payload_len);
-        frame.offload.checksum = partial(ip_len);
-    } else {
-        // The header is a whole number of 16-bit words: the payload's sum may follow it as it is.
-        let pseudo = checksum::pseudo_header(src, dst, PROTOCOL_TCP, tcp_len + payload_len);
-        let total = checksum::combine(checksum::combine(pseudo, checksum::sum(tcp), false), piece.sum, false);
-        let at = wire::tcp::CHECKSUM_OFFSET;
-        tcp[at..at + 2].copy_from_slice(&checksum::finish(total).to_be_bytes());
-    }
 }

@@ -7,7 +7,7 @@ use super::budget::{self, Work};
 use super::config::ShardConfig;
 use super::conn::{Conn, Event, Phase};
 use super::counters::Counters;
-use super::egress::{Egress, Piece};
+use super::egress::{Egress, Headers, Other, Piece, Stamped};
 use super::send_store::{MAX_SUPER_SEGMENT, SendStore};
 use super::service::ConnId;
 use super::state::{ShardState, note};
@@ -185,27 +185,40 @@ impl WayOut<'_> {
         }
     }
 
-    /// Sends a segment in one frame, or in more when its octets were queued in many small pieces. Gives the octets that
-    /// went into the ring.
+    /// Sends a segment. Gives the octets that went into the ring.
     #[inline(always)]
-    fn send_segment(&mut self, id: ConnId, send: &SendStore, ends: (&Quad, IpFields), segment: &Transmit) -> u32 {
-        let sent = self.send_piece(id, send, ends, segment, 0);
-        if sent == segment.len { sent } else { self.send_rest(id, send, ends, segment, sent) }
+    fn send_segment(&mut self, id: ConnId, send: &SendStore, (quad, ip): (&Quad, IpFields), segment: &Transmit) -> u32 {
+        if let Some(headers) = Stamped::of(quad, segment) {
+            let sent = self.send_piece(id, send, (&headers, ip), segment, 0);
+            if sent == segment.len {
+                return sent;
+            }
+            return self.send_rest(id, send, (quad, ip), segment, sent);
+        }
+        self.send_other(id, send, (quad, ip), segment)
     }
 
-    /// Sends what of a segment did not fit into its first frame, behind the octets that are `sent`.
-    #[cold]
+    /// [`send_segment`](Self::send_segment) of one whose headers are of another form.
+    #[inline(never)]
+    fn send_other(&mut self, id: ConnId, send: &SendStore, (quad, ip): (&Quad, IpFields), segment: &Transmit) -> u32 {
+        let sent = self.send_piece(id, send, (&Other(quad), ip), segment, 0);
+        self.send_rest(id, send, (quad, ip), segment, sent)
+    }
+
+    /// Sends what of a segment did not fit into a frame with the octets that are `sent`: they were queued in many small
+    /// pieces. Gives the octets of all.
+    #[inline(never)]
     fn send_rest(
         &mut self,
         id: ConnId,
         send: &SendStore,
-        ends: (&Quad, IpFields),
+        (quad, ip): (&Quad, IpFields),
         segment: &Transmit,
         mut sent: u32,
     ) -> u32 {
         let mut last = sent;
         while sent < segment.len && last > 0 {
-            last = self.send_piece(id, send, ends, segment, sent);
+            last = self.send_piece(id, send, (&Other(quad), ip), segment, sent);
             sent += last;
         }
         sent
@@ -217,13 +230,13 @@ impl WayOut<'_> {
         &mut self,
         id: ConnId,
         send: &SendStore,
-        ends: (&Quad, IpFields),
+        headers: (&impl Headers, IpFields),
         segment: &Transmit,
         done: u32,
     ) -> u32 {
         let Self { config, egress, memory, counters, .. } = self;
         let mut len = 0;
-        let sent = egress.send(config, counters, ends, segment, |frame| {
+        let sent = egress.send(config, counters, headers, segment, |frame| {
             let mut sum = Accumulator::default();
             let summed = (!config.offload.checksum).then_some(&mut sum);
             len = send.lease(memory, segment.offset + done, segment.len - done, frame, summed);

@@ -200,8 +200,11 @@ impl Liveness {
             None => config.retransmit_limit,
         };
         let limit = Some(limit).filter(|limit| !limit.is_zero());
+        if waiting == Waiting::User {
+            return limit;
+        }
         // OPS-22: nobody waits for what a user has left behind, and nobody is left to give it up.
-        let orphan = Some(config.orphan_timeout).filter(|limit| waiting == Waiting::None && !limit.is_zero());
+        let orphan = Some(config.orphan_timeout).filter(|limit| !limit.is_zero());
         limit.into_iter().chain(orphan).min()
     }
 

@@ -26,7 +26,6 @@ struct Piece {
     fin: bool,
     /// What the options leave of a full wire segment.
     mss: u32,
-    options: TcpOptions,
 }
 
 impl Connection {
@@ -40,6 +39,26 @@ impl Connection {
         if !self.wants_transmit() {
             return None;
         }
+        if self.has_older_business() {
+            return self.poll_older(config, now, max_len);
+        }
+        match self.next_piece(config, now, max_len) {
+            Some(piece) => Some(self.send_last(config, &piece, now)),
+            None => self.poll_rest(config, now, max_len),
+        }
+    }
+
+    /// Whether something comes before new data, or may.
+    #[inline]
+    fn has_older_business(&self) -> bool {
+        matches!(self.state, State::Closed | State::TimeWait)
+            || self.flags.contains(ConnectionFlags::SEARCH)
+            || self.recovery.has_older_business()
+    }
+
+    /// [`poll_transmit`](Self::poll_transmit) from its beginning, for all cases.
+    #[inline(never)]
+    fn poll_older(&mut self, config: &Config, now: Instant, max_len: u32) -> Option<Transmit> {
         if matches!(self.state, State::Closed | State::TimeWait) {
             self.flags.remove(ConnectionFlags::POLL);
             self.receiver.drop_ack();
@@ -50,27 +69,37 @@ impl Connection {
         {
             return Some(probe);
         }
-        loop {
-            if self.recovery.has_to_resend()
-                && let Some(segment) = self.resend(config, now, max_len)
-            {
-                return Some(segment);
-            }
-            if self.flags.contains(ConnectionFlags::SEARCH) {
-                match self.search_path(now) {
-                    Search::Probe { len } => return Some(self.probe_path(config, len, now)),
-                    Search::Wait => break,
-                    Search::Pass => {}
-                }
-            }
-            if let Some(segment) = self.send(config, now, max_len) {
-                return Some(segment);
-            }
-            // RFC5682-2.2b: new data, and nothing else until the next acknowledgment. There may be none.
-            if !self.recovery.on_nothing_left(self.sender.nxt(), self.sender.unsent()) {
-                break;
+        if self.recovery.has_to_resend()
+            && let Some(segment) = self.resend(config, now, max_len)
+        {
+            return Some(segment);
+        }
+        if self.flags.contains(ConnectionFlags::SEARCH) {
+            match self.search_path(now) {
+                Search::Probe { len } => return Some(self.probe_path(config, len, now)),
+                Search::Wait => return self.poll_last(config, now),
+                Search::Pass => {}
             }
         }
+        match self.next_piece(config, now, max_len) {
+            Some(piece) => Some(self.send_last(config, &piece, now)),
+            None => self.poll_rest(config, now, max_len),
+        }
+    }
+
+    /// The rest of [`poll_transmit`](Self::poll_transmit), when no new data may leave.
+    #[inline(never)]
+    fn poll_rest(&mut self, config: &Config, now: Instant, max_len: u32) -> Option<Transmit> {
+        // RFC5682-2.2b: new data, and nothing else until the next acknowledgment. There may be none.
+        if self.recovery.on_nothing_left(self.sender.nxt(), self.sender.unsent()) {
+            return self.poll_older(config, now, max_len);
+        }
+        self.poll_last(config, now)
+    }
+
+    /// A window probe, or an ACK.
+    #[inline]
+    fn poll_last(&mut self, config: &Config, now: Instant) -> Option<Transmit> {
         if self.flags.contains(ConnectionFlags::PROBE_DUE) {
             self.flags.remove(ConnectionFlags::PROBE_DUE);
             if let Some(probe) = self.probe(config, now) {
@@ -108,8 +137,7 @@ impl Connection {
     /// The ACK that `Outcome::ack_now` asked for: a segment without payload that says what we have now (SM-GEN-6). It
     /// stands for every ACK owed until now.
     pub fn take_ack(&mut self, now: Instant) -> Transmit {
-        let options = self.options(now);
-        self.build(self.sender.nxt(), Flags::ACK, &options)
+        self.build(self.sender.nxt(), Flags::ACK, self.options(now))
     }
 
     /// The RST that tells the peer of an abort: `<SEQ=SND.NXT>` (SM-EST-4), with timestamps (RFC7323-5.2a).
@@ -131,18 +159,22 @@ impl Connection {
 
     /// The options of a segment that leaves now: timestamps on each (RFC7323-3.2a), SACK blocks while something is held
     /// or was received twice (RFC2018-4b).
-    #[inline]
+    #[inline(always)]
     fn options(&self, now: Instant) -> TcpOptions {
         let timestamps = self.receiver.timestamps().outgoing(now);
-        let mut sack = SackBlocks::default();
-        if self.reassembly.is_report_due() {
-            // RFC2018-3a: four blocks fill the option space, three what timestamps leave of it.
-            let (most, stamps) = if timestamps.is_some() { (3, TIMESTAMPS_LEN) } else { (4, 0) };
-            // Where the link carries hardly more than headers: as many as leave an octet of payload.
-            let room = most.min((self.sender.mss() as usize).saturating_sub(stamps + 5) / 8);
-            sack = self.reassembly.blocks(room);
-        }
+        let sack =
+            if self.reassembly.is_report_due() { self.report(timestamps.is_some()) } else { SackBlocks::default() };
         TcpOptions { timestamps, sack, ..TcpOptions::default() }
+    }
+
+    /// The SACK blocks of a segment that leaves now, with or without timestamps.
+    #[cold]
+    fn report(&self, stamped: bool) -> SackBlocks {
+        // RFC2018-3a: four blocks fill the option space, three what timestamps leave of it.
+        let (most, stamps) = if stamped { (3, TIMESTAMPS_LEN) } else { (4, 0) };
+        // Where the link carries hardly more than headers: as many as leave an octet of payload.
+        let room = most.min((self.sender.mss() as usize).saturating_sub(stamps + 5) / 8);
+        self.reassembly.blocks(room)
     }
 
     /// Payload of a full wire segment with these options (MUST-16, RFC6691-2b).
@@ -153,22 +185,20 @@ impl Connection {
     }
 
     /// A segment with the newest ACK and window. No ACK is owed after it.
-    #[inline]
-    fn build(&mut self, seq: SeqNum, flags: Flags, options: &TcpOptions) -> Transmit {
+    #[inline(always)]
+    fn build(&mut self, seq: SeqNum, flags: Flags, options: TcpOptions) -> Transmit {
         let (ack, window) = self.receiver.acknowledge();
         self.timers.cancel(Timer::DelayedAck);
         if !options.sack.is_empty() {
             self.reassembly.on_reported();
         }
-        let mut segment = Transmit::bare(seq, ack, flags | Flags::ACK, window);
-        segment.options = *options;
-        segment
+        Transmit { options, ..Transmit::bare(seq, ack, flags | Flags::ACK, window) }
     }
 
     /// A segment with `piece` of the stream, which begins at `seq`. Within who books it: it is not copied then.
     #[inline(always)]
-    fn build_data(&mut self, seq: SeqNum, piece: &Piece) -> Transmit {
-        let &Piece { len, fin, mss, ref options } = piece;
+    fn build_data(&mut self, seq: SeqNum, piece: &Piece, now: Instant) -> Transmit {
+        let &Piece { len, fin, mss } = piece;
         let offset = seq.above(self.sender.una());
         let mut flags = Flags::ACK;
         // MUST-61: PSH where the queue empties, SHLD-27: on the last wire segment only.
@@ -178,12 +208,9 @@ impl Connection {
         if fin {
             flags |= Flags::FIN;
         }
-        let mut segment = self.build(seq, flags, options);
-        segment.offset = offset;
-        segment.len = len;
         // KP-18: what the options of this very segment leave of the MSS.
-        segment.gso_size = if len > mss { mss.min(65_535) as u16 } else { 0 };
-        segment
+        let gso_size = if len > mss { mss.min(65_535) as u16 } else { 0 };
+        Transmit { offset, len, gso_size, ..self.build(seq, flags, self.options(now)) }
     }
 
     // ---- what was sent before ---------------------------------------------------------------------------------------
@@ -191,8 +218,7 @@ impl Connection {
     /// What is lost, lowest first, as the window allows; the first of a recovery in any case.
     #[cold]
     fn resend(&mut self, config: &Config, now: Instant, max_len: u32) -> Option<Transmit> {
-        let options = self.options(now);
-        let mss = self.effective_mss(&options);
+        let mss = self.effective_mss(&self.options(now));
         let SendNumbers { una, written, data_end, .. } = self.sender.numbers();
         let ((start, end), forced) = self.recovery.take_lost(una, mss)?;
         let end = end.earlier(written);
@@ -218,14 +244,14 @@ impl Connection {
         if len == 0 && !fin {
             return None;
         }
-        let segment = self.send_again(start, &Piece { len, fin, mss, options }, now);
+        let segment = self.send_again(start, &Piece { len, fin, mss }, now);
         self.arm_loss_timer(config, now); // RFC6298-5.0: no ACK need come that would
         Some(segment)
     }
 
     /// Builds and books what leaves again.
     fn send_again(&mut self, start: SeqNum, piece: &Piece, now: Instant) -> Transmit {
-        let mut segment = self.build_data(start, piece);
+        let mut segment = self.build_data(start, piece, now);
         segment.retransmission = true;
         let pieces = segment.len.div_ceil(piece.mss.max(1)).max(1);
         let clock = self.receiver.timestamps().clock();
@@ -242,8 +268,7 @@ impl Connection {
     /// much.
     #[cold]
     fn probe_tail(&mut self, config: &Config, now: Instant) -> Option<Transmit> {
-        let options = self.options(now);
-        let mss = self.effective_mss(&options);
+        let mss = self.effective_mss(&self.options(now));
         let sender = &self.sender;
         let (unsent, room) = (sender.unsent(), sender.window_room());
         if sender.flight() == 0 {
@@ -253,7 +278,7 @@ impl Connection {
         let held = whole < mss && sender.holds_tail();
         let (segment, resent) = if whole > 0 && room >= whole && !held && self.recovery.has_room() {
             let fin = sender.is_fin_due() && whole == unsent && room > whole;
-            (self.send_new_in_probe(config, &Piece { len: whole, fin, mss, options }, now), None)
+            (self.send_new_in_probe(config, &Piece { len: whole, fin, mss }, now), None)
         } else {
             let SendNumbers { una, written, data_end, .. } = sender.numbers();
             let end = written.later(una);
@@ -265,7 +290,7 @@ impl Connection {
             }
             let start = data_end - len;
             let stamp = self.recovery.first_stamp(start, self.receiver.timestamps().clock()).unwrap_or_default();
-            (self.send_again(start, &Piece { len, fin, mss, options }, now), Some(stamp))
+            (self.send_again(start, &Piece { len, fin, mss }, now), Some(stamp))
         };
         let flight = self.congestion.loss_flight(self.pipe());
         self.recovery.on_probe_sent((segment.seq, self.sender.nxt()), resent, flight, now);
@@ -275,9 +300,9 @@ impl Connection {
 
     // ---- new data ---------------------------------------------------------------------------------------------------
 
-    /// New data and the FIN, as far as windows, Nagle and SWS avoidance let them go.
-    #[inline]
-    fn send(&mut self, config: &Config, now: Instant, max_len: u32) -> Option<Transmit> {
+    /// What may leave now of new data and the FIN, as far as windows, Nagle and SWS avoidance let them go.
+    #[inline(always)]
+    fn next_piece(&mut self, config: &Config, now: Instant, max_len: u32) -> Option<Piece> {
         let unsent = self.sender.unsent();
         let fin = self.sender.is_fin_due();
         if unsent == 0 && !fin || self.recovery.holds_new_data() {
@@ -289,27 +314,32 @@ impl Connection {
         let len = self.permitted(unsent, mss, max_len)?;
         // KP-15: the FIN rides on the last data; it takes an octet of the peer's window, none of cwnd.
         let fin = fin && len == unsent && self.sender.window_room() > len;
-        if len == 0 && !fin {
-            return None;
-        }
-        let options = self.options(now);
-        debug_assert_eq!(mss, self.effective_mss(&options), "what was reckoned with is what leaves");
-        let segment = self.send_new(config, &Piece { len, fin, mss, options }, now);
-        // It carries the ACK that is owed. With all of the queue on its way, and nothing to repair, nothing is left.
-        if len == unsent && !self.sender.is_fin_due() && self.recovery.is_undisturbed() {
-            self.flags.remove(ConnectionFlags::POLL);
-            self.note_limit(now);
-        }
-        Some(segment)
+        (len > 0 || fin).then_some(Piece { len, fin, mss })
     }
 
-    /// Builds and books a segment of new octets. Within who sends most of them: it is not copied then.
+    /// Sends a piece of new data, and the FIN with it, as what may be the last for now. Within who sends most of them: it
+    /// is not copied then.
     #[inline(always)]
-    fn send_new(&mut self, config: &Config, piece: &Piece, now: Instant) -> Transmit {
-        let &Piece { len, fin, mss, .. } = piece;
-        let segment = self.build_data(self.sender.nxt(), piece);
-        let end = segment.end_seq();
+    fn send_last(&mut self, config: &Config, piece: &Piece, now: Instant) -> Transmit {
+        let seq = self.book_new(config, piece, now);
+        // It carries the ACK that is owed. With all of the queue on its way, and nothing to repair, nothing is left.
+        if self.sender.unsent() == 0 && !self.sender.is_fin_due() && self.recovery.is_undisturbed() {
+            self.flags.remove(ConnectionFlags::POLL);
+            // Unless it is full, what limits the sender is that it has no more, which was noted.
+            if self.sender.is_full() {
+                self.note_limit(now);
+            }
+        }
+        debug_assert_eq!(piece.mss, self.effective_mss(&self.options(now)), "what was reckoned with is what leaves");
+        self.build_data(seq, piece, now)
+    }
+
+    /// Books a segment of new octets. Gives its number.
+    #[inline(always)]
+    fn book_new(&mut self, config: &Config, piece: &Piece, now: Instant) -> SeqNum {
+        let &Piece { len, fin, mss } = piece;
         let numbers = self.sender.numbers();
+        let end = numbers.nxt + len + u32::from(fin);
         if numbers.una == numbers.nxt {
             let waiting = self.waiting();
             self.timers.set(Timer::GiveUp, self.liveness.watch(config, waiting, now));
@@ -320,7 +350,7 @@ impl Connection {
         let limited = if disorder { len } else { 0 };
         let stream = self.acked >= STREAM && len < sender.unsent();
         recovery.on_sent(&numbers, end, stream, self.rtt.min(), now);
-        let small_end = (!len.is_multiple_of(mss)).then_some(segment.seq + len);
+        let small_end = is_ragged(len, mss).then_some(numbers.nxt + len);
         sender.on_sent(end, fin, small_end);
         self.last_sent = now;
         self.observed.limited_by(SendLimit::Busy, now);
@@ -337,21 +367,21 @@ impl Connection {
         self.timers.cancel(Timer::SwsOverride);
         self.timers.cancel(Timer::Persist);
         self.arm_loss_timer(config, now);
-        segment
+        numbers.nxt
     }
 
     /// A probe of the path: new data, `len` octets of it, in one segment that is larger than others (RFC4821-10.1).
     #[cold]
     fn probe_path(&mut self, config: &Config, len: u32, now: Instant) -> Transmit {
-        let options = self.options(now);
-        let probe = self.send_new_in_probe(config, &Piece { len, fin: false, mss: len, options }, now);
+        let probe = self.send_new_in_probe(config, &Piece { len, fin: false, mss: len }, now);
         self.predictable = false;
         probe
     }
 
     #[cold]
     fn send_new_in_probe(&mut self, config: &Config, piece: &Piece, now: Instant) -> Transmit {
-        self.send_new(config, piece, now)
+        let seq = self.book_new(config, piece, now);
+        self.build_data(seq, piece, now)
     }
 
     /// How much of `unsent` may leave now; `None` to wait. `Some(0)` when there is nothing but a FIN.
@@ -365,13 +395,14 @@ impl Connection {
         let by_window = sender.window_room();
         let by_cwnd = cwnd.saturating_sub(pipe);
         let usable = by_window.min(by_cwnd); // RFC5681-3.1a
-        let most = whole_segments(max_len, mss);
+        // What fits one segment need not be divided.
+        let most = if unsent <= mss { mss } else { whole_segments(max_len, mss) };
         if usable >= unsent {
             // Everything fits. SHLD-28: a part of a segment goes only at the very end.
             if unsent > most {
                 return Some(most);
             }
-            let tail = unsent % mss;
+            let tail = if unsent < mss { unsent } else { unsent % mss };
             let held = tail > 0 && sender.holds_tail();
             let len = if held { unsent - tail } else { unsent };
             return (len > 0).then_some(len);
@@ -409,19 +440,18 @@ impl Connection {
     fn probe(&mut self, config: &Config, now: Instant) -> Option<Transmit> {
         let una = self.sender.una();
         let queued = self.sender.queued();
-        let options = self.options(now);
         // One of the keep-alive?
         if self.liveness.is_probing() && queued == 0 && !self.awaits_progress() {
-            return Some(self.build(una - 1, Flags::ACK, &options)); // SHLD-12: SND.NXT is SND.UNA
+            return Some(self.build(una - 1, Flags::ACK, self.options(now))); // SHLD-12: SND.NXT is SND.UNA
         }
         if queued == 0 {
-            let piece = Piece { len: 0, fin: true, mss: self.effective_mss(&options), options };
+            let piece = Piece { len: 0, fin: true, mss: self.effective_mss(&self.options(now)) };
             if self.sender.is_fin_due() {
                 return Some(self.send_new_in_probe(config, &piece, now));
             }
             return self.sender.is_fin_at(una).then(|| self.send_again(una, &piece, now));
         }
-        Some(self.build(una - 1, Flags::ACK, &options))
+        Some(self.build(una - 1, Flags::ACK, self.options(now)))
     }
 
     /// Nothing leaves by itself any more. What waits for the peer's window, and has no retransmission timer to wake it,
@@ -471,6 +501,12 @@ fn tso_goal(window: u32, mss: u32, srtt: Option<Duration>, min_rtt: Duration) ->
         (window.checked_shr(shift).unwrap_or(0)).max(2 * mss).min(half)
     };
     most - most % mss
+}
+
+/// Whether the last of the segments of `mss` octets that `len` octets make is not full.
+#[inline]
+fn is_ragged(len: u32, mss: u32) -> bool {
+    if len < mss { len > 0 } else { !len.is_multiple_of(mss) }
 }
 
 /// As many octets as fit `max_len` in whole segments; one segment where not even that fits.
