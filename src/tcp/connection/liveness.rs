@@ -170,6 +170,7 @@ impl Liveness {
 
     /// Something waits for the peer from `now` on. When the timer is to fire that watches for progress; `Instant::MAX`
     /// for never.
+    #[inline(always)]
     pub(super) fn watch(&mut self, config: &Config, waiting: Waiting, now: Instant) -> Instant {
         self.on_progress(now);
         self.next_look(config, waiting, now).unwrap_or(now)
@@ -180,6 +181,7 @@ impl Liveness {
     /// # Errors
     ///
     /// The limit is over: R2, or the user's own (MUST-20, SM-T-1).
+    #[inline(always)]
     pub(super) fn next_look(&self, config: &Config, waiting: Waiting, now: Instant) -> Result<Instant, CloseReason> {
         let over = self.limit(config, waiting).map_or(Instant::MAX, |limit| self.progress + limit);
         // After the keep-alive, too, but until nothing is unacknowledged there is nothing to do for it: not at every
@@ -193,6 +195,7 @@ impl Liveness {
     }
 
     /// How long there may be no progress (SM-T-1, MUST-20); `None` for ever.
+    #[inline]
     pub(super) fn limit(&self, config: &Config, waiting: Waiting) -> Option<Duration> {
         let limit = match self.user_timeout {
             Some(NEVER) => Duration::ZERO,

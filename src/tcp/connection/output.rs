@@ -26,6 +26,8 @@ struct Piece {
     fin: bool,
     /// What the options leave of a full wire segment.
     mss: u32,
+    /// SACK blocks are among them.
+    reports: bool,
 }
 
 impl Connection {
@@ -42,10 +44,7 @@ impl Connection {
         if self.has_older_business() {
             return self.poll_older(config, now, max_len);
         }
-        match self.next_piece(config, now, max_len) {
-            Some(piece) => Some(self.send_last(config, &piece, now)),
-            None => self.poll_rest(config, now, max_len),
-        }
+        self.poll_new(config, now, max_len)
     }
 
     /// Whether something comes before new data, or may.
@@ -81,8 +80,16 @@ impl Connection {
                 Search::Pass => {}
             }
         }
+        self.poll_new(config, now, max_len)
+    }
+
+    /// [`poll_transmit`](Self::poll_transmit) where nothing comes before new data.
+    #[inline(never)]
+    fn poll_new(&mut self, config: &Config, now: Instant, max_len: u32) -> Option<Transmit> {
         match self.next_piece(config, now, max_len) {
-            Some(piece) => Some(self.send_last(config, &piece, now)),
+            // The one form written out, and not a choice at its end, makes it where the caller wants it.
+            Some(piece) if !piece.reports => Some(self.send_last(config, &Piece { reports: false, ..piece }, now)),
+            Some(piece) => Some(self.send_reporting(config, &piece, now)),
             None => self.poll_rest(config, now, max_len),
         }
     }
@@ -137,7 +144,7 @@ impl Connection {
     /// The ACK that `Outcome::ack_now` asked for: a segment without payload that says what we have now (SM-GEN-6). It
     /// stands for every ACK owed until now.
     pub fn take_ack(&mut self, now: Instant) -> Transmit {
-        self.build(self.sender.nxt(), Flags::ACK, self.options(now))
+        self.build_empty(self.sender.nxt(), now)
     }
 
     /// The RST that tells the peer of an abort: `<SEQ=SND.NXT>` (SM-EST-4), with timestamps (RFC7323-5.2a).
@@ -159,7 +166,6 @@ impl Connection {
 
     /// The options of a segment that leaves now: timestamps on each (RFC7323-3.2a), SACK blocks while something is held
     /// or was received twice (RFC2018-4b).
-    #[inline(always)]
     fn options(&self, now: Instant) -> TcpOptions {
         let timestamps = self.receiver.timestamps().outgoing(now);
         let sack =
@@ -178,27 +184,61 @@ impl Connection {
     }
 
     /// Payload of a full wire segment with these options (MUST-16, RFC6691-2b).
-    #[inline]
     fn effective_mss(&self, options: &TcpOptions) -> u32 {
         let len = u32::try_from(options.wire_len()).unwrap_or(MAX_LEN as u32);
         self.sender.mss().saturating_sub(len).max(1)
     }
 
-    /// A segment with the newest ACK and window. No ACK is owed after it.
-    #[inline(always)]
-    fn build(&mut self, seq: SeqNum, flags: Flags, options: TcpOptions) -> Transmit {
-        let (ack, window) = self.receiver.acknowledge();
-        self.timers.cancel(Timer::DelayedAck);
-        if !options.sack.is_empty() {
-            self.reassembly.on_reported();
+    /// Payload of a full wire segment that leaves now, and whether there are SACK blocks beside it. Options need hardly
+    /// ever be built for that.
+    #[inline]
+    fn segment_size(&self, now: Instant) -> (u32, bool) {
+        if self.reassembly.is_report_due() {
+            (self.effective_mss(&self.options(now)), true)
+        } else {
+            (self.smss(), false)
         }
-        Transmit { options, ..Transmit::bare(seq, ack, flags | Flags::ACK, window) }
     }
 
-    /// A segment with `piece` of the stream, which begins at `seq`. Within who books it: it is not copied then.
+    /// A segment with the newest ACK and window, whose payload is so many octets from an offset in the send store on, cut
+    /// at a size. No ACK is owed after it. Within who sends most of them: it is not copied then.
+    #[inline(always)]
+    fn build(
+        &mut self,
+        seq: SeqNum,
+        flags: Flags,
+        (offset, len, gso_size): (u32, u32, u16),
+        reports: bool,
+        now: Instant,
+    ) -> Transmit {
+        let (ack, window) = self.receiver.acknowledge();
+        self.timers.cancel(Timer::DelayedAck);
+        let timestamps = self.receiver.timestamps().outgoing(now);
+        let options = TcpOptions { timestamps, ..TcpOptions::default() };
+        let bare = Transmit::bare(seq, ack, flags | Flags::ACK, window);
+        let segment = Transmit { options, offset, len, gso_size, ..bare };
+        if reports { self.with_report(segment) } else { segment }
+    }
+
+    /// The segment with SACK blocks.
+    #[cold]
+    fn with_report(&mut self, mut segment: Transmit) -> Transmit {
+        segment.options.sack = self.report(segment.options.timestamps.is_some());
+        if !segment.options.sack.is_empty() {
+            self.reassembly.on_reported();
+        }
+        segment
+    }
+
+    /// A segment that has neither payload nor FIN.
+    fn build_empty(&mut self, seq: SeqNum, now: Instant) -> Transmit {
+        self.build(seq, Flags::ACK, (0, 0, 0), self.reassembly.is_report_due(), now)
+    }
+
+    /// A segment with `piece` of the stream, which begins at `seq`.
     #[inline(always)]
     fn build_data(&mut self, seq: SeqNum, piece: &Piece, now: Instant) -> Transmit {
-        let &Piece { len, fin, mss } = piece;
+        let &Piece { len, fin, mss, reports } = piece;
         let offset = seq.above(self.sender.una());
         let mut flags = Flags::ACK;
         // MUST-61: PSH where the queue empties, SHLD-27: on the last wire segment only.
@@ -210,7 +250,7 @@ impl Connection {
         }
         // KP-18: what the options of this very segment leave of the MSS.
         let gso_size = if len > mss { mss.min(65_535) as u16 } else { 0 };
-        Transmit { offset, len, gso_size, ..self.build(seq, flags, self.options(now)) }
+        self.build(seq, flags, (offset, len, gso_size), reports, now)
     }
 
     // ---- what was sent before ---------------------------------------------------------------------------------------
@@ -218,7 +258,7 @@ impl Connection {
     /// What is lost, lowest first, as the window allows; the first of a recovery in any case.
     #[cold]
     fn resend(&mut self, config: &Config, now: Instant, max_len: u32) -> Option<Transmit> {
-        let mss = self.effective_mss(&self.options(now));
+        let (mss, reports) = self.segment_size(now);
         let SendNumbers { una, written, data_end, .. } = self.sender.numbers();
         let ((start, end), forced) = self.recovery.take_lost(una, mss)?;
         let end = end.earlier(written);
@@ -244,7 +284,7 @@ impl Connection {
         if len == 0 && !fin {
             return None;
         }
-        let segment = self.send_again(start, &Piece { len, fin, mss }, now);
+        let segment = self.send_again(start, &Piece { len, fin, mss, reports }, now);
         self.arm_loss_timer(config, now); // RFC6298-5.0: no ACK need come that would
         Some(segment)
     }
@@ -268,7 +308,7 @@ impl Connection {
     /// much.
     #[cold]
     fn probe_tail(&mut self, config: &Config, now: Instant) -> Option<Transmit> {
-        let mss = self.effective_mss(&self.options(now));
+        let (mss, reports) = self.segment_size(now);
         let sender = &self.sender;
         let (unsent, room) = (sender.unsent(), sender.window_room());
         if sender.flight() == 0 {
@@ -278,7 +318,7 @@ impl Connection {
         let held = whole < mss && sender.holds_tail();
         let (segment, resent) = if whole > 0 && room >= whole && !held && self.recovery.has_room() {
             let fin = sender.is_fin_due() && whole == unsent && room > whole;
-            (self.send_new_in_probe(config, &Piece { len: whole, fin, mss }, now), None)
+            (self.send_new_in_probe(config, &Piece { len: whole, fin, mss, reports }, now), None)
         } else {
             let SendNumbers { una, written, data_end, .. } = sender.numbers();
             let end = written.later(una);
@@ -290,7 +330,7 @@ impl Connection {
             }
             let start = data_end - len;
             let stamp = self.recovery.first_stamp(start, self.receiver.timestamps().clock()).unwrap_or_default();
-            (self.send_again(start, &Piece { len, fin, mss }, now), Some(stamp))
+            (self.send_again(start, &Piece { len, fin, mss, reports }, now), Some(stamp))
         };
         let flight = self.congestion.loss_flight(self.pipe());
         self.recovery.on_probe_sent((segment.seq, self.sender.nxt()), resent, flight, now);
@@ -309,12 +349,11 @@ impl Connection {
             return None;
         }
         self.restart_after_idle(config, now);
-        // What the options leave, which need hardly ever be built for that.
-        let mss = if self.reassembly.is_report_due() { self.effective_mss(&self.options(now)) } else { self.smss() };
+        let (mss, reports) = self.segment_size(now);
         let len = self.permitted(unsent, mss, max_len)?;
         // KP-15: the FIN rides on the last data; it takes an octet of the peer's window, none of cwnd.
         let fin = fin && len == unsent && self.sender.window_room() > len;
-        (len > 0 || fin).then_some(Piece { len, fin, mss })
+        (len > 0 || fin).then_some(Piece { len, fin, mss, reports })
     }
 
     /// Sends a piece of new data, and the FIN with it, as what may be the last for now. Within who sends most of them: it
@@ -322,7 +361,24 @@ impl Connection {
     #[inline(always)]
     fn send_last(&mut self, config: &Config, piece: &Piece, now: Instant) -> Transmit {
         let seq = self.book_new(config, piece, now);
-        // It carries the ACK that is owed. With all of the queue on its way, and nothing to repair, nothing is left.
+        self.note_last(now);
+        debug_assert_eq!(piece.mss, self.effective_mss(&self.options(now)), "what was reckoned with is what leaves");
+        self.build_data(seq, piece, now)
+    }
+
+    /// The same with SACK blocks.
+    #[cold]
+    fn send_reporting(&mut self, config: &Config, piece: &Piece, now: Instant) -> Transmit {
+        debug_assert_eq!(piece.mss, self.effective_mss(&self.options(now)), "what was reckoned with is what leaves");
+        let segment = self.send_new_in_probe(config, piece, now);
+        self.note_last(now);
+        segment
+    }
+
+    /// New data leaves, and the ACK that is owed with it. With all of the queue on its way, and nothing to repair, nothing
+    /// is left.
+    #[inline(always)]
+    fn note_last(&mut self, now: Instant) {
         if self.sender.unsent() == 0 && !self.sender.is_fin_due() && self.recovery.is_undisturbed() {
             self.flags.remove(ConnectionFlags::POLL);
             // Unless it is full, what limits the sender is that it has no more, which was noted.
@@ -330,14 +386,12 @@ impl Connection {
                 self.note_limit(now);
             }
         }
-        debug_assert_eq!(piece.mss, self.effective_mss(&self.options(now)), "what was reckoned with is what leaves");
-        self.build_data(seq, piece, now)
     }
 
     /// Books a segment of new octets. Gives its number.
     #[inline(always)]
     fn book_new(&mut self, config: &Config, piece: &Piece, now: Instant) -> SeqNum {
-        let &Piece { len, fin, mss } = piece;
+        let &Piece { len, fin, mss, .. } = piece;
         let numbers = self.sender.numbers();
         let end = numbers.nxt + len + u32::from(fin);
         if numbers.una == numbers.nxt {
@@ -373,7 +427,11 @@ impl Connection {
     /// A probe of the path: new data, `len` octets of it, in one segment that is larger than others (RFC4821-10.1).
     #[cold]
     fn probe_path(&mut self, config: &Config, len: u32, now: Instant) -> Transmit {
-        let probe = self.send_new_in_probe(config, &Piece { len, fin: false, mss: len }, now);
+        let probe = self.send_new_in_probe(
+            config,
+            &Piece { len, fin: false, mss: len, reports: self.reassembly.is_report_due() },
+            now,
+        );
         self.predictable = false;
         probe
     }
@@ -385,6 +443,7 @@ impl Connection {
     }
 
     /// How much of `unsent` may leave now; `None` to wait. `Some(0)` when there is nothing but a FIN.
+    #[inline(always)]
     fn permitted(&mut self, unsent: u32, mss: u32, max_len: u32) -> Option<u32> {
         if unsent == 0 {
             return Some(0);
@@ -442,16 +501,17 @@ impl Connection {
         let queued = self.sender.queued();
         // One of the keep-alive?
         if self.liveness.is_probing() && queued == 0 && !self.awaits_progress() {
-            return Some(self.build(una - 1, Flags::ACK, self.options(now))); // SHLD-12: SND.NXT is SND.UNA
+            return Some(self.build_empty(una - 1, now)); // SHLD-12: SND.NXT is SND.UNA
         }
         if queued == 0 {
-            let piece = Piece { len: 0, fin: true, mss: self.effective_mss(&self.options(now)) };
+            let (mss, reports) = self.segment_size(now);
+            let piece = Piece { len: 0, fin: true, mss, reports };
             if self.sender.is_fin_due() {
                 return Some(self.send_new_in_probe(config, &piece, now));
             }
             return self.sender.is_fin_at(una).then(|| self.send_again(una, &piece, now));
         }
-        Some(self.build(una - 1, Flags::ACK, self.options(now)))
+        Some(self.build_empty(una - 1, now))
     }
 
     /// Nothing leaves by itself any more. What waits for the peer's window, and has no retransmission timer to wake it,

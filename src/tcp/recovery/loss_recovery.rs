@@ -346,7 +346,7 @@ impl LossRecovery {
     /// When the timer of loss recovery is to fire, with something in flight. To be asked after whatever may change
     /// that.
     /// `alone`: no more than one segment is in flight.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn next_timeout(&mut self, config: &Config, rtt: &Rtt, alone: bool, now: Instant) -> Instant {
         let timeout = self.rto_base + rtt.rto(&config.rto);
         let repeat_at = self.rack.repeat_at();
