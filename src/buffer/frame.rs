@@ -81,24 +81,23 @@ impl FrameOwner {
 
 /// A frame for a device queue. Moved by value: a test pins its size.
 #[derive(Debug)]
+#[repr(C)] // The header in front, without padding before it or behind: else it would be made elsewhere and copied.
 pub struct TxFrame {
     header: Header,
     payload: [Option<Payload>; MAX_SLICES],
-    /// What the device still has to do to it.
-    pub offload: TxOffload,
     /// Who hears of its completion.
     pub owner: FrameOwner,
+    /// What the device still has to do to it.
+    pub offload: TxOffload,
+    header_len: u8,
 }
 
-/// Header octets and their number.
-struct Header {
-    octets: [u8; MAX_HEADER],
-    len: u8,
-}
+/// Header octets, 0 behind the last.
+struct Header([u8; MAX_HEADER]);
 
 impl fmt::Debug for Header {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:02x?}", &self.octets[..self.len as usize])
+        write!(f, "{:02x?}", &self.0[..])
     }
 }
 
@@ -110,11 +109,11 @@ impl TxFrame {
     /// When `write` claims more than [`MAX_HEADER`].
     #[inline]
     pub fn new(offload: TxOffload, owner: FrameOwner, write: impl FnOnce(&mut [u8; MAX_HEADER]) -> usize) -> Self {
-        let header = Header { octets: [0; MAX_HEADER], len: 0 };
-        let mut frame = Self { header, payload: [const { None }; MAX_SLICES], offload, owner };
-        let len = write(&mut frame.header.octets);
+        let payload = [const { None }; MAX_SLICES];
+        let mut frame = Self { header: Header([0; MAX_HEADER]), payload, owner, offload, header_len: 0 };
+        let len = write(&mut frame.header.0);
         assert!(len <= MAX_HEADER, "header of {len} octets");
-        frame.header.len = len as u8;
+        frame.header_len = len as u8;
         frame
     }
 
@@ -129,11 +128,12 @@ impl TxFrame {
     pub(crate) fn blank(header_len: usize, offload: TxOffload) -> Self {
         assert!(header_len <= MAX_HEADER, "header of {header_len} octets");
         Self {
-            header: Header { octets: [0; MAX_HEADER], len: header_len as u8 },
+            header: Header([0; MAX_HEADER]),
             // As a constant it would be copied, with all that a slice has.
             payload: [None, None, None, None],
-            offload,
             owner: FrameOwner::NONE,
+            offload,
+            header_len: header_len as u8,
         }
     }
 
@@ -186,13 +186,13 @@ impl TxFrame {
     #[inline]
     #[must_use]
     pub fn header(&self) -> &[u8] {
-        &self.header.octets[..self.header.len as usize]
+        &self.header.0[..self.header_len as usize]
     }
 
     /// The header octets, to be completed in place once the payload is known.
     #[inline]
     pub fn header_mut(&mut self) -> &mut [u8] {
-        &mut self.header.octets[..self.header.len as usize]
+        &mut self.header.0[..self.header_len as usize]
     }
 
     /// Payload octets.
@@ -206,7 +206,7 @@ impl TxFrame {
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
-        self.header.len as usize + self.payload_len()
+        self.header_len as usize + self.payload_len()
     }
 
     /// Whether there is not even a header.

@@ -11,7 +11,7 @@ pub(super) struct Arrival {
 
 impl Arrival {
     /// The packet cut to its payload, of `len` octets.
-    #[inline]
+    #[inline(always)]
     pub(super) fn whole(self, len: usize) -> PacketBuf {
         let mut packet = self.frame.packet;
         packet.set_range(self.start, len);

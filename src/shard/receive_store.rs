@@ -157,7 +157,7 @@ impl ReceiveStore {
 
     /// Takes the packet's range as the next octets in order, then whatever held octets became contiguous. Returns how
     /// many of those there were.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn deliver(&mut self, holdings: &mut Holdings, packet: PacketBuf) -> u32 {
         let len = packet.len() as u32;
         holdings.packets += 1;
@@ -204,6 +204,7 @@ impl ReceiveStore {
     }
 
     /// The reader is done with `octets`. Returns how many there really were.
+    #[inline]
     pub(crate) fn consume(&mut self, holdings: &mut Holdings, octets: u32) -> u32 {
         if octets >= self.unread {
             return self.consume_all(holdings);
@@ -227,6 +228,7 @@ impl ReceiveStore {
     }
 
     /// The reader is done with everything in order.
+    #[inline]
     fn consume_all(&mut self, holdings: &mut Holdings) -> u32 {
         if let Some(piece) = self.head.take() {
             drop_piece(holdings, &mut self.taken, piece);

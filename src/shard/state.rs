@@ -361,6 +361,7 @@ impl ShardState {
 }
 
 /// Puts `conn` on the list of those to look after, once.
+#[inline(always)]
 pub(super) fn note(touched: &mut VecDeque<ConnId>, id: ConnId, conn: &mut Conn) {
     if !std::mem::replace(&mut conn.touched, true) {
         touched.push_back(id);

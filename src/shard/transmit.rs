@@ -264,10 +264,11 @@ pub(super) fn drop_frame(memory: &mut SendMemory, frame: TxFrame) {
 }
 
 /// Makes sure that the wheel wakes this connection no later than its next deadline.
+#[inline(always)]
 fn arm(wheel: &mut Wheel, id: ConnId, conn: &mut Conn) {
     let next = match &conn.phase {
-        Phase::Handshake(handshake) => handshake.next_timeout(),
         Phase::Open(connection) => connection.next_timeout(),
+        Phase::Handshake(handshake) => handshake.next_timeout(),
         Phase::Drained(..) => None,
     };
     // Lazily: a later deadline is found when the earlier one comes.

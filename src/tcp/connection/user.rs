@@ -94,6 +94,7 @@ impl Connection {
     }
 
     /// The user appended `octets` to the send store. Ignored once the user has closed.
+    #[inline]
     pub fn on_send(&mut self, octets: u32) {
         if octets == 0 || !self.state.can_send() {
             return;
@@ -103,6 +104,7 @@ impl Connection {
     }
 
     /// The user read `octets`: the window may open (SWS-5, SWS-6) and the buffer may grow (OPS-15).
+    #[inline]
     pub fn on_recv(&mut self, config: &Config, octets: u32, now: Instant) {
         self.receiver.on_read(config, octets, &mut self.sizing, self.rtt.srtt(), now);
         self.review_window();
