@@ -204,11 +204,13 @@ impl ReceiveStore {
     }
 
     /// The reader is done with `octets`. Returns how many there really were.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn consume(&mut self, holdings: &mut Holdings, octets: u32) -> u32 {
-        if octets >= self.unread {
-            return self.consume_all(holdings);
-        }
+        if octets >= self.unread { self.consume_all(holdings) } else { self.consume_some(holdings, octets) }
+    }
+
+    /// The reader is done with so many octets of those in order, and not with all.
+    fn consume_some(&mut self, holdings: &mut Holdings, octets: u32) -> u32 {
         let mut left = octets;
         self.unread -= octets;
         while left > 0 {
@@ -228,18 +230,26 @@ impl ReceiveStore {
     }
 
     /// The reader is done with everything in order.
-    #[inline]
+    #[inline(always)]
     fn consume_all(&mut self, holdings: &mut Holdings) -> u32 {
         if let Some(piece) = self.head.take() {
             drop_piece(holdings, &mut self.taken, piece);
         }
+        if self.backlog.is_some() {
+            self.consume_queue(holdings);
+        }
+        std::mem::take(&mut self.unread)
+    }
+
+    /// The reader is done with what is in order behind the inline piece.
+    #[inline(never)]
+    fn consume_queue(&mut self, holdings: &mut Holdings) {
         if let Some(backlog) = &mut self.backlog {
             for piece in backlog.queue.drain(..) {
                 drop_piece(holdings, &mut self.taken, piece);
             }
             self.shrink(holdings);
         }
-        std::mem::take(&mut self.unread)
     }
 
     /// What was delivered in this run now has to wait for its reader: small pieces leave the packets they came in, be
@@ -342,6 +352,7 @@ fn lengthened(holdings: &mut Holdings, taken: &mut u32, run: &mut Piece, offset:
     true
 }
 
+#[inline]
 fn drop_piece(holdings: &mut Holdings, taken: &mut u32, piece: Piece) {
     *taken -= cost(&piece);
     holdings.octets -= u64::from(cost(&piece));

@@ -362,10 +362,12 @@ impl SendStore {
         (self.octets, self.taken) = (0, 0);
     }
 
+    #[inline(always)]
     fn back(&self) -> Option<&Piece> {
         self.more.as_ref().and_then(|more| more.pieces.back()).or(self.front.as_ref())
     }
 
+    #[inline(always)]
     fn back_mut(&mut self) -> Option<&mut Piece> {
         match &mut self.more {
             Some(more) if !more.pieces.is_empty() => more.pieces.back_mut(),

@@ -37,7 +37,6 @@ impl ShardState {
             conn.touched = false;
             let mut way = WayOut { config, egress, memory, counters, now: *now };
             let again = match &conn.phase {
-                Phase::Handshake(_) => way.transmit_handshake(conn),
                 Phase::Open(_) => {
                     let pause = way.transmit_open(id, conn);
                     let is_blocked = pause == Some(Pause::InRing) && !std::mem::replace(&mut conn.ring_blocked, true);
@@ -47,6 +46,7 @@ impl ShardState {
                     }
                     pause == Some(Pause::Turn)
                 }
+                Phase::Handshake(_) => way.transmit_handshake(conn),
                 Phase::Drained(..) => false,
             };
             arm(&mut self.wheel, id, conn);
@@ -128,9 +128,17 @@ struct WayOut<'a> {
 }
 
 impl WayOut<'_> {
+    /// The same, to be lent to what is not part of every segment: by value, so that nobody keeps its address, and its
+    /// fields need not lie in memory.
+    #[inline(always)]
+    fn lend(&mut self) -> WayOut<'_> {
+        let Self { config, egress, memory, counters, now } = self;
+        WayOut { config, egress, memory, counters, now: *now }
+    }
+
     /// Sends a SYN or SYN-ACK if one is due. Returns whether it must be tried again.
     #[inline(never)]
-    fn transmit_handshake(&mut self, conn: &mut Conn) -> bool {
+    fn transmit_handshake(self, conn: &mut Conn) -> bool {
         if !self.egress.has_room() {
             return true;
         }
@@ -169,7 +177,7 @@ impl WayOut<'_> {
             let Some(segment) = &polled else { break };
             sent += segment.len.max(1);
             if segment.retransmission {
-                self.note_retransmission(connection);
+                self.lend().note_retransmission(connection);
             }
             *in_ring += self.send_segment(id, send, (quad, *ip), segment);
         }
@@ -178,7 +186,7 @@ impl WayOut<'_> {
 
     /// Counts a segment that is sent again; a tap is told why.
     #[cold]
-    fn note_retransmission(&mut self, connection: &tcp::Connection) {
+    fn note_retransmission(self, connection: &tcp::Connection) {
         self.counters.retransmits += 1;
         if let Some(tap) = self.egress.tap_mut() {
             tap.sends_again(Cause::of(connection.info(&self.config.tcp, self.now).loss_state));
@@ -193,14 +201,14 @@ impl WayOut<'_> {
             if sent == segment.len {
                 return sent;
             }
-            return self.send_rest(id, send, (quad, ip), segment, sent);
+            return self.lend().send_rest(id, send, (quad, ip), segment, sent);
         }
-        self.send_other(id, send, (quad, ip), segment)
+        self.lend().send_other(id, send, (quad, ip), segment)
     }
 
     /// [`send_segment`](Self::send_segment) of one whose headers are of another form.
     #[inline(never)]
-    fn send_other(&mut self, id: ConnId, send: &SendStore, (quad, ip): (&Quad, IpFields), segment: &Transmit) -> u32 {
+    fn send_other(mut self, id: ConnId, send: &SendStore, (quad, ip): (&Quad, IpFields), segment: &Transmit) -> u32 {
         let sent = self.send_piece(id, send, (&Other(quad), ip), segment, 0);
         self.send_rest(id, send, (quad, ip), segment, sent)
     }
@@ -209,7 +217,7 @@ impl WayOut<'_> {
     /// pieces. Gives the octets of all.
     #[inline(never)]
     fn send_rest(
-        &mut self,
+        mut self,
         id: ConnId,
         send: &SendStore,
         (quad, ip): (&Quad, IpFields),

@@ -104,7 +104,7 @@ impl Connection {
     }
 
     /// The user read `octets`: the window may open (SWS-5, SWS-6) and the buffer may grow (OPS-15).
-    #[inline]
+    #[inline(always)]
     pub fn on_recv(&mut self, config: &Config, octets: u32, now: Instant) {
         self.receiver.on_read(config, octets, &mut self.sizing, self.rtt.srtt(), now);
         self.review_window();
