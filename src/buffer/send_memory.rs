@@ -173,7 +173,7 @@ impl SendMemory {
 
     /// As [`allocate`](Self::allocate), but rather than none gives a larger block, of at most `most` octets: all free ones may
     /// be of sizes that nobody asks for.
-    #[inline]
+    #[inline(always)]
     pub fn allocate_within(&mut self, octets: usize, most: usize) -> Option<Block> {
         let (index, len) = self.blocks.take(octets, most)?;
         let state = &mut self.states[index as usize];
@@ -311,7 +311,7 @@ impl SendMemory {
     }
 
     /// Gives a block back. It is free (an adopted piece: let go) at once, or at the last completion of its leases.
-    #[inline]
+    #[inline(always)]
     pub fn release(&mut self, block: Block) {
         self.check(block.region);
         let state = self.state(block.index);

@@ -73,6 +73,7 @@ impl Egress {
     }
 
     /// Makes everything staged visible to the tx stage. Returns whether there was anything.
+    #[inline]
     pub(crate) fn publish(&mut self, config: &ShardConfig) -> bool {
         self.ring.publish();
         if let Some(tap) = &mut self.tap

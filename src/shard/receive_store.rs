@@ -280,14 +280,19 @@ impl ReceiveStore {
         self.unread = 0;
     }
 
-    #[inline]
+    #[inline(always)]
     fn push(&mut self, holdings: &mut Holdings, piece: Piece) {
         self.fresh += 1;
         if self.head.is_none() {
             self.head = Some(piece);
         } else {
-            holdings.backlog(&mut self.backlog).queue.push_back(piece);
+            self.push_behind(holdings, piece);
         }
+    }
+
+    #[inline(never)]
+    fn push_behind(&mut self, holdings: &mut Holdings, piece: Piece) {
+        holdings.backlog(&mut self.backlog).queue.push_back(piece);
     }
 
     fn release_held(&mut self, holdings: &mut Holdings) -> u32 {

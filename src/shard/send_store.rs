@@ -387,17 +387,24 @@ impl SendStore {
         self.end().wrapping_sub(self.octets)
     }
 
+    #[inline(always)]
     fn push_block(&mut self, block: Block) {
         let end = self.end().wrapping_add(block.filled() as u32);
         self.push(Piece::Block { block, end });
     }
 
+    #[inline(always)]
     fn push(&mut self, piece: Piece) {
         if self.front.is_none() {
             self.front = Some(piece);
         } else {
-            let empty = || Box::new(More { pieces: VecDeque::with_capacity(PIECES), small: 0 });
-            self.more.get_or_insert_with(empty).pieces.push_back(piece);
+            self.push_behind(piece);
         }
+    }
+
+    #[inline(never)]
+    fn push_behind(&mut self, piece: Piece) {
+        let empty = || Box::new(More { pieces: VecDeque::with_capacity(PIECES), small: 0 });
+        self.more.get_or_insert_with(empty).pieces.push_back(piece);
     }
 }

@@ -41,31 +41,30 @@ impl Connection {
         if !self.wants_transmit() {
             return None;
         }
-        if self.has_older_business() {
-            return self.poll_older(config, now, max_len);
+        let probe_due = self.recovery.take_probe();
+        if probe_due || self.precedes_new_data() {
+            return self.poll_first(config, now, max_len, probe_due);
         }
         self.poll_new(config, now, max_len)
     }
 
-    /// Whether something comes before new data, or may.
+    /// Whether anything comes before new data, or may, beside a tail loss probe.
     #[inline]
-    fn has_older_business(&self) -> bool {
+    fn precedes_new_data(&self) -> bool {
         matches!(self.state, State::Closed | State::TimeWait)
             || self.flags.contains(ConnectionFlags::SEARCH)
-            || self.recovery.has_older_business()
+            || self.recovery.has_to_resend()
     }
 
     /// [`poll_transmit`](Self::poll_transmit) from its beginning, for all cases.
     #[inline(never)]
-    fn poll_older(&mut self, config: &Config, now: Instant, max_len: u32) -> Option<Transmit> {
+    fn poll_first(&mut self, config: &Config, now: Instant, max_len: u32, probe_due: bool) -> Option<Transmit> {
         if matches!(self.state, State::Closed | State::TimeWait) {
             self.flags.remove(ConnectionFlags::POLL);
             self.receiver.drop_ack();
             return None;
         }
-        if self.recovery.take_probe()
-            && let Some(probe) = self.probe_tail(config, now)
-        {
+        if probe_due && let Some(probe) = self.probe_tail(config, now) {
             return Some(probe);
         }
         if self.recovery.has_to_resend()
@@ -87,7 +86,7 @@ impl Connection {
     #[inline(never)]
     fn poll_new(&mut self, config: &Config, now: Instant, max_len: u32) -> Option<Transmit> {
         match self.next_piece(config, now, max_len) {
-            // The one form written out, and not a choice at its end, makes it where the caller wants it.
+            // Without a choice at its end the segment is made where the caller wants it.
             Some(piece) if !piece.reports => Some(self.send_last(config, &Piece { reports: false, ..piece }, now)),
             Some(piece) => Some(self.send_reporting(config, &piece, now)),
             None => self.poll_rest(config, now, max_len),
@@ -99,7 +98,7 @@ impl Connection {
     fn poll_rest(&mut self, config: &Config, now: Instant, max_len: u32) -> Option<Transmit> {
         // RFC5682-2.2b: new data, and nothing else until the next acknowledgment. There may be none.
         if self.recovery.on_nothing_left(self.sender.nxt(), self.sender.unsent()) {
-            return self.poll_older(config, now, max_len);
+            return self.poll_first(config, now, max_len, false);
         }
         self.poll_last(config, now)
     }

@@ -212,12 +212,6 @@ impl LossRecovery {
         self.scoreboard.lost() > 0 || self.facts.contains(Facts::RESEND_FRONT)
     }
 
-    /// Whether a probe is due, or something is to be sent again.
-    #[inline]
-    pub(crate) fn has_older_business(&self) -> bool {
-        self.has_to_resend() || self.tail.is_due()
-    }
-
     /// Whether new data must wait: what is lost goes first, but while F-RTO asks for new data; and there must be room
     /// for its record.
     #[inline]

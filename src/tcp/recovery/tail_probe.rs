@@ -113,12 +113,6 @@ impl TailProbe {
         self.sampled = false;
     }
 
-    /// Whether one is to leave.
-    #[inline]
-    pub(super) fn is_due(&self) -> bool {
-        self.due
-    }
-
     /// Whether one is to leave: it does so now, or not at all.
     #[inline]
     pub(super) fn take_due(&mut self) -> bool {
