@@ -133,8 +133,7 @@ impl Files {
             segment::fill_checksum(&mut copy);
             whole = Some(copy);
         }
-        let since = sight.at.as_nanos().saturating_sub(self.start.capturing.at_ns);
-        let timestamp = Duration::from_nanos(self.start.capturing.wall_ns.saturating_add(since));
+        let timestamp = Duration::from_nanos(self.start.capturing.clock.wall(sight.at));
         // epb_flags, lowest two bits: inbound or outbound.
         let mut options = vec![EnhancedPacketOption::Flags(if sight.way == Way::In { 1 } else { 2 })];
         if sight.missed > 0 {

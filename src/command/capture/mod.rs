@@ -2,7 +2,6 @@
 //!
 //! | file | holds |
 //! | --- | --- |
-//! | `order` | packets of all shards in the order of their times |
 //! | `cut` | super-segments cut into what the wire would carry |
 //! | `file` | pcapng: sections, interfaces, packets, what was missed; files one after another |
 //!
@@ -10,7 +9,6 @@
 
 mod cut;
 mod file;
-mod order;
 
 use std::io::{self, BufReader};
 use std::net::Shutdown;
@@ -26,8 +24,8 @@ use clap::Args;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use self::file::{Files, Names, Start};
-use self::order::Order;
 use super::control::client::Which;
+use super::control::merge::Merge;
 use super::control::packet_filter::PacketFilter;
 use super::control::packets::{self, Item};
 use super::control::protocol::Ask;
@@ -125,7 +123,7 @@ impl Capture {
 
     /// Writes what comes until there is nothing more.
     fn take(&self, mut input: BufReader<UnixStream>, files: &mut Files, over: &AtomicBool) -> Result<(), Error> {
-        let mut order = Order::default();
+        let mut order = Merge::default();
         let mut left = self.count.unwrap_or(u64::MAX);
         loop {
             let item = match packets::read(&mut input) {
@@ -136,7 +134,7 @@ impl Capture {
             };
             let tick = match item {
                 Some(Item::Packet(packet)) => {
-                    order.add(packet);
+                    order.add(packet.shard, packet.sight.at, packet);
                     continue;
                 }
                 Some(Item::Tick(tick)) => {
@@ -146,7 +144,7 @@ impl Capture {
                 None => None,
             };
             while left > 0
-                && let Some(packet) = order.take(tick)
+                && let Some((_, packet)) = order.take(tick)
             {
                 left -= 1;
                 if self.cut && packet.sight.gso_size > 0 {

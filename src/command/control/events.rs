@@ -1,22 +1,22 @@
 //! What senders decide, for one who asks: traces on the shards of a running engine, a line of JSON for each event.
 
-use std::collections::VecDeque;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
-use tokio::sync::oneshot;
 use trust::engine::Handle;
 use trust::flow::ShardId;
 use trust::shard::diag::{EntryId, Table};
 use trust::shard::tap::{Cause, Facts};
-use trust::shard::trace::{self, Decision, TraceEvent, TraceReader, Undo};
+use trust::shard::trace::{self, Decision, TraceEvent, Undo};
 use trust::tcp;
 
+use super::merge::Merge;
 use super::packet_filter::PacketFilter;
 use super::protocol::{Answer, name};
-use super::talk::{End, answer, write};
+use super::session::Session;
+use super::talk::{End, write};
 
 /// How often the rings of the traces are looked at.
 const LOOK: Duration = Duration::from_millis(20);
@@ -27,9 +27,6 @@ const WAIT: Duration = Duration::from_secs(10);
 /// Events that a shard keeps until they are taken.
 const ROOM: usize = 65_536;
 
-/// What a shard notes in a turn has the time of the turn's begin, and may be shown so much later.
-const LAG: tcp::Duration = tcp::Duration::from_millis(100);
-
 /// Octets that are written at a time.
 const BATCH: usize = 32 << 10;
 
@@ -37,41 +34,28 @@ const BATCH: usize = 32 << 10;
 /// `sample`.
 pub(super) async fn serve(stream: &mut UnixStream, handle: &Handle, filter: &str, sample: u32) -> Result<(), End> {
     let filter = PacketFilter::parse(filter).map_err(Some)?;
-    let mut readers = Vec::new();
-    let mut start = None;
-    for shard in (0..handle.shards()).map(|index| ShardId(index as u16)) {
+    let session = Session::begin(handle, "somebody else is told of events already", |shard, tell| {
         let filter = filter.clone();
         let wanted = move |facts: &Facts| filter.matches(facts) && is_sample(facts, sample);
         let (trace, reader) = trace::trace(ROOM, Some(Box::new(wanted)));
-        let (tell, told) = oneshot::channel();
-        let asked = handle.trace(shard, trace, move |now| _ = tell.send(now.map(|now| (now, Instant::now()))));
-        let Some(times) = answer(asked, told).await? else {
-            return Err(Some("somebody else is told of events already".to_owned()));
-        };
-        start.get_or_insert(times);
-        readers.push(reader);
-    }
-    let Some((at, then)) = start else { return Err(Some("there is no shard".to_owned())) };
-    let wall = SystemTime::now().checked_sub(then.elapsed()).and_then(|wall| wall.duration_since(UNIX_EPOCH).ok());
-    let wall = wall.unwrap_or_default().as_nanos() as u64;
-    let since_1970 = |event: tcp::Instant| wall.saturating_add(event.as_nanos().saturating_sub(at.as_nanos()));
-    let mut waiting: Vec<VecDeque<TraceEvent>> = readers.iter().map(|_| VecDeque::new()).collect();
+        (reader, handle.trace(shard, trace, tell))
+    });
+    let mut session = session.await?;
+    let (clock, mut merge) = (session.clock(), Merge::default());
     let (mut count, mut told, mut text) = (0, Instant::now(), String::new());
     write(stream, Answer::Wait {}.line().as_bytes()).await?;
     loop {
-        let now = at + tcp::Duration::from_nanos(then.elapsed().as_nanos() as u64);
-        let closed = readers.iter().all(TraceReader::is_closed);
-        for (reader, waiting) in readers.iter_mut().zip(&mut waiting) {
-            reader.look();
+        let seen = session.look();
+        for (shard, reader) in session.readers.iter_mut().enumerate() {
             while let Some(event) = reader.pop() {
-                waiting.push_back(event);
+                merge.add(shard as u16, event.at, event);
             }
+            // Gives the room back.
             reader.look();
         }
-        let before = if closed { tcp::Instant::MAX } else { now.saturating_sub(LAG) };
-        while let Some((shard, event)) = oldest(&mut waiting, before) {
+        while let Some((shard, event)) = merge.take(seen) {
             count += 1;
-            text += &Answer::Event(describe(shard, &event, since_1970(event.at))).line();
+            text += &Answer::Event(describe(shard, &event, clock.wall(event.at))).line();
             if text.len() > BATCH {
                 write(stream, text.as_bytes()).await?;
                 text.clear();
@@ -85,7 +69,7 @@ pub(super) async fn serve(stream: &mut UnixStream, handle: &Handle, filter: &str
             text.clear();
             told = Instant::now();
         }
-        if closed {
+        if seen.is_none() {
             return write(stream, Answer::End { count }.line().as_bytes()).await;
         }
         tokio::select! {
@@ -99,12 +83,6 @@ pub(super) async fn serve(stream: &mut UnixStream, handle: &Handle, filter: &str
 fn is_sample(facts: &Facts, sample: u32) -> bool {
     let (theirs, ours) = facts.ports.unwrap_or_default();
     (u32::from(theirs) << 16 | u32::from(ours)).wrapping_mul(0x9e37_79b1) >> 8 & 0xffff < 0x1_0000 / sample.max(1)
-}
-
-fn oldest(waiting: &mut [VecDeque<TraceEvent>], before: tcp::Instant) -> Option<(u16, TraceEvent)> {
-    let fronts = waiting.iter().enumerate().filter_map(|(shard, events)| events.front().map(|event| (event.at, shard)));
-    let (_, shard) = fronts.min().filter(|(at, _)| *at < before)?;
-    Some((shard as u16, waiting[shard].pop_front()?))
 }
 
 /// As docs/operating.md has it.

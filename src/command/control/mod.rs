@@ -10,6 +10,7 @@
 //! | `metrics` | what is counted, as text, and on a port of our own stack |
 //! | `filter` | which connections are meant, in the language of `ss` |
 //! | `capture`, `events` | packets, and what senders decide, for one who asks |
+//! | `session`, `merge` | observers on all shards, and the order of time over them |
 //! | `packets` | what they look like on the socket |
 //! | `packet_filter` | which packets are meant, in the language of tcpdump |
 //!
@@ -20,11 +21,13 @@ pub(super) mod client;
 mod events;
 pub(super) mod filter;
 mod keeper;
+pub(super) mod merge;
 mod metrics;
 pub(super) mod packet_filter;
 pub(super) mod packets;
 pub(super) mod protocol;
 mod server;
+mod session;
 mod socket;
 mod talk;
 

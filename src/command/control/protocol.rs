@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 use trust::flow::ShardId;
 use trust::shard::diag::{Entry, EntryId, Table};
-use trust::tcp::{Duration, Info, State};
+use trust::tcp::{Duration, Info, Instant, State};
 
 /// The version that is spoken here.
 pub(crate) const VERSION: u32 = 1;
@@ -128,10 +128,24 @@ pub(crate) struct Capturing {
     pub(crate) shards: u16,
     /// Octets that are kept of each; 0: all.
     pub(crate) snaplen: u32,
-    /// The engine's time at its begin ...
+    #[serde(flatten)]
+    pub(crate) clock: ClockSnapshot,
+}
+
+/// The clocks of an engine and of the world at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ClockSnapshot {
+    /// The engine's time ...
     pub(crate) at_ns: u64,
     /// ... and what that is since 1970.
     pub(crate) wall_ns: u64,
+}
+
+impl ClockSnapshot {
+    /// A time of the engine, in nanoseconds since 1970. What was before the moment counts as of then.
+    pub(crate) fn wall(self, at: Instant) -> u64 {
+        self.wall_ns.saturating_add(at.as_nanos().saturating_sub(self.at_ns))
+    }
 }
 
 /// A connection or a listener. Times are in nanoseconds, sizes in octets.
