@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::Error;
 use super::control::client::Which;
 use super::control::packet_filter::PacketFilter;
 use super::control::protocol::{Answer, Ask};
+use super::{Error, threads};
 
 /// Options of `trust events`.
 #[derive(Debug, Args)]
@@ -47,6 +47,7 @@ impl Events {
         }
         let asked = client.ask(ask, |answer| {
             if !std::mem::replace(&mut told, true) {
+                threads::end_without_reader()?;
                 eprintln!("listening; ^C ends it");
             }
             if let Answer::Event(event) = answer {

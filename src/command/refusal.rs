@@ -56,7 +56,7 @@ pub(crate) fn flatten(
                 return "iperf3 -s: this is the client; trust serve has the server, on port 5201".to_owned();
             }
             if !argument.starts_with('-') {
-                format!("{argument:?} is one word too many; {help} shows what goes where")
+                one_too_many(argument, command.as_deref(), &help)
             } else if similar.is_empty() {
                 format!("there is no option {argument}; {help} lists them")
             } else {
@@ -91,6 +91,17 @@ pub(crate) fn flatten(
             let first = text.lines().next().unwrap_or_default();
             format!("{}; see {help}", first.trim_start_matches("error: "))
         }
+    }
+}
+
+/// A word that is no option, where none is expected.
+fn one_too_many(word: &str, command: Option<&str>, help: &str) -> String {
+    match command {
+        // As tcpdump has it.
+        Some(command @ ("capture" | "events")) => {
+            format!("{word:?} is one word too many; is it the filter? trust {command} --filter 'tcp port 80'")
+        }
+        _ => format!("{word:?} is one word too many; {help} shows what goes where"),
     }
 }
 
@@ -185,6 +196,9 @@ mod tests {
             ("serve --address 240.0.0.1/24", "--address 240.0.0.1/24", "10.7.0.2/24"),
             ("serve --address 10.7.0.0/24", "--address 10.7.0.0/24", "10.7.0.1"),
             ("serve --address ::1/64", "--address ::1/64", "10.7.0.2/24"),
+            ("capture -w x tcp port 80", "\"tcp\" is one word too many", "trust capture --filter 'tcp port 80'"),
+            ("events dst port 80", "\"dst\" is one word too many", "trust events --filter 'tcp port 80'"),
+            ("capture -w x --buffer 1k", "--buffer 1k", "64k to 1G"),
             ("connect", "HOST, PORT is missing", "trust connect --help"),
             ("connect 10.7.0.2", "PORT is missing", "trust connect --help"),
             ("connect 10.7.0.2 http", "PORT http", "from 1 to 65535"),

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use trust::device::Capabilities;
 use trust::engine::{Engine, PlanKind, ServiceFactory, StageId};
@@ -273,13 +272,9 @@ fn lost() -> String {
     }
 }
 
-/// The signals that end us. Who has started us with SIGHUP ignored, like nohup, wants us to outlive the terminal.
+/// The signals that end us.
 fn signals() -> io::Result<Signals> {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
-    let hangup = (ignored >> (SIGHUP - 1) & 1 == 0).then_some(SIGHUP);
-    Signals::new([SIGTERM, SIGINT].into_iter().chain(hangup))
+    Signals::new(threads::ending_signals())
 }
 
 /// Lets what is open end by itself, for so long at most or until another signal comes. The kernel's listeners close first:

@@ -294,6 +294,77 @@ pub(crate) fn from_the_start() -> Outcome {
     Ok(())
 }
 
+/// Where nothing is captured nothing is touched: neither the file that is there, nor the place of one that is not.
+pub(crate) fn refused() -> Outcome {
+    let mut captured = Captured::start("refused", &[]);
+    captured.capture(&[]);
+    let (old, new) = (captured.path("old.pcapng"), captured.path("new.pcapng"));
+    std::fs::write(&old, "precious").unwrap();
+    let refusals: [(&[&str], i32, &str); 5] = [
+        (&["-w", &old], 1, "another capture is going on"),
+        (&["-w", &new], 1, "another capture is going on"),
+        (&["-w", &old, "--buffer", "1k"], 2, "64k to 1G"),
+        (&["-w", &old, "tcp", "port", "7"], 2, "trust capture --filter 'tcp port 80'"),
+        (&["-w", "-", "--rotate", "64k"], 2, "--rotate needs files"),
+    ];
+    for (words, status, said) in refusals {
+        let mut command = bounded(20, TRUST, &["capture", "--control", &captured.control]);
+        let output = command.args(words).output().unwrap();
+        assert_eq!(output.status.code(), Some(status), "{}", describe(&output));
+        assert!(String::from_utf8_lossy(&output.stderr).contains(said), "{}", describe(&output));
+        assert_eq!(std::fs::read_to_string(&old).unwrap(), "precious", "{words:?}");
+    }
+    assert!(!PathBuf::from(&new).exists(), "an empty file is left");
+    captured.end();
+    // What is captured takes the place of what was there, all of it.
+    std::fs::write(captured.path("all.pcapng"), vec![b'x'; 1 << 20]).unwrap();
+    captured.capture(&[]);
+    captured.end();
+    assert!(std::fs::metadata(captured.path("all.pcapng")).unwrap().len() < 4_096);
+    // A terminal has no use for it. Its own status is script's.
+    if need(&["script"]).is_ok() {
+        let line = format!("{TRUST} capture --control {} -w -", captured.control);
+        let output = bounded(20, "script", &["-qec", &line, "/dev/null"]).output().unwrap();
+        assert!(String::from_utf8_lossy(&output.stdout).contains("is a terminal"), "{}", describe(&output));
+    }
+    Ok(())
+}
+
+/// Who reads has gone, and there is nothing to write that would show it.
+pub(crate) fn unread() -> Outcome {
+    let captured = Captured::start("unread", &[]);
+    for words in [&["capture", "-w", "-"][..], &["events"]] {
+        let words = [words, &["--control", &captured.control]].concat();
+        let mut child = bounded(60, TRUST, &words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (mut line, mut octet) = (String::new(), [0]);
+        while !line.contains('\n') && child.stderr.as_mut().unwrap().read(&mut octet).unwrap_or(0) > 0 {
+            line.push(octet[0].into());
+        }
+        drop(child.stdout.take());
+        let start = std::time::Instant::now();
+        assert_eq!(child.wait().unwrap().code(), Some(141), "{words:?} {line}");
+        assert!(start.elapsed() < Duration::from_secs(20), "{words:?} {:?}", start.elapsed());
+    }
+    Ok(())
+}
+
+/// Started with SIGHUP ignored, it is not ended by one.
+pub(crate) fn hung_up() -> Outcome {
+    let mut captured = Captured::start("hung_up", &[]);
+    let words = captured.command(&[]);
+    let words =
+        [vec!["-c".to_owned(), "trap '' HUP; exec \"$@\"".to_owned(), "sh".to_owned(), TRUST.to_owned()], words];
+    captured.capture_by(Command::new("sh").args(words.concat()));
+    captured.signal(libc::SIGHUP);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(captured.child.as_mut().unwrap().try_wait().unwrap(), None, "it has ended");
+    captured.end();
+    captured.capture(&[]);
+    captured.signal(libc::SIGHUP);
+    assert!(captured.ended().0, "it ends as by ^C where nobody ignores it");
+    Ok(())
+}
+
 /// With losses on our way out: the events of each connection add up to what it counts itself.
 pub(crate) fn events() -> Outcome {
     let captured = Captured::start("events", &["--impair", "tx.loss=0.03,seed=7", "--workers", "2"]);
@@ -368,5 +439,30 @@ pub(crate) fn events() -> Outcome {
         assert!(sum("lost", "octets") > 0 && info["retransmits"].as_u64().unwrap() > 0, "{info}");
         assert_eq!(own.last().unwrap()["name"], "ended", "{:#?}", &own[own.len() - 5..]);
     }
+    Ok(())
+}
+
+/// Connections that the end of the engine ends are told of, and that it has ended; one listens at a time.
+pub(crate) fn last_events() -> Outcome {
+    let mut captured = Captured::start("last_events", &[]);
+    let words = ["events", "--control", &captured.control];
+    let mut child = bounded(60, TRUST, &words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (mut said, mut octet) = (String::new(), [0]);
+    while !said.contains('\n') && child.stderr.as_mut().unwrap().read(&mut octet).unwrap_or(0) > 0 {
+        said.push(octet[0].into());
+    }
+    let second = bounded(20, TRUST, &words).output().unwrap();
+    assert_eq!(second.status.code(), Some(1), "{}", describe(&second));
+    assert!(describe(&second).contains("somebody else is told of events already"), "{}", describe(&second));
+    let mut stream = std::net::TcpStream::connect(("10.7.0.2", 7)).unwrap();
+    std::io::Write::write_all(&mut stream, b"hello").unwrap();
+    stream.read_exact(&mut [0; 5]).unwrap();
+    captured.engine.take().unwrap().finish();
+    let output = child.wait_with_output().unwrap();
+    said += &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.ends_with("the engine has ended\n"), "{said} {}", describe(&output));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let last: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    assert_eq!(last["name"], "ended", "{text}");
     Ok(())
 }

@@ -39,11 +39,14 @@ pub(super) enum Names {
 }
 
 impl Names {
-    /// The first file, empty.
+    /// The first file, with what there may be in it: that goes when there is something to write.
     pub(super) fn open(&self) -> Result<Out, Error> {
         Ok(match self {
             Self::Output => Out::Output(io::stdout()),
-            Self::Files { first, .. } => Out::File(create(first)?),
+            Self::Files { first, .. } => {
+                let opened = File::options().write(true).create(true).truncate(false).open(first);
+                Out::File(opened.map_err(|error| named(first, &error))?)
+            }
         })
     }
 }
@@ -93,6 +96,11 @@ impl Write for Out {
 impl Files {
     /// The first one, which is `out`.
     pub(super) fn begin(names: Names, out: Out, start: Start) -> Result<Self, Error> {
+        if let (Out::File(file), Names::Files { first, .. }) = (&out, &names)
+            && file.metadata().is_ok_and(|metadata| metadata.is_file())
+        {
+            file.set_len(0).map_err(|error| named(first, &error))?;
+        }
         let counts = vec![TapCounts::default(); start.capturing.shards.into()];
         let blocks = section(&start)?;
         let mut files = Self {

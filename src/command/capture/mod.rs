@@ -10,7 +10,7 @@
 mod cut;
 mod file;
 
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, IsTerminal};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -21,14 +21,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use self::file::{Files, Names, Start};
 use super::control::client::Which;
 use super::control::merge::Merge;
 use super::control::packet_filter::PacketFilter;
 use super::control::packets::{self, Item};
-use super::control::protocol::Ask;
+use super::control::protocol::{Ask, BUFFERS};
 use super::{Error, threads};
 
 /// Options of `trust capture`.
@@ -68,7 +67,7 @@ pub(crate) struct Capture {
     seconds: Option<u32>,
 
     /// How much each shard may keep until it is taken from it. Like 4M.
-    #[arg(long, value_name = "SIZE", default_value = "16M", value_parser = size)]
+    #[arg(long, value_name = "SIZE", default_value = "16M", value_parser = buffer)]
     buffer: u64,
 
     #[command(flatten)]
@@ -98,23 +97,45 @@ fn size(text: &str) -> Result<u64, String> {
     octets.and_then(|octets| octets.checked_shl(shift)).ok_or_else(|| "not a size, like 64k, 100M or 1G".to_owned())
 }
 
+/// What a shard may keep.
+fn buffer(text: &str) -> Result<u64, String> {
+    size(text).and_then(|octets| if BUFFERS.contains(&octets) { Ok(octets) } else { Err("it is 64k to 1G".to_owned()) })
+}
+
 impl Capture {
     pub(crate) fn run(self) -> Result<(), Error> {
         PacketFilter::parse(&self.filter).map_err(Error::Usage)?;
         let ask = Ask::Capture { filter: self.filter.clone(), snaplen: self.snaplen, buffer: self.buffer };
+        let to_output = self.write.as_os_str() == "-";
+        if to_output && self.rotate.is_some() {
+            return Err(Error::Usage("--rotate needs files: name one with --write".to_owned()));
+        }
+        if to_output && io::stdout().is_terminal() {
+            let what = "--write -: the standard output is a terminal; name a file, or put a reader behind a pipe";
+            return Err(Error::Usage(what.to_owned()));
+        }
         let client = self.which.connect()?;
-        let names = if self.write.as_os_str() == "-" {
+        let names = if to_output {
             Names::Output
         } else {
             Names::Files { first: self.write.clone(), rotate: self.rotate, keep: self.keep }
         };
+        let is_new = !to_output && !self.write.exists();
         // First: nobody is asked for what cannot be written.
         let out = names.open()?;
-        let (capturing, input) = client.capture(ask)?;
+        let (capturing, input) = client.capture(ask).inspect_err(|_| {
+            if is_new {
+                let _ = std::fs::remove_file(&self.write);
+            }
+        })?;
         let mut files = Files::begin(names, out, Start { capturing, filter: self.filter.clone() })?;
-        eprintln!("capturing to {}; ^C ends it", self.write.display());
+        if to_output {
+            threads::end_without_reader()?;
+        }
         let over =
             until(input.get_ref().try_clone()?, self.seconds.map(|seconds| Duration::from_secs(seconds.into())))?;
+        // Whoever has read that may send a signal.
+        eprintln!("capturing to {}; ^C ends it", self.write.display());
         let captured = self.take(input, &mut files, &over);
         let written = files.finish();
         eprintln!("{}", files.summary());
@@ -172,7 +193,7 @@ impl Capture {
 /// Hangs up when a signal says so, or the time is over; what comes back says whether that was.
 fn until(stream: UnixStream, time: Option<Duration>) -> Result<Arc<AtomicBool>, Error> {
     let (over, interrupted) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
+    for signal in threads::ending_signals() {
         // The second one ends it at once.
         signal_hook::flag::register_conditional_default(signal, Arc::clone(&interrupted))?;
         signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
@@ -202,6 +223,9 @@ mod tests {
         }
         for text in ["", "k", "0", "-1", "1kk", "1.5M", "99999999999999999999", "1T", "M1"] {
             assert!(size(text).is_err(), "{text}");
+        }
+        for (text, fits) in [("63k", false), ("64k", true), ("1G", true), ("1025M", false), ("x", false)] {
+            assert_eq!(buffer(text).is_ok(), fits, "{text}");
         }
     }
 }

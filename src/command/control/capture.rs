@@ -2,7 +2,7 @@
 //!
 //! Whoever does not read is waited for here; the taps count meanwhile what they cannot keep.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,8 +13,8 @@ use trust::tcp;
 
 use super::packet_filter::PacketFilter;
 use super::packets::{self, Tick};
-use super::protocol::{Answer, Capturing};
-use super::session::Session;
+use super::protocol::{Answer, BUFFERS, Capturing};
+use super::session::{Counted, Session};
 use super::talk::{End, write};
 
 /// How often the rings of the taps are looked at, while they are found empty.
@@ -22,9 +22,6 @@ const LOOK: Duration = Duration::from_millis(10);
 
 /// Octets that are written at a time.
 const BATCH: usize = 256 << 10;
-
-/// The least and the most that a tap may keep for its reader.
-const BUFFERS: std::ops::RangeInclusive<u64> = 64 << 10..=1 << 30;
 
 /// What a capture keeps.
 #[derive(Debug, Clone, Copy)]
@@ -85,22 +82,6 @@ pub(super) async fn serve(
             read = reads.read_u8() => hung_up |= read.is_err(),
             () = tokio::time::sleep(LOOK) => {}
         }
-    }
-}
-
-/// One that captures, for as long as it is there.
-struct Counted<'a>(&'a AtomicUsize);
-
-impl<'a> Counted<'a> {
-    fn new(captures: &'a AtomicUsize) -> Self {
-        captures.fetch_add(1, Ordering::Relaxed);
-        Self(captures)
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

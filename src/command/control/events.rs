@@ -1,5 +1,6 @@
 //! What senders decide, for one who asks: traces on the shards of a running engine, a line of JSON for each event.
 
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
@@ -15,7 +16,7 @@ use trust::tcp;
 use super::merge::Merge;
 use super::packet_filter::PacketFilter;
 use super::protocol::{Answer, name};
-use super::session::Session;
+use super::session::{Counted, Session};
 use super::talk::{End, write};
 
 /// How often the rings of the traces are looked at.
@@ -32,7 +33,12 @@ const BATCH: usize = 32 << 10;
 
 /// Sends events until the other side hangs up, or the engine ends. Of the connections that the filter is about, one in
 /// `sample`.
-pub(super) async fn serve(stream: &mut UnixStream, handle: &Handle, filter: &str, sample: u32) -> Result<(), End> {
+pub(super) async fn serve(
+    stream: &mut UnixStream,
+    handle: &Handle,
+    (filter, sample): (&str, u32),
+    sessions: &AtomicUsize,
+) -> Result<(), End> {
     let filter = PacketFilter::parse(filter).map_err(Some)?;
     let session = Session::begin(handle, "somebody else is told of events already", |shard, tell| {
         let filter = filter.clone();
@@ -41,6 +47,7 @@ pub(super) async fn serve(stream: &mut UnixStream, handle: &Handle, filter: &str
         (reader, handle.trace(shard, trace, tell))
     });
     let mut session = session.await?;
+    let _counted = Counted::new(sessions);
     let (clock, mut merge) = (session.clock(), Merge::default());
     let (mut count, mut told, mut text) = (0, Instant::now(), String::new());
     write(stream, Answer::Wait {}.line().as_bytes()).await?;

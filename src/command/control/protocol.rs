@@ -21,6 +21,9 @@ pub(crate) const LONGEST_REQUEST: usize = 4_096;
 /// The longest line of an answer, with its newline.
 pub(crate) const LONGEST_ANSWER: usize = 64 << 10;
 
+/// The least and the most octets that a shard may keep for who captures.
+pub(crate) const BUFFERS: std::ops::RangeInclusive<u64> = 64 << 10..=1 << 30;
+
 /// What every request begins with, whatever its version.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Versioned {

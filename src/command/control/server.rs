@@ -44,7 +44,7 @@ const LAST_OCTETS: usize = 256 << 10;
 /// After so long it is looked again whether there is room for a RST.
 const ROOM: Duration = Duration::from_millis(5);
 
-/// For so long who captures may take for the last packets when the engine ends.
+/// For so long who captures or hears events may take for the last of them when the engine ends.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What the answers are about.
@@ -80,7 +80,7 @@ impl Server {
         let (stop, stopped) = oneshot::channel();
         let (drain, drains) = watch::channel(false);
         let captures = Arc::<AtomicUsize>::default();
-        let asked = Arc::new(Asked { handle, about, captures: Arc::clone(&captures) });
+        let asked = Arc::new(Asked { handle, about, captures: Arc::clone(&captures), traces: AtomicUsize::new(0) });
         let thread = threads::start("control", move || {
             let served = runtime.block_on(async {
                 let listener = listener.map(tokio::net::UnixListener::from_std).transpose()?;
@@ -106,10 +106,11 @@ impl Server {
             if let Err(error) = served {
                 tracing::error!("the control socket: {error}");
             }
-            // Shards have gone: what their taps have seen last is still told.
+            // Shards have gone: what their taps and traces have seen last is still told.
             runtime.block_on(async {
                 let end = Instant::now() + LAST_WORDS;
-                while asked.captures.load(Ordering::Relaxed) > 0 && Instant::now() < end {
+                let sessions = || asked.captures.load(Ordering::Relaxed) + asked.traces.load(Ordering::Relaxed);
+                while sessions() > 0 && Instant::now() < end {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
             });
@@ -204,6 +205,8 @@ struct Asked {
     about: About,
     /// How many get packets.
     captures: Arc<AtomicUsize>,
+    /// How many are told of events.
+    traces: AtomicUsize,
 }
 
 impl Asked {
@@ -216,7 +219,9 @@ impl Asked {
                 Ask::Engine => self.engine(stream).await?,
                 Ask::Stats => self.stats(stream).await?,
                 Ask::Metrics { openmetrics } => self.metrics(stream, openmetrics).await?,
-                Ask::Events { filter, sample } => events::serve(stream, &self.handle, &filter, sample).await?,
+                Ask::Events { filter, sample } => {
+                    events::serve(stream, &self.handle, (&filter, sample), &self.traces).await?;
+                }
                 Ask::Capture { filter, snaplen, buffer } => {
                     let wanted = capture::Wanted { filter: &filter, snaplen, buffer };
                     capture::serve(stream, &self.handle, wanted, &self.captures).await?;

@@ -1,5 +1,6 @@
 //! A tracing session: an observer on each shard of an engine, and the time that all of them have told everything up to.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::oneshot;
@@ -94,6 +95,22 @@ impl<R: Reader> Session<R> {
         let closed = self.readers.iter().all(R::is_closed);
         self.readers.iter_mut().for_each(R::look);
         (!closed).then(|| now.saturating_sub(LAG))
+    }
+}
+
+/// A session among those that there are, for as long as it is there.
+pub(super) struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    pub(super) fn new(sessions: &'a AtomicUsize) -> Self {
+        sessions.fetch_add(1, Ordering::Relaxed);
+        Self(sessions)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
