@@ -6,7 +6,6 @@
 
 use super::running::{Engine, Handle};
 use crate::shard::budget::Work;
-use crate::shard::counters::TURN_TIMES;
 use crate::shard::{Counters, DropReason};
 
 /// What kind a metric is of, and with it what may be done with its values.
@@ -64,12 +63,40 @@ pub enum SampleValue {
 type Linux = (&'static str, &'static str, fn(&Counters) -> u64);
 
 /// Counters that mean what a counter of Linux means, over all shards.
-const LINUX: [Linux; 9] = [
+const LINUX: [Linux; 27] = [
+    ("node_netstat_Tcp_ActiveOpens", "Connections that we began to open", |all| all.opens),
     ("node_netstat_Tcp_PassiveOpens", "Connections opened by the other side", |all| all.accepted),
+    (
+        "node_netstat_Tcp_AttemptFails",
+        "Opens of either side that failed before the connection was established",
+        |all| all.opens_failed + all.half_open_resets,
+    ),
+    ("node_netstat_Tcp_EstabResets", "Connections that ended out of ESTABLISHED or CLOSE-WAIT", |all| {
+        all.established_resets
+    }),
+    ("node_netstat_Tcp_CurrEstab", "Connections now in ESTABLISHED or CLOSE-WAIT", |all| all.established),
+    ("node_netstat_Tcp_InSegs", "Segments received, wrong ones and super-segments as one each", |all| {
+        all.packets_in.saturating_sub(all.packets_not_tcp)
+    }),
+    ("node_netstat_Tcp_RetransSegs", "Segments sent again, SYNs included", |all| {
+        all.segments_resent + all.syn_retransmits
+    }),
+    ("node_netstat_Tcp_InErrs", "Segments received with a wrong header or checksum", |all| {
+        dropped(all, DropReason::OF_SEGMENTS)
+    }),
+    ("node_netstat_Tcp_InCsumErrors", "Segments received with a wrong checksum", |all| {
+        all.dropped(DropReason::TCP_CHECKSUM)
+    }),
     ("node_netstat_Tcp_OutRsts", "Segments sent with RST", |all| all.resets_out),
+    ("node_netstat_TcpExt_TCPSynRetrans", "SYNs and SYN-ACKs sent again", |all| all.syn_retransmits),
+    ("node_netstat_TcpExt_TCPFastRetrans", "Segments sent again in fast recoveries", |all| all.fast_retransmits),
     ("node_netstat_TcpExt_TCPTimeouts", "Retransmission timeouts", |all| all.retransmission_timeouts),
+    ("node_netstat_TcpExt_TCPSpuriousRTOs", "Retransmission timeouts that proved needless", |all| {
+        all.spurious_timeouts
+    }),
     ("node_netstat_TcpExt_TCPLossProbes", "Tail loss probes", |all| all.tail_probes),
     ("node_netstat_TcpExt_TCPDSACKRecv", "Reports of peers that octets arrived twice", |all| all.dsacks_in),
+    ("node_netstat_TcpExt_TCPOFOQueue", "Segments held that arrived out of order", |all| all.segments_out_of_order),
     ("node_netstat_TcpExt_SyncookiesSent", "SYNs answered with a cookie", |all| all.cookies_sent),
     ("node_netstat_TcpExt_SyncookiesRecv", "Connections made of a cookie", |all| all.cookies_accepted),
     ("node_netstat_TcpExt_SyncookiesFailed", "ACKs of no connection that were no good cookie", |all| {
@@ -78,7 +105,29 @@ const LINUX: [Linux; 9] = [
     ("node_netstat_TcpExt_ListenOverflows", "Handshakes refused because an accept queue was full", |all| {
         all.dropped(DropReason::AcceptQueueFull)
     }),
+    ("node_netstat_TcpExt_ListenDrops", "SYNs and last ACKs of handshakes dropped for want of a place", |all| {
+        dropped(all, [DropReason::AcceptQueueFull, DropReason::BacklogFull, DropReason::NoRoom])
+    }),
+    ("node_netstat_TcpExt_EmbryonicRsts", "Resets received before the connection was established", |all| {
+        all.half_open_resets
+    }),
+    ("node_netstat_TcpExt_TCPAbortOnData", "Connections reset for data that came after they were closed", |all| {
+        all.aborted_on_data
+    }),
+    ("node_netstat_TcpExt_TCPAbortOnClose", "Connections reset when they were closed with something unread", |all| {
+        all.aborted_on_close
+    }),
+    ("node_netstat_TcpExt_TCPAbortOnTimeout", "Connections that timed out", |all| all.timed_out),
+    (
+        "node_netstat_TcpExt_TCPAbortOnMemory",
+        "Connections reset because too many were left, or memory was short",
+        |all| all.orphans_over_limit + all.orphans_out_of_memory,
+    ),
 ];
+
+fn dropped<const N: usize>(all: &Counters, reasons: [DropReason; N]) -> u64 {
+    reasons.iter().map(|reason| all.dropped(*reason)).sum()
+}
 
 impl Handle {
     /// Calls `visit` with every metric of the engine, one family after the other: counters and gauges of each shard,
@@ -100,8 +149,8 @@ impl Handle {
     pub fn visit_metrics(&self, visit: &mut dyn FnMut(Family<'_>)) {
         let shards = self.shard_counters();
         for (index, (name, help)) in Counters::NAMES.iter().zip(Counters::HELP).enumerate() {
-            // The sum of the histogram below; and what readers count, not shards, which is further below.
-            if ["turn_nanos", "forwarded"].contains(name) {
+            // The sums of the histograms below; and what readers count, not shards, which is further below.
+            if ["turn_nanos", "round_trip_nanos", "forwarded"].contains(name) {
                 continue;
             }
             let gauge = help.trim_start().starts_with("Gauge:") || help.trim_start().starts_with("Most ");
@@ -131,8 +180,11 @@ impl Handle {
             sample.value = SampleValue::Decimal(counters.longest_turn as f64 / 1e9);
         }
         family(visit, ("trust_longest_turn_seconds", "The longest turn.", MetricKind::Gauge), &longest);
-        let turns: Vec<_> = shards.iter().enumerate().map(|(shard, counters)| turns(shard, counters)).collect();
+        let turns = times(&shards, |counters| (&counters.turn_times, counters.turn_nanos));
         family(visit, ("trust_turn_seconds", "Turns by how long they took.", MetricKind::Histogram), &turns);
+        let trips = times(&shards, |counters| (&counters.round_trips, counters.round_trip_nanos));
+        let help = "Smoothed round trips of connections: of each once a second while segments come, and in its end.";
+        family(visit, ("trust_round_trip_seconds", help, MetricKind::Histogram), &trips);
         let all = self.counters();
         let sample = |value| Sample { labels: Vec::new(), value: SampleValue::Number(value) };
         // Not of a shard: the stages have counted them.
@@ -145,6 +197,14 @@ impl Handle {
         family(visit, ("trust_fragments_dropped", help, MetricKind::Counter), &fragments);
         let help = "Packets that came on a queue of another shard and were handed over by ring.";
         family(visit, ("trust_handed_over", help, MetricKind::Counter), &[sample(all.forwarded)]);
+        let pools = self.packet_pools();
+        for (index, name, help) in [
+            (0, "trust_packet_buffers", "Buffers for packets of each reader."),
+            (1, "trust_packet_buffers_free", "Of these, the ones that no packet is in."),
+        ] {
+            let pool = |(queue, pool): (usize, &[u64; 2])| sample(pool[index]).with(&("queue", queue.to_string()));
+            family(visit, (name, help, MetricKind::Gauge), &pools.iter().enumerate().map(pool).collect::<Vec<_>>());
+        }
         for (name, help, value) in LINUX {
             family(visit, (name, help, MetricKind::Untyped), &[sample(value(&all))]);
         }
@@ -170,12 +230,16 @@ fn of_shards(shards: &[Counters], value: impl Fn(&Counters) -> u64) -> Vec<Sampl
     shards.iter().enumerate().map(sample).collect()
 }
 
-/// Turns of a shard by their time, in seconds.
-fn turns(shard: usize, counters: &Counters) -> Sample {
-    let bound = |class: usize| if class + 1 == TURN_TIMES { f64::INFINITY } else { (1_u64 << class) as f64 / 1e6 };
-    let buckets = counters.turn_times.iter().enumerate().map(|(class, turns)| (bound(class), *turns)).collect();
-    let sum = counters.turn_nanos as f64 / 1e9;
-    Sample { labels: vec![("shard", shard.to_string())], value: SampleValue::Histogram { buckets, sum } }
+/// How often there was what time, by shard: classes of powers of two of a microsecond, and the sum in nanoseconds.
+fn times<'a>(shards: &'a [Counters], of: impl Fn(&'a Counters) -> (&'a [u64], u64)) -> Vec<Sample> {
+    let sample = |(shard, counters): (usize, &'a Counters)| {
+        let (classes, nanos) = of(counters);
+        let bound = |class| if class + 1 == classes.len() { f64::INFINITY } else { (1_u64 << class) as f64 / 1e6 };
+        let buckets = classes.iter().enumerate().map(|(class, count)| (bound(class), *count)).collect();
+        let value = SampleValue::Histogram { buckets, sum: nanos as f64 / 1e9 };
+        Sample { labels: vec![("shard", shard.to_string())], value }
+    };
+    shards.iter().enumerate().map(sample).collect()
 }
 
 impl Sample {
@@ -209,6 +273,6 @@ mod tests {
             values += labels.len();
         });
         assert!(names.contains("trust_accepted") && names.contains("node_netstat_TcpExt_TCPTimeouts"));
-        assert!(names.len() == Counters::NAMES.len() - 2 + 7 + LINUX.len() && values > 80, "{} {values}", names.len());
+        assert!(names.len() == Counters::NAMES.len() - 3 + 10 + LINUX.len() && values > 80, "{} {values}", names.len());
     }
 }

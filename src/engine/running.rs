@@ -112,6 +112,13 @@ impl Handle {
         total(&self.counters, &self.stages)
     }
 
+    /// Of each reader, how many packet buffers it has, and how many of them are at home.
+    pub(super) fn packet_pools(&self) -> Vec<[u64; 2]> {
+        let read =
+            |stage: &Arc<StageStats>| [&stage.buffers, &stage.buffers_free].map(|cell| cell.load(Ordering::Relaxed));
+        self.stages.iter().map(read).collect()
+    }
+
     pub(super) fn peers(&self) -> &[Peer] {
         &self.peers
     }

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::stage::{Poll, StageStats};
 use crate::buffer::frame::RxFrame;
@@ -79,6 +80,8 @@ impl Rx {
         stats: Arc<StageStats>,
     ) -> Self {
         let (keys, owners) = (shared.keys, Arc::clone(&shared.owners));
+        stats.buffers.store(pool.capacity() as u64, Ordering::Relaxed);
+        stats.buffers_free.store(pool.available() as u64, Ordering::Relaxed);
         Self {
             queue,
             pool,
@@ -147,7 +150,8 @@ impl Rx {
             }
         }
         if packets > 0 {
-            self.stats.forwarded.store(self.forwarded, std::sync::atomic::Ordering::Relaxed);
+            self.stats.forwarded.store(self.forwarded, Ordering::Relaxed);
+            self.stats.buffers_free.store(self.pool.available() as u64, Ordering::Relaxed);
         }
         // Without buffers there is no use in looking at the queue: a return wakes us.
         Ok(Poll { work: packets, drained: drained || self.starved })
@@ -173,7 +177,7 @@ impl Rx {
         let Some(buffer) = packet.storage_mut().get_mut(start..) else { return false };
         let joined = fragments.join(buffer, len, std::time::Instant::now());
         for (cell, dropped) in self.stats.fragments.iter().zip(fragments.dropped()) {
-            cell.store(dropped, std::sync::atomic::Ordering::Relaxed);
+            cell.store(dropped, Ordering::Relaxed);
         }
         let Joined::Whole(len) = joined else { return false };
         packet.set_range(start, len);
@@ -211,6 +215,7 @@ impl Rx {
     /// Gives back some of the buffers that lie idle, if it is time, and says when it will be the next time. When only those
     /// are left that are worth keeping, nothing wakes the stage for them any more. Not needed while there is work.
     pub(super) fn rest(&mut self, now: Instant) -> Option<Instant> {
+        self.stats.buffers_free.store(self.pool.available() as u64, Ordering::Relaxed);
         if self.give_back_at.is_some_and(|at| at <= now) {
             self.give_back_at = None;
             self.pool.give_back(GIVEN_BACK);

@@ -18,6 +18,10 @@ pub(super) struct Poll {
 pub(super) struct StageStats {
     pub(super) forwarded: AtomicU64,
     pub(super) refused: AtomicU64,
+    /// Packet buffers of the reader ...
+    pub(super) buffers: AtomicU64,
+    /// ... and how many of them are at home.
+    pub(super) buffers_free: AtomicU64,
     /// By [`Unjoined`].
     pub(super) fragments: [AtomicU64; Unjoined::COUNT],
 }

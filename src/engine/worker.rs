@@ -273,9 +273,11 @@ impl Worker {
 
     fn publish(&mut self, now: Instant) {
         self.publish_at = now + PUBLISH_INTERVAL;
-        let parks = self.parks;
+        self.shard.count_round_trips();
+        let (parks, waiting) =
+            (self.parks, self.links.inbound.iter_mut().map(|inbound| inbound.frames.len()).sum::<usize>());
         let counters = self.shard.counters();
-        counters.parks = parks;
+        (counters.parks, counters.rx_ring) = (parks, waiting as u64);
         self.links.published.publish(counters);
     }
 

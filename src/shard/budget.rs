@@ -34,6 +34,8 @@ pub const BUCKETS: usize = 4_096;
 pub const ENTRIES: usize = 128;
 /// Places looked at for them, most of which are empty.
 pub const PLACES_SHOWN: usize = 1_024;
+/// Places looked at for round trips to be counted.
+pub const ROUND_TRIPS: usize = 256;
 /// Connections of a service looked at in one of its timers.
 pub const LOOKS: usize = 256;
 /// Steps that a service does for one connection before it asks to be called again.

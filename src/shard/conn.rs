@@ -2,6 +2,8 @@
 //!
 //! Must not contain: behaviour. What happens to a connection is in `state`, `receive` and `transmit`.
 
+use bitflags::bitflags;
+
 use super::receive_store::ReceiveStore;
 use super::send_store::SendStore;
 use super::service::ConnId;
@@ -20,6 +22,24 @@ pub(crate) enum Phase {
     /// The protocol is done (its TIME-WAIT record is elsewhere); the reader still has octets to fetch. With what there was to
     /// know of the connection in the end, if its user may ask.
     Drained(CloseReason, Option<Info>),
+}
+
+bitflags! {
+    /// Sides of a connection that have closed.
+    #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+    pub(crate) struct Sides: u8 {
+        /// The peer's FIN is in order.
+        const PEER = 1;
+        /// A FIN of ours was queued.
+        const OURS = 1 << 1;
+    }
+}
+
+impl Sides {
+    /// Our side closes; whether it had not before.
+    pub(crate) fn close_ours(&mut self) -> bool {
+        !std::mem::replace(self, *self | Self::OURS).contains(Self::OURS)
+    }
 }
 
 /// One connection with all that lies around it.
@@ -51,8 +71,8 @@ pub(crate) struct Conn {
     pub(crate) detached: bool,
     /// Detached, with something the peer has not acknowledged.
     pub(crate) orphan: bool,
-    /// The peer's FIN is in order.
-    pub(crate) eof: bool,
+    /// Which sides have closed.
+    pub(crate) ended: Sides,
     /// States it has passed, a bit each; kept only for the log.
     pub(crate) passed: u16,
     /// Has as many octets in the tx ring as it may.

@@ -69,6 +69,7 @@ impl ShardState {
         let origin = Target { service, listener: NO_LISTENER };
         let flow = Flow { quad, hash: self.hash(&quad) };
         let id = self.insert(&flow, origin, Phase::Handshake(handshake), ticket).ok_or(ConnectError::Full)?;
+        self.counters.opens += 1;
         self.destinations.opened(&quad, floor.is_some());
         if let Some(conn) = self.conns.get_mut(id) {
             conn.user = options.user;

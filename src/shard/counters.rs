@@ -12,6 +12,9 @@ use crate::wire::Malformed;
 /// Classes of turns by their time: the last takes in all from 2.1 s on.
 pub const TURN_TIMES: usize = 23;
 
+/// Classes of round trips by their time: the last takes in all from 2.1 s on.
+pub const ROUND_TRIPS: usize = 23;
+
 /// Declares the counters once: the plain struct, its names, and the flat view that readers see.
 macro_rules! counters {
     ($($(#[doc = $doc:literal])* $name:ident,)*) => {
@@ -27,6 +30,9 @@ macro_rules! counters {
             pub most_in_a_turn: [u64; Work::ALL.len()],
             /// Turns by how long they took: less than 2^i us, and not less than half of that, for the i-th.
             pub turn_times: [u64; TURN_TIMES],
+            /// Smoothed round trips of connections, each looked at once a second or less often while segments come, and in
+            /// the end: less than 2^i us, and not less than half of that, for the i-th.
+            pub round_trips: [u64; ROUND_TRIPS],
             /// The longest turn, in ns.
             pub longest_turn: u64,
         }
@@ -38,6 +44,7 @@ macro_rules! counters {
                     drops: [0; DropReason::COUNT],
                     most_in_a_turn: [0; Work::ALL.len()],
                     turn_times: [0; TURN_TIMES],
+                    round_trips: [0; ROUND_TRIPS],
                     longest_turn: 0,
                 }
             }
@@ -51,13 +58,14 @@ macro_rules! counters {
             pub const HELP: &'static [&'static str] = &[$(concat!($($doc),*),)*];
 
             /// Number of published cells.
-            pub const CELLS: usize = Self::NAMES.len() + DropReason::COUNT + Work::ALL.len() + TURN_TIMES + 1;
+            pub const CELLS: usize =
+                Self::NAMES.len() + DropReason::COUNT + Work::ALL.len() + TURN_TIMES + ROUND_TRIPS + 1;
 
             fn store(&self, cells: &[AtomicU64]) {
                 let mut cells = cells.iter();
                 $(if let Some(cell) = cells.next() { cell.store(self.$name, Ordering::Relaxed); })*
                 let others = self.drops.into_iter().chain(self.most_in_a_turn).chain(self.turn_times);
-                for (cell, value) in cells.zip(others.chain([self.longest_turn])) {
+                for (cell, value) in cells.zip(others.chain(self.round_trips).chain([self.longest_turn])) {
                     cell.store(value, Ordering::Relaxed);
                 }
             }
@@ -65,9 +73,9 @@ macro_rules! counters {
             fn load(cells: &[AtomicU64]) -> Self {
                 let mut read = cells.iter().map(|cell| cell.load(Ordering::Relaxed));
                 let mut counters = Self { $($name: read.next().unwrap_or(0),)* ..Self::default() };
-                let Self { drops, most_in_a_turn, turn_times, longest_turn, .. } = &mut counters;
-                let others = drops.iter_mut().chain(most_in_a_turn).chain(turn_times).chain([longest_turn]);
-                for (other, value) in others.zip(read) {
+                let Self { drops, most_in_a_turn, turn_times, round_trips, longest_turn, .. } = &mut counters;
+                let others = drops.iter_mut().chain(most_in_a_turn).chain(turn_times).chain(round_trips);
+                for (other, value) in others.chain([longest_turn]).zip(read) {
                     *other = value;
                 }
                 counters
@@ -82,7 +90,9 @@ macro_rules! counters {
             pub fn add(&mut self, other: &Self) {
                 $(self.$name += other.$name;)*
                 let sums = self.drops.iter_mut().zip(other.drops);
-                for (mine, theirs) in sums.chain(self.turn_times.iter_mut().zip(other.turn_times)) {
+                let times = self.turn_times.iter_mut().zip(other.turn_times);
+                let trips = self.round_trips.iter_mut().zip(other.round_trips);
+                for (mine, theirs) in sums.chain(times).chain(trips) {
                     *mine += theirs;
                 }
                 for (mine, theirs) in self.most_in_a_turn.iter_mut().zip(other.most_in_a_turn) {
@@ -99,6 +109,8 @@ counters! {
     packets_in,
     /// IP octets received.
     bytes_in,
+    /// Of the packets received, those that never came to TCP: malformed or misdirected ones, ICMP, other protocols.
+    packets_not_tcp,
     /// IP packets handed to the device (a super-segment counts once).
     packets_out,
     /// IP octets handed to the device.
@@ -121,6 +133,12 @@ counters! {
     payload_out,
     /// Frames sent again.
     retransmits,
+    /// Wire segments sent again, of whole super-segments each.
+    segments_resent,
+    /// Of these, the ones that later acknowledgments showed to be lost (fast retransmission, RFC 5681 3.2).
+    fast_retransmits,
+    /// SYNs and SYN-ACKs sent again.
+    syn_retransmits,
     /// Retransmission timeouts (RFC 6298).
     retransmission_timeouts,
     /// Fast recoveries: losses found without a timeout (RFC 6582, RFC 8985).
@@ -133,16 +151,32 @@ counters! {
     dsacks_in,
     /// Recoveries that proved needless and were undone (RFC 5682, RFC 3522, RFC 3708).
     undone_recoveries,
+    /// Of these, recoveries after a retransmission timeout.
+    spurious_timeouts,
     /// RST segments sent.
     resets_out,
     /// Connections opened by the other side.
     accepted,
     /// Connections opened by us.
     connected,
+    /// Connections that we began to open.
+    opens,
+    /// Of these, the ones that never were established.
+    opens_failed,
+    /// Connections that the other side began to open and reset before they were established.
+    half_open_resets,
     /// Ports looked at for connections opened by us.
     ports_tried,
     /// Connections ended, for whatever reason.
     closed,
+    /// Connections that our side has closed, wholly or for sending.
+    fins_queued,
+    /// Connections that ended without our side having closed: by a reset of either side, or for want of progress.
+    established_resets,
+    /// Connections that were reset because they were closed with something unread.
+    aborted_on_close,
+    /// Connections that were reset because data came after they were closed.
+    aborted_on_data,
     /// Connections ended by a reset of the peer.
     resets_in,
     /// Connections that timed out.
@@ -191,6 +225,8 @@ counters! {
     forwarded,
     /// Gauge: connections now, half-open ones included.
     connections,
+    /// Gauge: connections now in ESTABLISHED or CLOSE-WAIT.
+    established,
     /// Gauge: connections now in SYN-RECEIVED or SYN-SENT.
     half_open,
     /// Gauge: of those, the ones that we open.
@@ -213,6 +249,12 @@ counters! {
     held_octets,
     /// Most of them that were held at a time.
     held_octets_peak,
+    /// Gauge: packets now in the rings from readers.
+    rx_ring,
+    /// Gauge: frames now in the ring to the writer.
+    tx_ring,
+    /// Round trips counted by their time, together, ns.
+    round_trip_nanos,
     /// Turns of the worker that did something.
     turns,
     /// Time that these took altogether, ns.
@@ -302,6 +344,17 @@ impl DropReason {
     /// Those that readers count, in the order of [`Unjoined`](crate::steering::Unjoined).
     pub const OF_FRAGMENTS: [Self; 3] = [Self::FragmentOverlap, Self::FragmentOdd, Self::FragmentUnfinished];
 
+    /// Segments with a wrong checksum.
+    pub const TCP_CHECKSUM: Self = Self::Malformed(Malformed::TcpChecksum);
+
+    /// Segments that are malformed, whatever the packet around them.
+    pub const OF_SEGMENTS: [Self; 4] = [
+        Self::Malformed(Malformed::TcpTruncated),
+        Self::Malformed(Malformed::TcpDataOffset),
+        Self::TCP_CHECKSUM,
+        Self::Malformed(Malformed::TcpOption),
+    ];
+
     /// How many reasons there are.
     pub const COUNT: usize = Malformed::COUNT + Self::OWN.len();
 
@@ -340,13 +393,14 @@ impl Counters {
     /// number is asked for only then.
     #[inline]
     pub(super) fn note_events(&mut self, events: Events, refused: impl FnOnce() -> u32) {
-        const SOME: [Events; 6] = [
+        const SOME: [Events; 7] = [
             Events::TIMEOUT,
             Events::FAST_RETRANSMIT,
             Events::PROBE,
             Events::REORDERING_TIMEOUT,
             Events::DSACK,
             Events::UNDONE,
+            Events::SPURIOUS_TIMEOUT,
         ];
         let any = SOME.iter().fold(Events::REFUSED, |any, event| any | *event);
         if !events.intersects(any) {
@@ -362,6 +416,7 @@ impl Counters {
             &mut self.reordering_timeouts,
             &mut self.dsacks_in,
             &mut self.undone_recoveries,
+            &mut self.spurious_timeouts,
         ];
         for (event, cell) in SOME.into_iter().zip(cells) {
             *cell += u64::from(events.contains(event));
@@ -382,9 +437,14 @@ impl Counters {
     pub(crate) fn note_turn(&mut self, took: Duration) {
         self.turns += 1;
         self.turn_nanos = self.turn_nanos.saturating_add(took.as_nanos());
-        let bits = u64::BITS - (took.as_nanos() / 1_000).leading_zeros();
-        self.turn_times[(bits as usize).min(TURN_TIMES - 1)] += 1;
+        self.turn_times[magnitude(took).min(TURN_TIMES - 1)] += 1;
         self.longest_turn = self.longest_turn.max(took.as_nanos());
+    }
+
+    /// Counts a round trip of a connection.
+    pub(super) fn note_round_trip(&mut self, time: Duration) {
+        self.round_trip_nanos = self.round_trip_nanos.saturating_add(time.as_nanos());
+        self.round_trips[magnitude(time).min(ROUND_TRIPS - 1)] += 1;
     }
 
     /// Most pieces of that work that one turn did.
@@ -411,6 +471,11 @@ impl Counters {
     }
 }
 
+/// The least i of which 2^i us are more.
+fn magnitude(time: Duration) -> usize {
+    (u64::BITS - (time.as_nanos() / 1_000).leading_zeros()) as usize
+}
+
 impl fmt::Debug for Counters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut counters = f.debug_struct("Counters");
@@ -427,12 +492,15 @@ impl fmt::Debug for Counters {
             counters.field("turn_times", &Counted(|| (0..).map(Below).zip(self.turn_times)));
             counters.field("longest_turn", &Duration::from_nanos(self.longest_turn));
         }
+        if self.round_trips.iter().any(|trips| *trips != 0) {
+            counters.field("round_trips", &Counted(|| (0..).map(Below).zip(self.round_trips)));
+        }
         counters.finish()
     }
 }
 
-/// All of them by name, zeros included: counters and gauges as numbers, those by reason or kind as maps, and turns by
-/// their time as a list.
+/// All of them by name, zeros included: counters and gauges as numbers, those by reason or kind as maps, and turns and
+/// round trips by their time as lists.
 #[cfg(feature = "serde")]
 impl serde::Serialize for Counters {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -447,6 +515,7 @@ impl serde::Serialize for Counters {
             Work::ALL.into_iter().map(Work::name).zip(self.most_in_a_turn).collect();
         map.serialize_entry("most_in_a_turn", &most)?;
         map.serialize_entry("turn_times", &self.turn_times)?;
+        map.serialize_entry("round_trips", &self.round_trips)?;
         map.serialize_entry("longest_turn", &self.longest_turn)?;
         map.end()
     }
@@ -461,8 +530,10 @@ impl<K: fmt::Debug, I: Iterator<Item = (K, u64)>, F: Fn() -> I> fmt::Debug for C
     }
 }
 
-/// A class of turns, by the time that they took less than.
+/// A class of turns or round trips, by the time that they took less than.
 struct Below(usize);
+
+const _: () = assert!(ROUND_TRIPS == TURN_TIMES, "their last classes are told alike");
 
 impl fmt::Debug for Below {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -514,6 +585,7 @@ mod tests {
         counters.drop_packet(DropReason::DeviceRefused);
         counters.note_work(Work::Places, 5);
         counters.note_turn(Duration::from_micros(3));
+        counters.note_round_trip(Duration::from_micros(300));
         let published = PublishedCounters::default();
         published.publish(&counters);
         assert_eq!(published.read(), counters);
@@ -556,7 +628,10 @@ mod tests {
         other.note_work(Work::Timers, 9);
         one.note_turn(Duration::from_micros(5));
         other.note_turn(Duration::from_micros(5));
+        one.note_round_trip(Duration::from_micros(9));
+        other.note_round_trip(Duration::from_micros(10));
         one.add(&other);
+        assert_eq!((one.round_trips[4], one.round_trip_nanos), (2, 19_000));
         assert_eq!((one.most_in_a_turn(Work::Mail), one.most_in_a_turn(Work::Timers)), (7, 9));
         assert_eq!((one.turns, one.turn_times[3], one.longest_turn), (2, 2, 5_000));
         assert!(Work::ALL.iter().enumerate().all(|(index, work)| *work as usize == index));
@@ -575,7 +650,7 @@ mod tests {
         let mut counters = Counters::default();
         counters.note_events(Events::PREDICTED | Events::DUPLICATE_ACK, || 9);
         assert_eq!(counters, Counters::default());
-        counters.note_events(Events::DSACK | Events::UNDONE, || 9);
+        counters.note_events(Events::DSACK | Events::UNDONE | Events::SPURIOUS_TIMEOUT, || 9);
         counters.note_events(Events::DSACK | Events::FAST_RETRANSMIT, || 9);
         counters.note_events(Events::TIMEOUT, || 9);
         counters.note_events(Events::PROBE | Events::REORDERING_TIMEOUT, || 9);
@@ -585,6 +660,7 @@ mod tests {
             dsacks_in: 3,
             payload_refused: 707,
             undone_recoveries: 1,
+            spurious_timeouts: 1,
             fast_recoveries: 1,
             retransmission_timeouts: 1,
             tail_probes: 1,

@@ -42,7 +42,7 @@ impl Conn {
     /// Changes with every octet that the peer acknowledges or the user reads, and with nothing else.
     fn moved(&self) -> u64 {
         match &self.phase {
-            Phase::Open(connection) => connection.moved(),
+            Phase::Open(connection) => connection.acked() + connection.read(),
             Phase::Handshake(_) => 0,
             Phase::Drained(..) => u64::MAX - u64::from(self.receive.unread()),
         }

@@ -2,7 +2,7 @@
 //!
 //! Must not contain: what the protocol says of it.
 
-use super::conn::{Conn, Phase};
+use super::conn::{Conn, Phase, Sides};
 use super::hasher::Flow;
 use super::listeners::Target;
 use super::receive_store::ReceiveStore;
@@ -42,7 +42,7 @@ impl ShardState {
             wants_room: false,
             detached: false,
             orphan: false,
-            eof: false,
+            ended: Sides::default(),
             passed: 0,
             ring_blocked: false,
             starved: false,

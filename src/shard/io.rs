@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::conn::{Conn, Event, Phase};
+use super::conn::{Conn, Event, Phase, Sides};
 use super::eviction::pool_of;
 use super::log;
 use super::opening::{AcceptQueue, ConnectError, ConnectOptions, ListenError, ListenOptions};
@@ -80,7 +80,7 @@ impl Io for ShardState {
     }
 
     fn at_eof(&self, id: ConnId) -> bool {
-        self.conns.get(id).is_some_and(|conn| conn.eof && conn.receive.unread() == 0)
+        self.conns.get(id).is_some_and(|conn| conn.ended.contains(Sides::PEER) && conn.receive.unread() == 0)
     }
 
     fn send(&mut self, id: ConnId, bytes: &[u8]) -> usize {
@@ -160,8 +160,9 @@ impl Io for ShardState {
     }
 
     fn shutdown(&mut self, id: ConnId) {
-        if let Some(Conn { phase: Phase::Open(connection), passed, .. }) = self.conns.get_mut(id) {
+        if let Some(Conn { phase: Phase::Open(connection), passed, ended, .. }) = self.conns.get_mut(id) {
             connection.shutdown();
+            self.counters.fins_queued += u64::from(ended.close_ours());
             log::pass(passed, connection.state());
             self.touch(id);
         }
@@ -191,7 +192,11 @@ impl Io for ShardState {
                 log::pass(&mut conn.passed, connection.state());
                 conn.receive.clear(&mut self.holdings);
                 let (quad, ip) = (conn.quad, conn.ip);
+                if reset.is_none() {
+                    self.counters.fins_queued += u64::from(conn.ended.close_ours());
+                }
                 if let Some(reset) = reset {
+                    self.counters.aborted_on_close += 1;
                     self.send_control(&quad, ip, &reset);
                     self.finish(id, CloseReason::Aborted);
                 } else {

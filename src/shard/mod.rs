@@ -45,6 +45,7 @@ mod prefetch;
 mod receive;
 mod receive_store;
 mod recent;
+mod round_trips;
 mod routes;
 mod run;
 mod secrets;
@@ -71,6 +72,7 @@ pub use self::counters::{Counters, DropReason, PublishedCounters};
 use self::egress::Egress;
 pub use self::hasher::FlowHasher;
 pub use self::opening::{AcceptQueue, ConnectError, ConnectOptions, ListenError, ListenOptions};
+use self::round_trips::RoundTrips;
 pub use self::routes::{PrefixError, Route, Routes};
 pub use self::run::LOOK_AHEAD;
 pub use self::secrets::Secrets;
@@ -99,6 +101,7 @@ pub struct Shard {
     mailboxes: Vec<u16>,
     /// Where [`reset_connections`](Self::reset_connections) goes on.
     reset_at: u32,
+    round_trips: RoundTrips,
 }
 
 impl std::fmt::Debug for Shard {
@@ -138,7 +141,13 @@ impl Shard {
         let (producer, frames) = ring(tx_ring);
         let config_logs = config.log_segments;
         let state = ShardState::new(config, shared, memory, Egress::new(producer, config_logs), now);
-        let shard = Self { state, services: Vec::new(), mailboxes: Vec::new(), reset_at: 0 };
+        let shard = Self {
+            state,
+            services: Vec::new(),
+            mailboxes: Vec::new(),
+            reset_at: 0,
+            round_trips: RoundTrips::default(),
+        };
         Ok((shard, Outlet { frames, memory: reader }))
     }
 
@@ -437,6 +446,12 @@ impl Shard {
     pub fn counters(&mut self) -> &mut Counters {
         self.state.refresh_gauges();
         &mut self.state.counters
+    }
+
+    /// Goes on with counting the round trips of connections by their time, if that is due: of each once a second while
+    /// segments come, or less often where there are very many. Whoever publishes counters calls it before.
+    pub fn count_round_trips(&mut self) {
+        self.round_trips.count(&mut self.state);
     }
 
     /// The shard's counters, to be added to.

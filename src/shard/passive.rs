@@ -18,7 +18,7 @@ use super::state::ShardState;
 use crate::buffer::frame::RxFrame;
 use crate::flow::Quad;
 use crate::tcp::cookie::{EPOCH, Subject, SynCookies};
-use crate::tcp::{self, HalfOpen, Handshake, HandshakeOutcome, OpenParams, Segment, SeqNum, Transmit};
+use crate::tcp::{self, CloseReason, HalfOpen, Handshake, HandshakeOutcome, OpenParams, Segment, SeqNum, Transmit};
 use crate::wire::ip::IpFields;
 use crate::wire::tcp::Flags;
 
@@ -333,7 +333,8 @@ impl ShardState {
     /// What the handshake of a record says that has not established a connection.
     fn half_open_outcome(&mut self, slot: u32, place: &Place, handshake: &Handshake, outcome: HandshakeOutcome) {
         match outcome {
-            HandshakeOutcome::Closed(_) => {
+            HandshakeOutcome::Closed(reason) => {
+                self.counters.half_open_resets += u64::from(reason == CloseReason::Reset);
                 // SM-SR-2: of a passive child that never was established, nobody is told.
                 self.drop_half_open(slot);
                 return;
@@ -361,6 +362,7 @@ impl ShardState {
             let Some(packed) = HalfOpen::pack(&handshake) else { return };
             self.half_open.update(slot, packed);
             if let Some(syn_ack) = syn_ack {
+                self.counters.syn_retransmits += u64::from(syn_ack.retransmission);
                 self.egress.send_control(&self.config, &place.quad, place.ip, &syn_ack, &mut self.counters);
             }
         }

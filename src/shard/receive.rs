@@ -4,7 +4,7 @@
 
 use super::Shard;
 use super::arrival::Arrival;
-use super::conn::{Conn, Event, Phase};
+use super::conn::{Conn, Event, Phase, Sides};
 use super::counters::DropReason;
 use super::hasher::Flow;
 use super::log;
@@ -31,6 +31,8 @@ impl Shard {
     }
 
     fn receive_ip(&mut self, frame: RxFrame) -> Result<(), (DropReason, RxFrame)> {
+        // Until it is found to be.
+        self.state.counters.packets_not_tcp += 1;
         let packet = match wire::ip::parse(frame.packet.bytes(), true) {
             Ok(packet) => packet,
             Err(malformed) => return Err((malformed.into(), frame)),
@@ -44,6 +46,7 @@ impl Shard {
         }
         match packet.protocol {
             PROTOCOL_TCP => {
+                self.state.counters.packets_not_tcp -= 1;
                 let trusted = frame.offload.checksum == ChecksumStatus::Trusted;
                 let (header, payload) = match wire::tcp::parse(packet.payload, src, dst, trusted) {
                     Ok(parsed) => parsed,
@@ -100,7 +103,10 @@ impl Shard {
                 let start = frame.packet.start() + plain.start;
                 self.receive_unconnected(flow, &Segment::from(plain), Arrival { frame, start })
             }
-            Err(reason) => Err((reason, frame)),
+            Err(reason) => {
+                self.state.counters.packets_not_tcp += 1;
+                Err((reason, frame))
+            }
         };
         self.account(handled);
     }
@@ -333,7 +339,7 @@ impl Shard {
             state.orphans.forget(conn);
         }
         let eof = outcome.events.contains(Events::EOF);
-        conn.eof |= eof;
+        conn.ended |= if eof { Sides::PEER } else { Sides::empty() };
         if state.config.log_connections
             && let Phase::Open(connection) = &conn.phase
         {
@@ -372,6 +378,8 @@ impl Shard {
                 Phase::Open(connection) => connection.close_reason(),
                 _ => None,
             });
+            // The user has not: that ends it elsewhere.
+            self.state.counters.aborted_on_data += u64::from(reason == Some(CloseReason::Aborted));
             self.state.finish(id, reason.unwrap_or(CloseReason::Normal));
         } else {
             self.state.touch(id);

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::age_list::AgeList;
 use super::buckets::Buckets;
 use super::config::{ShardConfig, ShardShared};
-use super::conn::{Conn, Event, Phase};
+use super::conn::{Conn, Event, Phase, Sides};
 use super::cookies::Cookies;
 use super::counters::{Counters, DropReason};
 use super::destinations::Destinations;
@@ -232,9 +232,12 @@ impl ShardState {
         self.wheel.remove(id.slot);
         let Some(conn) = self.conns.get(id) else { return };
         match conn.phase {
-            Phase::Handshake(_) => self.connecting -= 1,
+            Phase::Handshake(_) => {
+                self.connecting -= 1;
+                self.counters.opens_failed += 1;
+            }
             Phase::Drained(..) => return,
-            Phase::Open(_) => {}
+            Phase::Open(_) => self.counters.established_resets += u64::from(!conn.ended.contains(Sides::OURS)),
         }
         if self.trace.is_some() {
             self.look_at_end(id, reason);
@@ -251,6 +254,11 @@ impl ShardState {
             log::end(&self.config.tcp, conn, reason, self.now);
         }
         self.orphans.forget(conn);
+        if let Phase::Open(connection) = &conn.phase
+            && let Some(srtt) = connection.srtt()
+        {
+            self.counters.note_round_trip(srtt);
+        }
         let info = match &conn.phase {
             Phase::Open(connection) if !conn.detached => {
                 Some(Info { state: tcp::State::Closed, ..connection.info(&self.config.tcp, self.now) })
@@ -311,6 +319,9 @@ impl ShardState {
     pub(crate) fn refresh_gauges(&mut self) {
         let gauges = &mut self.counters;
         gauges.connections = (self.conns.len() + self.half_open.len()) as u64;
+        let opened = gauges.accepted + gauges.connected;
+        gauges.established = opened.saturating_sub(gauges.fins_queued + gauges.established_resets);
+        gauges.tx_ring = self.egress.waiting() as u64;
         gauges.buckets = self.buckets.as_ref().map_or(0, |buckets| buckets.occupied()) as u64;
         gauges.half_open = (self.connecting + self.half_open.len()) as u64;
         gauges.connecting = self.connecting as u64;

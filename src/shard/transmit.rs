@@ -145,6 +145,7 @@ impl WayOut<'_> {
         if let Phase::Handshake(handshake) = &mut conn.phase
             && let Some(segment) = handshake.poll_transmit(&self.config.tcp, self.now)
         {
+            self.counters.syn_retransmits += u64::from(segment.retransmission);
             self.egress.send_control(self.config, &conn.quad, conn.ip, &segment, self.counters);
         }
         false
@@ -177,19 +178,27 @@ impl WayOut<'_> {
             let Some(segment) = &polled else { break };
             sent += segment.len.max(1);
             if segment.retransmission {
-                self.lend().note_retransmission(connection);
+                self.lend().note_retransmission(connection, (segment.len, segment.gso_size));
             }
             *in_ring += self.send_segment(id, send, (quad, *ip), segment);
         }
         None
     }
 
-    /// Counts a segment that is sent again; a tap is told why.
+    /// Counts what is sent again, so many octets in pieces of that size; a tap is told why.
+    // In line, or with the segment by reference, it would cost each segment that is new.
     #[cold]
-    fn note_retransmission(self, connection: &tcp::Connection) {
+    #[inline(never)]
+    fn note_retransmission(self, connection: &tcp::Connection, (len, gso_size): (u32, u16)) {
+        let cause = Cause::of(connection.info(&self.config.tcp, self.now).loss_state);
+        let segments = if gso_size == 0 { 1 } else { len.div_ceil(gso_size.into()) };
         self.counters.retransmits += 1;
+        self.counters.segments_resent += u64::from(segments);
+        if cause == Cause::Loss {
+            self.counters.fast_retransmits += u64::from(segments);
+        }
         if let Some(tap) = self.egress.tap_mut() {
-            tap.sends_again(Cause::of(connection.info(&self.config.tcp, self.now).loss_state));
+            tap.sends_again(cause);
         }
     }
 

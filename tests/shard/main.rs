@@ -6,6 +6,7 @@
 //! | `runs` | segments that come one after another, and what ends a run of them |
 //! | `requirements` | what needs IP, tables or several connections |
 //! | `crumbs` | each reason to drop a packet |
+//! | `counted` | what is counted of connections |
 //! | `icmp` | ICMP errors, from whoever they come |
 //! | `listen`, `half_open` | listeners, backlogs, SYN cookies |
 //! | `buckets` | buckets of the owner table: claimed and given back |
@@ -21,6 +22,7 @@ mod bodies;
 mod buckets;
 mod budgets;
 mod conversations;
+mod counted;
 mod crumbs;
 mod diag;
 mod door;

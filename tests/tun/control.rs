@@ -312,6 +312,18 @@ pub(crate) fn metrics() -> Outcome {
     assert!(value(&text, "trust_payload_in_total") >= 15.0, "{text}");
     assert!(value(&text, "trust_accepted_total") >= stats["total"]["accepted"].as_f64().unwrap());
     assert_eq!(value(&text, "node_netstat_Tcp_PassiveOpens"), value(&text, "trust_accepted_total"));
+    assert_eq!(value(&text, "node_netstat_Tcp_CurrEstab"), value(&text, "trust_established"));
+    assert!(value(&text, "trust_established") >= 3.0 && value(&text, "node_netstat_Tcp_InSegs") >= 9.0, "{text}");
+    assert_eq!(
+        value(&text, "node_netstat_Tcp_InErrs") + value(&text, "node_netstat_TcpExt_TCPSynRetrans"),
+        0.0,
+        "{text}"
+    );
+    let buffers = ["trust_packet_buffers", "trust_packet_buffers_free"].map(|name| value(&text, name));
+    assert!(buffers[0] > 0.0 && buffers[1] > 0.0 && buffers[1] <= buffers[0], "{buffers:?}");
+    eventually(Duration::from_secs(5), "round trips are counted", || {
+        value(&scrape(), "trust_round_trip_seconds_count") >= 3.0
+    });
     assert!(value(&text, "trust_turn_seconds_count") > 0.0 && value(&text, "trust_turn_seconds_sum") > 0.0);
     let open = must(10, "curl", &["-sSf", "-H", "Accept: application/openmetrics-text", url]);
     assert!(open.ends_with("# EOF\n"), "{open}");
@@ -379,6 +391,8 @@ pub(crate) fn losses() -> Outcome {
     assert_eq!(info["recovery"]["fast_recoveries"], total["fast_recoveries"]);
     assert_eq!(info["recovery"]["dsacks"], total["dsacks_in"]);
     assert_eq!(info["timeouts"], total["retransmission_timeouts"]);
+    assert_eq!(info["retransmits"], total["segments_resent"]);
+    assert!(number(&total["fast_retransmits"]) > 0 && total["opens"] == 0, "{total}");
     let sent = number(&info["bytes_sent"]) + number(&info["bytes_resent"]);
     assert_eq!(sent, number(&total["payload_out"]));
     let metrics = engine.ask("stats", &["--openmetrics"]);

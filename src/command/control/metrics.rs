@@ -286,7 +286,7 @@ mod tests {
             }
             // The formats differ in the order of these labels.
             let infinite = |line: &&str| line.contains("le=\"+Inf\"") && line.contains("shard=\"0\"");
-            assert_eq!(text.lines().filter(infinite).count(), 1, "{text}");
+            assert_eq!(text.lines().filter(infinite).count(), 2, "turns and round trips: {text}");
         }
         assert!(
             open.contains("# TYPE trust_accepted counter\n") && old.contains("# TYPE trust_accepted_total counter\n")

@@ -117,6 +117,8 @@ bitflags! {
         const PARTIAL_ACK = 1 << 20;
         /// A recovery proved needless and was undone.
         const UNDONE = 1 << 21;
+        /// That recovery was one after a timeout.
+        const SPURIOUS_TIMEOUT = 1 << 22;
     }
 }
 

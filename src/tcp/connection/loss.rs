@@ -248,6 +248,7 @@ impl Connection {
         let Some((saved, needless)) = self.recovery.take_needless(config, summary, context.echo) else { return };
         outcome.events |= Events::UNDONE;
         if needless == Needless::SlowPath {
+            outcome.events |= Events::SPURIOUS_TIMEOUT;
             self.rtt.on_spurious_timeout();
         }
         self.congestion.undo(saved);

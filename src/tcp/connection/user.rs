@@ -7,7 +7,7 @@ use crate::tcp::base::outcome::CloseReason;
 use crate::tcp::base::segment::Transmit;
 use crate::tcp::base::seq::SeqNum;
 use crate::tcp::base::state::State;
-use crate::tcp::base::time::Instant;
+use crate::tcp::base::time::{Duration, Instant};
 use crate::tcp::connection::sender::SendOption;
 use crate::tcp::connection::time_wait::TimeWait;
 use crate::tcp::connection::{Connection, ConnectionFlags, Observed};
@@ -145,11 +145,10 @@ impl Connection {
         self.receiver.received() - u64::from(self.receiver.unread())
     }
 
-    /// Octets that the peer has acknowledged and that the user has read, together: who has no use for what a connection
-    /// holds lets this stand still.
+    /// The smoothed round trip, as [`Info`] has it.
     #[must_use]
-    pub fn moved(&self) -> u64 {
-        self.acked + self.read()
+    pub fn srtt(&self) -> Option<Duration> {
+        self.rtt.srtt()
     }
 
     /// When a segment was received last.
