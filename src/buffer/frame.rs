@@ -9,6 +9,7 @@ use super::{
     packet::PacketBuf,
     send_memory::{Lease, SendReader},
 };
+use crate::wire::icmp::Refusal;
 use crate::wire::vnet::{RxOffload, TxOffload};
 
 /// Payload slices a frame can hold. 64 KB of a connection's data lie in at most two blocks of send memory unless it was
@@ -24,6 +25,8 @@ pub struct RxFrame {
     pub packet: PacketBuf,
     /// What the device says of its checksum and segmentation.
     pub offload: RxOffload,
+    /// It is a fragment that came to nothing, and whoever sent it may be told so; `None`: a packet like any other.
+    pub refusal: Option<Refusal>,
 }
 
 /// One slice of a frame's payload.

@@ -187,7 +187,7 @@ impl Host {
         let Some(mut buffer) = self.driver.buffer_for(packet.len()) else { return false };
         buffer.storage_mut()[..packet.len()].copy_from_slice(packet);
         buffer.set_range(0, packet.len());
-        self.inbox.push(RxFrame { packet: buffer, offload: RxOffload::default() });
+        self.inbox.push(RxFrame { packet: buffer, offload: RxOffload::default(), refusal: None });
         true
     }
 
@@ -206,7 +206,7 @@ impl Host {
             self.driver.put(packet);
             return false;
         }
-        self.inbox.push(RxFrame { packet, offload });
+        self.inbox.push(RxFrame { packet, offload, refusal: None });
         true
     }
 
@@ -311,7 +311,7 @@ impl Host {
             match rx.receive(packet.storage_mut()) {
                 Ok(Some(received)) => {
                     packet.set_range(received.start, received.len);
-                    self.driver.receive(RxFrame { packet, offload: received.offload });
+                    self.driver.receive(RxFrame { packet, offload: received.offload, refusal: None });
                 }
                 nothing => {
                     self.driver.put(packet);

@@ -16,6 +16,7 @@ use crate::flow::ShardId;
 use crate::shard::ShardShared;
 use crate::steering::{Fragments, Joined, OwnerTable, SteeringKeys};
 use crate::tcp::{Duration, Instant};
+use crate::wire::icmp::Refusal;
 
 /// A batch ends at this many packets ...
 pub(super) const BATCH_PACKETS: usize = 64;
@@ -121,34 +122,15 @@ impl Rx {
             packet.set_range(received.start, received.len);
             packets += 1;
             octets += received.len;
-            let mut offload = received.offload;
-            if Fragments::is_one(packet.bytes()) {
-                if !self.join(&mut packet) {
-                    self.pool.put(packet);
-                    continue;
-                }
-                offload = Default::default();
-            }
-            let owner = if self.workers.len() == 1 { 0 } else { self.owner(packet.bytes()) };
-            self.forwarded += u64::from(owner != self.home && self.workers.len() > 1);
-            let frame = RxFrame { packet, offload };
-            let Some(worker) = self.workers.get_mut(owner) else {
+            let mut frame = RxFrame { packet, offload: received.offload, refusal: None };
+            if Fragments::is_one(frame.packet.bytes()) && !self.join(&mut frame) {
                 self.pool.put(frame.packet);
                 continue;
-            };
-            match worker.frames.stage(frame) {
-                Ok(()) => worker.staged = true,
-                // Cannot be: the ring is as large as the pool.
-                Err(frame) => self.pool.put(frame.packet),
             }
+            self.hand_on(frame);
         }
         self.pool.note_use();
-        for worker in &mut self.workers {
-            if std::mem::take(&mut worker.staged) {
-                worker.frames.publish();
-                worker.to_wake = true;
-            }
-        }
+        self.publish();
         if packets > 0 {
             self.stats.forwarded.store(self.forwarded, Ordering::Relaxed);
             self.stats.buffers_free.store(self.pool.available() as u64, Ordering::Relaxed);
@@ -169,19 +151,74 @@ impl Rx {
         }
     }
 
-    /// A fragment has come: whether the packet is whole with it, and lies in its buffer.
+    /// Stages a packet for its owner.
+    #[inline]
+    fn hand_on(&mut self, frame: RxFrame) {
+        let owner = if self.workers.len() == 1 { 0 } else { self.owner(frame.packet.bytes()) };
+        self.forwarded += u64::from(owner != self.home && self.workers.len() > 1);
+        let Some(worker) = self.workers.get_mut(owner) else { return self.pool.put(frame.packet) };
+        match worker.frames.stage(frame) {
+            Ok(()) => worker.staged = true,
+            // Cannot be: the ring is as large as the pool.
+            Err(frame) => self.pool.put(frame.packet),
+        }
+    }
+
+    /// Shows the workers what was staged for them.
+    fn publish(&mut self) {
+        for worker in &mut self.workers {
+            if std::mem::take(&mut worker.staged) {
+                worker.frames.publish();
+                worker.to_wake = true;
+            }
+        }
+    }
+
+    /// A fragment has come: whether its frame is to be handed on, because the whole packet lies in its buffer now, or because
+    /// who sent it is to be told.
     #[cold]
-    fn join(&mut self, packet: &mut PacketBuf) -> bool {
+    fn join(&mut self, frame: &mut RxFrame) -> bool {
         let fragments = self.fragments.get_or_insert_with(Box::default);
-        let (start, len) = (packet.start(), packet.len());
-        let Some(buffer) = packet.storage_mut().get_mut(start..) else { return false };
+        let (start, len) = (frame.packet.start(), frame.packet.len());
+        let Some(buffer) = frame.packet.storage_mut().get_mut(start..) else { return false };
         let joined = fragments.join(buffer, len, std::time::Instant::now());
+        self.settle_fragments();
+        frame.offload = Default::default();
+        match joined {
+            Joined::Whole(len) => frame.packet.set_range(start, len),
+            Joined::Refused(why) => frame.refusal = Some(why),
+            Joined::Taken => return false,
+        }
+        true
+    }
+
+    /// Counts what fragments came to, and has those told whose packets were not complete in time.
+    fn settle_fragments(&mut self) {
+        let Some(fragments) = &mut self.fragments else { return };
         for (cell, dropped) in self.stats.fragments.iter().zip(fragments.dropped()) {
             cell.store(dropped, Ordering::Relaxed);
         }
-        let Joined::Whole(len) = joined else { return false };
-        packet.set_range(start, len);
-        true
+        while let Some(first) = self.fragments.as_mut().and_then(|fragments| fragments.take_late()) {
+            let Some(mut packet) = self.pool.take() else { return };
+            packet.storage_mut()[..first.len()].copy_from_slice(&first);
+            packet.set_range(0, first.len());
+            self.hand_on(RxFrame { packet, offload: Default::default(), refusal: Some(Refusal::Late) });
+        }
+    }
+
+    /// Drops fragments that have waited too long, and says when that is to be looked at again.
+    fn expire_fragments(&mut self, now: Instant) -> Option<Instant> {
+        let (fragments, time) = (self.fragments.as_mut()?, std::time::Instant::now());
+        let due = fragments.deadline()?;
+        if due > time {
+            return Some(now + Duration::from_nanos((due - time).as_nanos() as u64));
+        }
+        fragments.expire(time);
+        self.settle_fragments();
+        self.publish();
+        self.wake_workers();
+        // A worker on this thread has to have a turn before it sleeps.
+        Some(now)
     }
 
     /// The worker of a packet's owner.
@@ -212,24 +249,26 @@ impl Rx {
         }
     }
 
-    /// Gives back some of the buffers that lie idle, if it is time, and says when it will be the next time. When only those
-    /// are left that are worth keeping, nothing wakes the stage for them any more. Not needed while there is work.
+    /// Gives back some of the buffers that lie idle, and drops fragments that have waited too long, if it is time, and says
+    /// when it will be the next time. When only those buffers are left that are worth keeping, nothing wakes the stage for
+    /// them any more. Not needed while there is work.
     pub(super) fn rest(&mut self, now: Instant) -> Option<Instant> {
         self.stats.buffers_free.store(self.pool.available() as u64, Ordering::Relaxed);
+        let fragments = self.expire_fragments(now);
         if self.give_back_at.is_some_and(|at| at <= now) {
             self.give_back_at = None;
             self.pool.give_back(GIVEN_BACK);
         }
-        if self.give_back_at.is_none() && self.has_idle() {
+        if self.give_back_at.is_none() && (self.pool.has_idle() || self.pool.has_many_out()) {
             self.give_back_at = Some(now + IDLE);
         }
-        self.give_back_at
+        self.give_back_at.into_iter().chain(fragments).min()
     }
 
     /// Whether [`rest`](Self::rest) has something to do, sooner or later. Nobody wakes the stage when buffers come back: as long
     /// as many are out, it looks for them itself.
     pub(super) fn has_idle(&self) -> bool {
-        self.give_back_at.is_some() || self.pool.has_idle() || self.pool.has_many_out()
+        self.give_back_at.is_some() || self.fragments.is_some() || self.pool.has_idle() || self.pool.has_many_out()
     }
 
     /// What this stage must be woken for, besides its queue.

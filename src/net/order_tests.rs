@@ -129,7 +129,7 @@ impl World {
             let mut buffer = driver.buffer();
             buffer.storage_mut()[..packet.len()].copy_from_slice(&packet);
             buffer.set_range(0, packet.len());
-            driver.receive(RxFrame { packet: buffer, offload: RxOffload::default() });
+            driver.receive(RxFrame { packet: buffer, offload: RxOffload::default(), refusal: None });
         }
         driver.finish_turn();
         let client = &mut self.client;

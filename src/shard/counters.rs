@@ -217,6 +217,9 @@ counters! {
     too_big_pending,
     /// ICMP errors sent for what is not TCP (ICMP-14).
     unreachables_out,
+    /// ICMP errors sent about fragments: "time exceeded" for a packet that was not complete in time, "parameter problem" for
+    /// what no fragment of IPv6 may be (IP-6, IP-10, IP-11).
+    fragment_errors_out,
     /// Opens ended, and connections given up, for want of a way that ICMP told of.
     unreachable,
     /// Buckets of the owner table that were claimed for this shard and given back without a record having come.
@@ -307,16 +310,18 @@ pub enum DropReason {
     TxRingFull,
     /// The device refused a frame of ours.
     DeviceRefused,
-    /// Fragments of IPv4 that overlap or contradict each other (IP-8); readers put them together.
+    /// Fragments that overlap or contradict each other (IP-8, IP-9); readers put them together.
     FragmentOverlap,
-    /// A fragment that cuts a TCP header apart, or is of no size that fragments have (IP-12).
+    /// A fragment of no size that fragments have, or with wrong headers (IP-10).
     FragmentOdd,
+    /// A first fragment that lacks headers, or another one with some of a TCP header (IP-11, IP-12).
+    FragmentTiny,
     /// Fragments of packets that were not complete in time, or made way for others (IP-6, IP-7).
     FragmentUnfinished,
 }
 
 impl DropReason {
-    const OWN: [Self; 22] = [
+    const OWN: [Self; 23] = [
         Self::NotOurAddress,
         Self::OurOwnSource,
         Self::BroadcastSource,
@@ -338,11 +343,13 @@ impl DropReason {
         Self::DeviceRefused,
         Self::FragmentOverlap,
         Self::FragmentOdd,
+        Self::FragmentTiny,
         Self::FragmentUnfinished,
     ];
 
     /// Those that readers count, in the order of [`Unjoined`](crate::steering::Unjoined).
-    pub const OF_FRAGMENTS: [Self; 3] = [Self::FragmentOverlap, Self::FragmentOdd, Self::FragmentUnfinished];
+    pub const OF_FRAGMENTS: [Self; 4] =
+        [Self::FragmentOverlap, Self::FragmentOdd, Self::FragmentTiny, Self::FragmentUnfinished];
 
     /// Segments with a wrong checksum.
     pub const TCP_CHECKSUM: Self = Self::Malformed(Malformed::TcpChecksum);

@@ -119,6 +119,27 @@ impl ShardState {
             self.counters.unreachables_out += 1;
         }
     }
+
+    /// Tells the sender of a fragment that came to nothing why, where that is said at all, as [`refuse`](Self::refuse) does.
+    #[cold]
+    pub(super) fn refuse_fragment(&mut self, frame: &RxFrame) {
+        let about = frame.packet.bytes();
+        let (Some(why), Some((src, dst))) = (frame.refusal, wire::ip::ends(about)) else { return };
+        let mut error = [0; LONGEST_ERROR];
+        let Some(len) = wire::icmp::write_error_about_fragment(&mut error, about, why) else { return };
+        if self.judge_ends(src, dst).is_err()
+            || wire::ip::is_forbidden_source(src)
+            || self.config.routes.is_broadcast(src)
+            || !self.egress.has_room_for_strangers()
+            || !self.refusals.allow(self.shared.hasher.hash_source(src), self.now)
+        {
+            return;
+        }
+        let Self { config, egress, memory, counters, .. } = self;
+        if send_packet(&error[..len], (config, egress, memory, counters)).is_ok() {
+            self.counters.fragment_errors_out += 1;
+        }
+    }
 }
 
 /// Sends a packet that is no segment of a connection. The headers go inline, the data from send memory, like any payload.

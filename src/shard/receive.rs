@@ -35,6 +35,12 @@ impl Shard {
         self.state.counters.packets_not_tcp += 1;
         let packet = match wire::ip::parse(frame.packet.bytes(), true) {
             Ok(packet) => packet,
+            // A fragment is none that can be parsed.
+            Err(_) if frame.refusal.is_some() => {
+                self.state.refuse_fragment(&frame);
+                self.release(frame);
+                return Ok(());
+            }
             Err(malformed) => return Err((malformed.into(), frame)),
         };
         let (src, dst) = (packet.src, packet.dst);

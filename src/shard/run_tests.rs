@@ -42,7 +42,7 @@ fn frame(src_port: u16, (seq, ack): (u32, u32), flags: Flags, len: usize) -> RxF
     let mut buffer = PacketBuf::new(0, packet.len());
     buffer.storage_mut().copy_from_slice(&packet);
     buffer.set_range(0, packet.len());
-    RxFrame { packet: buffer, offload: RxOffload::default() }
+    RxFrame { packet: buffer, offload: RxOffload::default(), refusal: None }
 }
 
 struct Lab {

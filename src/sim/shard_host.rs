@@ -240,7 +240,11 @@ impl ShardHost {
             buffer.storage_mut()[start..start + len].copy_from_slice(&packet.data);
             buffer.set_range(start, len);
             let checksum = if packet.partial { ChecksumStatus::Trusted } else { ChecksumStatus::Unverified };
-            self.driver.receive(RxFrame { packet: buffer, offload: RxOffload { checksum, gso_size: packet.gso_size } });
+            self.driver.receive(RxFrame {
+                packet: buffer,
+                offload: RxOffload { checksum, gso_size: packet.gso_size },
+                refusal: None,
+            });
         }
         for (_, service, remote) in self.opens.extract_if(.., |(at, ..)| *at <= now) {
             self.driver.shard.connect(service, remote);

@@ -135,6 +135,14 @@ pub enum Refusal {
     Protocol,
     /// It is UDP, of which nobody here knows anything.
     Port,
+    /// It is the first fragment of a packet that was not complete in time (RFC 1122 3.3.2, RFC 8200 4.5).
+    Late,
+    /// It is a fragment of IPv6, not the last, and no multiple of eight octets (IP-10).
+    Length,
+    /// It is a fragment of IPv6 that ends beyond the largest packet (IP-10).
+    Offset,
+    /// It is a first fragment of IPv6 without all headers (IP-11).
+    Chain,
 }
 
 /// Octets of the longest error that we send: as much of the packet is quoted as fits (RFC 1812 4.3.2.3, RFC 4443 2.4c).
@@ -144,26 +152,78 @@ const LONGEST_ERROR_V4: usize = 576;
 /// Writes a packet into `out` that says why `about` is refused, to its sender from where it was sent to (ICMP-13), and
 /// gives its length. `about` has been parsed: `packet` is that.
 pub fn write_error(out: &mut [u8; LONGEST_ERROR], about: &[u8], packet: &IpPacket<'_>, why: Refusal) -> usize {
-    let ipv6 = packet.src.is_ipv6();
+    // Not what a link has added (SC-74).
+    let whole = about.len().min(packet.header.len() + packet.payload.len());
+    write_refusal(out, &about[..whole], (packet.src, packet.dst), packet.header, why)
+}
+
+/// As [`write_error`], about a fragment, which cannot be parsed as a packet. `None`: nobody may be told, because it is
+/// one of an ICMP error (ICMP-11), or because its family knows no such error.
+pub fn write_error_about_fragment(out: &mut [u8; LONGEST_ERROR], about: &[u8], why: Refusal) -> Option<usize> {
+    let ends = ip::ends(about)?;
+    let v6 = ends.0.is_ipv6();
+    let told = match why {
+        Refusal::Late => true,
+        Refusal::Length | Refusal::Offset | Refusal::Chain => v6,
+        Refusal::Protocol | Refusal::Port => false,
+    };
+    if !told || is_of_icmp_error(about, v6)? {
+        return None;
+    }
+    Some(write_refusal(out, about, ends, about, why))
+}
+
+/// Whether the fragment may be of an ICMP error. Of one that is not the first nobody can know more than the protocol.
+fn is_of_icmp_error(fragment: &[u8], v6: bool) -> Option<bool> {
+    if !v6 {
+        let (len, later) = (usize::from(fragment[0] & 15) * 4, fragment[6] & 0x1f | fragment[7] != 0);
+        let kind = fragment.get(len);
+        return Some(fragment[9] == PROTOCOL_ICMP && (later || !matches!(kind, Some(&(V4_ECHO | V4_ECHO_REPLY)))));
+    }
+    let header = ip::fragment_header(fragment)?;
+    let [next, _, high, low, _, _, _, _, data @ ..] = fragment.get(header.at..)? else { return None };
+    let later = u16::from_be_bytes([*high, *low]) & 0xfff8 != 0;
+    // Errors have the lower half of the types (RFC 4443 2.1).
+    let upper = if later { None } else { ip::upper_layer(*next, data) };
+    Some(match upper {
+        Some((protocol, message)) => protocol == PROTOCOL_ICMPV6 && message.first().is_none_or(|kind| *kind < 128),
+        None => *next == PROTOCOL_ICMPV6,
+    })
+}
+
+/// Writes the error `why` about `about`, which came between these `ends` and has these `headers`.
+fn write_refusal(
+    out: &mut [u8; LONGEST_ERROR],
+    about: &[u8],
+    (src, dst): (IpAddr, IpAddr),
+    headers: &[u8],
+    why: Refusal,
+) -> usize {
+    /// Where an IPv6 header has the length of what follows.
+    const LENGTH_AT: u32 = 4;
+    let ipv6 = src.is_ipv6();
     let (kind, code, word) = match (why, ipv6) {
         (Refusal::Protocol, false) => (3, 2, 0),
         // Parameter problem, unrecognized next header, and where it stands (RFC 8200 4).
-        (Refusal::Protocol, true) => (4, 1, next_header_at(packet.header)),
+        (Refusal::Protocol, true) => (4, 1, next_header_at(headers)),
         (Refusal::Port, false) => (3, 3, 0),
         (Refusal::Port, true) => (1, 4, 0),
+        (Refusal::Late, false) => (11, 1, 0),
+        (Refusal::Late, true) => (3, 1, 0),
+        (Refusal::Length, _) => (4, 0, LENGTH_AT),
+        (Refusal::Offset, _) => (4, 0, ip::fragment_header(about).map_or(0, |header| header.at as u32 + 2)),
+        (Refusal::Chain, _) => (4, 3, 0),
     };
     let (most, protocol) = if ipv6 { (LONGEST_ERROR, PROTOCOL_ICMPV6) } else { (LONGEST_ERROR_V4, PROTOCOL_ICMP) };
-    let ip_len = ip::header_len(packet.src);
-    // Not what a link has added (SC-74).
-    let whole = packet.header.len() + packet.payload.len();
-    let quoted = about.len().min(whole).min(most - ip_len - HEADER_LEN);
+    let ip_len = ip::header_len(src);
+    let quoted = about.len().min(most - ip_len - HEADER_LEN);
     let len = HEADER_LEN + quoted;
-    ip::write(out, packet.dst, packet.src, protocol, len, ip::IpFields::default());
+    ip::write(out, dst, src, protocol, len, ip::IpFields::default());
     let message = &mut out[ip_len..ip_len + len];
     message[..4].copy_from_slice(&[kind, code, 0, 0]);
     message[4..HEADER_LEN].copy_from_slice(&u32::to_be_bytes(word));
     message[HEADER_LEN..].copy_from_slice(&about[..quoted]);
-    let pseudo = if ipv6 { checksum::pseudo_header(packet.dst, packet.src, protocol, len) } else { 0 };
+    let pseudo = if ipv6 { checksum::pseudo_header(dst, src, protocol, len) } else { 0 };
     let sum = checksum::finish(pseudo + checksum::sum(message));
     message[2..4].copy_from_slice(&sum.to_be_bytes());
     ip_len + len
@@ -171,10 +231,9 @@ pub fn write_error(out: &mut [u8; LONGEST_ERROR], about: &[u8], packet: &IpPacke
 
 /// Where in these IPv6 headers, which have been walked before, the protocol of the payload is named.
 fn next_header_at(headers: &[u8]) -> u32 {
-    const FRAGMENT: u8 = 44;
     let (mut next, mut named_at, mut at) = (headers.get(6).copied(), 6, ip::IPV6_HEADER_LEN);
     while let Some([after, len, ..]) = headers.get(at..) {
-        let octets = if next == Some(FRAGMENT) { 8 } else { 8 + 8 * usize::from(*len) };
+        let octets = if next == Some(ip::FRAGMENT) { ip::FRAGMENT_HEADER_LEN } else { 8 + 8 * usize::from(*len) };
         (next, named_at, at) = (Some(*after), at, at + octets);
     }
     named_at as u32

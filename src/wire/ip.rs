@@ -1,14 +1,14 @@
 //! IPv4 and IPv6 headers: checked on receipt (IP-1..4, IP-11..13, SC-74), written into the caller's buffer on sending.
 //!
 //! Whether a destination is ours, and who owns a flow, is not known here. Fragments come back as
-//! [`Malformed::IpFragment`]: those of IPv4 are put together before (`steering`).
+//! [`Malformed::IpFragment`]: they are put together before (`steering`).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use etherparse::err::{ipv4, ipv6};
 use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice};
 
-use super::{Malformed, checksum};
+use super::{Malformed, PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP, checksum};
 
 /// Octets of an IPv4 header as we send it: no options.
 pub const IPV4_HEADER_LEN: usize = 20;
@@ -19,6 +19,15 @@ pub const DEFAULT_TTL: u8 = 64;
 
 /// IPv6 extension headers followed before the packet counts as hostile (IP-13: bounded).
 const MAX_EXTENSIONS: usize = 8;
+
+/// Numbers of the extension headers that we may pass over.
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+pub(super) const FRAGMENT: u8 = 44;
+const DESTINATION: u8 = 60;
+
+/// Octets of a fragment header.
+pub const FRAGMENT_HEADER_LEN: usize = 8;
 
 /// The fields of an IP header that the user of a connection may set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,10 +183,6 @@ fn parse_ipv6(packet: &[u8]) -> Result<IpPacket<'_>, Malformed> {
 /// Walks the extension headers we may pass over (IP-13). Returns the upper-layer protocol and the offset of its header.
 /// An unknown next header ends the walk: the caller finds no handler for that protocol.
 fn skip_extensions(packet: &[u8], first: u8) -> Result<(u8, usize), Malformed> {
-    const HOP_BY_HOP: u8 = 0;
-    const ROUTING: u8 = 43;
-    const FRAGMENT: u8 = 44;
-    const DESTINATION: u8 = 60;
     let (mut next, mut at) = (first, IPV6_HEADER_LEN);
     for place in 0..=MAX_EXTENSIONS {
         if !matches!(next, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION) {
@@ -196,7 +201,7 @@ fn skip_extensions(packet: &[u8], first: u8) -> Result<(u8, usize), Malformed> {
                 if u16::from_be_bytes([extension[2], extension[3]]) & 0xfff9 != 0 {
                     return Err(Malformed::IpFragment);
                 }
-                at += 8;
+                at += FRAGMENT_HEADER_LEN;
             }
             _ => at += 8 + 8 * usize::from(extension[1]),
         }
@@ -207,6 +212,79 @@ fn skip_extensions(packet: &[u8], first: u8) -> Result<(u8, usize), Malformed> {
         next = extension[0];
     }
     Err(Malformed::IpOption)
+}
+
+/// Where a packet has its fragment header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FragmentHeader {
+    /// The octet that says that it is next.
+    pub named_at: usize,
+    /// Its first octet. All [of it](FRAGMENT_HEADER_LEN) is there.
+    pub at: usize,
+}
+
+/// Finds the fragment header of an IPv6 packet behind the headers that each fragment has (RFC 8200 section 4.5). What these
+/// say is left to [`parse`], which sees the whole packet.
+#[must_use]
+pub fn fragment_header(packet: &[u8]) -> Option<FragmentHeader> {
+    let (mut named_at, mut at) = (6, IPV6_HEADER_LEN);
+    for place in 0..=MAX_EXTENSIONS {
+        let next = *packet.get(named_at)?;
+        let header = packet.get(at..at + FRAGMENT_HEADER_LEN)?;
+        match next {
+            FRAGMENT => return Some(FragmentHeader { named_at, at }),
+            HOP_BY_HOP if place > 0 => return None,
+            HOP_BY_HOP | ROUTING | DESTINATION => (named_at, at) = (at, at + 8 + 8 * usize::from(header[1])),
+            _ => return None,
+        }
+    }
+    None
+}
+
+/// The protocol of the upper layer and what is there of it, behind the extension headers of `data`, the first header of
+/// which `next` names. `None`: they end in the midst of a header, or are too many.
+pub(super) fn upper_layer(mut next: u8, mut data: &[u8]) -> Option<(u8, &[u8])> {
+    for _ in 0..=MAX_EXTENSIONS {
+        let len = match next {
+            HOP_BY_HOP | ROUTING | DESTINATION => 8 + 8 * usize::from(*data.get(1)?),
+            FRAGMENT => FRAGMENT_HEADER_LEN,
+            _ => return Some((next, data)),
+        };
+        let (header, rest) = data.split_at_checked(len)?;
+        (next, data) = (header[0], rest);
+    }
+    None
+}
+
+/// Whether all headers, that of the upper layer included, are in `data`, the first of which `next` names (RFC 7112
+/// section 5).
+#[must_use]
+pub fn has_whole_chain(next: u8, data: &[u8]) -> bool {
+    upper_layer(next, data).is_some_and(|(protocol, rest)| {
+        rest.len()
+            >= match protocol {
+                PROTOCOL_TCP => super::tcp::MIN_HEADER_LEN,
+                PROTOCOL_UDP | PROTOCOL_ICMPV6 => 8,
+                _ => 0,
+            }
+    })
+}
+
+/// Source and destination of a packet whose fixed header is there.
+#[must_use]
+pub fn ends(packet: &[u8]) -> Option<(IpAddr, IpAddr)> {
+    fn pair<const N: usize>(packet: &[u8], at: usize) -> Option<(IpAddr, IpAddr)>
+    where
+        IpAddr: From<[u8; N]>,
+    {
+        let [src, dst] = *packet.get(at..)?.as_chunks::<N>().0.first_chunk::<2>()?;
+        Some((src.into(), dst.into()))
+    }
+    match packet.first()? >> 4 {
+        4 => pair::<4>(packet, 12),
+        6 => pair::<16>(packet, 8),
+        _ => None,
+    }
 }
 
 /// The options of a hop-by-hop or destination options header (RFC 8200 section 4.2). An unknown one says in the upper two bits

@@ -185,7 +185,7 @@ impl Rig {
 
     pub fn receive_with(&mut self, packet: &[u8], offload: RxOffload) {
         let packet = self.buffer(packet);
-        let frame = RxFrame { packet, offload };
+        let frame = RxFrame { packet, offload, refusal: None };
         if self.shard.is_tapped() {
             self.shard.receive_tapped(frame);
         } else {
@@ -205,7 +205,7 @@ impl Rig {
     pub fn frame_head(&mut self, head: &[u8], len: usize, offload: RxOffload) -> RxFrame {
         let mut packet = self.buffer(head);
         packet.set_range(HEADROOM, len);
-        RxFrame { packet, offload }
+        RxFrame { packet, offload, refusal: None }
     }
 
     pub fn finish(&mut self) {

@@ -29,9 +29,10 @@ struct Crumb {
 }
 
 /// Reasons without a crumb, and why there can be none.
-const EXEMPT: [(DropReason, &str); 8] = [
+const EXEMPT: [(DropReason, &str); 9] = [
     (DropReason::FragmentOverlap, "readers put fragments together: steering/fragments_tests.rs"),
     (DropReason::FragmentOdd, "likewise"),
+    (DropReason::FragmentTiny, "likewise"),
     (DropReason::FragmentUnfinished, "likewise"),
     (DropReason::NotOwner, "needs steering by birth: a_syn_for_a_bucket_that_is_anothers_by_now_is_dropped"),
     (DropReason::BacklogFull, "only without SYN cookies: tests/shard/listen.rs"),
