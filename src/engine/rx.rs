@@ -217,7 +217,7 @@ impl Rx {
         self.settle_fragments();
         self.publish();
         self.wake_workers();
-        // A worker on this thread has to have a turn before it sleeps.
+        // A worker on this thread has to have a turn before it sleeps, and the rest is looked at in the next one.
         Some(now)
     }
 
@@ -268,7 +268,11 @@ impl Rx {
     /// Whether [`rest`](Self::rest) has something to do, sooner or later. Nobody wakes the stage when buffers come back: as long
     /// as many are out, it looks for them itself.
     pub(super) fn has_idle(&self) -> bool {
-        self.give_back_at.is_some() || self.fragments.is_some() || self.pool.has_idle() || self.pool.has_many_out()
+        self.give_back_at.is_some() || self.waits_for_fragments() || self.pool.has_idle() || self.pool.has_many_out()
+    }
+
+    fn waits_for_fragments(&self) -> bool {
+        self.fragments.as_ref().is_some_and(|fragments| fragments.deadline().is_some())
     }
 
     /// What this stage must be woken for, besides its queue.

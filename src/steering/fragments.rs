@@ -6,13 +6,14 @@
 //! waits here. An IPv6 packet that says it is all of itself (RFC 6946) never comes here. Must not contain: what the packet
 //! is for, who is told.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::wire::icmp::{LONGEST_ERROR, Refusal};
 use crate::wire::ip::{self, FRAGMENT_HEADER_LEN, IPV4_HEADER_LEN, IPV6_HEADER_LEN};
 use crate::wire::{PROTOCOL_TCP, checksum};
 
-/// Packets that may be incomplete at a time.
+/// Packets that may be incomplete at a time (IP-7, OPS-27).
 const PACKETS: usize = 64;
 /// Of these, of one source.
 const OF_A_SOURCE: usize = 8;
@@ -116,7 +117,9 @@ impl Partial {
 #[derive(Debug, Default)]
 pub struct Fragments {
     /// Oldest first.
-    partials: Vec<Partial>,
+    partials: VecDeque<Partial>,
+    /// Nothing has waited too long before that; `None`: nothing waits.
+    due: Option<Instant>,
     octets: usize,
     dropped: [u64; Unjoined::COUNT],
     /// First fragments of packets that were not complete in time, whose senders have not been told.
@@ -195,18 +198,21 @@ impl Fragments {
 
     /// Drops what has waited too long.
     pub fn expire(&mut self, now: Instant) {
-        while let Some(at) = self.partials.iter().position(|partial| partial.ends() < now) {
+        if self.due.is_none_or(|due| now < due) {
+            return;
+        }
+        while let Some(at) = self.partials.iter().position(|partial| partial.ends() <= now) {
             let first = self.partials[at].first_fragment().filter(|_| self.late.len() < PACKETS);
             self.late.extend(first);
             self.remove(at, Unjoined::Unfinished);
         }
+        self.due = self.partials.iter().map(Partial::ends).min();
     }
 
-    /// When [`expire`](Self::expire) will have something to do.
+    /// When [`expire`](Self::expire) may have something to do.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        // Not before it is over.
-        self.partials.iter().map(Partial::ends).min().map(|ends| ends + Duration::from_millis(1))
+        self.due
     }
 
     /// The first fragment of a packet that was not complete in time, as much of it as an ICMP error quotes: its sender may
@@ -224,7 +230,7 @@ impl Fragments {
         } else if self.partials.len() >= PACKETS {
             self.remove(0, Unjoined::Unfinished);
         }
-        self.partials.push(Partial {
+        let partial = Partial {
             key,
             since: now,
             header: Vec::new(),
@@ -233,7 +239,9 @@ impl Fragments {
             parts: Vec::new(),
             total: None,
             dead: None,
-        });
+        };
+        self.due = Some(self.due.map_or(partial.ends(), |due| due.min(partial.ends())));
+        self.partials.push_back(partial);
         self.partials.len() - 1
     }
 
@@ -247,7 +255,7 @@ impl Fragments {
     }
 
     fn remove(&mut self, at: usize, why: Unjoined) {
-        let partial = self.partials.remove(at);
+        let Some(partial) = self.partials.remove(at) else { return };
         self.octets -= partial.held();
         self.dropped[why as usize] += partial.parts.len() as u64;
     }
@@ -259,7 +267,7 @@ impl Fragments {
 
     /// Writes the whole packet.
     fn finish(&mut self, at: usize, buffer: &mut [u8]) -> Joined {
-        let partial = self.partials.remove(at);
+        let Some(partial) = self.partials.remove(at) else { return Joined::Taken };
         self.octets -= partial.held();
         let Partial { key, mut header, data, .. } = partial;
         if key.v6 {

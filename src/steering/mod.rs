@@ -8,7 +8,7 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `keys` | the hash of packets and flows |
-//! | `fragments` | whole packets of the fragments of IPv4 |
+//! | `fragments` | whole packets of fragments |
 //! | `owner_table` | from the hash to the owner |
 //! | `bucket` | one entry of it: claimed, given back |
 //! | `births` | which shards take new buckets |

@@ -65,7 +65,7 @@ malformed! {
     /// IPv4 or IPv6 option or IPv6 extension header with an illegal length, too many extension headers, or an unknown option
     /// that says to discard the packet (IP-3, IP-13, RFC 8200 section 4.2).
     IpOption => "IP option or extension header illegal",
-    /// A fragment: there is no reassembly. Tiny fragments (IP-12) fall under this too.
+    /// A fragment where nobody has put fragments together before (IP-5): tiny ones (IP-12) fall under this too.
     IpFragment => "IP fragment",
     /// Fewer octets than a TCP header.
     TcpTruncated => "segment shorter than a TCP header",
