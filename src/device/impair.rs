@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use fastrand::Rng;
 
 use super::segment::{self, Shape};
-use super::{Capabilities, Device, QueuePair, Received, RxQueue, Transmitted, TxQueue};
+use super::{Capabilities, Device, MtuWatch, QueuePair, Received, RxQueue, Transmitted, TxQueue};
 use crate::steering::{OwnerTable, SteeringKeys};
 use crate::wire::vnet::{ChecksumStatus, RxOffload, TxChecksum, TxOffload};
 
@@ -228,6 +228,10 @@ impl<D: Device> Device for Impaired<D> {
 
     fn attach_steering(&mut self, program: BorrowedFd<'_>) -> io::Result<()> {
         self.inner.attach_steering(program)
+    }
+
+    fn watch_mtu(&mut self) -> io::Result<Option<Box<dyn MtuWatch>>> {
+        self.inner.watch_mtu()
     }
 
     fn steer_by_owner(&mut self, keys: &SteeringKeys, owners: &Arc<OwnerTable>) -> bool {

@@ -97,6 +97,7 @@ pub(crate) mod cutter;
 mod fd;
 mod host_address;
 pub mod impair;
+mod link;
 pub mod memory;
 #[cfg(feature = "tun-tap")]
 pub mod plain;
@@ -166,12 +167,34 @@ pub trait Device: Send {
         Err(io::Error::new(io::ErrorKind::Unsupported, "this device cannot be steered by a program"))
     }
 
+    /// What tells of it when [`Capabilities::mtu`] is another one later. `None`: it stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says.
+    fn watch_mtu(&mut self) -> io::Result<Option<Box<dyn MtuWatch>>> {
+        Ok(None)
+    }
+
     /// Lets the owner table choose the queue of every packet, for devices that need no kernel for that. `false`: this
     /// device cannot, and nothing has changed.
     fn steer_by_owner(&mut self, keys: &SteeringKeys, owners: &Arc<OwnerTable>) -> bool {
         let _ = (keys, owners);
         false
     }
+}
+
+/// Tells when the largest packet of a link changes.
+pub trait MtuWatch: Send {
+    /// A descriptor that becomes readable when there may be something to tell.
+    fn fd(&self) -> Option<RawFd>;
+
+    /// The largest packet in octets, if it may have changed since the last call. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says.
+    fn changed(&mut self) -> io::Result<Option<u16>>;
 }
 
 impl<D: Device + ?Sized> Device for Box<D> {
@@ -189,6 +212,10 @@ impl<D: Device + ?Sized> Device for Box<D> {
 
     fn attach_steering(&mut self, program: BorrowedFd<'_>) -> io::Result<()> {
         (**self).attach_steering(program)
+    }
+
+    fn watch_mtu(&mut self) -> io::Result<Option<Box<dyn MtuWatch>>> {
+        (**self).watch_mtu()
     }
 
     fn steer_by_owner(&mut self, keys: &SteeringKeys, owners: &Arc<OwnerTable>) -> bool {

@@ -9,8 +9,9 @@ use std::os::fd::{AsFd, FromRawFd, IntoRawFd, OwnedFd};
 use tun_rs::SyncDevice;
 use tun_tap::{Iface, Mode};
 
+use super::link::LinkWatch;
 use super::tun::{check_options, configure, creation_error, failed, ipv4_of};
-use super::{Capabilities, Device, DeviceError, QueuePair, TunOptions, fd, sys};
+use super::{Capabilities, Device, DeviceError, MtuWatch, QueuePair, TunOptions, fd, sys};
 
 /// A TUN interface with a single plain queue.
 #[derive(Debug)]
@@ -70,5 +71,9 @@ impl Device for PlainDevice {
 
     fn take_queues(&mut self) -> Vec<QueuePair> {
         self.queue.take().into_iter().map(|queue| fd::halves(queue, false)).collect()
+    }
+
+    fn watch_mtu(&mut self) -> io::Result<Option<Box<dyn MtuWatch>>> {
+        LinkWatch::open(&self.name).map(Some)
     }
 }

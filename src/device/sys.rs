@@ -17,7 +17,7 @@ pub(super) fn interface_exists(name: &str) -> bool {
     unsafe { libc::if_nametoindex(name.as_ptr()) != 0 }
 }
 
-fn check(result: libc::c_int) -> io::Result<()> {
+pub(super) fn check(result: libc::c_int) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
@@ -166,7 +166,7 @@ fn link_message(name: &str) -> io::Result<Vec<u8>> {
     Ok(body)
 }
 
-fn interface_index(name: &str) -> io::Result<u32> {
+pub(super) fn interface_index(name: &str) -> io::Result<u32> {
     let name = CString::new(name)?;
     // SAFETY: the pointer is a NUL-terminated string that outlives the call.
     match unsafe { libc::if_nametoindex(name.as_ptr()) } {

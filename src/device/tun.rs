@@ -13,7 +13,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use tun_rs::{DeviceBuilder, SyncDevice};
 
-use super::{Capabilities, Device, QueuePair, fd, sys};
+use super::link::LinkWatch;
+use super::{Capabilities, Device, MtuWatch, QueuePair, fd, sys};
 use crate::wire::vnet::VNET_HEADER_LEN;
 
 /// Where the kernel offers TUN devices.
@@ -373,6 +374,10 @@ impl Device for TunDevice {
 
     fn take_queues(&mut self) -> Vec<QueuePair> {
         std::mem::take(&mut self.queues).into_iter().map(|fd| fd::halves(fd, self.vnet_header)).collect()
+    }
+
+    fn watch_mtu(&mut self) -> io::Result<Option<Box<dyn MtuWatch>>> {
+        LinkWatch::open(&self.name).map(Some)
     }
 
     fn attach_steering(&mut self, program: BorrowedFd<'_>) -> io::Result<()> {

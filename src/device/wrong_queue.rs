@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use super::{Capabilities, Device, QueuePair};
+use super::{Capabilities, Device, MtuWatch, QueuePair};
 use crate::steering::{OwnerTable, SteeringKeys};
 
 /// Wraps a device; with a single queue it changes nothing.
@@ -41,6 +41,10 @@ impl<D: Device> Device for WrongQueue<D> {
 
     fn attach_steering(&mut self, program: BorrowedFd<'_>) -> io::Result<()> {
         self.inner.attach_steering(program)
+    }
+
+    fn watch_mtu(&mut self) -> io::Result<Option<Box<dyn MtuWatch>>> {
+        self.inner.watch_mtu()
     }
 
     fn steer_by_owner(&mut self, keys: &SteeringKeys, owners: &Arc<OwnerTable>) -> bool {

@@ -11,6 +11,7 @@ use super::clock::Clock;
 use super::control::{CONTROL_QUEUE, Control, Farewell, Peer};
 use super::error::EngineError;
 use super::factory::ServiceFactory;
+use super::link::Link;
 use super::patience::Patience;
 use super::plan::{Plan, StageId};
 use super::prepared::{Prepared, Waiting};
@@ -99,7 +100,8 @@ impl Engine {
         let stages = wiring.readers_and_writers(queues, &shared);
         let stop = Arc::new(AtomicBool::new(false));
         let unparkers = wiring.threads.iter().map(|thread| thread.parker.unparker()).collect();
-        let runners = wiring.runners(&stop)?;
+        let link = watch_link(&mut *device, wiring.peers(&senders, Some(0)), capabilities.mtu);
+        let runners = wiring.runners(&stop, link)?;
         let engine = Self {
             plan,
             steering,
@@ -252,14 +254,16 @@ impl<'a> Wiring<'a> {
     }
 
     /// What the threads will run.
-    fn runners(self, stop: &Arc<AtomicBool>) -> Result<Vec<Runner>, EngineError> {
+    fn runners(self, stop: &Arc<AtomicBool>, mut link: Option<Link>) -> Result<Vec<Runner>, EngineError> {
         let Self { config, plan, clock, threads, .. } = self;
+        // The first thread watches the link.
         let runner = |waiting: Waiting| -> Result<Runner, EngineError> {
             let runner = Runner {
                 stages: waiting.stages.into_iter().map(|(_, stage)| stage).collect(),
                 parker: waiting.parker,
                 poll: waiting.poll,
                 alarm: waiting.alarm,
+                link: link.take(),
                 clock,
                 stop: Arc::clone(stop),
                 busy_poll: config.busy_poll,
@@ -269,6 +273,17 @@ impl<'a> Wiring<'a> {
             Ok(runner)
         };
         threads.into_iter().map(runner).collect()
+    }
+}
+
+/// What notices that the device's MTU changes. Where that cannot be had, it is taken to stay as it is.
+fn watch_link(device: &mut dyn Device, peers: Vec<Peer>, mtu: u16) -> Option<Link> {
+    match device.watch_mtu() {
+        Ok(watch) => watch.map(|watch| Link::new(watch, peers, mtu)),
+        Err(error) => {
+            tracing::warn!("{}: a change of its MTU will not be noticed: {error}", device.name());
+            None
+        }
     }
 }
 

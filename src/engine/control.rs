@@ -17,6 +17,8 @@ pub(super) enum Control {
     Message { service: u16, from: ShardId, message: Message },
     /// Open a connection for a service.
     Connect { service: u16, remote: Endpoint },
+    /// The largest packet of the link is of so many octets from now on.
+    Mtu(u16),
     /// No listeners any more; and what is left?
     Drain(crossbeam::channel::Sender<Left>),
     /// Somebody looks at what there is, or ends one of it.

@@ -32,6 +32,7 @@ mod control;
 mod diag;
 mod error;
 mod factory;
+mod link;
 mod load;
 mod metrics;
 mod patience;

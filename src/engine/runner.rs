@@ -13,6 +13,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Token};
 
 use super::clock::Clock;
+use super::link::Link;
 use super::patience::Patience;
 use super::rx::Rx;
 use super::tx::Tx;
@@ -22,6 +23,7 @@ use crate::tcp::{Duration, Instant};
 
 pub(super) const WAKER: Token = Token(usize::MAX);
 const ALARM: Token = Token(usize::MAX - 1);
+const LINK: Token = Token(usize::MAX - 2);
 
 /// Deadlines nearer than this wait on a timerfd: the timeout of epoll is in milliseconds, rounded up.
 const FINE: Duration = Duration::from_millis(20);
@@ -42,6 +44,8 @@ pub(super) struct Runner {
     pub(super) parker: Parker<mio::Waker>,
     pub(super) poll: mio::Poll,
     pub(super) alarm: Alarm,
+    /// One of the threads watches the link.
+    pub(super) link: Option<Link>,
     pub(super) clock: Clock,
     pub(super) stop: Arc<AtomicBool>,
     /// Never park.
@@ -56,6 +60,9 @@ impl Runner {
         let mut events = Events::with_capacity(16);
         while !self.stop.load(Ordering::Relaxed) {
             let (work, drained) = self.turn()?;
+            if let Some(link) = &mut self.link {
+                link.turn();
+            }
             if work > 0 {
                 if let Some(patience) = &mut self.patience
                     && patience.waits()
@@ -165,6 +172,13 @@ impl Runner {
             }
         }
         self.parker.cancel();
+        if let Some(link) = &mut self.link
+            && events.iter().any(|event| event.token() == LINK)
+        {
+            // They stay until the next wait, and there may be none for a while.
+            events.clear();
+            link.look();
+        }
         Ok(())
     }
 
@@ -186,6 +200,9 @@ impl Runner {
     pub(super) fn register(&self) -> io::Result<()> {
         let registry = self.poll.registry();
         registry.register(&mut SourceFd(&self.alarm.fd.as_raw_fd()), ALARM, mio::Interest::READABLE)?;
+        if let Some(fd) = self.link.as_ref().and_then(Link::fd) {
+            registry.register(&mut SourceFd(&fd), LINK, mio::Interest::READABLE)?;
+        }
         for (index, stage) in self.stages.iter().enumerate() {
             if let Stage::Rx(rx) = stage
                 && let Some(fd) = rx.fd()

@@ -53,6 +53,8 @@ pub(super) struct Worker {
     last_turns: Option<u32>,
     /// All connections have been reset.
     reset: bool,
+    /// The link's MTU has changed, and connections from this place on have not been told.
+    untold: Option<usize>,
     /// What there was left to do at the last look.
     left: (u32, usize),
 }
@@ -87,6 +89,7 @@ impl Worker {
             asked: None,
             last_turns: None,
             reset: false,
+            untold: None,
             left: (0, 0),
         }
     }
@@ -129,7 +132,7 @@ impl Worker {
         }
         work += packets;
         let messages = self.take_messages();
-        work += messages;
+        work += messages + self.tell_of_link();
         if self.shard.has_mail() {
             work += self.shard.deliver_mail();
         }
@@ -182,6 +185,10 @@ impl Worker {
                 Control::Connect { service, remote } => {
                     self.shard.connect(service, remote);
                 }
+                Control::Mtu(mtu) => {
+                    self.shard.set_mtu(mtu);
+                    self.untold = Some(0);
+                }
                 Control::Drain(asked) => self.asked = Some(asked),
                 Control::Question(question) => {
                     let long = question.is_long();
@@ -198,6 +205,13 @@ impl Worker {
             }
         }
         messages
+    }
+
+    /// Goes on with telling connections that the link has another MTU. Whether there was something to do.
+    fn tell_of_link(&mut self) -> usize {
+        let Some(from) = self.untold else { return 0 };
+        self.untold = self.shard.apply_mtu(from);
+        1
     }
 
     /// One of the last turns. Peers are not left to wait for what will never come: when services have had their say,

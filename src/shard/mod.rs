@@ -31,6 +31,7 @@ mod hasher;
 mod icmp;
 mod idle_memory;
 mod io;
+mod link;
 mod listeners;
 mod listening;
 mod log;

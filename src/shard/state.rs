@@ -50,6 +50,8 @@ pub(crate) struct ShardState {
     pub(crate) turn_began: Instant,
     /// Why the last packet that was dropped was; for a tap.
     pub(crate) dropped: Option<DropReason>,
+    /// The link's MTU is not what it was at the start: who began before may not know.
+    pub(crate) mtu_changed: bool,
     /// Somebody hears what senders decide.
     pub(crate) trace: Option<Box<Trace>>,
     /// For how long altogether the shard could not run.
@@ -135,6 +137,7 @@ impl ShardState {
             now,
             turn_began: now,
             dropped: None,
+            mtu_changed: false,
             trace: None,
             absent: Duration::ZERO,
             conns: Slab::default(),

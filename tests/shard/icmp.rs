@@ -2,13 +2,15 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use trust::buffer::frame::RxFrame;
 use trust::services::chargen::Chargen;
 use trust::services::echo::Echo;
 use trust::shard::diag::Cursor;
 use trust::shard::{ConnectOptions, DropReason};
 use trust::tcp::{CloseReason, Duration};
-use trust::wire::icmp::Unreachable;
+use trust::wire::icmp::{Refusal, Unreachable};
 use trust::wire::tcp::Flags;
+use trust::wire::vnet::RxOffload;
 use trust::wire::{self, PROTOCOL_ICMP, checksum};
 
 use crate::door::{Heard, door, remote};
@@ -270,4 +272,137 @@ fn icmp_12_refusals_are_bounded_by_source_and_told_to_hosts_only() {
         rig.turn(&[ip_packet(PEER, OURS, 17, &[9; 80])]);
     }
     assert_eq!(rig.sent.len(), 10, "ten a second");
+}
+
+/// A fragment that a reader hands on since its sender may be told.
+fn complain(rig: &mut Rig, about: &[u8], why: Refusal) {
+    rig.begin();
+    let packet = rig.buffer(about);
+    rig.shard.receive(RxFrame { packet, offload: RxOffload::default(), refusal: Some(why) });
+    rig.finish();
+}
+
+/// The octets `from..to` of a packet without options as a fragment, with more behind it; of a packet from `src` to `dst`.
+fn fragment(ends: (IpAddr, IpAddr), protocol: u8, from: u16, data: &[u8]) -> Vec<u8> {
+    let mut packet = vec![0; wire::ip::header_len(ends.0)];
+    let (v6, more) = (ends.0.is_ipv6(), [0, 0, 0, 0, 0, 0, 0, 9]);
+    let next = if v6 { 44 } else { protocol };
+    let len = data.len() + if v6 { 8 } else { 0 };
+    wire::ip::write(&mut packet, ends.0, ends.1, next, len, wire::ip::IpFields::default());
+    if v6 {
+        packet.extend_from_slice(&more);
+        packet[40] = protocol;
+        packet[42..44].copy_from_slice(&(from | 1).to_be_bytes());
+    } else {
+        packet[6..8].copy_from_slice(&((from / 8) | 0x2000).to_be_bytes());
+        packet[10..12].fill(0);
+        let sum = checksum::finish(checksum::sum(&packet[..20]));
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    }
+    packet.extend_from_slice(data);
+    packet
+}
+
+/// IP-6, IP-10, IP-11, SC-73: what is said of a fragment, which is quoted as it came; to hosts only, of no ICMP error, and
+/// no oftener than anything else is said to that source.
+#[test]
+fn ip_6_ip_10_sc_73_fragments_that_come_to_nothing_are_told_of() {
+    let (ours, theirs): (Ipv6Addr, Ipv6Addr) = ("fd00::2".parse().unwrap(), "fd00::1".parse().unwrap());
+    let (v4, v6): ((IpAddr, IpAddr), (IpAddr, IpAddr)) = ((PEER.into(), OURS.into()), (theirs.into(), ours.into()));
+    let mut rig = Rig::with(|config| config.addresses.push(ours.into()), 64, 1_024);
+    let data = [8; 1_200];
+    for (ends, why, said) in [
+        (v4, Refusal::Late, Some([11, 1, 0])),
+        (v6, Refusal::Late, Some([3, 1, 0])),
+        (v6, Refusal::Length, Some([4, 0, 4])),
+        (v6, Refusal::Offset, Some([4, 0, 42])),
+        (v6, Refusal::Chain, Some([4, 3, 0])),
+        (v4, Refusal::Length, None),
+        (v4, Refusal::Offset, None),
+        (v4, Refusal::Chain, None),
+    ] {
+        let about = fragment(ends, 17, 0, &data);
+        let before = rig.counters().fragment_errors_out;
+        complain(&mut rig, &about, why);
+        assert_eq!(rig.counters().fragment_errors_out - before, u64::from(said.is_some()), "{why:?}");
+        let Some([kind, code, pointer]) = said else { continue };
+        let sent = rig.next();
+        let message = &sent.payload;
+        assert_eq!([message[0], message[1], message[7]], [kind, code, pointer], "{why:?}");
+        assert_eq!(message[4..7], [0; 3]);
+        let packet = wire::ip::parse(&sent.packet, true).unwrap();
+        assert_eq!((packet.src, packet.dst), (ends.1, ends.0));
+        let pseudo = match ends.0 {
+            IpAddr::V6(_) => checksum::pseudo_header(packet.src, packet.dst, packet.protocol, message.len()),
+            IpAddr::V4(_) => 0,
+        };
+        assert_eq!(checksum::fold(pseudo + checksum::sum(message)), 0xffff);
+        let most = if ends.0.is_ipv6() { 1_280 - 48 } else { 576 - 28 };
+        assert_eq!(message[8..], about[..about.len().min(most)], "{why:?}");
+    }
+    // An echo is no error; what is, or may be, draws none.
+    let echo = |ends: (IpAddr, IpAddr), kind: u8, from: u16| {
+        fragment(ends, if ends.0.is_ipv6() { 58 } else { 1 }, from, &[[kind; 8], [0; 8]].concat())
+    };
+    for (about, told) in [
+        (echo(v4, 8, 0), true),
+        (echo(v6, 128, 0), true),
+        (echo(v4, 3, 0), false),
+        (echo(v6, 1, 0), false),
+        (echo(v4, 8, 8), false),
+        (echo(v6, 128, 8), false),
+        (fragment((PEER.into(), Ipv4Addr::new(224, 0, 0, 1).into()), 17, 0, &data), false),
+        (fragment((Ipv4Addr::new(224, 0, 0, 1).into(), OURS.into()), 17, 0, &data), false),
+        (fragment((OURS.into(), OURS.into()), 17, 0, &data), false),
+        (fragment((theirs.into(), "ff02::1".parse().unwrap()), 17, 0, &data), false),
+    ] {
+        complain(&mut rig, &about, Refusal::Late);
+        assert_eq!(rig.sent.drain(..).count(), usize::from(told), "{about:?}");
+    }
+    let dropped = rig.counters().dropped_total();
+    rig.advance(Duration::from_secs(60));
+    for _ in 0..100 {
+        complain(&mut rig, &fragment(v6, 17, 0, &data), Refusal::Chain);
+        rig.turn(&[ip_packet(PEER, OURS, 17, &[9; 80])]);
+    }
+    let (to_v6, to_v4): (Vec<_>, Vec<_>) = rig.sent.drain(..).partition(|sent| sent.packet[0] >> 4 == 6);
+    assert_eq!((to_v6.len(), to_v4.len()), (20, 20), "each source has its own share");
+    assert_eq!(rig.counters().dropped_total() - dropped, 100, "readers count fragments");
+}
+
+/// RFC1191-2: the device's MTU becomes another one. Connections that are open follow, those that are being opened too, and
+/// new ones ask for no more.
+#[test]
+fn rfc1191_2_the_mtu_of_the_link_is_followed() {
+    let (mut rig, mut peer, sent) = flowing();
+    assert_eq!(largest(&sent), 1_500);
+    rig.sent.extend(sent);
+    let mut late = Peer::new(40_001, CHARGEN);
+    rig.turn(&[late.syn()]);
+    let to_late = |sent: &Sent| sent.header.dst_port == 40_001;
+    let syn_ack = rig.sent.iter().find(|sent| to_late(sent)).unwrap().clone();
+    assert_eq!(syn_ack.header.options.mss, Some(1_460));
+    for mtu in [1_400, 1_280, 1_500] {
+        rig.shard.set_mtu(mtu);
+        assert_eq!(rig.shard.apply_mtu(0), None);
+        peer.take(&mut rig);
+        for _ in 0..5 {
+            rig.turn(&[peer.ack()]);
+            rig.settle();
+            let sent: Vec<Sent> = rig.sent.iter().filter(|sent| !to_late(sent)).cloned().collect();
+            assert_eq!(largest(&sent), usize::from(mtu));
+            peer.take(&mut rig);
+        }
+    }
+    assert_eq!(rig.counters().retransmits, 0);
+    rig.shard.set_mtu(1_400);
+    assert_eq!(rig.shard.apply_mtu(0), None);
+    // Its SYN-ACK was of before.
+    (late.seq, late.ack) = (syn_ack.header.ack, syn_ack.header.seq.wrapping_add(1));
+    rig.turn(&[late.ack()]);
+    rig.settle();
+    let sent: Vec<Sent> = rig.sent.drain(..).filter(to_late).collect();
+    assert!(sent.len() > 1 && largest(&sent) == 1_400, "{}", largest(&sent));
+    rig.turn(&[Peer::new(40_002, CHARGEN).syn()]);
+    assert_eq!(rig.next().header.options.mss, Some(1_360));
 }

@@ -95,6 +95,8 @@ struct PathMtu {
     low: u16,
     high: u16,
     most: u16,
+    /// What they allowed when the connection was opened: our link's part of `most` may change, the peer's does not.
+    allowed: u16,
     probe: Option<PathProbe>,
     /// A message that is not believed yet: the number that it quotes, and the size that it names (ICMP-8).
     pending: Option<(SeqNum, u16)>,
@@ -425,6 +427,11 @@ impl Connection {
         self.predictable = false;
         self.timers.cancel_all();
         self.reason.get_or_insert(CloseReason::Normal);
+    }
+
+    /// Whether the fate of a probe is open.
+    fn is_probing_path(&self) -> bool {
+        self.rare.as_ref().and_then(|rare| rare.path.as_ref()).is_some_and(|path| path.probe.is_some())
     }
 
     /// Decides anew whether header prediction may be tried.

@@ -71,7 +71,7 @@ pub(super) enum Search {
 
 impl PathMtu {
     fn new(mss: u16) -> Self {
-        Self { low: mss, high: mss, most: mss, probe: None, pending: None, next: Instant::MAX }
+        Self { low: mss, high: mss, most: mss, allowed: mss, probe: None, pending: None, next: Instant::MAX }
     }
 
     /// Sizes up to `low` arrive. Gives whether there is nothing more to be found out for long.
@@ -141,6 +141,46 @@ impl Connection {
         self.lower(size, now);
         self.send_smaller(config, now);
         Heeded::Smaller
+    }
+
+    /// The largest packet of our own link is of `mtu` octets now. Gives whether anything is to be sent otherwise for that.
+    ///
+    /// What is larger and has left already is with the device, so that nothing is taken for lost. Segments never become larger
+    /// than was agreed upon when the connection was opened.
+    pub fn on_link_mtu(&mut self, config: &Config, mtu: u16, now: Instant) -> bool {
+        if matches!(self.state, State::Closed | State::TimeWait) {
+            return false;
+        }
+        let size = mtu.saturating_sub(self.family().headers).max(config.min_mss.max(LEAST_MSS));
+        let in_use = self.sender.mss() as u16;
+        if size >= in_use && path_of(&mut self.rare).is_none() {
+            return false;
+        }
+        let path = self.path_mut();
+        let (before, most) = (path.most, size.min(path.allowed));
+        if most == before {
+            return false;
+        }
+        (path.most, path.high) = (most, most);
+        path.low = path.low.min(most);
+        // Its size is none any more, or there are better ones.
+        path.probe = None;
+        if most < before {
+            path.next = now + RAISE;
+            if in_use > most {
+                self.set_mss(most);
+            }
+        } else if in_use == before {
+            // Nothing but our link was in the way, as far as anybody knows.
+            path.low = most;
+            self.set_mss(most);
+        } else {
+            // What the path carries is not known: all at first.
+            path.next = now;
+        }
+        self.flags.insert(ConnectionFlags::SEARCH);
+        self.request_poll();
+        true
     }
 
     fn family(&self) -> Family {
@@ -268,11 +308,6 @@ impl Connection {
         }
         self.request_poll();
         true
-    }
-
-    /// Whether the fate of a probe is open.
-    pub(super) fn is_probing_path(&self) -> bool {
-        self.rare.as_ref().and_then(|rare| rare.path.as_ref()).is_some_and(|path| path.probe.is_some())
     }
 
     /// A probe tells nothing any more: a range of it left once more, and all of it if it is known to be lost; or a

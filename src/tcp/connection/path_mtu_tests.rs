@@ -167,6 +167,46 @@ fn icmp_8_in_the_middle_it_is_believed_after_a_timeout() {
     });
 }
 
+/// RFC1191-2: our own link's MTU is changed. Nothing is lost for it, and nothing becomes larger than was agreed upon.
+#[test]
+fn rfc1191_2_the_mtu_of_our_link_bounds_the_segments() {
+    on_a_link(|lab| {
+        let mut path = Path::new(1_460, false);
+        path.send(lab, 200_000);
+        let follows = |lab: &mut Lab, mtu: u16| lab.conn.on_link_mtu(&lab.config, mtu, lab.now);
+        assert!(!follows(lab, 1_500) && !follows(lab, 9_000) && mtu(lab).is_none(), "as it was");
+        for (now, sends) in [(1_400, 1_360), (1_300, 1_260), (1_350, 1_310), (9_000, 1_460), (1_280, 1_240)] {
+            assert!(follows(lab, now));
+            assert!(!follows(lab, now), "that is known");
+            assert_eq!(lab.conn.info(&lab.config, lab.now).mss, sends);
+            // A link that carries no more: nothing larger leaves.
+            path.carries = sends;
+            path.send(lab, 300_000);
+        }
+        let info = lab.conn.info(&lab.config, lab.now);
+        assert_eq!((path.vanished, info.timeouts, info.recovery.fast_recoveries), (0, 0, 0));
+        // Absurdly small: never below what segments are worth.
+        assert!(follows(lab, 68));
+        assert_eq!(lab.conn.info(&lab.config, lab.now).mss, u32::from(lab.config.min_mss));
+    });
+}
+
+/// What a router has said stays true when our own link becomes wider; more is looked for from there, and soon.
+#[test]
+fn rfc4821_7_4_a_wider_link_begins_the_search_anew() {
+    on_a_link(|lab| {
+        let mut path = Path::new(1_240, true);
+        path.send(lab, 200_000);
+        assert!(lab.conn.on_link_mtu(&lab.config, 1_400, lab.now));
+        assert_eq!(mtu(lab), Some(1_280), "the path is narrower still");
+        assert!(lab.conn.on_link_mtu(&lab.config, 1_500, lab.now));
+        assert_eq!(mtu(lab), Some(1_280));
+        path.carries = 1_460;
+        path.send(lab, 2_000_000);
+        assert_eq!(mtu(lab), Some(1_500));
+    });
+}
+
 /// RFC4821-7.7, RFC4821-7.1 to 7.6.2, OPS-39: nobody says a word.
 #[test]
 fn rfc4821_7_7_a_black_hole_is_found_and_then_how_deep_it_is() {
