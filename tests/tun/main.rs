@@ -18,6 +18,7 @@ mod drain;
 mod fence;
 mod fetch;
 mod forward;
+mod fragments;
 mod hostile;
 mod http;
 mod iperf;
@@ -26,6 +27,7 @@ mod ipv6;
 mod keepalive;
 mod lifecycle;
 mod loss;
+mod mtu;
 mod nat;
 // Shared with other tests: not all of it is used here.
 #[allow(dead_code)]
@@ -115,6 +117,8 @@ fn main() -> ExitCode {
         trial("path_mtu_a_narrow_link_of_1400_is_found", paths::silent_1400),
         trial("path_mtu_on_the_way_of_our_client", paths::client),
         trial("fragments_of_large_pings_are_joined", paths::fragments),
+        trial("fragments_of_large_pings_of_ipv6_are_joined", fragments::pings_of_ipv6),
+        trial("fragments_that_come_to_nothing_are_told", fragments::answers),
         trial("icmp_what_routers_refuse_ends_an_open_at_once", paths::refusals),
         trial("keep_alive_must_24_kernel_answers_and_silence", keepalive::silence),
         trial("term_ends_it_cleanly", lifecycle::term),
@@ -166,6 +170,8 @@ fn main() -> ExitCode {
         trial("iperf3_client_all_directions", iperf_client::all_directions),
         trial("iperf3_client_amounts_and_rates", iperf_client::amounts_and_rates),
         trial("iperf3_client_text", iperf_client::text),
+        trial("fragments_tcp_in_pieces_is_exact", fragments::tcp_in_pieces),
+        trial("mtu_of_the_device_is_followed", mtu::changes),
         trial("forward_is_exact_on_many_connections", forward::both_ways),
         trial("forward_carries_resets_over", forward::resets),
         trial("forward_stalled_readers_stop_the_other_end", forward::back_pressure),

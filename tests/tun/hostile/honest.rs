@@ -4,7 +4,7 @@
 //! Nothing here waits for ever.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -99,8 +99,8 @@ pub(crate) struct Transfer {
 const PERIOD: usize = 1_000_003;
 
 impl Transfer {
-    pub(crate) fn start(address: Ipv4Addr) -> Self {
-        let stream = Arc::new(TcpStream::connect((address, 7)).unwrap());
+    pub(crate) fn start(address: impl Into<IpAddr>) -> Self {
+        let stream = Arc::new(TcpStream::connect((address.into(), 7)).unwrap());
         let (octets, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let data = Arc::new(noise(PERIOD, 17));
         let writing = {

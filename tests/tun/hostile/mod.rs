@@ -8,11 +8,13 @@
 //! | `peers` | peers by hand on a packet socket, where one must not acknowledge |
 //! | `honest` | honest clients, and how long they wait |
 //! | `floods` | SYNs from addresses that nobody has |
+//! | `fragments` | fragments from such |
 //!
 //! The regular run asks for service and exactness, with bounds that a busy machine keeps; `TRUST_SOAK=1` has each load
 //! for a minute on three plans, beside the kernel's TCP under the same load, and asserts what is measured, too.
 
 mod floods;
+mod fragments;
 mod honest;
 mod loads;
 mod peers;
@@ -27,7 +29,8 @@ use std::time::{Duration, Instant};
 use libtest_mimic::Trial;
 use socket2::SockAddr;
 
-use self::honest::{Transfer, Visits, exact, visit};
+pub(crate) use self::honest::{Transfer, exact};
+use self::honest::{Visits, visit};
 use self::loads::Held;
 pub(crate) use self::loads::small_socket;
 use crate::crowd::tool;
@@ -63,31 +66,36 @@ impl Target {
 
     /// Where a packet socket sends to.
     fn link_address(&self) -> io::Result<SockAddr> {
-        let name = std::ffi::CString::new(self.device)?;
-        // SAFETY: the name is a string that ends with 0.
-        let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
-        if index == 0 {
-            return Err(io::Error::last_os_error());
-        }
-        let init = |storage: *mut socket2::SockAddrStorage, length: *mut libc::socklen_t| {
-            let address = storage.cast::<libc::sockaddr_ll>();
-            // SAFETY: the storage holds an address of any family, zeroed and aligned, and is ours for this call.
-            let address = unsafe {
-                *length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
-                &mut *address
-            };
-            address.sll_family = libc::AF_PACKET as u16;
-            address.sll_protocol = (libc::ETH_P_IP as u16).to_be();
-            address.sll_ifindex = index as i32;
-            if let Some(ethernet) = self.ethernet {
-                address.sll_halen = 6;
-                address.sll_addr[..6].copy_from_slice(&ethernet);
-            }
-            Ok(())
-        };
-        // SAFETY: family, length and fields of a packet socket's address are filled in above.
-        unsafe { SockAddr::try_init(init) }.map(|((), address)| address)
+        link_address(self.device, libc::ETH_P_IP, self.ethernet)
     }
+}
+
+/// The address of a packet socket on a device, for packets of that protocol.
+pub(crate) fn link_address(device: &str, protocol: i32, ethernet: Option<[u8; 6]>) -> io::Result<SockAddr> {
+    let name = std::ffi::CString::new(device)?;
+    // SAFETY: the name is a string that ends with 0.
+    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+    if index == 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let init = |storage: *mut socket2::SockAddrStorage, length: *mut libc::socklen_t| {
+        let address = storage.cast::<libc::sockaddr_ll>();
+        // SAFETY: the storage holds an address of any family, zeroed and aligned, and is ours for this call.
+        let address = unsafe {
+            *length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+            &mut *address
+        };
+        address.sll_family = libc::AF_PACKET as u16;
+        address.sll_protocol = (protocol as u16).to_be();
+        address.sll_ifindex = index as i32;
+        if let Some(ethernet) = ethernet {
+            address.sll_halen = 6;
+            address.sll_addr[..6].copy_from_slice(&ethernet);
+        }
+        Ok(())
+    };
+    // SAFETY: family, length and fields of a packet socket's address are filled in above.
+    unsafe { SockAddr::try_init(init) }.map(|((), address)| address)
 }
 
 /// An honest client; says how long it took.
@@ -153,6 +161,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         netns::trial_or_skip("hostile_syn_flood_at_half_of_what_the_queue_takes", floods::half),
         netns::trial_or_skip("hostile_syn_flood_of_700_a_second", floods::trickle),
         netns::trial_or_skip("hostile_syn_flood_at_the_highest_rate", floods::highest),
+        netns::trial_or_skip("hostile_fragments_of_each_kind", fragments::storms),
     ]);
     trials
 }
