@@ -16,7 +16,6 @@ use crate::flow::ShardId;
 use crate::shard::ShardShared;
 use crate::steering::{Fragments, Joined, OwnerTable, SteeringKeys};
 use crate::tcp::{Duration, Instant};
-use crate::wire::icmp::Refusal;
 
 /// A batch ends at this many packets ...
 pub(super) const BATCH_PACKETS: usize = 64;
@@ -198,11 +197,11 @@ impl Rx {
         for (cell, dropped) in self.stats.fragments.iter().zip(fragments.dropped()) {
             cell.store(dropped, Ordering::Relaxed);
         }
-        while let Some(first) = self.fragments.as_mut().and_then(|fragments| fragments.take_late()) {
+        while let Some((first, why)) = self.fragments.as_mut().and_then(|fragments| fragments.take_late()) {
             let Some(mut packet) = self.pool.take() else { return };
             packet.storage_mut()[..first.len()].copy_from_slice(&first);
             packet.set_range(0, first.len());
-            self.hand_on(RxFrame { packet, offload: Default::default(), refusal: Some(Refusal::Late) });
+            self.hand_on(RxFrame { packet, offload: Default::default(), refusal: Some(why) });
         }
     }
 

@@ -216,9 +216,9 @@ impl Fragments {
     }
 
     /// The first fragment of a packet that was not complete in time, as much of it as an ICMP error quotes: its sender may
-    /// be told.
-    pub fn take_late(&mut self) -> Option<Vec<u8>> {
-        self.late.pop()
+    /// be told so.
+    pub fn take_late(&mut self) -> Option<(Vec<u8>, Refusal)> {
+        self.late.pop().map(|first| (first, Refusal::Late))
     }
 
     /// A place for another packet: of its own source if that has its share, else the oldest.

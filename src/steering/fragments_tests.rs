@@ -325,7 +325,7 @@ fn ip_6_sc_73_the_first_fragment_of_what_is_late_is_told_of() {
     assert_eq!(fragments.dropped(), [0; Unjoined::COUNT]);
     for (patience, first) in [(PATIENCE_V4, &first[0]), (PATIENCE_V6, &first[1])] {
         fragments.expire(now + patience);
-        assert_eq!(fragments.take_late().as_deref(), Some(&first[..LONGEST_ERROR]));
+        assert_eq!(fragments.take_late(), Some((first[..LONGEST_ERROR].to_vec(), Refusal::Late)));
         assert_eq!(fragments.take_late(), None, "not of the one without a first fragment");
     }
     assert_eq!((fragments.dropped()[Unjoined::Unfinished as usize], fragments.deadline()), (4, None));
