@@ -491,9 +491,10 @@ pub(crate) fn descriptors() -> Outcome {
     let files = ["/dev/null", "/dev/net/tun"].map(PathBuf::from);
     let strange = |path: &&PathBuf| path.is_absolute() && !files.contains(path) && **path != directory.0.join("lock");
     assert_eq!(fenced.iter().find(strange), None, "{fenced:?}");
-    // Of sockets there is the pair that signals write to, the control socket, and the way to its keeper.
+    // Of sockets there is the pair that signals write to, the control socket, the way to its keeper, and the one that is told
+    // of the device's MTU.
     let sockets = fenced.iter().filter(|path| path.to_string_lossy().starts_with("socket:")).count();
-    assert_eq!(sockets, 4, "{fenced:?}");
+    assert_eq!(sockets, 5, "{fenced:?}");
     assert!(!has(&open(""), "lock"));
     let all = open("--sandbox off");
     assert!(has(&all, "lock") && has(&all, "secret"), "{all:?}");
