@@ -156,9 +156,10 @@ fn incoming_goes_on<S: Stack>(stack: &S) {
     let (listener, address) = listener(stack);
     let clients: Vec<_> = (0..5).map(|_| stack.connect(address).unwrap()).collect();
     let servers: Vec<_> = listener.incoming().take(5).map(Result::unwrap).collect();
-    for (client, server) in clients.iter().zip(&servers) {
-        assert_eq!(client.local_addr().unwrap(), server.peer_addr().unwrap());
-    }
+    // In which order is another matter: on a busy machine a shard may be later than a listener waits for it.
+    let expected: HashSet<_> = clients.iter().map(|client| client.local_addr().unwrap()).collect();
+    let accepted: HashSet<_> = servers.iter().map(|server| server.peer_addr().unwrap()).collect();
+    assert_eq!(accepted, expected);
 }
 
 fn nonblocking_accept<S: Stack>(stack: &S) {
