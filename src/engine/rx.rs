@@ -207,8 +207,8 @@ impl Rx {
 
     /// Drops fragments that have waited too long, and says when that is to be looked at again.
     fn expire_fragments(&mut self, now: Instant) -> Option<Instant> {
-        let (fragments, time) = (self.fragments.as_mut()?, std::time::Instant::now());
-        let due = fragments.deadline()?;
+        let fragments = self.fragments.as_mut()?;
+        let (due, time) = (fragments.deadline()?, std::time::Instant::now());
         if due > time {
             return Some(now + Duration::from_nanos((due - time).as_nanos() as u64));
         }

@@ -362,7 +362,7 @@ impl ShardState {
             let Some(packed) = HalfOpen::pack(&handshake) else { return };
             self.half_open.update(slot, packed);
             if let Some(syn_ack) = syn_ack {
-                self.counters.syn_retransmits += u64::from(syn_ack.retransmission);
+                self.counters.syn_retransmits += u64::from(syn_ack.resent.is_some());
                 self.egress.send_control(&self.config, &place.quad, place.ip, &syn_ack, &mut self.counters);
             }
         }

@@ -257,14 +257,10 @@ impl Shard {
     pub(super) fn established(&mut self, id: ConnId, passive: bool) {
         let Some(conn) = self.state.conns.get(id) else { return };
         let service = conn.service;
-        if self.state.mtu_changed {
-            self.state.fit_to_link(id);
-        }
         let gives_way = self.state.give_way.get(usize::from(service)) == Some(&true);
         if gives_way {
             self.state.idle.push(id.slot, self.state.now, 0);
         }
-        let Some(conn) = self.state.conns.get(id) else { return };
         if let Phase::Open(connection) = &conn.phase {
             if passive {
                 self.state.counters.accepted += 1;
@@ -294,6 +290,9 @@ impl Shard {
             {
                 connection.over_ipv6();
             }
+        }
+        if self.state.mtu_changed {
+            self.state.fit_to_link(id);
         }
         self.state.touch(id);
         if !self.state.config.tcp.keepalive

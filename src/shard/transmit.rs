@@ -16,7 +16,7 @@ use super::wheel::Wheel;
 use crate::buffer::frame::{Completion, FrameOwner, TxFrame};
 use crate::buffer::send_memory::SendMemory;
 use crate::flow::Quad;
-use crate::tcp::{self, Instant, SeqNum, Transmit};
+use crate::tcp::{Instant, SeqNum, Transmit};
 use crate::wire::checksum::Accumulator;
 use crate::wire::ip::IpFields;
 use crate::wire::tcp::Flags;
@@ -145,7 +145,7 @@ impl WayOut<'_> {
         if let Phase::Handshake(handshake) = &mut conn.phase
             && let Some(segment) = handshake.poll_transmit(&self.config.tcp, self.now)
         {
-            self.counters.syn_retransmits += u64::from(segment.retransmission);
+            self.counters.syn_retransmits += u64::from(segment.resent.is_some());
             self.egress.send_control(self.config, &conn.quad, conn.ip, &segment, self.counters);
         }
         false
@@ -177,8 +177,8 @@ impl WayOut<'_> {
             let polled = connection.poll_transmit(&config.tcp, self.now, max_len);
             let Some(segment) = &polled else { break };
             sent += segment.len.max(1);
-            if segment.retransmission {
-                self.lend().note_retransmission(connection, (segment.len, segment.gso_size));
+            if let Some(state) = segment.resent {
+                self.lend().note_retransmission(Cause::of(state), (segment.len, segment.gso_size));
             }
             *in_ring += self.send_segment(id, send, (quad, *ip), segment);
         }
@@ -189,8 +189,7 @@ impl WayOut<'_> {
     // In line, or with the segment by reference, it would cost each segment that is new.
     #[cold]
     #[inline(never)]
-    fn note_retransmission(self, connection: &tcp::Connection, (len, gso_size): (u32, u16)) {
-        let cause = Cause::of(connection.info(&self.config.tcp, self.now).loss_state);
+    fn note_retransmission(self, cause: Cause, (len, gso_size): (u32, u16)) {
         let segments = if gso_size == 0 { 1 } else { len.div_ceil(gso_size.into()) };
         self.counters.retransmits += 1;
         self.counters.segments_resent += u64::from(segments);

@@ -435,7 +435,7 @@ impl Host {
         self.note("O", &script.to_string());
         self.sent_upto = self.sent_upto.max(script.seq + i64::from(script.len));
         self.check(transmit, &script);
-        self.sent.push_back(Sent { at: self.now, script, retransmission: transmit.retransmission });
+        self.sent.push_back(Sent { at: self.now, script, retransmission: transmit.resent.is_some() });
     }
 
     /// What holds for every segment of every scenario.

@@ -6,7 +6,7 @@ use trust::buffer::frame::RxFrame;
 use trust::services::chargen::Chargen;
 use trust::services::echo::Echo;
 use trust::shard::diag::Cursor;
-use trust::shard::{ConnectOptions, DropReason};
+use trust::shard::{ConnectOptions, DropReason, ShardConfig};
 use trust::tcp::{CloseReason, Duration};
 use trust::wire::icmp::{Refusal, Unreachable};
 use trust::wire::tcp::Flags;
@@ -14,7 +14,7 @@ use trust::wire::vnet::RxOffload;
 use trust::wire::{self, PROTOCOL_ICMP, checksum};
 
 use crate::door::{Heard, door, remote};
-use crate::rig::{OURS, PEER, Peer, Rig, Sent, ip_packet};
+use crate::rig::{OURS, OURS_V6, PEER, Peer, Rig, Sent, ip_packet};
 
 const ECHO: u16 = 7;
 const CHARGEN: u16 = 19;
@@ -91,7 +91,11 @@ fn sc_72_a_half_open_connection_is_forgotten() {
 
 /// What a chargen service sends, with a window that lets ten segments go.
 fn flowing() -> (Rig, Peer, Vec<Sent>) {
-    let mut rig = Rig::with(|config| config.offload.tso4 = true, 256, 1_024);
+    let tweak = |config: &mut ShardConfig| {
+        config.offload.tso4 = true;
+        config.addresses.push(OURS_V6.into());
+    };
+    let mut rig = Rig::with(tweak, 256, 1_024);
     rig.shard.add_service(Some(CHARGEN), Box::new(Chargen));
     let peer = rig.connect(40_000, CHARGEN);
     rig.settle();
@@ -377,11 +381,15 @@ fn rfc1191_2_the_mtu_of_the_link_is_followed() {
     let (mut rig, mut peer, sent) = flowing();
     assert_eq!(largest(&sent), 1_500);
     rig.sent.extend(sent);
-    let mut late = Peer::new(40_001, CHARGEN);
-    rig.turn(&[late.syn()]);
-    let to_late = |sent: &Sent| sent.header.dst_port == 40_001;
-    let syn_ack = rig.sent.iter().find(|sent| to_late(sent)).unwrap().clone();
-    assert_eq!(syn_ack.header.options.mss, Some(1_460));
+    let late = [(Peer::new(40_001, CHARGEN), 1_460), (Peer::v6(40_003, CHARGEN), 1_440)];
+    let to_late = |sent: &Sent| [40_001, 40_003].contains(&sent.header.dst_port);
+    let late = late.map(|(mut peer, mss)| {
+        rig.turn(&[peer.syn()]);
+        let syn_ack = &rig.sent.iter().find(|sent| sent.header.dst_port == peer.port).unwrap().header;
+        assert_eq!(syn_ack.options.mss, Some(mss));
+        (peer.seq, peer.ack) = (syn_ack.ack, syn_ack.seq.wrapping_add(1));
+        peer
+    });
     for mtu in [1_400, 1_280, 1_500] {
         rig.shard.set_mtu(mtu);
         assert_eq!(rig.shard.apply_mtu(0), None);
@@ -397,12 +405,16 @@ fn rfc1191_2_the_mtu_of_the_link_is_followed() {
     assert_eq!(rig.counters().retransmits, 0);
     rig.shard.set_mtu(1_400);
     assert_eq!(rig.shard.apply_mtu(0), None);
-    // Its SYN-ACK was of before.
-    (late.seq, late.ack) = (syn_ack.header.ack, syn_ack.header.seq.wrapping_add(1));
-    rig.turn(&[late.ack()]);
-    rig.settle();
-    let sent: Vec<Sent> = rig.sent.drain(..).filter(to_late).collect();
-    assert!(sent.len() > 1 && largest(&sent) == 1_400, "{}", largest(&sent));
+    // Their SYN-ACKs were of before.
+    for peer in late {
+        rig.sent.clear();
+        rig.turn(&[peer.ack()]);
+        rig.settle();
+        let sent: Vec<Sent> = rig.sent.iter().filter(|sent| sent.header.dst_port == peer.port).cloned().collect();
+        let octets: usize = sent.iter().map(|sent| sent.payload.len()).sum();
+        assert!(octets > 1_400 && largest(&sent) == 1_400, "{}: {octets} {}", peer.port, largest(&sent));
+    }
+    rig.sent.clear();
     rig.turn(&[Peer::new(40_002, CHARGEN).syn()]);
     assert_eq!(rig.next().header.options.mss, Some(1_360));
 }

@@ -2,6 +2,7 @@
 //!
 //! [`Segment`] is what arrived, [`Transmit`] what shall leave. Payload stays with the caller.
 
+use crate::tcp::base::info::LossState;
 use crate::tcp::base::seq::SeqNum;
 use crate::tcp::base::units::UnscaledWindow;
 use crate::wire::options::{TcpOptions, Timestamps};
@@ -91,25 +92,16 @@ pub struct Transmit {
     pub len: u32,
     /// 0: one segment. Otherwise a super-segment with this many payload octets in each wire segment but the last.
     pub gso_size: u16,
-    /// Whether octets (or SYN, FIN) in it were sent before. Never mixed with octets that were not.
-    pub retransmission: bool,
+    /// Its octets (or SYN, FIN) were sent before, and what loss recovery was at when they were sent again. Never mixed with
+    /// octets that were not.
+    pub resent: Option<LossState>,
 }
 
 impl Transmit {
     /// A segment without payload or options.
     #[must_use]
     pub(crate) fn bare(seq: SeqNum, ack: SeqNum, flags: Flags, window: UnscaledWindow) -> Self {
-        Self {
-            seq,
-            ack,
-            flags,
-            window,
-            options: TcpOptions::default(),
-            offset: 0,
-            len: 0,
-            gso_size: 0,
-            retransmission: false,
-        }
+        Self { seq, ack, flags, window, options: TcpOptions::default(), offset: 0, len: 0, gso_size: 0, resent: None }
     }
 
     /// Sequence number behind the last octet, SYN and FIN included: what the device has taken once this is written.

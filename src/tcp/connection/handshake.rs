@@ -4,6 +4,7 @@
 //! backlogs and cookies belong to the table that holds it.
 
 use crate::tcp::base::config::{BufferLimits, Config};
+use crate::tcp::base::info::LossState;
 use crate::tcp::base::outcome::CloseReason;
 use crate::tcp::base::segment::{Segment, Transmit, reset_for};
 use crate::tcp::base::seq::SeqNum;
@@ -331,7 +332,7 @@ impl Handshake {
             timestamps: self.stamps(now),
             ..TcpOptions::default()
         };
-        syn.retransmission = self.ambiguous;
+        syn.resent = self.ambiguous.then_some(LossState::Loss);
         Some(syn)
     }
 
@@ -428,7 +429,8 @@ impl Handshake {
             }
             let mut reset = reset_for(seg);
             if let Some(reset) = &mut reset {
-                // A peer in TIME-WAIT holds a RST with an old timestamp for a duplicate, and would stay there.
+                // Not as RFC7323-5.2a has it: a peer in TIME-WAIT takes a RST with an old timestamp for a duplicate, and
+                // stays there.
                 reset.options.timestamps = None;
             }
             return reply(reset);

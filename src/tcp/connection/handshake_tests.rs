@@ -148,7 +148,7 @@ fn sc_07_a_syn_that_is_never_answered() {
         if let HandshakeOutcome::Closed(reason) = handshake.on_timeout(&config, at) {
             break ((at - t(0)).as_millis(), reason);
         }
-        assert!(handshake.poll_transmit(&config, at).unwrap().retransmission);
+        assert!(handshake.poll_transmit(&config, at).unwrap().resent.is_some());
         sent.push((at - t(0)).as_millis());
     };
     assert_eq!(sent, [0, 1000, 3000, 7000, 15_000, 31_000, 63_000, 127_000]);

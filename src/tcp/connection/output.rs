@@ -4,7 +4,7 @@
 //! RST carries the newest ACK, so data spares the pure one (MUST-58).
 
 use crate::tcp::base::config::Config;
-use crate::tcp::base::info::SendLimit;
+use crate::tcp::base::info::{LossState, SendLimit};
 use crate::tcp::base::segment::Transmit;
 use crate::tcp::base::seq::SeqNum;
 use crate::tcp::base::state::State;
@@ -291,7 +291,11 @@ impl Connection {
     /// Builds and books what leaves again.
     fn send_again(&mut self, start: SeqNum, piece: &Piece, now: Instant) -> Transmit {
         let mut segment = self.build_data(start, piece, now);
-        segment.retransmission = true;
+        segment.resent = Some(match self.recovery.phase() {
+            Phase::Open => LossState::Open,
+            Phase::Fast => LossState::Recovery,
+            Phase::Loss => LossState::Loss,
+        });
         let pieces = segment.len.div_ceil(piece.mss.max(1)).max(1);
         let clock = self.receiver.timestamps().clock();
         self.recovery.on_resent(self.sender.una(), &segment, pieces, clock, now);
