@@ -132,6 +132,8 @@ fn cut_all(mut device: TunDevice, stop: &AtomicBool) -> Result<[u64; 2], String>
     let raw = [Raw::open(false)?, Raw::open(true)?];
     let (mut queue, _out) = device.take_queues().remove(0);
     let (mut buffer, mut random, mut cut) = (vec![0; BUFFER_LEN], fastrand::Rng::with_seed(7), [0; 2]);
+    // What came twice waits under its number when the packet is done: no other may have that number.
+    let mut id = 0_u32;
     while !stop.load(Ordering::Relaxed) {
         let Some(received) = queue.receive(&mut buffer).map_err(|error| error.to_string())? else {
             thread::sleep(Duration::from_micros(100));
@@ -152,7 +154,7 @@ fn cut_all(mut device: TunDevice, stop: &AtomicBool) -> Result<[u64; 2], String>
         }
         places.retain(|place| *place < end);
         places.push(end);
-        let id = random.u32(..);
+        id += 1;
         let mut pieces: Vec<_> = places.windows(2).map(|ends| fragment(packet, id, ends[0]..ends[1])).collect();
         if random.u8(..) < 32 {
             pieces.push(pieces[random.usize(..pieces.len())].clone());
